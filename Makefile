@@ -1,0 +1,96 @@
+# Sets up, runs and checks the project on Linux; needs Python 3.11 to 3.13 and a package index. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+
+BIN := .venv/bin
+LOCKS := images/locks
+UV_READY := .venv/.uv-$(UV_VERSION)
+SYNCED := .venv/.synced
+
+# The environment is .venv and nothing else, whatever the shell has activated.
+unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH
+
+# uv does not read pip's variables: a machine where pip is told of its index needs to be told no more.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifdef PIP_EXTRA_INDEX_URL
+export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
+# Safe here: a package must have the hash that the lock names, whichever index it comes from.
+export UV_INDEX_STRATEGY ?= unsafe-best-match
+endif
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
+ifneq ($(wildcard $(PIP_FIND_LINKS)),)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+
+.PHONY: help
+help:
+	@awk -F ':.*## ' '/^[.a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: .venv
+.venv: $(SYNCED) ## install everything at its locked version into .venv; the other targets do it by themselves
+
+$(UV_READY): $(LOCKS)/uv.txt
+	@[ "$$(uname -s) $$(uname -m)" = "Linux x86_64" ] || { echo "the locked packages are for Linux on x86-64, this is $$(uname -s) on $$(uname -m)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: install one, then name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "making .venv"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCKS)/uv.txt
+	@touch $@
+
+$(SYNCED): $(UV_READY) $(LOCKS)/cpu.txt pyproject.toml
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes $(LOCKS)/cpu.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: $(SYNCED) ## the whole recipe with a tiny model [QUICK=1] [SEED=1] [VARIANT=ptst|zero|long|ci] [ROLLOUT=vllm|hf] [RUN=dir]
+	@$(BIN)/visionr1 demo $(if $(filter-out 0,$(QUICK)),--quick) $(if $(SEED),--seed '$(SEED)') $(if $(VARIANT),--variant '$(VARIANT)') \
+		$(if $(ROLLOUT),--rollout '$(ROLLOUT)') $(if $(RUN),--run '$(RUN)')
+
+.PHONY: test
+test: $(SYNCED) ## all tests but the long ones [ARGS="tests/reward -x"]
+ifdef ARGS
+	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/rollout
+	@# vLLM changes the process that it starts in, so its tests have one of their own.
+	@$(BIN)/python -m pytest tests/rollout
+endif
+
+.PHONY: e2e
+e2e: $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one without vLLM [ARGS=...]
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.PHONY: lint
+lint: $(SYNCED) ## style, format, types and who imports whom
+	$(BIN)/ruff check visionr1 tests
+	$(BIN)/ruff format --check visionr1 tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+COMPILE = $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --python-version 3.11 --python-platform x86_64-manylinux_2_28 $(if $(UPGRADE),--upgrade)
+
+.PHONY: lock
+lock: $(UV_READY) ## write the lock files anew from pyproject.toml [UPGRADE=1]
+	$(COMPILE) pyproject.toml --extra operator --extra demo --extra rollout-cpu --extra dev \
+		--override $(LOCKS)/cpu-overrides.txt --output-file $(LOCKS)/cpu.txt
+	$(COMPILE) pyproject.toml --extra train --extra rollout-gpu --override $(LOCKS)/gpu-overrides.txt --output-file $(LOCKS)/gpu.txt
+	$(COMPILE) pyproject.toml --extra operator --output-file $(LOCKS)/operator.txt
+	echo "uv==$(UV_VERSION)" | $(COMPILE) - --output-file $(LOCKS)/uv.txt
+
+.PHONY: clean
+clean: ## remove .venv and everything that tools have left; runs stay
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
