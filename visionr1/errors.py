@@ -1,0 +1,22 @@
+"""Errors for people, and the exit codes of a phase."""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXIT_DONE: Final = 0
+EXIT_STOPPED: Final = 3
+"""Stopped on request after a checkpoint; the same command goes on from there."""
+EXIT_BAD_INPUT: Final = 64
+"""Bad recipe or data: trying again cannot help."""
+
+
+class BadInput(Exception):
+    """A mistake in a recipe, in data or on the command line.
+
+    The message is shown as it is and must say what is wrong, where, and what to do.
+    """
+
+
+class Stopped(Exception):
+    """The phase was asked to stop and has committed a checkpoint."""

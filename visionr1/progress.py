@@ -1,0 +1,79 @@
+"""Progress of long work: a bar on a terminal, a line now and then in a log, a file for the local runner."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_SECONDS: Final = 20.0
+QUIET_SECONDS: Final = 2.0
+ATTEMPT: Final = "VISIONR1_ATTEMPT"
+"""Environment variable with the folder of the attempt that a process belongs to; `visionr1 run` sets it."""
+PROGRESS_FILE: Final = "progress.json"
+"""In that folder: the newest {title, done, total, note}, which `visionr1 run` shows."""
+_FILE_SECONDS: Final = 0.5
+
+
+class Advance(Protocol):
+    """Says that `n` more are done; `note` (such as the newest reward) stands beside the bar."""
+
+    def __call__(self, n: int, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(title: str, total: int, completed: int = 0) -> Iterator[Advance]:
+    """Shows on stderr how much of `total` is done; work that took under QUIET_SECONDS leaves a log empty."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(title, total=total, completed=completed, note="")
+            yield lambda n, note="": bar.update(task, advance=n, note=note)
+        return
+
+    began = last_line = last_file = time.monotonic()
+    done = completed
+    newest = ""
+    _tell(title, done, total, newest)
+
+    def advance(n: int, note: str = "") -> None:
+        nonlocal done, last_line, last_file, newest
+        done, newest = done + n, note
+        now = time.monotonic()
+        if now - last_file >= _FILE_SECONDS or done >= total:
+            last_file = now
+            _tell(title, done, total, newest)
+        if now - last_line >= LINE_SECONDS:
+            last_line = now
+            print(f"{title}: {done} of {total}  {note}".rstrip(), file=sys.stderr, flush=True)
+
+    yield advance
+    if time.monotonic() - began >= QUIET_SECONDS:
+        print(f"{title}: {done} of {total}, {time.monotonic() - began:.0f} s  {newest}".rstrip(), file=sys.stderr, flush=True)
+
+
+def _tell(title: str, done: int, total: int, note: str) -> None:
+    """Write the file for the local runner, if one has started this process."""
+    folder = os.environ.get(ATTEMPT)
+    if folder is None:
+        return
+    # Ranks of one group say the same; each has its own temporary file, so that a reader never sees half of one.
+    temporary = Path(folder, f".{PROGRESS_FILE}.{os.getpid()}")
+    temporary.write_text(json.dumps({"title": title, "done": done, "total": total, "note": note}))
+    temporary.replace(Path(folder, PROGRESS_FILE))

@@ -1,0 +1,20 @@
+"""What a run is: the schema, presets, loading with messages for people. Never imports torch."""
+
+from visionr1.recipe.advice import warnings
+from visionr1.recipe.load import json_schema, load_recipe, parse_recipe, preset_names, preset_text, to_yaml
+from visionr1.recipe.phases import Phase, PhaseKind, phases
+from visionr1.recipe.schema import Recipe
+
+__all__ = [
+    "Phase",
+    "PhaseKind",
+    "Recipe",
+    "json_schema",
+    "load_recipe",
+    "parse_recipe",
+    "phases",
+    "preset_names",
+    "preset_text",
+    "to_yaml",
+    "warnings",
+]

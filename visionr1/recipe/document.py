@@ -1,0 +1,134 @@
+"""Recipe text and plain values: safe YAML, merging, and `--set` overrides."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from visionr1.errors import BadInput
+
+Document = dict[str, Any]
+
+_SCIENTIFIC = re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 5e-6 as a number and a date as text, and has no anchors."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="a recipe has no aliases (*name)", problem_mark=self.get_mark())
+        return super().compose_node(parent, index)
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+# A dumper with the loader's own rules puts quotes wherever the loader would read something other than text.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def parse_mapping(text: str, where: str) -> Document:
+    """Read one YAML mapping; `where` names the text in messages.
+
+    Raises BadInput for text that is not YAML, not a mapping, or gives a key twice.
+    """
+    value = _parse(text, where)
+    if not isinstance(value, dict):
+        raise BadInput(f"{where}: not a recipe: it must hold keys and values, such as `preset: vision-r1`")
+    return value
+
+
+def to_text(document: Document) -> str:
+    """Write a mapping as YAML, keys in the given order."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def merge(base: Document, changes: Document) -> Document:
+    """Lay `changes` over `base`: mappings are merged key by key, lists and single values are replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def override(document: Document, assignment: str) -> tuple[Document, str]:
+    """Apply one `path.to.key=value` (the value is YAML); gives the new mapping and the path.
+
+    Raises BadInput if the path leads nowhere.
+    """
+    path, equals, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise BadInput(f"--set {assignment}: write it as path.to.key=value, such as stages.0.steps=5")
+    value = _parse(text, f"--set {assignment}")
+    return _replaced(document, keys, value, assignment, ""), path.strip()
+
+
+def _replaced(node: Any, keys: list[str], value: Any, assignment: str, above: str) -> Any:
+    if not keys:
+        return value
+    key, rest = keys[0], keys[1:]
+    here = f"{above}.{key}" if above else key
+    if isinstance(node, list):
+        if not key.isdecimal() or int(key) >= len(node):
+            places = f"0 to {len(node) - 1}" if node else "no entries"
+            raise BadInput(f"--set {assignment}: {here} does not exist; {above} has {places}")
+        index = int(key)
+        return [*node[:index], _replaced(node[index], rest, value, assignment, here), *node[index + 1 :]]
+    if node is None and key.isdecimal():
+        raise BadInput(f"--set {assignment}: {above} is empty; give the whole list, such as {above}=[...]")
+    if node is not None and not isinstance(node, dict):
+        raise BadInput(f"--set {assignment}: {above} is a single value and has nothing below it")
+    below = node or {}
+    return {**below, key: _replaced(below.get(key), rest, value, assignment, here)}
+
+
+def _parse(text: str, where: str) -> Any:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        repeated = _repeated_keys(node, "")
+        if repeated:
+            raise BadInput("\n".join(f"{where}: {line}" for line in repeated))
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise BadInput(f"{where}{place}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise BadInput(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise BadInput(f"{where}: nested too deeply for a recipe") from None
+    finally:
+        loader.dispose()
+
+
+def _repeated_keys(node: yaml.Node, above: str) -> list[str]:
+    if isinstance(node, yaml.SequenceNode):
+        return [line for place, item in enumerate(node.value) for line in _repeated_keys(item, f"{above}{place}.")]
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    lines: list[str] = []
+    first_line: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            lines.append(f"line {line}: a key must be a single word")
+            continue
+        if key.value in first_line:
+            lines.append(f"{above}{key.value}: given twice, on lines {first_line[key.value]} and {line}; keep one")
+        first_line.setdefault(key.value, line)
+        lines.extend(_repeated_keys(value, f"{above}{key.value}."))
+    return lines

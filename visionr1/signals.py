@@ -1,0 +1,28 @@
+"""Stopping on request: a signal sets a flag, the phase commits a checkpoint and ends."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class StopFlag:
+    """Inside the `with` block SIGTERM and Ctrl-C only set the flag; a second one acts as usual."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def __enter__(self) -> StopFlag:
+        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self._set = True
+        signal.signal(number, self._before[signal.Signals(number)])
+
+    def __call__(self) -> bool:
+        return self._set
