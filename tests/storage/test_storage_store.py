@@ -1,0 +1,175 @@
+"""What both kinds of store promise, and what the local one does with a difficult file system."""
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from visionr1.errors import BadInput
+from visionr1.storage import NotFound, StorageError, open_store
+from visionr1.storage.store import explain
+
+
+def test_bytes_come_back_and_are_replaced_as_a_whole(store):
+    store.write_bytes("eval/sft.json", b"a long first version")
+    store.write_bytes("eval/sft.json", b"second")
+    assert store.read_bytes("eval/sft.json") == b"second"
+    assert store.exists("eval/sft.json") and not store.exists("eval/sft") and not store.exists("eval")
+
+
+def test_files_come_back(store, tmp_path):
+    source = tmp_path / "source.bin"
+    source.write_bytes(os.urandom(100_000))
+    moved: list[int] = []
+    store.put_file(source, "phases/sft/attempt-0/log.txt", moved.append)
+    store.get_file("phases/sft/attempt-0/log.txt", tmp_path / "new" / "copy.bin", moved.append)
+    assert (tmp_path / "new" / "copy.bin").read_bytes() == source.read_bytes()
+    assert sum(moved) == 200_000
+    assert os.listdir(tmp_path / "new") == ["copy.bin"]
+
+
+def test_a_prefix_is_a_folder(store):
+    for key in ("checkpoints/sft/step-1/a", "checkpoints/sft/step-10/b", "checkpoints/sft/step-1/c/d", "top"):
+        store.write_bytes(key, b"12345")
+    assert store.list("checkpoints/sft/step-1") == ["checkpoints/sft/step-1/a", "checkpoints/sft/step-1/c/d"]
+    assert store.sizes("checkpoints/sft/step-10") == {"checkpoints/sft/step-10/b": 5}
+    assert store.list() == sorted(store.list()) and len(store.list()) == 4
+    assert store.list("nothing/here") == []
+    store.delete("checkpoints/sft/step-1")
+    store.delete("top")
+    store.delete("nothing/here")
+    assert store.list() == ["checkpoints/sft/step-10/b"]
+
+
+def test_a_missing_key_is_not_found(store, tmp_path):
+    with pytest.raises(NotFound, match=r"steps\.jsonl: not found$"):
+        store.read_bytes("steps.jsonl")
+    with pytest.raises(NotFound):
+        store.get_file("steps.jsonl", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "..", "a/../../b", "a//b", "./a", "a/", "a\\b", "a\nb", "a/.."])
+def test_no_key_leaves_the_store(store, tmp_path, key):
+    calls = (store.read_bytes, store.exists, store.delete, store.local_path, lambda k: store.write_bytes(k, b""))
+    for call in (*calls, lambda k: store.put_file(tmp_path, k), lambda k: store.get_file(k, tmp_path / "x")):
+        with pytest.raises(BadInput, match="no name inside a run directory"):
+            call(key)
+
+
+def test_a_symbolic_link_out_of_the_run_directory_is_refused(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text("secret")
+    store = open_store(str(tmp_path / "run"))
+    store.write_bytes("inside", b"fine")
+    (tmp_path / "run" / "link").symlink_to(tmp_path / "outside")
+    for call in (store.read_bytes, store.delete, store.list, lambda key: store.write_bytes(key, b"")):
+        with pytest.raises(BadInput, match="symbolic link"):
+            call("link/secret")
+    assert store.list() == ["inside"]
+    assert (tmp_path / "outside" / "secret").read_text() == "secret"
+
+
+def test_a_run_directory_may_itself_be_a_link(tmp_path):
+    (tmp_path / "big-disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "big-disk")
+    store = open_store(str(tmp_path / "run"))
+    store.write_bytes("a/b", b"x")
+    assert store.list() == ["a/b"]
+    assert (tmp_path / "big-disk" / "a" / "b").read_bytes() == b"x"
+
+
+def test_a_write_that_fails_leaves_the_old_bytes_and_no_litter(tmp_path, monkeypatch):
+    store = open_store(str(tmp_path / "run"))
+    store.write_bytes("steps.jsonl", b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"steps\.jsonl: the disk is full; free some space"):
+        store.write_bytes("steps.jsonl", b"new")
+    assert store.read_bytes("steps.jsonl") == b"old"
+    assert os.listdir(tmp_path / "run") == ["steps.jsonl"]
+
+
+def test_a_reader_sees_one_version_or_the_other(tmp_path):
+    store = open_store(str(tmp_path / "run"))
+    versions = {b"a" * 3_000_000, b"b" * 3_000_000}
+    store.write_bytes("summary.json", min(versions))
+    seen = set()
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(lambda: [store.write_bytes("summary.json", data) for data in sorted(versions) * 15])
+        while not writing.done():
+            seen.add(store.read_bytes("summary.json"))
+    assert seen <= versions
+
+
+def test_half_written_files_are_not_listed(tmp_path):
+    store = open_store(str(tmp_path))
+    store.write_bytes("a", b"")
+    (tmp_path / ".tmp-0123").write_bytes(b"left by a crash")
+    assert store.list() == ["a"]
+
+
+def test_a_place_where_nobody_may_write_is_one_line():
+    with pytest.raises(StorageError, match=r"^/sys/visionr1-test[^\n]*choose another run directory$"):
+        open_store("/sys/visionr1-test/run").write_bytes("recipe.yaml", b"")
+
+
+def test_a_file_in_place_of_the_directory_is_bad_input(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(BadInput, match="in each other's place"):
+        open_store(str(tmp_path / "run")).write_bytes("recipe.yaml", b"")
+
+
+def test_an_unreadable_directory_is_never_taken_for_an_empty_one(tmp_path, monkeypatch):
+    store = open_store(str(tmp_path))
+    store.write_bytes("checkpoints/sft/step-1/manifest.json", b"")
+
+    def refuse(_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match="no permission"):
+        store.list("checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "advice"),
+    [
+        (errno.EDQUOT, StorageError, "free some space"),
+        (errno.EROFS, StorageError, "mount it writable"),
+        (errno.EPERM, StorageError, "give user"),
+        (errno.EIO, StorageError, "check the disk or mount"),
+        (errno.ENOENT, NotFound, "not found"),
+    ],
+)
+def test_each_disk_error_says_what_to_do(number, kind, advice):
+    error = explain(OSError(number, os.strerror(number)), Path("/data/run"))
+    assert type(error) is kind
+    assert str(error).startswith("/data/run: ") and advice in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "name is empty"),
+        ("gs://bucket/run", "gs:// is no place for a run"),
+        ("s3://", "give s3://bucket/prefix"),
+        ("s3:///run", "give s3://bucket/prefix"),
+        ("s3://bucket/a/../b", "no name inside a run directory"),
+        ("s3://bucket/run?versionId=1", "give s3://bucket/prefix"),
+    ],
+)
+def test_an_address_that_is_none_is_bad_input(url, message):
+    with pytest.raises(BadInput, match=message):
+        open_store(url)
+
+
+def test_credentials_in_an_address_are_refused_and_not_repeated():
+    with pytest.raises(BadInput) as caught:
+        open_store("s3://key:hunter2@bucket/run")
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,236 @@
+"""One small interface over the place where a run is kept: a local directory or s3://bucket/prefix."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from visionr1.errors import BadInput
+
+TEMPORARY: Final = ".tmp-"
+"""Prefix of files that are still being written; they are never listed."""
+
+Moved = Callable[[int], object]
+"""Told how many more bytes of a file have moved."""
+
+
+class StorageError(Exception):
+    """The store cannot do it now, but a later attempt may succeed. One line: what, where, what to do."""
+
+
+class NotFound(KeyError):
+    """There is nothing under this key."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: not found"
+
+
+class Store(Protocol):
+    """Bytes under keys such as `checkpoints/sft/step-5/manifest.json`.
+
+    Keys are relative, with `/`; one that leaves the store is a BadInput. A prefix names a folder: `step-1` is not a prefix
+    of `step-10/...`. Every write is atomic: a reader sees the old bytes or the new ones. A key that is missing raises
+    NotFound; wrong settings raise BadInput; whatever may pass (a full disk, a network) raises StorageError.
+    """
+
+    @property
+    def url(self) -> str:
+        """What `open_store` was given: an absolute path, or s3://bucket/prefix."""
+
+    def read_bytes(self, key: str) -> bytes: ...
+
+    def write_bytes(self, key: str, data: bytes) -> None: ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Bytes of every key below the folder `prefix`, in order of the keys; "" is the whole store."""
+
+    def list(self, prefix: str = "") -> list[str]:
+        """The sorted keys below the folder `prefix`."""
+
+    def delete(self, prefix: str) -> None:
+        """Removes this key and all keys below it; what is not there is no error."""
+
+    def put_file(self, local: Path, key: str, moved: Moved = lambda _: None) -> None: ...
+
+    def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
+        """Copies to the path `local`, whose directory is made if need be."""
+
+    def local_path(self, key: str) -> Path | None:
+        """Where the key lies on this machine's file system; None for a remote store."""
+
+
+def open_store(url: str) -> Store:
+    """The store at a local path (made by the first write) or at s3://bucket/prefix; touches neither disk nor network.
+
+    S3 takes its settings from the standard AWS environment, see `visionr1.storage.s3`.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        if not url:
+            raise BadInput("the run directory's name is empty: give a local path or s3://bucket/prefix")
+        return LocalStore(Path(url))
+    if scheme != "s3":
+        raise BadInput(f"{scheme}:// is no place for a run: give a local path or s3://bucket/prefix")
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise BadInput("an s3:// address must not hold credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
+    prefix = parts.path.strip("/")
+    if not parts.netloc or parts.query or parts.fragment:
+        raise BadInput(f"{url}: give s3://bucket/prefix")
+    from visionr1.storage.s3 import S3Store  # boto3 takes a third of a second to import
+
+    return S3Store(parts.netloc, check_key(prefix) if prefix else "")
+
+
+def check_key(key: str) -> str:
+    """The key itself, if it is relative, normal and stays inside the store.
+
+    Raises:
+        BadInput: It is absolute, empty, has `..`, `.`, `//`, `\\` or control characters.
+    """
+    parts = PurePosixPath(key).parts
+    normal = key == "/".join(parts) and not {"/", "..", "."} & set(parts)
+    if not normal or not key or any(character == "\\" or ord(character) < 32 for character in key):
+        raise BadInput(f"{key!r} is no name inside a run directory: it must be relative, with '/' and without '..'")
+    return key
+
+
+def explain(error: OSError, path: Path) -> Exception:
+    """The one-line error for people that stands for an operating system's error at `path`."""
+    if isinstance(error, FileNotFoundError):
+        return NotFound(str(path))
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"{path}: the disk is full; free some space, keep fewer checkpoints or choose another run directory")
+    if error.errno == errno.EROFS:
+        return StorageError(f"{path}: the file system is read-only; mount it writable or choose another run directory")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StorageError(f"{path}: no permission; give user {os.getuid()} access or choose another run directory")
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        return BadInput(f"{path}: a file and a directory are in each other's place; choose another run directory")
+    return StorageError(f"{path}: {error.strerror or error}; check the disk or mount, then start again")
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Turns an OSError in the block into the error that `explain` gives."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def fsync(path: Path) -> None:
+    """Waits until a file's bytes, or a directory's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(folder: Path) -> None:
+    """Makes a directory and its parents; each new entry is on the disk afterwards."""
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync(folder.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; what the block wrote there then replaces `path` in one move."""
+    make_folders(path.parent)
+    temporary = path.with_name(TEMPORARY + secrets.token_hex(8))
+    try:
+        yield temporary
+        fsync(temporary)
+        os.replace(temporary, path)
+        fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class LocalStore:
+    """A directory, also one that several nodes share; see `Store`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def local_path(self, key: str) -> Path:
+        path = self.root / check_key(key)
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise BadInput(f"{path}: a symbolic link leads out of the run directory; put the files themselves there")
+        return path
+
+    def read_bytes(self, key: str) -> bytes:
+        path = self.local_path(key)
+        with os_errors(path):
+            return path.read_bytes()
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        path = self.local_path(key)
+        with os_errors(path), replacing(path) as temporary:
+            temporary.write_bytes(data)
+
+    def exists(self, key: str) -> bool:
+        path = self.local_path(key)
+        with os_errors(path):
+            return path.is_file()
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        top = self.local_path(prefix) if prefix else self.root
+        with os_errors(top):
+            files = [path for path in _files(top) if not path.name.startswith(TEMPORARY)]
+            return {path.relative_to(self.root).as_posix(): path.stat().st_size for path in sorted(files)}
+
+    def list(self, prefix: str = "") -> list[str]:
+        return sorted(self.sizes(prefix))
+
+    def delete(self, prefix: str) -> None:
+        path = self.local_path(prefix)
+        with os_errors(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.exists():
+                path.unlink()
+            else:
+                return
+            fsync(path.parent)
+
+    def put_file(self, local: Path, key: str, moved: Moved = lambda _: None) -> None:
+        _copy(local, self.local_path(key), moved)
+
+    def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
+        _copy(self.local_path(key), local, moved)
+
+
+def _files(top: Path) -> Iterator[Path]:
+    """Regular files below `top`. An unreadable directory is an error: "no checkpoints" would start the run anew."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    if top.is_dir():
+        for folder, _, names in os.walk(top, onerror=fail):
+            yield from (path for name in names if not (path := Path(folder, name)).is_symlink())
+
+
+def _copy(source: Path, target: Path, moved: Moved) -> None:
+    with os_errors(source), source.open("rb") as reader, os_errors(target), replacing(target) as temporary:
+        with temporary.open("wb") as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+        moved(temporary.stat().st_size)
