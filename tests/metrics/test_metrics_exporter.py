@@ -1,0 +1,197 @@
+"""What Prometheus and a probe see over real HTTP."""
+
+import json
+import math
+import socket
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from visionr1.errors import BadInput
+from visionr1.metrics import Exporter
+from visionr1.metrics.exporter import buckets
+from visionr1.recipe.schema import Metrics
+
+GRPO = {"phase": "stage-2", "stage": 2, "step": 101, "time": 1.7e9, "generated_tokens": 4000, "loss": 0.25}
+
+
+@pytest.fixture
+def serve():
+    started = []
+
+    def start(settings=None, role="driver", **arguments):
+        exporter = Exporter(settings or Metrics(port=0), role, "demo", **arguments)
+        started.append(exporter)
+        return exporter
+
+    yield start
+    for exporter in started:
+        exporter.close()
+
+
+def get(exporter, path, headers=None):
+    request = urllib.request.Request(f"http://127.0.0.1:{exporter.port}{path}", headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def samples(exporter):
+    """Value by (name, labels other than run, stage and role); checks those three."""
+    status, text = get(exporter, "/metrics")
+    assert status == 200
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name.endswith("_created"):
+                continue
+            labels = dict(sample.labels)
+            place = (labels.pop("run"), labels.pop("stage"), labels.pop("role"))
+            assert place[0] == "demo"
+            found[(sample.name, *labels.values())] = (sample.value, *place[1:])
+    return found
+
+
+def test_a_step_record_is_seen_with_its_labels(serve):
+    exporter = serve()
+    exporter.update({**GRPO, "step_seconds": {"rollout": 3.5, "update": 1.0}, "reward_component_mean": {"format": 0.5}})
+    seen = samples(exporter)
+    assert seen["visionr1_step",] == (101, "2", "driver")
+    assert seen["visionr1_loss",][0] == 0.25
+    assert seen["visionr1_step_seconds", "rollout"][0] == 3.5
+    assert seen["visionr1_step_seconds", "update"][0] == 1.0
+    assert seen["visionr1_reward_component_mean", "format"][0] == 0.5
+    assert seen["visionr1_last_step_timestamp_seconds",][0] == 1.7e9
+
+
+def test_counters_add_up_what_the_steps_did(serve):
+    exporter = serve()
+    for step in (101, 102, 103):
+        exporter.update({**GRPO, "step": step, "trained_tokens": 10, "grading_timeouts": 1})
+    seen = samples(exporter)
+    assert seen["visionr1_steps_total",][0] == 3
+    assert seen["visionr1_rollout_generated_tokens_total",][0] == 12_000
+    assert seen["visionr1_trained_tokens_total",][0] == 30
+    assert seen["visionr1_grading_timeouts_total",][0] == 3
+    assert seen["visionr1_step",][0] == 103
+
+
+def test_outside_grpo_the_stage_is_the_phase(serve):
+    exporter = serve(role="sft")
+    exporter.update(
+        {
+            "phase": "sft",
+            "stage": None,
+            "step": 1,
+            "time": 1.7e9,
+            "loss": math.nan,
+            "grad_norm": None,
+            "step_seconds": {"update": None},
+        }
+    )
+    seen = samples(exporter)
+    assert seen["visionr1_steps_total",] == (1, "sft", "sft")
+    assert math.isnan(seen["visionr1_loss",][0])
+    assert not {name for name, *_ in seen} & {"visionr1_grad_norm", "visionr1_step_seconds"}
+
+
+def test_lengths_have_bounds_up_to_the_stages_limit(serve):
+    exporter = serve(max_completion_tokens=100)
+    exporter.update(GRPO)
+    exporter.observe("completion_tokens", [10, 40, 100, 100])
+    seen = samples(exporter)
+    counts = {key[1]: value[0] for key, value in seen.items() if key[0] == "visionr1_completion_tokens_bucket"}
+    assert counts == {"16.0": 1, "32.0": 1, "64.0": 2, "100.0": 4, "+Inf": 4}
+    assert seen["visionr1_completion_tokens_sum",] == (250, "2", "driver")
+
+
+@pytest.mark.parametrize("limit", [1, 16, 17, 4096, 16_384])
+def test_the_last_bound_is_the_limit_and_bounds_rise(limit):
+    bounds = buckets(limit)
+    assert bounds[-1] == limit
+    assert bounds == sorted(set(bounds))
+
+
+def test_a_checkpoints_age_is_told_at_the_time_of_the_scrape(serve):
+    exporter = serve()
+    exporter.update({**GRPO, "time": time.time()})
+    assert 0 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 5
+    exporter.update({**GRPO, "time": time.time() - 100, "step_seconds": {"checkpoint": 2.0}})
+    assert 100 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 105
+    exporter.update({**GRPO, "time": time.time()})
+    assert 100 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 105
+
+
+def test_a_worker_tells_its_own_numbers_only(serve):
+    worker = serve(role="worker")
+    worker.update({"phase": "stage-2", "stage": 2, "host_memory_bytes": 1e9})
+    assert samples(worker) == {("visionr1_host_memory_bytes",): (1e9, "2", "worker")}
+
+
+def test_exporters_do_not_mix(serve):
+    one, other = serve(), serve()
+    one.update(GRPO)
+    assert samples(other) == {}
+
+
+def test_prometheus_gets_the_format_that_it_asks_for(serve):
+    exporter = serve()
+    exporter.update(GRPO)
+    status, text = get(exporter, "/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert status == 200 and text.endswith("# EOF\n")
+
+
+def test_health_is_the_time_since_the_last_beat(serve):
+    exporter = serve(silence_limit=0.2)
+    assert get(exporter, "/healthz")[0] == 200
+    time.sleep(0.3)
+    status, text = get(exporter, "/healthz")
+    assert status == 503 and json.loads(text)["age_seconds"] >= 0.3
+    exporter.beat()
+    status, text = get(exporter, "/healthz")
+    assert status == 200 and json.loads(text)["age_seconds"] < 0.2
+
+
+def test_other_paths_say_what_there_is(serve):
+    assert get(serve(), "/") == (404, "try /metrics or /healthz\n")
+
+
+def test_a_worker_listens_beside_the_driver(serve):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        free = unused.getsockname()[1]
+    worker = serve(Metrics(port=free - 3), role="worker", port_offset=3)
+    assert worker.port == free
+
+
+def test_a_taken_port_is_one_line_that_says_what_to_do(serve):
+    taken = serve().port
+    with pytest.raises(BadInput, match=rf"^metrics: port {taken} on 127\.0\.0\.1 is taken; set metrics\.port to another"):
+        serve(Metrics(port=taken))
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no such host"])
+def test_an_address_of_another_machine_is_one_line(serve, host):
+    with pytest.raises(BadInput, match=rf"^metrics: cannot listen on {host}, port 0 \(.+\); correct metrics\.host"):
+        serve(Metrics(host=host, port=0))
+
+
+def test_a_closed_exporter_frees_its_port(serve):
+    exporter = serve()
+    port = exporter.port
+    exporter.close()
+    assert serve(Metrics(port=port)).port == port
+
+
+def test_switched_off_it_listens_nowhere_and_all_calls_still_work(serve):
+    exporter = serve(Metrics(enabled=False))
+    exporter.update(GRPO)
+    exporter.observe("completion_tokens", [1])
+    exporter.beat()
+    assert exporter.port is None

@@ -1,0 +1,39 @@
+"""Writes docs/metrics.md from the table: `python -m visionr1.metrics.reference docs/metrics.md`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from visionr1.metrics.table import TABLE, Instrument
+
+_INTRO: Final = """\
+<!-- Made by `python -m visionr1.metrics.reference docs/metrics.md` from visionr1/metrics/table.py; edit that file. -->
+# Metrics
+
+Each process of a run serves `/metrics` for Prometheus and `/healthz` for probes at `metrics.host` and `metrics.port` of the
+recipe (workers at port + 1 + rank; `metrics.enabled: false` turns it off). `/healthz` answers `{"age_seconds": ...}`, the time
+since the process last made progress, with status 503 once that is too long.
+
+The same numbers are in `steps.jsonl` of the run directory: one JSON line a step with `phase`, `stage` (null outside GRPO) and
+the record keys below. A counter there is the step's own amount. Where a metric has a label of its own, the record holds a
+mapping from the label's values to numbers. A number that is not finite is null.
+
+Every metric has the labels `run` (the recipe's name), `stage` (1, 2, ... in GRPO, else the phase's name) and `role`.
+"""
+
+
+def reference_page() -> str:
+    """The whole page, as Markdown."""
+    head = ["| Metric | Kind | Unit | Own label | Record key | Meaning |", "|---|---|---|---|---|---|"]
+    return "\n".join([_INTRO, *head, *map(_row, TABLE)]) + "\n"
+
+
+def _row(item: Instrument) -> str:
+    label, key = (f"`{text}`" if text else "" for text in (item.label, item.key))
+    return f"| `{item.name}` | {item.kind} | {item.unit} | {label} | {key} | {item.help} |"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(reference_page(), encoding="utf-8")

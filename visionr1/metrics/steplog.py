@@ -1,0 +1,92 @@
+"""The step log: one JSON line a training step, for all phases of a run, in `steps.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import Any
+
+from visionr1.errors import BadInput
+from visionr1.metrics.table import RECORD_KEYS
+from visionr1.storage.layout import STEPS
+from visionr1.storage.store import NotFound, Store, os_errors
+
+
+class StepLog:
+    """Appends records of one phase; a record is on the disk, or in the bucket, when `append` returns.
+
+    Opening drops what an earlier attempt logged of this phase after global step `after_step` (those steps are about to run
+    again) and a last line that a crash cut short. One process writes at a time.
+    """
+
+    def __init__(self, store: Store, phase: str, after_step: int) -> None:
+        self._store = store
+        self._phase = phase
+        before = _read(store)
+        records = _records(before or b"", store)
+        keep = [record for record in records if record["phase"] != phase or record["step"] <= after_step]
+        self._data = b"".join(map(_line, keep))
+        if self._data != before:
+            store.write_bytes(STEPS, self._data)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Adds one step. NaN and infinities become null, which JSON can say.
+
+        Raises:
+            ValueError: The record is of another phase, or has a key that `visionr1.metrics.table` does not know.
+        """
+        if record["phase"] != self._phase:
+            raise ValueError(f"a record of {record['phase']} does not belong into the log of {self._phase}")
+        if unknown := record.keys() - RECORD_KEYS:
+            raise ValueError(f"visionr1/metrics/table.py does not know the record keys {sorted(unknown)}; add them there")
+        line = _line(record)
+        path = self._store.local_path(STEPS)
+        if path is None:  # objects cannot grow
+            self._data += line
+            self._store.write_bytes(STEPS, self._data)
+            return
+        with os_errors(path), path.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_steps(store: Store) -> list[dict[str, Any]]:
+    """All records in the order in which they were logged; [] before the first.
+
+    Raises:
+        BadInput: A line other than the last one is not a record.
+    """
+    return _records(_read(store) or b"", store)
+
+
+def _read(store: Store) -> bytes | None:
+    try:
+        return store.read_bytes(STEPS)
+    except NotFound:
+        return None
+
+
+def _records(data: bytes, store: Store) -> list[dict[str, Any]]:
+    lines = data.split(b"\n")
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            records.append({**record, "phase": str(record["phase"]), "step": int(record["step"])})
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):  # empty, or cut short by a crash, or still being written
+                break
+            raise BadInput(f"{store.url}/{STEPS}: line {number} is not a step record; correct or delete that line") from error
+    return records
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
