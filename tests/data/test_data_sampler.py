@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from visionr1.data.fingerprint import difference, digest, fingerprint
+from visionr1.data.rows import Row
+from visionr1.data.sampler import PromptSampler, shuffled
+from visionr1.errors import BadInput
+
+ROWS = [Row(f"r{n}", f"<image>Question {n}?", (bytes([n]),), str(n)) for n in range(4)]
+MARK = fingerprint(map(digest, ROWS))
+
+
+@given(st.integers(1, 60), st.integers(0, 2**31 - 1), st.lists(st.integers(0, 90), max_size=8))
+@settings(deadline=None)
+def test_every_epoch_holds_each_row_once(n_rows, seed, draws):
+    sampler = PromptSampler(n_rows, seed, MARK)
+    drawn = [row for k in draws for row in sampler.next(k)]
+    assert len(drawn) == sum(draws)
+    for begin in range(0, len(drawn), n_rows):
+        epoch = drawn[begin : begin + n_rows]
+        assert len(set(epoch)) == len(epoch)
+        assert epoch == shuffled(n_rows, seed, begin // n_rows)[: len(epoch)]
+
+
+@given(st.integers(1, 40), st.integers(0, 10**6), st.lists(st.integers(0, 50), max_size=5), st.integers(1, 70))
+@settings(deadline=None)
+def test_a_resumed_sampler_goes_on_exactly(n_rows, seed, before, after):
+    whole = PromptSampler(n_rows, seed, MARK)
+    for k in before:
+        whole.next(k)
+    resumed = PromptSampler(n_rows, seed, MARK, json.loads(json.dumps(whole.state)))
+    assert resumed.next(after) == whole.next(after)
+    assert resumed.state == whole.state
+
+
+def test_epochs_and_seeds_differ():
+    orders = {tuple(shuffled(50, seed, epoch)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+def test_the_order_never_changes_between_versions():
+    assert shuffled(8, 1, 0) == [0, 4, 2, 7, 3, 5, 6, 1]
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (ROWS[:3], "4 rows before, 3 now"),
+        ([replace(ROWS[0], answer="9"), *ROWS[1:]], "other texts in the same number of rows"),
+        ([replace(ROWS[0], images=(b"!",)), *ROWS[1:]], "other images in"),
+        ([replace(ROWS[0], id="new"), *ROWS[1:]], "other ids in"),
+        (ROWS[::-1], "other ids, texts, images in"),
+    ],
+)
+def test_changed_data_is_refused_and_the_change_named(now, said):
+    state = PromptSampler(4, 1, MARK).state
+    with pytest.raises(BadInput, match=said):
+        PromptSampler(len(now), 1, fingerprint(map(digest, now)), state)
+
+
+def test_changed_seed_is_refused():
+    with pytest.raises(BadInput, match="begun with seed 1, the recipe says 2"):
+        PromptSampler(4, 2, MARK, PromptSampler(4, 1, MARK).state)
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(BadInput, match="no row to sample"):
+        PromptSampler(0, 1, MARK)
+
+
+def test_parts_of_a_row_do_not_run_into_one_another():
+    assert digest(Row("a", "bc", (), "d")).texts != digest(Row("a", "b", (), "cd")).texts
+    assert digest(Row("a", "q", (b"12", b"3"), "d")).images != digest(Row("a", "q", (b"1", b"23"), "d")).images
+    assert difference(MARK, MARK) == ""

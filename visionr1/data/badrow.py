@@ -1,0 +1,54 @@
+"""What can be wrong with a row, and what its owner can do about it."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from visionr1.errors import BadInput
+
+Kind = Literal[
+    "row malformed",
+    "image missing",
+    "image path",
+    "image unreadable",
+    "image size",
+    "image marks",
+    "answer missing",
+    "text unusable",
+    "text too long",
+    "prompt too long",
+]
+
+REMEDIES: Final[dict[Kind, str]] = {
+    "row malformed": "repair or remove the row",
+    "image missing": "add the file, or set image_root to the folder that the paths start from",
+    "image path": "keep images inside image_root; links and .. may not lead out of it",
+    "image unreadable": "replace the image by a whole PNG, JPEG or WEBP file",
+    "image size": "crop or split the image, or widen model.min_pixels and model.max_pixels",
+    "image marks": "write <image> into the problem once for each image, where the image belongs",
+    "answer missing": "give the row an answer",
+    "text unusable": "remove NUL characters and lone surrogates",
+    "text too long": "shorten the text",
+    "prompt too long": "raise data.max_prompt_tokens, lower model.max_pixels, or remove the row",
+}
+
+
+class BadRow(BadInput):
+    """One row that cannot be used; its neighbours can.
+
+    `row_id` is the row's id, `kind` the sort of mistake (see REMEDIES), `detail` what was found.
+    """
+
+    def __init__(self, row_id: str, kind: Kind, detail: str) -> None:
+        super().__init__(f"{row_id}: {kind}: {detail}; {REMEDIES[kind]}")
+        self.row_id = row_id
+        self.kind: Kind = kind
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[BadRow], tuple[str, Kind, str]]:
+        return BadRow, (self.row_id, self.kind, self.detail)
+
+
+def is_clean(text: str) -> bool:
+    """Whether tokenizers and files can take the text: no NUL, no lone surrogate."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

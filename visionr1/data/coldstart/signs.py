@@ -1,0 +1,58 @@
+"""What gives a bad chain of thought away, as patterns."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+PICTURE: Final = r"(?:image|picture|figure|diagram|photo|graph|chart)"
+_CANNOT: Final = r"(?:cannot|can['’]t|can not|couldn['’]t|unable to|not able to)"
+_ANSWER: Final = r"(?:final |correct |right |true )?answer"
+_NOT_CHOICES: Final = r"\b(?! (?:choice|option))"
+
+
+def _any(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(rf"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+
+
+REFUSED: Final = _any(
+    r"\bI(?:['’]m| am) (?:sorry|unable|not able)\b",
+    r"\bas an AI\b",
+    rf"\bI (?:{_CANNOT}|won['’]t) (?:assist|help|answer|comply|provide|solve|determine)\b",
+)
+
+STRAY_TAGS: Final = _any(r"</?(?:think|answer|image)>", r"<\|[a-z_]+\|>")
+
+IMAGE_NOT_SEEN: Final = _any(
+    rf"\b(?:{PICTURE}|(?:original|visual|image) data) (?:is|was|are|were)(?:n['’]t| not) (?:actually )?"
+    r"(?:provided|here|given|available|attached|included|visible|shown|present)\b(?! to scale)",
+    rf"\b{_CANNOT} (?:actually )?(?:see|view|access) (?:it|(?:the|this|that|any) {PICTURE})\b",
+    rf"\bwithout (?:seeing|being able to see|access to|having) (?:the|any|an) (?:actual )?{PICTURE}\b",
+    rf"\b(?:there(?:['’]s| is) no|no) {PICTURE} (?:provided|given|here|available|attached)\b",
+    rf"\bdon['’]t have (?:access to )?(?:the|any|an) (?:actual )?{PICTURE}\b",
+)
+
+ANSWER_WAS_TOLD: Final = _any(
+    r"\b(?:the|this) (?:given|provided|supplied|stated|reference|standard|expected|known) "
+    rf"(?:final |correct )?answer{_NOT_CHOICES}",
+    r"\banswer (?:is|was) (?:already )?(?:given|provided|known|told|stated)\b(?! by)",
+    rf"\b(?:told|given|says|said) (?:that )?the {_ANSWER} (?:is|was)\b",
+    r"\bknow(?:ing)? (?:that )?the (?:correct|right|true) answer\b",
+    r"\b(?:user|problem|question|prompt|hint|instructions?) (?:states?|stated|mentions?|mentioned|gives?|gave|provided|told me) "
+    rf"(?:me )?(?:that )?the {_ANSWER} (?:is|was|as)\b",
+    rf"\baccording to the (?:given |provided |correct )?answer{_NOT_CHOICES}",
+    r"\bground[- ]truth\b",
+)
+
+SPEAKS_OF_DESCRIPTION: Final = _any(
+    r"\bdescriptions?\b",
+    r"\bas described\b",
+    r"\b(?:not|never)\s+(?:been\s+)?provided\b",
+    r"\b(?:is|was|are|were|has|have)n['’]t\s+(?:been\s+)?provided\b",
+)
+"""Looked for after the replacement of words."""
+
+
+def around(text: str, match: re.Match[str]) -> str:
+    """A match with some text on both sides, on one line."""
+    return " ".join(text[max(0, match.start() - 60) : match.end() + 60].split())

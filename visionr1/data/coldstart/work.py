@@ -1,0 +1,66 @@
+"""Every reply is kept as soon as it is there, so that an interrupted run never asks twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Final
+
+from visionr1.data.coldstart.reply import Reply
+from visionr1.errors import BadInput
+from visionr1.recipe.schema import Model, Teacher
+from visionr1.storage import Store
+
+WORK: Final = "coldstart/work"
+FLUSH_SECONDS: Final = 10.0
+
+
+class WorkLog:
+    """Replies by request; written in parts `coldstart/work/<random>.jsonl`, since S3 cannot append.
+
+    Raises BadInput for a part that cannot be read.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._replies: dict[str, Reply] = {}
+        self._unwritten: list[str] = []
+        self._written_at = time.monotonic()
+        for key in store.list(WORK):
+            self._read(key)
+
+    def _read(self, key: str) -> None:
+        try:
+            for line in self._store.read_bytes(key).splitlines():
+                entry = json.loads(line)
+                self._replies[entry["request"]] = Reply(**entry["reply"])
+        except (ValueError, LookupError, TypeError) as error:
+            raise BadInput(f"{self._store.url}/{key} is damaged ({error}); remove it, and its requests are sent again") from None
+
+    def get(self, request: str) -> Reply | None:
+        return self._replies.get(request)
+
+    def add(self, request: str, row_id: str, step: str, reply: Reply) -> None:
+        """`row_id` and `step` are for people who read the files."""
+        self._replies[request] = reply
+        entry = {"request": request, "row": row_id, "step": step, "reply": asdict(reply)}
+        self._unwritten.append(json.dumps(entry))
+
+    def flush(self, at_once: bool = False) -> None:
+        """Writes what is new if the last time was FLUSH_SECONDS ago, or at once."""
+        if self._unwritten and (at_once or time.monotonic() - self._written_at >= FLUSH_SECONDS):
+            self._store.write_bytes(f"{WORK}/{uuid.uuid4().hex}.jsonl", "\n".join(self._unwritten).encode() + b"\n")
+            self._unwritten = []
+            self._written_at = time.monotonic()
+
+
+def request_key(teacher: Teacher, model: Model, prompt: str, images: Iterable[bytes]) -> str:
+    """Names a request by all that its reply depends on (the model's pixel limits shape the pictures sent); not by the
+    address, since servers move."""
+    pictures = [hashlib.sha256(image).hexdigest() for image in images]
+    parts = [teacher.model, teacher.temperature, teacher.max_tokens, prompt, pictures, model.min_pixels, model.max_pixels]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,16 @@
+"""Words of self-reflection, as the paper counts them (table 4)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Final
+
+REFLECTION_WORDS: Final = ("Wait", "Hmm", "Mistake", "Alternatively", "Check")
+REFLECTION: Final = re.compile(rf"\b(?:{'|'.join(REFLECTION_WORDS)})\b", re.IGNORECASE)
+"""A whole word in any case; the paper does not say how it counted."""
+
+
+def count_reflection(text: str) -> Counter[str]:
+    """Occurrences of each word of REFLECTION_WORDS that the text holds."""
+    return Counter(word.capitalize() for word in REFLECTION.findall(text))

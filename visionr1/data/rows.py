@@ -1,0 +1,31 @@
+"""The one row type that everything after the readers sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+IMAGE_MARK: Final = "<image>"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A problem: `problem` holds IMAGE_MARK once for each of `images` (encoded files, as read).
+
+    `id` is stable between runs: it names the source and the row's place or own id.
+    """
+
+    id: str
+    problem: str
+    images: tuple[bytes, ...]
+    answer: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A chain of thought for SFT: `response` is the whole assistant turn, think and answer blocks included."""
+
+    id: str
+    problem: str
+    images: tuple[bytes, ...]
+    response: str
