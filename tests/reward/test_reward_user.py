@@ -1,0 +1,118 @@
+"""A user's reward file: what it gets, and what is said when it is wrong."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from visionr1.errors import BadInput
+from visionr1.recipe.schema import Reward
+from visionr1.reward import Grader
+
+BATCH = """
+REWARD_NAME = "length"
+REWARD_TYPE = "batch"
+
+def compute_score(reward_inputs):
+    print("a message that must not disturb")
+    return [
+        {"overall": (row["response_length"] or 0) / 10, "format": 1, "accuracy": row["ground_truth"] in row["response"], "x": ""}
+        for row in reward_inputs
+    ]
+"""
+SEQUENTIAL = """
+from helper import half
+REWARD_TYPE = "sequential"
+
+def compute_score(row):
+    return {"overall": half(), "format": True, "accuracy": 0.0}
+"""
+
+
+def grader_of(folder: Path, text: str, seconds: float = 5.0) -> Grader:
+    path = folder / "reward.py"
+    path.write_text(text)
+    return Grader(Reward(function=f"{path}:compute_score", seconds_per_answer=seconds))
+
+
+def returning(value: str) -> str:
+    return f"def compute_score(rows):\n    return {value}\n"
+
+
+def test_a_batch_function_gets_response_length_and_truth(tmp_path: Path) -> None:
+    with grader_of(tmp_path, BATCH) as grader:
+        grades = grader.grade(["it is 8", "it is 7"], ["8", "8"], [20, 30])
+        assert [(grade.overall, grade.format, grade.accuracy) for grade in grades] == [(2.0, 1.0, 1.0), (3.0, 1.0, 0.0)]
+        assert grades[0].reason == "by length"
+        assert grader.grade(["it is 8"], ["8"])[0].overall == 0.0
+        assert grader.grade([], []) == []
+
+
+def test_a_sequential_function_gets_one_row_and_may_import_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("def half():\n    return 0.5\n")
+    with grader_of(tmp_path, SEQUENTIAL) as grader:
+        assert [grade.overall for grade in grader.grade(["a", "b", "c"], ["a", "b", "c"])] == [0.5] * 3
+
+
+def test_numpy_numbers_are_numbers(tmp_path: Path) -> None:
+    text = "import numpy\n" + returning("[{k: numpy.float32(0.5) for k in ('overall', 'format', 'accuracy')} for _ in rows]")
+    with grader_of(tmp_path, text) as grader:
+        assert grader.grade(["a"], ["a"])[0].overall == 0.5
+
+
+ALL = "{'overall': 1, 'format': 1, 'accuracy': 1}"
+FAULTS = {
+    "raises": ("def compute_score(rows):\n    x = 1\n    return 1 / 0\n", r"ZeroDivisionError: division by zero \(line 3\)"),
+    "syntax": ("def compute_score(rows:\n", "SyntaxError"),
+    "import": ("import a_module_that_is_not_there\n", "ModuleNotFoundError.*a_module_that_is_not_there"),
+    "no function": ("def score(rows):\n    return []\n", "the file has no function compute_score"),
+    "type": ("REWARD_TYPE = 'sometimes'\n" + returning("[]"), "REWARD_TYPE is 'sometimes', not 'batch' or 'sequential'"),
+    "nothing": (returning("None"), "returned NoneType, not a list of 3 dicts"),
+    "too few": (returning(f"[{ALL}]"), "returned 1 scores for 3 rows"),
+    "no dict": (returning(f"[{ALL}, 0.5, {ALL}]"), "row 1: returned float, not a dict with overall, format, accuracy"),
+    "key": (returning(f"[{ALL}, {ALL}, {{'overall': 1, 'format': 1}}]"), "row 2: no 'accuracy' in the returned dict"),
+    "nan": (returning(f"[{ALL}, {ALL}, {{**{ALL}, 'overall': float('nan')}}]"), "row 2: 'overall' is nan, not a finite number"),
+    "infinite": (returning(f"[{{**{ALL}, 'format': float('inf')}}] * 3"), "row 0: 'format' is inf"),
+    "text": (returning(f"[{{**{ALL}, 'accuracy': '1'}}] * 3"), "row 0: 'accuracy' is '1', not a finite number"),
+    "none": (returning(f"[{{**{ALL}, 'accuracy': None}}] * 3"), "row 0: 'accuracy' is None"),
+    "exit": ("import os\ndef compute_score(rows):\n    os._exit(3)\n", "its process ended on rows 0 to 2"),
+    "exit at once": ("import os\nos._exit(3)\n", "its process ended while the file was loaded"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_broken_file_fails_before_the_first_update(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        grader_of(tmp_path, text)
+    assert "reward.py:compute_score: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_breaks_later_is_named_with_the_row(tmp_path: Path) -> None:
+    text = (
+        "REWARD_TYPE = 'sequential'\n"
+        "def compute_score(row):\n"
+        "    return {'overall': {'bad': None}.get(row['response'], 1), 'format': 1, 'accuracy': 1}\n"
+    )
+    with grader_of(tmp_path, text) as grader, pytest.raises(BadInput, match="row 2: 'overall' is None"):
+        grader.grade(["good", "good", "bad"], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("kind", ["batch", "sequential"])
+def test_a_function_that_hangs_is_killed_and_named(tmp_path: Path, kind: str) -> None:
+    text = f"import time\nREWARD_TYPE = {kind!r}\ndef compute_score(rows):\n    time.sleep(600)\n"
+    start = time.monotonic()
+    with pytest.raises(BadInput, match=r"rows? 0.* took longer than .* \(reward.seconds_per_answer\)"):
+        grader_of(tmp_path, text, seconds=0.1)
+    assert time.monotonic() - start < 10
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is no file .*nowhere.py"):
+        Grader(Reward(function=f"{tmp_path}/nowhere.py:compute_score"))
+
+
+@pytest.mark.parametrize("function", ["reward.py", "reward.py:", "reward.txt:f", ":f", "reward.py:f(x)", "HFRRF"])
+def test_a_function_without_form_is_named(function: str) -> None:
+    with pytest.raises(BadInput, match="is not hfrrf, zero or path/file.py:function"):
+        Grader(Reward(function=function))

@@ -1,0 +1,178 @@
+"""One plain spelling for the many ways an answer is written.
+
+`canonical` turns Unicode, Markdown and LaTeX typography into one ASCII form (only `°` stays), in
+which `*` multiplies, `\\frac`, `\\sqrt` and exponents have braces, and words stand free of `\\text`.
+All functions here are linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+_GREEK: Final = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu", "π": "pi",
+    "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega", "Δ": "Delta", "Σ": "Sigma", "Φ": "Phi", "Ω": "Omega",
+}  # fmt: skip
+_SYMBOLS: Final = {
+    "−": "-", "–": "-", "﹣": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": r"\div ",
+    "∞": r"\infty ", "º": "°", "˚": "°", "√": r"\sqrt ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ",
+    "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
+    "∠": r"\angle ", "△": r"\triangle ", "′": "'", "’": "'", "⁄": "/", "∕": "/", "、": ", ", "。": ". ", "\u200b": "",
+    "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
+    "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}",
+}  # fmt: skip
+_FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_TABLE: Final[dict[int, int | str]] = _FULL_WIDTH | {ord(key): value for key, value in _SYMBOLS.items()} | {
+    ord(key): f"\\{value} " for key, value in _GREEK.items()
+}  # fmt: skip
+_SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUBSCRIPTS: Final = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+
+_END: Final = r"(?![A-Za-z])"
+# The order matters: each rule sees the text that the ones before it left.
+_RULES: Final = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"(?<!\\)\\\$", ""),
+        (r"\$|(?<!\\)\\[()\[\]]", " "),
+        (
+            r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|mbox|hbox)\s*\{([^{}]*)\}",
+            r" \1 ",
+        ),
+        (rf"\\(?:left|right|bigg?[lr]?|Bigg?[lr]?|displaystyle|textstyle|limits|rm|bf|it){_END}", ""),
+        (r"\{,\}|,\\! ?|\\!", ""),
+        (rf"(?<!\\)\\[,;:> ]|\\q?quad{_END}|~", " "),
+        (rf"\\[dtc]frac{_END}", r"\\frac"),
+        (rf"\\(?:leqslant|leqq|leq|le){_END}|<=", r"\\le "),
+        (rf"\\(?:geqslant|geqq|geq|ge){_END}|>=", r"\\ge "),
+        (rf"\\(?:neq|ne){_END}|!=", r"\\ne "),
+        (rf"\\lt{_END}", "<"),
+        (rf"\\gt{_END}", ">"),
+        (rf"\\(?:approx|simeq|thickapprox){_END}", r"\\approx "),
+        (rf"\\(?:cdot|times|ast){_END}", "*"),
+        (rf"\\div{_END}", "/"),
+        (rf"\^\s*\{{?\s*\\circ{_END}\s*\}}?|\\degree{_END}|\^\s*°", "°"),
+        (r"\\%", "%"),
+        (rf"\\(?:langle|lparen){_END}", "("),
+        (rf"\\(?:rangle|rparen){_END}", ")"),
+        (rf"\\lbrace{_END}", r"\\{"),
+        (rf"\\rbrace{_END}", r"\\}"),
+        (r"==+", "="),
+        (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+        (r"(?<![A-Za-z\\])(?:inf|infinity)(?![A-Za-z])", r"\\infty "),
+        (r"(?<![A-Za-z\\])sqrt", r"\\sqrt"),
+        (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"\\sqrt\s*(\d+|[a-z](?![A-Za-z]))", r"\\sqrt{\1}"),
+        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
+        (r"(\\frac\s*\{[^{}]*\})\s*(\d)", r"\1{\2}"),
+        (r"(?<=\d) (\d+)/(\d+)", r"\\frac{\1}{\2}"),
+        (r"°\s*(?=[CF]\b)", "°"),
+        (r"\^\s*\(([^()]*)\)", r"^{\1}"),
+        (r"\^\s*(-?\d+|[A-Za-z])", r"^{\1}"),
+        (r"_\s*(\d|[A-Za-z])(?![A-Za-z\d])", r"_{\1}"),
+        (r"\s+", " "),
+    )
+)
+_LEAD_IN: Final = re.compile(
+    r"(?:(?:so|thus|therefore|hence),?\s+)?"
+    r"(?:(?:the\s+)?(?:final\s+|correct\s+)?answer\b\s*+(?:is\b)?\s*+[:：=]?"
+    r"|(?:the\s+)?(?:correct\s+)?(?:option|choice)\s*+(?:is\b\s*+[:：]?|[:：])"
+    r"|(?:option|choice)(?=\s*+[(\[]?[A-H][)\].:]?(?:\s|$)))\s*+",
+    re.IGNORECASE,
+)
+
+
+def without_lead_in(text: str) -> str:
+    """The answer itself: `Final Answer:X`, `The answer is X`, `Option B` without their first words.
+
+    The released model ends with `<answer> Final Answer:X </answer>` (figures 4, 6 and 7 of the paper).
+    """
+    text = text.strip()
+    for _ in range(2):
+        found = _LEAD_IN.match(text)
+        if found is None:
+            return text
+        text = text[found.end() :].strip()
+    return text
+
+
+def canonical(text: str) -> str:
+    """`text` in the plain spelling of this module, with single spaces and no lead-in, box or full stop."""
+    text = _braced(text, "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "^", _SUPERSCRIPTS)
+    text = _braced(text, "₀₁₂₃₄₅₆₇₈₉", "_", _SUBSCRIPTS).translate(_TABLE)
+    text = _unboxed(without_lead_in(text.strip("*`_ \n\t")))
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return without_lead_in(text.strip(" *`_")).rstrip(".,; *`_")
+
+
+def squeezed(text: str) -> str:
+    """`text` without spaces, but for those that part two words or two numbers."""
+    return re.sub(r"(?<![A-Za-z]) | (?![A-Za-z])", "", re.sub(r"(?<=\d) (?=\d)", "\0", text)).replace("\0", " ")
+
+
+def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
+    """The parts of `text` between separators that stand outside all brackets, without empty ones."""
+    parts, depth, start = [], 0, 0
+    cuts = {match.start(): match.end() for match in separator.finditer(text)}
+    for index, character in enumerate(text):
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif depth == 0 and index in cuts and index >= start:
+            parts.append(text[start:index])
+            start = cuts[index]
+    return _filled([*parts, text[start:]])
+
+
+def group(text: str) -> tuple[str, str, str] | None:
+    """(opening, inside, closing) if one pair of brackets holds all of `text`, else None."""
+    for opening, closings in (("(", (")", "]")), ("[", ("]", ")")), ("\\{", ("\\}",)), ("{", ("}",))):
+        for closing in closings:
+            if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
+                inside = text[len(opening) : -len(closing)]
+                return (opening.strip("\\"), inside.strip(), closing.strip("\\")) if _balanced(inside) else None
+    return None
+
+
+def nesting(text: str) -> int:
+    """The deepest nesting of brackets."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _balanced(text: str) -> bool:
+    depth = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _unboxed(text: str) -> str:
+    """Without `\boxed` and `\fbox`: what they hold stands free, as what is round them does."""
+    pieces = re.split(r"\\[bf](?:oxed|box)\s*(?=\{)", text)
+    for index, piece in enumerate(pieces[1:], start=1):
+        depth = 0
+        for end, character in enumerate(piece):
+            depth += (character == "{") - (character == "}")
+            if depth == 0:
+                pieces[index] = f" {piece[1:end]} {piece[end + 1 :]}"
+                break
+    return "".join(pieces)
+
+
+def _braced(text: str, characters: str, mark: str, table: dict[int, int]) -> str:
+    return re.sub(f"[{characters}]+", lambda run: f"{mark}{{{run.group().translate(table)}}}", text)
+
+
+def _filled(parts: Iterable[str]) -> list[str]:
+    return [part.strip() for part in parts if part.strip()]
