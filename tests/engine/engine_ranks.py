@@ -1,0 +1,182 @@
+"""What the ranks of the engine's tests do: optimiser steps on known experience, in every way to divide it."""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import numpy as np
+import torch
+import torch.distributed as dist
+from deepspeed.utils import safe_get_full_optimizer_state
+from PIL import Image
+
+from visionr1.data.rows import Row
+from visionr1.engine import zero
+from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.zero import join_process_group
+from visionr1.grpo.trainer import Experience, Trainer
+from visionr1.model.chat import PromptBuilder
+from visionr1.model.load import base_dir, load_model
+from visionr1.model.pack import TrainSequence, prompt_tensors
+from visionr1.recipe import Recipe, load_recipe
+
+CPU = torch.device("cpu")
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to run the same optimiser steps.
+
+    Attributes:
+        shares: for each rank, the indices of its completions; None deals them out evenly, in order.
+        settings: changes of the recipe, as `--set` takes them.
+        start: folder to start from, weights and trainer's state; None starts anew from the policy's weights.
+        steps: numbers of the steps to take; each has its own advantages.
+        save_after: step after which `folder` is written.
+    """
+
+    name: str
+    shares: list[list[int]] | None = None
+    settings: tuple[str, ...] = ()
+    start: str | None = None
+    steps: tuple[int, ...] = (1,)
+    save_after: int | None = None
+    folder: str | None = None
+
+
+@dataclass
+class Outcome:
+    """Of a case: the statistics of its steps, and whole weights and first moments after the last."""
+
+    stats: list[dict[str, float]] = field(default_factory=list)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    moments: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def png(width: int, height: int, shade: int) -> bytes:
+    data = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).point(lambda v: (v + shade) % 256).convert("RGB").save(data, "PNG")
+    return data.getvalue()
+
+
+ROWS = [
+    Row("two", "<image>What is the sum of the digits?", (png(112, 56, 0),), "8"),
+    Row("pair", "Compare <image> with <image> now.", (png(56, 56, 30), png(84, 140, 60)), "1"),
+    Row("text", "What is the sum of 3 and 4?", (), "7"),
+]
+"""Four completions each, so 0 to 7 have pictures and 8 to 11 have none."""
+COMPLETIONS = 12
+
+
+def policy_weights(folder: Path) -> str:
+    """Writes a policy that differs from its reference, the demo's base, so that the KL term has a gradient."""
+    recipe = recipe_of(())
+    model = load_model(base_dir(recipe.model), recipe.model, CPU)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.01)
+    model.save_pretrained(folder)
+    PromptBuilder(base_dir(recipe.model), recipe.model).processor.save_pretrained(folder)
+    return str(folder)
+
+
+def recipe_of(settings: tuple[str, ...]) -> Recipe:
+    return load_recipe("demo", ["algorithm.kl_beta=0.1", f"optimiser.learning_rate={LEARNING_RATE}", *settings])
+
+
+def run_cases(cases: list[Case], policy: str) -> dict[str, Outcome]:
+    """Runs the cases one after the other; only rank 0 has outcomes."""
+    join_process_group(CPU)
+    partition_small_parameters()
+    outcomes = {case.name: run_case(case, policy) for case in cases}
+    return outcomes if dist.get_rank() == 0 else {}
+
+
+def partition_small_parameters() -> None:
+    """ZeRO-3 keeps parameters under 100,000 numbers whole, which are all of the tiny model's; here it may not."""
+    original = deepspeed.initialize
+
+    def initialize(**arguments: Any) -> Any:
+        arguments["config"]["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        return original(**arguments)
+
+    deepspeed.initialize = initialize
+
+
+def run_case(case: Case, policy: str) -> Outcome:
+    recipe = recipe_of(case.settings)
+    trainer, builder = build(recipe, Path(case.start or policy))
+    if case.start:
+        load_trainer(trainer.engine, Path(case.start))
+    prompts = prompts_of(builder, trainer)
+    outcome = Outcome()
+    for step in case.steps:
+        every = experience(step, builder)
+        mine = [every[index] for index in share(case)]
+        outcome.stats.append(vars(trainer.update(prompts, mine, LEARNING_RATE)))
+        if step == case.save_after and case.folder:
+            save_weights(trainer.policy, trainer.zero_stage, read_companions(Path(case.start or policy)), Path(case.folder))
+            save_trainer(trainer.engine, Path(case.folder))
+            dist.barrier()
+    outcome.weights = {name: tensor.float().numpy().copy() for name, tensor in trainer.weights()}
+    outcome.moments = {
+        name: safe_get_full_optimizer_state(parameter, "exp_avg").numpy().copy().reshape(-1)
+        for name, parameter in trainer.policy.inner.named_parameters()
+        if parameter.requires_grad
+    }
+    return outcome
+
+
+def build(recipe: Recipe, folder: Path) -> tuple[Trainer, PromptBuilder]:
+    builder = PromptBuilder(base_dir(recipe.model), recipe.model)
+    return Trainer(folder, base_dir(recipe.model), recipe, builder.banned_token_ids, CPU), builder
+
+
+def share(case: Case) -> list[int]:
+    rank, world = dist.get_rank(), dist.get_world_size()
+    if case.shares is not None:
+        return case.shares[rank]
+    size = COMPLETIONS // world
+    return list(range(rank * size, (rank + 1) * size))
+
+
+def prompts_of(builder: PromptBuilder, trainer: Trainer) -> list[Any]:
+    made = []
+    for row in ROWS:
+        prompt = builder.build(row)
+        images = builder.image_inputs(prompt.images) if prompt.images else None
+        made.append(prompt_tensors(trainer.rope_model, builder.expand(prompt), images, builder.image_token_id))
+    return made
+
+
+def experience(step: int, builder: PromptBuilder) -> list[Experience]:
+    """The global batch of a step: completions of 1 to 24 tokens, some long and some short."""
+    generator = torch.Generator().manual_seed(step)
+    every = []
+    for index in range(COMPLETIONS):
+        length = 24 if index % 4 == 0 else int(torch.randint(1, 12, (1,), generator=generator))
+        ids = torch.randint(20, 300, (length,), generator=generator).tolist()
+        ids = [token for token in ids if token not in builder.banned_token_ids] or [40]
+        advantage = 2.0 + 0.5 * float(torch.randn(1, generator=generator))  # no cancellation, which would magnify rounding
+        every.append(Experience(TrainSequence(index // 4, ids), advantage, [-3.0] * len(ids)))
+    return every
+
+
+def relative(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
+    """How far all numbers of `one` are from `other`'s, as vectors: the norm of the difference over the norm."""
+    assert one.keys() == other.keys()
+    difference = sum(float(np.square(one[name] - other[name], dtype=np.float64).sum()) for name in one)
+    return (difference / sum(float(np.square(other[name], dtype=np.float64).sum()) for name in other)) ** 0.5
+
+
+def weights_under_zero3(policy: str) -> dict[str, np.ndarray]:
+    """What `full_weights` hands on, in several groups."""
+    join_process_group(CPU)
+    partition_small_parameters()
+    zero.GATHER_BYTES = 300_000
+    trainer, _ = build(recipe_of(("optimiser.zero_stage=3",)), Path(policy))
+    return {name: tensor.numpy().copy() for name, tensor in trainer.weights()}

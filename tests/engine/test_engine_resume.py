@@ -1,0 +1,139 @@
+"""A checkpoint of two ranks goes on with two, one or three, under any ZeRO stage, as if nothing had happened."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_ranks import Case, Outcome, policy_weights, relative, run_cases, weights_under_zero3
+from ranks import run_ranks
+from safetensors.torch import load_file
+from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
+
+from visionr1.demo.base import demo_base_dir
+
+BFLOAT16 = "model.dtype=bfloat16"
+FROZEN = "optimiser.freeze_vision_tower=true"
+SAVED = {"zero2": (2, ()), "zero3": (3, ()), "bf16": (2, (BFLOAT16,)), "bf16-zero3": (3, (BFLOAT16,)), "frozen": (1, (FROZEN,))}
+"""Checkpoint folders: ZeRO stage and other settings of the run that wrote them after its first step."""
+
+
+def settings(zero_stage: int, *others: str) -> tuple[str, ...]:
+    return (f"optimiser.zero_stage={zero_stage}", *others)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory) -> str:
+    return policy_weights(tmp_path_factory.mktemp("policy"))
+
+
+@pytest.fixture(scope="module")
+def outcomes(policy, folder) -> dict[str, Outcome]:
+    """Outcomes after step 2: of whole runs, and of runs that start from the whole runs' checkpoint after step 1."""
+    whole, again, others = [], [], []
+    for name, (stage, other) in SAVED.items():
+        path = str(folder / name)
+        Path(path).mkdir()
+        whole.append(Case(name, settings=settings(stage, *other), steps=(1, 2), save_after=1, folder=path))
+        again.append(Case(f"{name} again", settings=settings(stage, *other), start=path, steps=(2,)))
+        others.append(Case(f"{name} with", settings=settings(stage, *other), start=path, steps=(2,)))
+    across = [
+        Case("zero3 by ZeRO 2", settings=settings(2), start=str(folder / "zero3"), steps=(2,)),
+        Case("zero2 by ZeRO 3", settings=settings(3), start=str(folder / "zero2"), steps=(2,)),
+    ]
+    first, _ = run_ranks(run_cases, 2, [*whole, *again, *across], policy)
+    found = dict(first)
+    for world in (1, 3):
+        alone, *_ = run_ranks(run_cases, world, others, policy)
+        found |= {f"{name} {world}": outcome for name, outcome in alone.items()}
+    return found
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_the_same_ranks_go_on_bit_by_bit(outcomes, name) -> None:
+    whole, again = outcomes[name], outcomes[f"{name} again"]
+    assert again.stats[-1] == whole.stats[-1]
+    for key, expected in whole.weights.items():
+        assert np.array_equal(again.weights[key], expected), key
+
+
+@pytest.mark.parametrize("name", ["zero2", "zero3", "frozen"])
+@pytest.mark.parametrize("world", [1, 3])
+def test_another_number_of_ranks_goes_on(outcomes, name, world) -> None:
+    assert_same_step(outcomes[f"{name} with {world}"], outcomes[name])
+
+
+@pytest.mark.parametrize(("across", "name"), [("zero3 by ZeRO 2", "zero3"), ("zero2 by ZeRO 3", "zero2")])
+def test_another_zero_stage_goes_on(outcomes, across, name) -> None:
+    assert_same_step(outcomes[across], outcomes[name])
+
+
+def assert_same_step(ours: Outcome, theirs: Outcome) -> None:
+    assert ours.stats[-1] == pytest.approx(theirs.stats[-1], rel=1e-6, abs=1e-9)
+    assert relative(ours.weights, theirs.weights) <= 1e-6
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_bfloat16_masters_survive_another_number_of_ranks(outcomes, world) -> None:
+    """Rounded weights alone would lose what float32 masters hold: the second step would start elsewhere."""
+    ours, theirs = outcomes[f"bf16 with {world}"], outcomes["bf16"]
+    assert ours.stats[-1]["loss"] == pytest.approx(theirs.stats[-1]["loss"], rel=1e-2)
+    changed = {name: np.mean(ours.weights[name] != value) for name, value in theirs.weights.items()}
+    assert np.mean(list(changed.values())) < 0.05
+
+
+def test_without_the_trainers_state_the_next_step_is_another(outcomes, policy, folder) -> None:
+    """The control: what the tests above compare does depend on the moments."""
+    empty = Case("weights alone", settings=settings(2), start=None, steps=(2,))
+    [alone] = run_ranks(run_cases, 1, [empty], str(folder / "zero2"))
+    assert relative(alone["weights alone"].weights, outcomes["zero2"].weights) > 1e-4
+
+
+@pytest.mark.parametrize("name", ["zero2", "bf16-zero3"])
+def test_the_folder_is_a_whole_model_for_transformers(outcomes, folder, name) -> None:
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / name, dtype="auto")
+    assert model.dtype == (torch.bfloat16 if "bf16" in name else torch.float32)
+    base = AutoProcessor.from_pretrained(demo_base_dir())
+    processor = AutoProcessor.from_pretrained(folder / name)
+    assert processor.chat_template == base.chat_template
+    assert processor.tokenizer.get_vocab() == base.tokenizer.get_vocab()
+    assert processor.image_processor.to_dict() == base.image_processor.to_dict()
+    ours, theirs = (GenerationConfig.from_pretrained(path) for path in (folder / name, demo_base_dir()))
+    assert ours.eos_token_id == theirs.eos_token_id
+
+
+def test_the_trainers_state_is_safetensors_in_a_folder_of_its_own(outcomes, folder) -> None:
+    """vLLM reads every safetensors file beside the weights; a pickle could run code."""
+    for name in SAVED:
+        files = sorted(str(path.relative_to(folder / name)) for path in (folder / name).rglob("*") if path.is_file())
+        assert [file for file in files if file.endswith((".safetensors", ".pt", ".bin", ".pkl"))] == [
+            "model.safetensors",
+            "trainer/rank-00000-of-00002.safetensors",
+            "trainer/rank-00001-of-00002.safetensors",
+        ]
+        names = json.loads((folder / name / "config.json").read_text())
+        assert names["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
+
+
+def test_each_rank_writes_its_share_of_the_state(outcomes, folder) -> None:
+    shares = [load_file(folder / f"zero3/trainer/rank-0000{rank}-of-00002.safetensors") for rank in (0, 1)]
+    weights = load_file(folder / "zero3/model.safetensors")
+    assert not shares[0].keys() & shares[1].keys()
+    assert {name.rsplit("/", 1)[0] for share in shares for name in share} == set(weights)
+    for name, tensor in weights.items():
+        [master] = [share[f"{name}/master"] for share in shares if f"{name}/master" in share]
+        assert torch.equal(master, tensor), name
+
+
+def test_whole_weights_under_zero3_are_the_loaded_ones_on_every_rank(policy) -> None:
+    expected = dict(Qwen2_5_VLForConditionalGeneration.from_pretrained(policy, dtype="auto").named_parameters())
+    for weights in run_ranks(weights_under_zero3, 2, policy):
+        assert weights.keys() == expected.keys()
+        for name, value in weights.items():
+            assert torch.equal(torch.from_numpy(value), expected[name]), name

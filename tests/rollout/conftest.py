@@ -1,0 +1,38 @@
+"""One engine of each kind for the whole folder: a start of vLLM takes ten seconds."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from rollout_pair import ENGINES, Pair, make_pair
+
+from visionr1.model.load import base_dir
+from visionr1.recipe import load_recipe
+
+
+@pytest.fixture(scope="session")
+def pairs() -> dict[str, tuple[Pair, dict[str, torch.Tensor]]]:
+    return {}
+
+
+def fresh(name: str, pairs: dict[str, tuple[Pair, dict[str, torch.Tensor]]]) -> Iterator[Pair]:
+    """The pair of an engine; engine and policy have the demo's base weights again."""
+    if name not in pairs:
+        pair = make_pair(name)
+        pairs[name] = pair, copy.deepcopy(pair.policy.inner.state_dict())
+    pair, weights = pairs[name]
+    yield pair
+    pair.policy.temperature = 1.0
+    pair.policy.inner.load_state_dict(weights)
+    pair.engine.load(base_dir(load_recipe("demo").model))
+
+
+@pytest.fixture(params=ENGINES)
+def pair(request, pairs) -> Iterator[Pair]:
+    yield from fresh(request.param, pairs)
+
+
+@pytest.fixture
+def vllm_pair(pairs) -> Iterator[Pair]:
+    yield from fresh("vllm", pairs)

@@ -1,0 +1,100 @@
+"""Seeds, bans and ends: what an engine samples and when it stops."""
+
+import pytest
+import torch
+from rollout_pair import LIMIT, Pair
+
+from visionr1.data.rows import Row
+from visionr1.demo.chains import READ_ALOUD
+from visionr1.demo.digits import problems
+from visionr1.rollout.types import Prompt, Sampling
+
+
+def test_a_seed_gives_the_same_completions_in_any_batch(pair) -> None:
+    """Sampling must not depend on what else is in the batch, or a resumed step would be another one."""
+    prompts, seeds = pair.prompts(), list(range(7, 7 + len(pair.prompts())))
+    sampling = Sampling(3, 16, 1.0)
+    whole = pair.engine.generate(prompts, sampling, seeds)
+    turned = pair.engine.generate(prompts[::-1], sampling, seeds[::-1])[::-1]
+    alone = [pair.engine.generate([prompt], sampling, [seed])[0] for prompt, seed in zip(prompts[:3], seeds, strict=False)]
+    for group, other in [*zip(whole, turned, strict=True), *zip(whole, alone, strict=False)]:
+        assert [c.token_ids for c in group.completions] == [c.token_ids for c in other.completions]
+
+
+def test_other_seeds_give_other_completions(pair) -> None:
+    prompt = pair.prompts()[0]
+    pair.shake(1, 0.05)
+    pair.sync()
+    first, second = (pair.engine.generate([prompt], Sampling(4, 16, 1.0), [seed])[0] for seed in (1, 2))
+    assert len({tuple(c.token_ids) for c in first.completions}) > 1, "completions of one group differ"
+    assert [c.token_ids for c in first.completions] != [c.token_ids for c in second.completions]
+
+
+def test_sampling_leaves_the_trainers_generator_alone(pair) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    pair.sample(n=1, max_tokens=4)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def eager_for_vision_tokens(pair: Pair) -> None:
+    """A policy that would choose a vision token at once."""
+    with torch.no_grad():
+        head_VD = pair.policy.inner.lm_head.weight
+        head_VD[pair.builder.banned_token_ids] = head_VD.abs().amax(0) * 4 * head_VD.mean(0).sign()
+    pair.sync()
+
+
+def test_banned_tokens_are_never_sampled_and_the_trainer_knows(pair) -> None:
+    eager_for_vision_tokens(pair)
+    groups = pair.sample()
+    sampled = {token for group in groups for completion in group.completions for token in completion.token_ids}
+    assert sampled.isdisjoint(pair.builder.banned_token_ids)
+    assert pair.distance(groups) <= LIMIT
+
+
+def test_without_the_ban_they_would_be(vllm_pair, monkeypatch) -> None:
+    """The control of the test above."""
+    eager_for_vision_tokens(vllm_pair)
+    monkeypatch.setattr(vllm_pair.engine, "_banned", {})
+    [group] = vllm_pair.sample(prompts=[vllm_pair.prompts()[8]])
+    sampled = {token for completion in group.completions for token in completion.token_ids}
+    assert sampled & set(vllm_pair.builder.banned_token_ids)
+
+
+@pytest.fixture
+def read_aloud(pair) -> list[Prompt]:
+    """What the base was taught to answer shortly, and then to stop."""
+    rows = problems("train")[:3]
+    return [pair.builder.build(Row(row.id, f"<image>{READ_ALOUD}", row.images, row.answer)) for row in rows]
+
+
+def test_a_response_ends_with_its_end_token(pair, read_aloud) -> None:
+    groups = pair.sample(max_tokens=32, prompts=read_aloud)
+    for completion in (c for group in groups for c in group.completions):
+        assert completion.finish_reason == "stop"
+        assert completion.token_ids[-1] in pair.builder.eos_token_ids
+        assert not set(completion.token_ids[:-1]) & set(pair.builder.eos_token_ids)
+        assert len(completion.logprobs) == len(completion.token_ids) < 32
+        assert completion.text == pair.builder.tokenizer.decode(completion.token_ids[:-1])
+        assert "Left" in completion.text and "<|" not in completion.text
+
+
+def test_a_response_that_is_cut_says_so(pair, read_aloud) -> None:
+    groups = pair.sample(max_tokens=3, prompts=read_aloud)
+    for completion in (c for group in groups for c in group.completions):
+        assert completion.finish_reason == "length"
+        assert len(completion.token_ids) == len(completion.logprobs) == 3
+
+
+def test_greedy_sampling_takes_the_likeliest_token(pair, read_aloud) -> None:
+    [group] = pair.engine.generate(read_aloud[:1], Sampling(1, 16, 0.0), [0])
+    [again] = pair.engine.generate(read_aloud[:1], Sampling(1, 16, 0.0), [1])
+    assert group.completions[0].token_ids == again.completions[0].token_ids
+
+
+def test_the_groups_of_a_text_problem_and_of_pictures_stay_in_order(pair) -> None:
+    prompts = pair.prompts()
+    groups = pair.sample(n=1, max_tokens=2)
+    assert [group.prompt_token_ids for group in groups] == [pair.builder.expand(prompt) for prompt in prompts]

@@ -1,0 +1,138 @@
+"""DeepSpeed as SFT and GRPO need it: one process group, one engine, one optimiser step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from visionr1.model.policy import Policy
+from visionr1.recipe.schema import ZeroStage
+
+GATHER_BYTES = 512 * 2**20
+"""Full parameters that exist at a time while ZeRO-3 weights are handed on."""
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """AdamW and ZeRO for one engine."""
+
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float]
+    max_grad_norm: float
+    zero_stage: int
+
+
+def choose_zero_stage(stage: ZeroStage, parameters: int, world_size: int) -> int:
+    """`auto`: ZeRO-2 while 12 bytes of optimiser state a parameter fit in 20 GB a process, else ZeRO-3.
+
+    ZeRO-2 keeps whole weights on each worker, so that syncing them to vLLM is a local copy.
+    """
+    if stage != "auto":
+        return stage
+    return 2 if 12 * parameters / world_size <= 20e9 else 3
+
+
+def join_process_group(device: torch.device) -> None:
+    """Joins the group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT name."""
+    if device.type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+
+    if device.type == "cpu":
+        # Otherwise DeepSpeed compiles a shared-memory helper, which needs a C++ compiler and serves one host only.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False)
+
+
+def build_zero_engine(policy: Policy, settings: OptimiserSettings, dtype: str) -> Any:
+    """A DeepSpeed engine around `policy`, with torch's AdamW over its trainable parameters.
+
+    Gradient accumulation is the caller's: any number of `backward` calls, then one `step`.
+    """
+    import deepspeed
+
+    trainable = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trainable, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, foreach=False
+    )
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": settings.max_grad_norm,
+        "bf16": {"enabled": dtype == "bfloat16"},
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {
+            "stage": settings.zero_stage,
+            "contiguous_gradients": True,
+            "overlap_comm": False,
+            "reduce_bucket_size": 50_000_000,
+        },
+        "steps_per_print": 1_000_000_000,
+    }
+    engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=config, dist_init_required=False)
+    return engine
+
+
+def same_count(count: int, device: torch.device) -> int:
+    """The largest count of all ranks: every rank must run as many passes, or ZeRO-2 (backward) and 3 (both) hang."""
+    highest = torch.tensor([count], device=device)
+    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    return int(highest)
+
+
+def optimiser_step(engine: Any, learning_rate: float) -> float:
+    """Applies the accumulated gradients; returns their global norm before clipping."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = learning_rate
+    engine.step()
+    return float(engine.get_global_grad_norm())
+
+
+def full_weights(policy: Policy, zero_stage: int) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and whole tensors of the inner model, as Hugging Face names them.
+
+    Under ZeRO-3 this is collective: every rank must consume all of it, in order.
+    """
+    named = list(policy.inner.named_parameters())
+    if zero_stage < 3:
+        for name, parameter in named:
+            yield name, parameter.detach()
+        return
+    import deepspeed
+
+    for group in _groups(named):
+        with deepspeed.zero.GatheredParameters([parameter for _, parameter in group]):
+            for name, parameter in group:
+                yield name, parameter.detach().clone()
+
+
+def _groups(named: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]:
+    group: list[tuple[str, Any]] = []
+    size = 0
+    for name, parameter in named:
+        group.append((name, parameter))
+        size += parameter.ds_numel * parameter.element_size()
+        if size >= GATHER_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def states_to_cpu(engine: Any, device: torch.device) -> None:
+    """Optimiser states leave the GPU while vLLM needs the room; on a CPU nothing moves."""
+    if device.type == "cuda":
+        engine.offload_states(non_blocking=False)
+        torch.cuda.empty_cache()
+
+
+def states_to_device(engine: Any, device: torch.device) -> None:
+    """Undoes `states_to_cpu`."""
+    if device.type == "cuda":
+        engine.reload_states(non_blocking=False)

@@ -1,0 +1,118 @@
+"""From a row to token ids: chat template, image places, and what the sampler must never emit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from visionr1.data.images import fit, open_image
+from visionr1.data.rows import IMAGE_MARK, Row
+from visionr1.model.load import load_processor
+from visionr1.model.prompt import Prompt
+from visionr1.recipe.schema import Model
+
+_PROBLEM_PLACE = "\x02problem\x03"
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """Pixels as the vision tower takes them.
+
+    Attributes:
+        pixel_values_PC: float32, one row a patch, all images after one another.
+        grid_thw_I3: int64, patches of each image in time, height and width.
+    """
+
+    pixel_values_PC: torch.Tensor
+    grid_thw_I3: torch.Tensor
+
+
+class PromptBuilder:
+    """Builds prompts for one model directory; text of a problem never becomes a special token."""
+
+    def __init__(self, directory: Path, model: Model):
+        self.processor = load_processor(directory)
+        self.tokenizer = self.processor.tokenizer
+        self._model = model
+        self._directory = directory
+        vocabulary: dict[str, int] = self.tokenizer.get_vocab()
+        self.banned_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
+        self.image_token_id = vocabulary["<|image_pad|>"]
+        self._image_ids = [vocabulary["<|vision_start|>"], self.image_token_id, vocabulary["<|vision_end|>"]]
+
+    @cached_property
+    def eos_token_ids(self) -> list[int]:
+        """Every token that ends a response: the generation config's, else the tokenizer's."""
+        from transformers import GenerationConfig
+
+        if (self._directory / "generation_config.json").exists():
+            eos = GenerationConfig.from_pretrained(self._directory).eos_token_id
+            if eos is not None:
+                return [eos] if isinstance(eos, int) else list(eos)
+        return [int(self.tokenizer.eos_token_id)]
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Token ids before and after the user's text."""
+        messages: list[dict[str, Any]] = [{"role": "user", "content": _PROBLEM_PLACE}]
+        if self._model.system_prompt is not None:
+            messages.insert(0, {"role": "system", "content": self._model.system_prompt})
+        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        before, after = text.split(_PROBLEM_PLACE)
+        return self._encode(before, special=True), self._encode(after, special=True)
+
+    def _encode(self, text: str, special: bool) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"])
+
+    def fit_image(self, data: bytes) -> Image.Image:
+        """The picture at the size that the vision tower and vLLM both see.
+
+        Raises:
+            BadImage: see `visionr1.data.images.open_image`.
+        """
+        return fit(open_image(data), self._model.min_pixels, self._model.max_pixels)
+
+    def build(self, row: Row) -> Prompt:
+        """The prompt with one placeholder an image, as vLLM wants it; vLLM expands it."""
+        return Prompt(self._ids(row.problem), [self.fit_image(data) for data in row.images])
+
+    def count_tokens(self, row: Row) -> int:
+        """Prompt length in tokens, each picture counted as one token: `check_problems` adds the rest."""
+        return len(self._ids(row.problem))
+
+    def _ids(self, problem: str) -> list[int]:
+        before, after = self._frame
+        ids = list(before)
+        for place, text in enumerate(problem.split(IMAGE_MARK)):
+            if place:
+                ids += self._image_ids
+            ids += self._encode(text, special=False) if text else []
+        return ids + after
+
+    def expand(self, prompt: Prompt) -> list[int]:
+        """Token ids with one image token for each vision feature, as the model is trained on."""
+        sizes = iter(self.image_tokens(image) for image in prompt.images)
+        expanded: list[int] = []
+        for token in prompt.token_ids:
+            expanded += [token] * next(sizes) if token == self.image_token_id else [token]
+        return expanded
+
+    def image_tokens(self, image: Image.Image) -> int:
+        """Vision features of a fitted picture (patch and merge sizes from the image processor)."""
+        side = self.processor.image_processor.patch_size * self.processor.image_processor.merge_size
+        return (image.width // side) * (image.height // side)
+
+    def response_ids(self, response: str) -> list[int]:
+        """Token ids of a whole assistant turn, its end token included; no other special token can appear."""
+        return [*self._encode(response, special=False), self.eos_token_ids[0]]
+
+    def image_inputs(self, images: list[Image.Image]) -> ImageInputs:
+        """Patches of fitted pictures, in float32 on the CPU."""
+        features = self.processor.image_processor(images=images, return_tensors="pt", do_resize=False)
+        return ImageInputs(features["pixel_values"], features["image_grid_thw"])

@@ -1,0 +1,63 @@
+"""Finding and loading Qwen2.5-VL; only weights in safetensors, never code from a model repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+from visionr1.errors import BadInput
+from visionr1.recipe.schema import Model
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def base_dir(model: Model) -> Path:
+    """Local directory of `model.base`, downloading a Hugging Face model once.
+
+    Raises:
+        BadInput: the directory is missing or the name cannot be downloaded.
+    """
+    if model.base == "demo":
+        from visionr1.demo.base import demo_base_dir  # the demo's data sits above this room
+
+        return demo_base_dir()
+    local = Path(model.base)
+    if local.is_dir():
+        return local
+    if model.base.startswith((".", "/")) or model.base.count("/") != 1:
+        raise BadInput(f"model.base: {model.base!r} is no directory here, and no Hugging Face name (owner/name)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer*"]
+    try:
+        return Path(snapshot_download(model.base, revision=model.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise BadInput(
+            f"model.base: {model.base!r} could not be downloaded ({type(error).__name__}): "
+            "check the name and the network, or give a local directory"
+        ) from error
+
+
+def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_VLForConditionalGeneration:
+    """The trainable model, in `model.dtype` on `device`, in training mode without dropout."""
+    # Any: transformers wraps `to` so that type checkers lose its arguments.
+    loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        directory,
+        dtype=DTYPES[model.dtype],
+        attn_implementation=model.attention,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    if model.gradient_checkpointing:
+        loaded.gradient_checkpointing_enable({"use_reentrant": False})
+    return loaded.to(device).train()
+
+
+def load_processor(directory: Path) -> Any:
+    """The model's processor: tokenizer, image processor and chat template."""
+    return AutoProcessor.from_pretrained(directory, trust_remote_code=False, local_files_only=True)

@@ -1,0 +1,169 @@
+"""vLLM inside the worker's process: sampling, and new weights after every update.
+
+Import this module only where a vLLM engine is wanted; it sets vLLM's environment before vLLM loads.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from visionr1.errors import BadInput
+from visionr1.model.policy import BAN
+from visionr1.model.prompt import Prompt
+from visionr1.recipe.schema import Recipe
+from visionr1.rollout.types import Completion, Group, Sampling
+
+MAX_IMAGES = 8
+"""Most pictures in one problem."""
+
+_CPU_ENVIRONMENT = {
+    # The CPU worker otherwise binds threads and memory for itself and takes them from the trainer.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_CPU_CI_ENV": "1",
+    # A slim image has no C++ compiler, which vLLM's compiled functions would need.
+    "TORCHDYNAMO_DISABLE": "1",
+}
+
+
+def _prepare_environment(cuda: bool) -> None:
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if not cuda:
+        os.environ.update(_CPU_ENVIRONMENT)
+
+
+class VllmEngine:
+    """One engine a group of `tensor_parallel` workers, in the process group that the workers already have.
+
+    Under tensor parallelism all its workers must submit the same prompts with the same seeds in the
+    same order.
+
+    Args:
+        model_dir: Hugging Face directory.
+        max_model_len: longest prompt plus completion, in tokens.
+        banned_token_ids: tokens that are never sampled.
+
+    Raises:
+        BadInput: vLLM is not installed.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        recipe: Recipe,
+        *,
+        max_model_len: int,
+        banned_token_ids: list[int],
+        eos_token_ids: list[int],
+        tensor_parallel: int = 1,
+        distributed: bool = False,
+    ):
+        cuda = recipe.rollout.device == "cuda" or (recipe.rollout.device == "auto" and torch.cuda.is_available())
+        _prepare_environment(cuda)
+        try:
+            from vllm import LLM
+        except ImportError as error:
+            raise BadInput(
+                "rollout.engine is vllm, but vLLM is not installed: "
+                "install visionr1-ptst[rollout-gpu] or [rollout-cpu], or use --rollout hf"
+            ) from error
+        self._banned = dict.fromkeys(banned_token_ids, BAN)
+        self._eos = eos_token_ids
+        options: dict[str, Any] = {"distributed_executor_backend": "external_launcher"} if distributed else {}
+        if cuda:
+            # On a GPU the engine gives its memory to the trainer while it sleeps.
+            options |= {"enable_sleep_mode": True, "gpu_memory_utilization": recipe.rollout.gpu_memory_utilization}
+        else:
+            # With a seed a request, a prompt split over two steps ends in "CPU Generator does not use offset".
+            options |= {
+                "enforce_eager": True,
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(max_model_len, 8192),
+            }
+            options["kv_cache_memory_bytes"] = int(recipe.rollout.cpu_kv_cache_gib * 2**30)
+        rng = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        self._llm = LLM(
+            model=str(model_dir),
+            tensor_parallel_size=tensor_parallel,
+            dtype=recipe.model.dtype,
+            logprobs_mode="processed_logprobs",
+            max_model_len=max_model_len,
+            max_num_seqs=recipe.rollout.max_sequences,
+            limit_mm_per_prompt={"image": MAX_IMAGES, "video": 0},
+            # The pictures come already fitted; with the same limits vLLM's own resizing leaves them as they are.
+            mm_processor_kwargs={"min_pixels": recipe.model.min_pixels, "max_pixels": recipe.model.max_pixels},
+            seed=recipe.seed,
+            disable_log_stats=True,
+            trust_remote_code=False,
+            **options,
+        )
+        # vLLM reseeds every global generator of the process that it starts in.
+        random.setstate(rng[0])
+        np.random.set_state(rng[1])
+        torch.set_rng_state(rng[2])
+
+    def generate(self, prompts: list[Prompt], sampling: Sampling, seeds: list[int]) -> list[Group]:
+        from vllm import SamplingParams
+
+        params = [
+            SamplingParams(
+                n=sampling.n,
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=seed,
+                logprobs=0,
+                logit_bias=self._banned,
+                stop_token_ids=self._eos,
+                ignore_eos=True,
+                detokenize=True,
+                skip_special_tokens=True,
+            )
+            for seed in seeds
+        ]
+        requests: list[Any] = [
+            {"prompt_token_ids": prompt.token_ids} | ({"multi_modal_data": {"image": prompt.images}} if prompt.images else {})
+            for prompt in prompts
+        ]
+        outputs: list[Any] = self._llm.generate(requests, params, use_tqdm=False)
+        return [Group(list(output.prompt_token_ids), [self._completion(c) for c in output.outputs]) for output in outputs]
+
+    def _completion(self, output: Any) -> Completion:
+        token_ids = list(output.token_ids)
+        logprobs = [place[token].logprob for token, place in zip(token_ids, output.logprobs, strict=True)]
+        return Completion(output.text, token_ids, logprobs, "length" if output.finish_reason == "length" else "stop")
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Takes over weights under their Hugging Face names, then forgets all that was computed with the old ones."""
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        self._forget()
+
+    def load(self, model_dir: Path) -> None:
+        """Takes over the weights of another directory of the same model."""
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+        self._forget()
+
+    def _forget(self) -> None:
+        # Image embeddings and prefixes of the old weights would be served again, silently.
+        self._llm.reset_prefix_cache()
+        self._llm.reset_mm_cache()
+        self._llm.llm_engine.reset_encoder_cache()
+
+    def sleep(self) -> None:
+        """Gives weights and KV cache back to the trainer (a no-op on a CPU)."""
+        self._llm.sleep(level=2)
+
+    def wake_weights(self) -> None:
+        """Room for the weights only; new ones must be loaded before `wake_cache`."""
+        self._llm.wake_up(tags=["weights"])
+
+    def wake_cache(self) -> None:
+        self._llm.wake_up(tags=["kv_cache"])
