@@ -1,0 +1,107 @@
+"""What the ranks of the SFT tests do: `visionr1 sft` without torchrun, and the faults that are planted in it."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from visionr1.demo.chains import chain
+from visionr1.demo.digits import problems
+from visionr1.recipe import Recipe, load_recipe, to_yaml
+from visionr1.sft import train
+from visionr1.storage import Checkpoints, open_store
+from visionr1.storage.layout import RECIPE
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong: the request to stop comes in a step, or all ranks die just before a step is committed."""
+
+    stop_in: int | None = None
+    die_before_commit_of: int | None = None
+
+
+class Killed(BaseException):
+    """Not caught by anything, as SIGKILL is not."""
+
+
+def samples(folder: Path, broken: tuple[int, ...] = (), count: int = 12) -> Path:
+    """A file of chains of thought; the pictures of those in `broken` cannot be opened."""
+    from random import Random
+
+    folder.mkdir()
+    lines = []
+    for place, row in enumerate(problems("train")[:count]):
+        picture = folder / f"{place}.png"
+        picture.write_bytes(b"no picture" if place in broken else row.images[0])
+        text, answer = chain("sum", [place % 10, 3], Random(place))
+        reply = f"<think> {text} </think><answer> Final Answer:{answer} </answer>"
+        turns = [{"from": "human", "value": row.problem}, {"from": "gpt", "value": reply}]
+        lines.append(json.dumps({"image": picture.name, "conversations": turns}) + "\n")
+    file = folder / "data.jsonl"
+    file.write_text("".join(lines))
+    return file
+
+
+def prepare(run: Path, data: Path, *settings: str) -> str:
+    """A run directory for SFT alone."""
+    recipe = load_recipe(
+        "demo",
+        [
+            "coldstart=null",
+            "stages=[]",
+            "data.held_out=null",
+            f"sft.data.path={data}",
+            "sft.max_steps=6",
+            "sft.epochs=9",
+            "sft.global_batch_size=4",
+            "sft.checkpoint_every=2",
+            "sft.micro_batch_tokens=256",
+            "metrics.enabled=false",
+            *settings,
+        ],
+    )
+    open_store(str(run)).write_bytes(RECIPE, to_yaml(recipe).encode())
+    return str(run)
+
+
+def sft(run: str, faults: Faults = Faults()) -> str:
+    """Runs a rank to its end; says how that was."""
+    torch.manual_seed(int(os.environ["RANK"]))  # nothing may depend on it
+    store = open_store(run)
+    recipe = Recipe.model_validate(load_recipe(f"{run}/{RECIPE}"))
+    assert recipe.sft is not None
+    _plant(faults)
+    rank = train.SftRank(store, recipe, recipe.sft)
+    taken = [rank.done]
+
+    def should_stop() -> bool:
+        taken[0] += 1
+        return taken[0] == faults.stop_in
+
+    try:
+        train.train(rank, should_stop)
+    except train.Stopped as stopped:
+        return str(stopped)
+    except Killed:
+        return "killed"
+    return "done"
+
+
+def _plant(faults: Faults) -> None:
+    commit, after_commit = Checkpoints.commit, train.SftRank.commit
+
+    def dying(self, step, *rest):
+        if step == faults.die_before_commit_of:
+            raise Killed
+        return commit(self, step, *rest)
+
+    def all_dying(self, step, *rest):
+        if step == faults.die_before_commit_of and self.rank != 0:
+            raise Killed
+        return after_commit(self, step, *rest)
+
+    Checkpoints.commit = dying  # type: ignore[method-assign]
+    train.SftRank.commit = all_dying  # type: ignore[method-assign]

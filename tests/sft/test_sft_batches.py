@@ -1,0 +1,70 @@
+"""What becomes of samples: packed, or left out by name; and how many steps there are, how fast."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+
+from visionr1.data.rows import Sample
+from visionr1.errors import BadInput
+from visionr1.model.chat import PromptBuilder
+from visionr1.model.load import base_dir, load_model
+from visionr1.recipe.schema import SFT, Model
+from visionr1.sft.batches import make_batch
+from visionr1.sft.schedule import learning_rate, total_steps
+
+MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
+
+
+@pytest.fixture(scope="module")
+def tools():
+    return PromptBuilder(base_dir(MODEL), MODEL), load_model(base_dir(MODEL), MODEL, torch.device("cpu")).model
+
+
+def sample(name: str, response: str = "<think> Left 3. </think><answer> Final Answer:3 </answer>", good: bool = True) -> Sample:
+    data = io.BytesIO()
+    Image.new("RGB", (56, 56), "white").save(data, "PNG")
+    return Sample(name, "<image>What is the largest digit?", (data.getvalue() if good else b"no picture",), response)
+
+
+def test_good_samples_are_packed_and_their_responses_are_the_targets(tools) -> None:
+    batch = make_batch([sample("a"), sample("b", "short"), sample("c")], [0, 1, 2], *tools, cutoff=512, budget=90)
+    assert batch.left_out == []
+    assert batch.targets == sum(len(row.targets_N) for row in batch.rows)
+    assert len(batch.rows) > 1
+    eos = tools[0].eos_token_ids[0]
+    assert [int(row.targets_N[-1]) for row in batch.rows] == [eos] * len(batch.rows)
+
+
+def test_long_and_damaged_samples_are_left_out_by_name(tools) -> None:
+    samples = [sample("good"), sample("long", "x " * 900), sample("broken", good=False)]
+    batch = make_batch(samples, [0, 1, 2], *tools, cutoff=512, budget=512)
+    assert len(batch.rows) == 1
+    assert "long" in batch.left_out[0] and "over sft.cutoff_tokens (512)" in batch.left_out[0]
+    assert batch.left_out[1].startswith("sample 2: not a known image")
+
+
+def test_a_rank_whose_samples_all_fall_out_still_has_a_row_but_no_targets(tools) -> None:
+    samples = [sample("broken", good=False), sample("good")]
+    batch = make_batch(samples, [0], *tools, cutoff=512, budget=512)
+    assert (len(batch.rows), batch.targets, len(batch.left_out)) == (1, 0, 1)
+
+
+def test_data_without_one_usable_sample_is_refused(tools) -> None:
+    with pytest.raises(BadInput, match="none of the 1 samples for SFT can be used; the last: sample 0"):
+        make_batch([sample("broken", good=False)], [0], *tools, cutoff=512, budget=512)
+
+
+def test_steps_follow_epochs_and_their_limit() -> None:
+    assert total_steps(SFT(epochs=2, global_batch_size=32), 260_994) == 16_312
+    assert total_steps(SFT(epochs=2, global_batch_size=32, max_steps=100), 260_994) == 100
+    assert total_steps(SFT(epochs=1, global_batch_size=32), 3) == 1
+
+
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
+    sft = SFT(learning_rate=1.0, warmup_ratio=0.05)
+    rates = [learning_rate(sft, step, 100) for step in range(1, 101)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[-1] == pytest.approx(0.0, abs=1e-9)

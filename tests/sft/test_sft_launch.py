@@ -1,0 +1,29 @@
+"""`visionr1 sft` and its ranks: what a signal does before there is anything to save."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from sft_ranks import prepare, samples
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path, number) -> None:
+    """torchrun takes seconds to import; a signal in that time must not be lost, or the phase would run on."""
+    run = prepare(tmp_path / "run", samples(tmp_path / "data"))
+    command = [sys.executable, "-m", "visionr1.cli", "sft", "--run", run]
+    sft = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (torchrun := psutil.Process(sft.pid).children()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    sft.send_signal(number)
+    said = sft.communicate(timeout=60)[1]
+    assert sft.returncode == 3, said
+    assert "SFT was stopped before it had taken a step" in said
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in torchrun)

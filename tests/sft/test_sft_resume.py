@@ -1,0 +1,92 @@
+"""SFT stopped, killed and gone on with ends with the weights of the run that nothing happened to, bit by bit."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ranks import run_ranks
+from sft_ranks import Faults, prepare, samples, sft
+
+from visionr1.metrics.steplog import read_steps
+from visionr1.storage import Checkpoints, open_store
+
+STEPS = list(range(1, 7))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return samples(tmp_path_factory.mktemp("sft") / "data")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, data) -> str:
+    run = prepare(tmp_path_factory.mktemp("whole") / "run", data)
+    assert run_ranks(sft, 2, run) == ["done", "done"]
+    return run
+
+
+def steps(run: str) -> list[dict]:
+    return [record for record in read_steps(open_store(run)) if record["phase"] == "sft"]
+
+
+def assert_same_end(run: str, whole: str) -> None:
+    assert [record["step"] for record in steps(run)] == STEPS
+    for ours, theirs in zip(steps(run), steps(whole), strict=True):
+        assert (ours["loss"], ours["grad_norm"]) == (theirs["loss"], theirs["grad_norm"]), ours["step"]
+    end = "checkpoints/sft/step-6/model.safetensors"
+    assert (Path(run) / end).read_bytes() == (Path(whole) / end).read_bytes()
+
+
+def test_a_whole_run_learns_and_keeps_its_last_checkpoints(whole) -> None:
+    assert [record["step"] for record in steps(whole)] == STEPS
+    losses = [record["loss"] for record in steps(whole)]
+    assert losses[-1] < losses[0]
+    assert Checkpoints(open_store(whole), "sft").steps() == [4, 6]
+    assert Checkpoints(open_store(whole), "sft").state(6)["final"] is True
+    saved = [record["step"] for record in steps(whole) if "checkpoint" in record["step_seconds"]]
+    assert saved == [2, 4, 6], "the age of the newest checkpoint is told from these"
+
+
+def test_a_stopped_run_goes_on(tmp_path, data, whole) -> None:
+    run = prepare(tmp_path / "run", data)
+    said = run_ranks(sft, 2, run, Faults(stop_in=3))
+    assert said == ["SFT stopped after step 3, which is committed"] * 2
+    assert run_ranks(sft, 2, run) == ["done", "done"]
+    assert_same_end(run, whole)
+
+
+def test_a_run_killed_before_a_commit_goes_on_with_another_number_of_checkpoints(tmp_path, data, whole) -> None:
+    """Only the newest checkpoint is kept, so the one that it goes on from is gone before the last is written."""
+    run = prepare(tmp_path / "run", data, "checkpoint.keep_last=1")
+    assert run_ranks(sft, 2, run, Faults(die_before_commit_of=4)) == ["killed", "killed"]
+    assert [record["step"] for record in steps(run)] == [1, 2, 3, 4], "what is committed is in the log"
+    assert Checkpoints(open_store(run), "sft").steps() == [2]
+    assert run_ranks(sft, 2, run) == ["done", "done"]
+    assert_same_end(run, whole)
+    assert Checkpoints(open_store(run), "sft").steps() == [6]
+    folder = Path(run) / "checkpoints/sft/step-6"
+    files = {entry["path"] for entry in json.loads((folder / "manifest.json").read_text())["files"]}
+    assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "processor_config.json"} <= files
+
+
+def test_one_rank_goes_on_where_two_were(tmp_path, data, whole) -> None:
+    run = prepare(tmp_path / "run", data)
+    run_ranks(sft, 2, run, Faults(stop_in=2))
+    assert run_ranks(sft, 1, run) == ["done"]
+    for ours, theirs in zip(steps(run), steps(whole), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5), ours["step"]
+        assert ours["trained_tokens"] == theirs["trained_tokens"]
+
+
+def test_a_rank_without_a_usable_sample_keeps_pace(tmp_path) -> None:
+    """Every second sample is damaged; with one sample a rank a step, ranks run out of data in different steps."""
+    data = samples(tmp_path / "data", broken=(0, 2, 3, 5, 8, 9))
+    settings = ("sft.global_batch_size=2", "optimiser.zero_stage=2")
+    two, one = prepare(tmp_path / "two", data, *settings), prepare(tmp_path / "one", data, *settings)
+    assert run_ranks(sft, 2, two) == ["done", "done"]
+    assert run_ranks(sft, 1, one) == ["done"]
+    tokens = [record["trained_tokens"] for record in steps(two)]
+    assert tokens == [record["trained_tokens"] for record in steps(one)]
+    assert 0 in tokens or len(set(tokens)) > 1
+    for ours, theirs in zip(steps(two), steps(one), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5, abs=1e-9), ours["step"]

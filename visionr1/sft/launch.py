@@ -1,0 +1,90 @@
+"""Starts the ranks of SFT by torchrun, alone or as one node of a PyTorchJob."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from visionr1.errors import EXIT_BAD_INPUT, BadInput, Stopped
+from visionr1.storage import Checkpoints, open_store
+from visionr1.storage.run_recipe import read_recipe
+
+
+def run(run_url: str) -> None:
+    """Runs SFT of the run directory's recipe to its end, from where it was.
+
+    On a cluster the training operator's PET_* variables say where the other nodes are; elsewhere
+    torchrun makes a group of `sft.processes` on this machine.
+
+    Raises:
+        BadInput: the recipe has no sft section, or a rank found bad data.
+        Stopped: SIGTERM or Ctrl-C came; the last step, if there was one, is committed.
+        RuntimeError: a rank failed; its traceback is in the log above.
+    """
+    store = open_store(run_url)
+    recipe = read_recipe(store)
+    if recipe.sft is None:
+        raise BadInput("the recipe has no sft section: there is nothing to fine-tune")
+    with tempfile.TemporaryDirectory(prefix="visionr1-sft-") as folder:
+        exit_file = Path(folder) / "exit"
+        environment = os.environ | {
+            "VISIONR1_EXIT_FILE": str(exit_file),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        }
+        torchrun = subprocess.Popen(_command(recipe.sft.processes, run_url), env=environment, start_new_session=True)
+        with _Forwarding(torchrun) as forwarding:
+            code = torchrun.wait()
+        if exit_file.exists():
+            kind, _, message = exit_file.read_text().partition(" ")
+            raise BadInput(message) if int(kind) == EXIT_BAD_INPUT else Stopped(message)
+    if code != 0 and forwarding.asked:
+        raise Stopped("SFT was stopped before it had taken a step; it goes on from its last checkpoint, if it has one")
+    if code != 0:
+        raise RuntimeError(f"torchrun ended with {code}: a rank of SFT failed, see the lines above")
+    if Checkpoints(store, "sft").latest() is None:
+        raise RuntimeError("SFT ended without a committed checkpoint")
+
+
+def _command(processes: int, run_url: str) -> list[str]:
+    where = [] if "PET_NNODES" in os.environ else ["--standalone", "--nnodes=1"]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *where,
+        f"--nproc-per-node={processes}",
+        "-m",
+        "visionr1.sft.train",
+        run_url,
+    ]
+
+
+class _Forwarding:
+    """Passes SIGTERM and Ctrl-C to the ranks, not to torchrun, which would kill them 30 s later.
+
+    Ranks that are not there yet, or still import, cannot hear it and have nothing to lose: they are ended.
+    """
+
+    def __init__(self, torchrun: subprocess.Popen[bytes]):
+        self._torchrun = torchrun
+        self.asked = False
+
+    def __enter__(self) -> _Forwarding:
+        self._before = {number: signal.signal(number, self._forward) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _forward(self, number: int, _: FrameType | None) -> None:
+        self.asked = True
+        for process in psutil.Process(self._torchrun.pid).children() or [self._torchrun]:
+            process.send_signal(signal.SIGTERM)
