@@ -1,0 +1,77 @@
+"""Where a stage starts from, and the small decisions of a step."""
+
+import pytest
+
+from visionr1.errors import BadInput
+from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed
+from visionr1.grpo.start import BASE, Weights, stage_phase, stage_start
+from visionr1.recipe.schema import Checkpoint, Optimiser, Recipe
+
+STAGE = {"max_completion_tokens": 48, "group_size": 4, "steps": 10}
+
+
+def recipe(sft: bool = True, **second) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "sft": {"data": {"path": "x.jsonl"}} if sft else None,
+            "stages": [STAGE, STAGE | second],
+        }
+    )
+
+
+def start(recipe: Recipe, index: int, committed: dict[str, int]):
+    return stage_start(recipe, stage_phase(recipe, index), committed.get, lambda name, step: {"sampler": f"{name}@{step}"})
+
+
+def test_first_stage_starts_from_sft() -> None:
+    begun = start(recipe(), 0, {"sft": 37})
+    assert begun.policy == begun.reference == Weights("sft", 37)
+    assert (begun.step, begun.sampler, begun.restore_trainer) == (0, None, False)
+
+
+def test_without_sft_the_first_stage_starts_from_the_base() -> None:
+    assert start(recipe(sft=False), 0, {}).policy == BASE
+
+
+def test_second_stage_takes_weights_and_the_place_in_the_data() -> None:
+    begun = start(recipe(), 1, {"sft": 37, "stage-1": 10})
+    assert begun.policy == Weights("stage-1", 10)
+    assert begun.reference == Weights("sft", 37)
+    assert (begun.step, begun.sampler, begun.restore_trainer) == (10, "stage-1@10", False)
+
+
+def test_carry_and_reference_are_the_stages_choice() -> None:
+    begun = start(recipe(carry="weights+optimizer", reference="previous_stage"), 1, {"sft": 37, "stage-1": 10})
+    assert begun.restore_trainer
+    assert begun.reference == Weights("stage-1", 10)
+
+
+def test_a_resumed_stage_restores_everything_but_keeps_its_reference() -> None:
+    begun = start(recipe(), 1, {"sft": 37, "stage-1": 10, "stage-2": 15})
+    assert begun.policy == Weights("stage-2", 15)
+    assert begun.reference == Weights("sft", 37)
+    assert (begun.step, begun.sampler, begun.restore_trainer) == (15, "stage-2@15", True)
+
+
+def test_a_missing_phase_and_a_missing_stage_are_named() -> None:
+    with pytest.raises(BadInput, match="phase stage-1 has no committed checkpoint"):
+        start(recipe(), 1, {"sft": 37})
+    with pytest.raises(BadInput, match="the recipe has 2 stages"):
+        stage_phase(recipe(), 2)
+
+
+def test_checkpoints_are_due_every_fifth_step_and_at_the_end() -> None:
+    due = [step for step in range(101, 113) if checkpoint_due(step, 100, 112, Checkpoint(every=5))]
+    assert due == [105, 110, 112]
+
+
+def test_learning_rate_warms_up_in_each_stage() -> None:
+    rates = [learning_rate(Optimiser(learning_rate=1.0, warmup_steps=3), step) for step in (1, 2, 3, 4, 50)]
+    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_request_seeds_depend_on_run_step_and_prompt_only() -> None:
+    seeds = {request_seed(run, step, row) for run in (1, 2) for step in (1, 2) for row in ("a", "b")}
+    assert len(seeds) == 8
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert request_seed(1, 1, "a") == request_seed(1, 1, "a")

@@ -1,0 +1,184 @@
+"""The workers as the loop sees them: one call to all of them, results in the order of the rows."""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import Any
+
+import numpy as np
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from visionr1.data.check import CheckReport
+from visionr1.data.rows import Row
+from visionr1.grpo.host import Host, WorkerPlan
+from visionr1.grpo.start import Start
+from visionr1.recipe.phases import Phase
+from visionr1.recipe.schema import Recipe
+from visionr1.rollout.types import Completion, Sampling
+from visionr1.storage import Checkpoints, FileEntry, open_store
+from visionr1.storage.checkpoints import kept
+
+PLACEMENT_SECONDS = 1800
+
+
+class Crew:
+    """Starts one worker a GPU (or CPU slot) and speaks to all of them at once.
+
+    A lost worker ends the call with Ray's error and so the phase: collectives do not survive a lost
+    member, and the next attempt goes on from the last committed checkpoint.
+    """
+
+    def __init__(self, recipe: Recipe, run_url: str, phase: Phase, start: Start):
+        assert phase.stage_index is not None
+        self._recipe, self._phase = recipe, phase
+        self._tensor_parallel = recipe.stages[phase.stage_index].tensor_parallel
+        self._checkpoints = Checkpoints(open_store(run_url), phase.name)
+        self._group = _reserve(recipe)
+        # Tensor-parallel peers are consecutive ranks, so ranks are counted node by node.
+        nodes = ray.util.placement_group_table(self._group)["bundles_to_node_id"]
+        bundles = sorted(range(recipe.rollout.workers), key=lambda bundle: (nodes[bundle], bundle))
+        address, port = ray.get(_rendezvous.options(**_slot(self._group, bundles[0], recipe, workers=0)).remote())
+        plans = [
+            WorkerPlan(recipe.model_dump_json(), run_url, phase.stage_index, rank, recipe.rollout.workers, address, port, start)
+            for rank in range(recipe.rollout.workers)
+        ]
+        actor = ray.remote(Host)
+        slots = [_slot(self._group, bundle, recipe, workers=1) for bundle in bundles]
+        self._workers: list[Any] = [actor.options(max_restarts=0, **slot).remote() for slot in slots]
+        _results([worker.begin.remote(plan) for worker, plan in zip(self._workers, plans, strict=True)])
+
+    def usable_problems(self) -> CheckReport:
+        """The check of every train problem, made by the first worker, which has the tokenizer."""
+        report: CheckReport = _results([self._workers[0].call.remote("check_problems")])[0]
+        return report
+
+    def _all(self, method: str, *arguments: Any) -> list[Any]:
+        return _results([worker.call.remote(method, *arguments) for worker in self._workers])
+
+    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
+        """A group of completions for each row, in the order of the rows."""
+        calls = [
+            worker.call.remote("rollout", rows[part], sampling, seeds[part])
+            for worker, part in zip(self._workers, self._engine_parts(len(rows)), strict=True)
+        ]
+        return self._in_row_order(_results(calls), len(rows))
+
+    def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
+        """One rollout batch's update; the statistics are of the global batch."""
+        parts = self._worker_rows(len(advantages_PG))
+        calls = [
+            worker.call.remote("update", advantages_PG[part].tolist(), learning_rate)
+            for worker, part in zip(self._workers, parts, strict=True)
+        ]
+        return _results(calls)[0]
+
+    def check(self, stats: dict[str, float], mismatch_limit: float, step: int) -> None:
+        """Ends the run when training has gone wrong without an error.
+
+        Raises:
+            RuntimeError: a loss that is no number, or an engine that no longer agrees with the trainer.
+        """
+        if not math.isfinite(stats["loss"]) or not math.isfinite(stats["grad_norm"]):
+            raise RuntimeError(
+                f"step {step}: loss {stats['loss']} and gradient norm {stats['grad_norm']} are not finite; "
+                "lower optimiser.learning_rate, then start again from the last checkpoint"
+            )
+        if stats["logprob_mismatch"] > mismatch_limit:
+            raise RuntimeError(
+                f"step {step}: the engine's log-probs differ from the trainer's by {stats['logprob_mismatch']:.3g} on average, "
+                f"more than rollout.mismatch_limit ({mismatch_limit}): the rollout engine does not serve the trained weights"
+            )
+
+    def sync(self) -> None:
+        """Gives every rollout engine the new weights."""
+        self._all("sync")
+
+    def save(self, step: int) -> list[FileEntry]:
+        """Writes the files of global step `step`; `commit` makes them a checkpoint."""
+        self._checkpoints.staging(step)
+        return [entry for part in self._all("save", self._phase.name, step) for entry in part]
+
+    def commit(self, step: int, entries: list[FileEntry], state: dict[str, Any]) -> None:
+        """Commits what `save` wrote, then drops checkpoints that are no longer kept."""
+        self._checkpoints.commit(step, entries, state)
+        stage = self._recipe.stages[self._phase.stage_index or 0]
+        rules = self._recipe.checkpoint
+        end = self._phase.first_step + stage.steps
+        steps = self._checkpoints.steps()
+        self._checkpoints.retain(kept(steps, rules.keep_last, end, rules.keep_stage_end))
+
+    def _engine_parts(self, n_rows: int) -> list[slice]:
+        """For each worker, the rows that its engine samples (the same for tensor-parallel peers)."""
+        engines = len(self._workers) // self._tensor_parallel
+        size = n_rows // engines
+        return [
+            slice(size * (rank // self._tensor_parallel), size * (rank // self._tensor_parallel + 1))
+            for rank in range(len(self._workers))
+        ]
+
+    def _worker_rows(self, n_rows: int) -> list[np.ndarray]:
+        """For each worker, the indices of the rows whose groups it keeps and trains on."""
+        indices = np.arange(n_rows)
+        parts = self._engine_parts(n_rows)
+        return [indices[part][rank % self._tensor_parallel :: self._tensor_parallel] for rank, part in enumerate(parts)]
+
+    def _in_row_order(self, results: list[list[Any]], n_rows: int) -> list[Any]:
+        ordered: list[Any] = [None] * n_rows
+        for part, groups in zip(self._worker_rows(n_rows), results, strict=True):
+            for index, group in zip(part, groups, strict=True):
+                ordered[index] = group
+        return ordered
+
+    def close(self) -> None:
+        """Ends the workers and gives their places back."""
+        for worker in self._workers:
+            ray.kill(worker)
+        ray.util.remove_placement_group(self._group)
+
+
+def _results(calls: list[ray.ObjectRef[Any]]) -> list[Any]:
+    """The calls' results in order; a failure is raised at once, for the others may wait for the failed one for ever."""
+    pending = calls
+    try:
+        while pending:
+            done, pending = ray.wait(pending)
+            ray.get(done)
+        return ray.get(calls)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+
+
+def _reserve(recipe: Recipe) -> PlacementGroup:
+    """One bundle a worker, on as few nodes as possible.
+
+    Raises:
+        RuntimeError: the cluster has no room within PLACEMENT_SECONDS.
+    """
+    bundle = {"CPU": 1.0} if _on_cpu(recipe) else {"CPU": 1.0, "GPU": 1.0}
+    group = placement_group([bundle] * recipe.rollout.workers, strategy="PACK")
+    if not group.wait(PLACEMENT_SECONDS):
+        raise RuntimeError(
+            f"no room for {recipe.rollout.workers} workers of {bundle} in {PLACEMENT_SECONDS} s; "
+            f"Ray has {ray.cluster_resources()}"
+        )
+    return group
+
+
+def _on_cpu(recipe: Recipe) -> bool:
+    return recipe.rollout.device == "cpu" or (recipe.rollout.device == "auto" and "GPU" not in ray.cluster_resources())
+
+
+def _slot(group: PlacementGroup, bundle: int, recipe: Recipe, workers: int) -> dict[str, Any]:
+    strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
+    return {"scheduling_strategy": strategy, "num_cpus": workers, "num_gpus": 0 if _on_cpu(recipe) else workers}
+
+
+@ray.remote
+def _rendezvous() -> tuple[str, int]:
+    """Address of the first worker's node and a port that is free there."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return ray.util.get_node_ip_address(), listener.getsockname()[1]

@@ -1,0 +1,70 @@
+"""The process of one GRPO stage: reads what is committed, starts the workers, runs the loop."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from visionr1.data.check import CheckReport
+from visionr1.data.readers import load_problems, select
+from visionr1.data.sampler import PromptSampler
+from visionr1.grpo.cluster import ray_cluster
+from visionr1.grpo.journal import Journal
+from visionr1.grpo.start import stage_phase, stage_start
+from visionr1.metrics.exporter import Exporter
+from visionr1.metrics.steplog import StepLog
+from visionr1.progress import progress
+from visionr1.reward import Grader
+from visionr1.signals import StopFlag
+from visionr1.storage import Checkpoints, open_store
+from visionr1.storage.run_recipe import read_recipe
+
+
+def run(run_url: str, stage_index: int) -> None:
+    """Runs stage `stage_index` (from 0) of the run directory's recipe to its end, from where it was.
+
+    Raises:
+        BadInput: the recipe, the data or the chain of checkpoints is not as it must be.
+        Stopped: SIGTERM or Ctrl-C came; the last step is committed.
+        RuntimeError: training went wrong; see `Crew.check`.
+    """
+    store = open_store(run_url)
+    recipe = read_recipe(store)
+    phase = stage_phase(recipe, stage_index)
+    start = stage_start(
+        recipe,
+        phase,
+        latest=lambda name: Checkpoints(store, name).latest(),
+        state=lambda name, step: Checkpoints(store, name).state(step),
+    )
+    if start.step == phase.first_step + recipe.stages[stage_index].steps:
+        return
+    log = StepLog(store, phase.name, start.step)
+    stage = recipe.stages[stage_index]
+    title = f"{phase.title}: {stage.max_completion_tokens} tokens x {stage.group_size}"
+    with (
+        closing(Exporter(recipe.metrics, "driver", recipe.name, stage.max_completion_tokens)) as exporter,
+        Grader(recipe.reward) as grader,
+        ray_cluster(recipe.rollout.workers),
+        StopFlag() as should_stop,  # after Ray, which takes SIGTERM for itself when it starts
+    ):
+        # Only now may Ray be imported: it reads its environment when it is.
+        from visionr1.grpo.crew import Crew
+        from visionr1.grpo.loop import run_stage
+
+        crew = Crew(recipe, run_url, phase, start)
+        report = crew.usable_problems()
+        rows = select(load_problems(recipe.data.train), _told(report).usable())
+        sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)
+        with progress(title, stage.steps, start.step - phase.first_step) as advance:
+            journal = Journal(recipe, phase, store, log, exporter, advance)
+            run_stage(recipe, phase, start.step, rows, sampler, crew, grader, journal, should_stop)
+        crew.close()
+
+
+def _told(report: CheckReport) -> CheckReport:
+    """Lists the bad rows, which are left out."""
+    for note in report.bad[:10]:
+        print(f"left out {note.id}: {note.detail}; {note.remedy}")
+    if len(report.bad) > 10:
+        print(f"left out {len(report.bad) - 10} more rows: `visionr1 data check` lists them all")
+    return report

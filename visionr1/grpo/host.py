@@ -1,0 +1,34 @@
+"""The Ray actor around a worker; the driver knows only this, so it never imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from visionr1.grpo.start import Start
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """What a worker is told at its start."""
+
+    recipe_json: str
+    run_url: str
+    stage_index: int
+    rank: int
+    world_size: int
+    master_address: str
+    master_port: int
+    start: Start
+
+
+class Host:
+    """Holds one `visionr1.grpo.worker.Worker`; its own constructor cannot fail, so every error reaches the driver as it is."""
+
+    def begin(self, plan: WorkerPlan) -> None:
+        from visionr1.grpo.worker import Worker
+
+        self._worker = Worker(plan)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self._worker, method)(*arguments)

@@ -1,0 +1,71 @@
+"""One GRPO stage, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from visionr1.data.rows import Row
+from visionr1.data.sampler import PromptSampler
+from visionr1.errors import Stopped
+from visionr1.grpo.advantage import advantages
+from visionr1.grpo.crew import Crew
+from visionr1.grpo.journal import Clock, Journal
+from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed
+from visionr1.recipe.phases import Phase
+from visionr1.recipe.schema import Recipe
+from visionr1.reward import Grader
+from visionr1.rollout.types import Sampling
+
+
+def run_stage(
+    recipe: Recipe,
+    phase: Phase,
+    first_step: int,
+    rows: Sequence[Row],
+    sampler: PromptSampler,
+    crew: Crew,
+    grader: Grader,
+    journal: Journal,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Trains from global step `first_step` to the stage's end; every step ends in a log record.
+
+    Raises:
+        Stopped: asked to stop, after a checkpoint.
+    """
+    stage = recipe.stages[phase.stage_index or 0]
+    sampling = Sampling(stage.group_size, stage.max_completion_tokens, recipe.rollout.temperature, recipe.rollout.top_p)
+    last_step = phase.first_step + stage.steps
+    for step in range(first_step + 1, last_step + 1):
+        clock = Clock()
+        batch = [rows[index] for index in sampler.next(recipe.algorithm.prompts_per_step)]
+        with clock("rollout"):
+            groups = crew.rollout(batch, sampling, [request_seed(recipe.seed, step, row.id) for row in batch])
+        timeouts = grader.timeouts
+        with clock("reward"):
+            completions = [completion for group in groups for completion in group]
+            truths = [row.answer for row, group in zip(batch, groups, strict=True) for _ in group]
+            grades = grader.grade([c.text for c in completions], truths, [len(c.token_ids) for c in completions])
+        rewards_PG = np.array([grade.overall for grade in grades]).reshape(len(groups), stage.group_size)
+        advantages_PG = advantages(rewards_PG, recipe.algorithm.normalise_by_std)
+        with clock("update"):
+            rate = learning_rate(recipe.optimiser, step - phase.first_step)
+            stats = crew.update(advantages_PG, rate)
+        crew.check(stats, recipe.rollout.mismatch_limit, step)
+        with clock("weight_sync"):
+            crew.sync()
+        stopping = should_stop()
+        saved = None
+        if stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint):
+            with clock("checkpoint"):
+                saved = crew.save(step)
+            stats["checkpoint_bytes"] = sum(entry.bytes for entry in saved)
+        stats["grading_timeouts"] = grader.timeouts - timeouts
+        journal.write(step, rate, batch, groups, grades, rewards_PG, stats, clock)
+        if saved is not None:
+            # Last of all: a step that is committed is never run again, so nothing may be left to write.
+            crew.commit(step, saved, {"sampler": sampler.state})
+        if stopping and step < last_step:
+            raise Stopped(f"stopped after step {step}, which is committed")

@@ -1,0 +1,25 @@
+"""Small pure decisions of a step."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from visionr1.recipe.schema import Checkpoint, Optimiser
+
+
+def learning_rate(optimiser: Optimiser, stage_step: int) -> float:
+    """Constant after a linear warm-up; `stage_step` counts from 1 in each stage."""
+    if stage_step <= optimiser.warmup_steps:
+        return optimiser.learning_rate * stage_step / (optimiser.warmup_steps + 1)
+    return optimiser.learning_rate
+
+
+def checkpoint_due(step: int, first_step: int, last_step: int, checkpoint: Checkpoint) -> bool:
+    """Every `checkpoint.every` steps of the stage, and at its end; steps are global."""
+    return step == last_step or (step - first_step) % checkpoint.every == 0
+
+
+def request_seed(run_seed: int, step: int, row_id: str) -> int:
+    """31-bit sampling seed of one prompt at one step: a resumed step samples what it would have sampled."""
+    digest = blake2b(f"{run_seed}/{step}/{row_id}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1

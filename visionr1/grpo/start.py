@@ -1,0 +1,90 @@
+"""Where a stage starts: pure decisions over what is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from visionr1.errors import BadInput
+from visionr1.recipe.phases import Phase, phases
+from visionr1.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A committed checkpoint, or `model.base` when `phase` is None."""
+
+    phase: str | None
+    step: int
+
+
+BASE = Weights(None, 0)
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a stage (or its resumption) begins.
+
+    Attributes:
+        policy: weights of the policy.
+        reference: weights that the KL term measures from.
+        restore_trainer: whether master weights and moments come from `policy`'s checkpoint, too.
+        step: global step already done.
+        sampler: position in the data, None for its beginning.
+    """
+
+    policy: Weights
+    reference: Weights
+    restore_trainer: bool
+    step: int
+    sampler: Mapping[str, Any] | None
+
+
+def stage_phase(recipe: Recipe, stage_index: int) -> Phase:
+    """The phase of a stage.
+
+    Raises:
+        BadInput: the recipe has no such stage.
+    """
+    for phase in phases(recipe):
+        if phase.stage_index == stage_index:
+            return phase
+    raise BadInput(
+        f"stage {stage_index + 1}: the recipe has {len(recipe.stages)} stages; give a number from 1 to {len(recipe.stages)}"
+    )
+
+
+def stage_start(
+    recipe: Recipe, phase: Phase, latest: Callable[[str], int | None], state: Callable[[str, int], Mapping[str, Any]]
+) -> Start:
+    """Decides from the last committed checkpoint of this phase, else from that of the phase before.
+
+    Args:
+        latest: last committed step of a phase, or None.
+        state: what a checkpoint was committed with.
+
+    Raises:
+        BadInput: the phase before has committed nothing.
+    """
+    assert phase.stage_index is not None
+    before = _last(phase.input_phase, latest)
+    initial = BASE if recipe.sft is None else _last("sft", latest)
+    stage = recipe.stages[phase.stage_index]
+    reference = before if stage.reference == "previous_stage" else initial
+    own = latest(phase.name)
+    if own is not None:
+        return Start(Weights(phase.name, own), reference, True, own, state(phase.name, own)["sampler"])
+    earlier_stage = phase.stage_index > 0
+    sampler = state(str(before.phase), before.step)["sampler"] if earlier_stage else None
+    carry = earlier_stage and stage.carry == "weights+optimizer"
+    return Start(before, reference, carry, phase.first_step, sampler)
+
+
+def _last(phase: str | None, latest: Callable[[str], int | None]) -> Weights:
+    if phase is None:
+        return BASE
+    step = latest(phase)
+    if step is None:
+        raise BadInput(f"phase {phase} has no committed checkpoint yet: run it first (visionr1 run does all phases in order)")
+    return Weights(phase, step)

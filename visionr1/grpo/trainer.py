@@ -1,0 +1,185 @@
+"""The training half of a worker: one optimiser step from a rollout batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from visionr1.engine.zero import (
+    OptimiserSettings,
+    build_zero_engine,
+    choose_zero_stage,
+    full_weights,
+    optimiser_step,
+    same_count,
+)
+from visionr1.grpo.loss import grpo_terms, token_weights
+from visionr1.model.load import load_model
+from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack
+from visionr1.model.policy import Policy
+from visionr1.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Experience:
+    """One completion to learn from.
+
+    Attributes:
+        sequence: its prompt and token ids.
+        advantage: group-relative advantage.
+        rollout_logps: the engine's log-prob of each token when it was sampled.
+    """
+
+    sequence: TrainSequence
+    advantage: float
+    rollout_logps: list[float]
+
+
+@dataclass(frozen=True)
+class UpdateStats:
+    """Means over all tokens of the global batch; the same on every rank."""
+
+    loss: float
+    kl_mean: float
+    entropy_mean: float
+    clip_ratio: float
+    logprob_mismatch: float
+    grad_norm: float
+    trained_tokens: int
+
+
+class Trainer:
+    """Policy under DeepSpeed with a frozen reference model.
+
+    Args:
+        model_dir: Hugging Face directory of the policy's weights.
+        reference_dir: that of the reference model; not read when `kl_beta` is 0.
+        banned_token_ids: tokens whose logits are lowered as in sampling.
+    """
+
+    def __init__(self, model_dir: Path, reference_dir: Path, recipe: Recipe, banned_token_ids: list[int], device: torch.device):
+        self._recipe = recipe
+        self._device = device
+        optimiser = recipe.optimiser
+        policy = Policy(load_model(model_dir, recipe.model, device), banned_token_ids, recipe.rollout.temperature).to(device)
+        if optimiser.freeze_vision_tower:
+            policy.freeze_vision_tower()
+        parameters = sum(parameter.numel() for parameter in policy.parameters())
+        self.zero_stage = choose_zero_stage(optimiser.zero_stage, parameters, dist.get_world_size())
+        settings = OptimiserSettings(
+            optimiser.learning_rate, optimiser.weight_decay, optimiser.betas, optimiser.max_grad_norm, self.zero_stage
+        )
+        self.policy = policy
+        self.engine = build_zero_engine(policy, settings, recipe.model.dtype)
+        self._reference: Policy | None = None
+        if recipe.algorithm.kl_beta > 0:
+            frozen = load_model(reference_dir, recipe.model.model_copy(update={"gradient_checkpointing": False}), device)
+            self._reference = Policy(frozen, banned_token_ids, recipe.rollout.temperature).to(device).eval().requires_grad_(False)
+
+    @property
+    def rope_model(self) -> torch.nn.Module:
+        """The inner model, whose rule gives the prompts' rotary positions."""
+        return self.policy.inner.model
+
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Whole tensors under their Hugging Face names; collective under ZeRO-3."""
+        return full_weights(self.policy, self.zero_stage)
+
+    def update(self, prompts: list[PromptTensors], batch: list[Experience], learning_rate: float) -> UpdateStats:
+        """`updates_per_batch` optimiser steps on this rank's part of a rollout batch; collective.
+
+        With one update the old policy is the present one, so no pass for its log-probs is made.
+        """
+        updates = self._recipe.algorithm.updates_per_batch
+        size = -(-len(batch) // updates)
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        old = [self._logps(prompts, part) for part in parts] if updates > 1 else [None]
+        results = [self._step(prompts, part, logps, learning_rate) for part, logps in zip(parts, old, strict=True)]
+        return results[0] if updates == 1 else _merged(results)
+
+    def _rows(self, prompts: list[PromptTensors], batch: list[Experience]) -> list[list[Experience]]:
+        lengths = [experience.sequence.length(prompts) for experience in batch]
+        chosen = micro_batches(lengths, self._recipe.optimiser.micro_batch_tokens)
+        return [[batch[index] for index in indices] for indices in chosen]
+
+    def _logps(self, prompts: list[PromptTensors], batch: list[Experience]) -> list[torch.Tensor]:
+        """Log-probs under the present policy of each micro-batch's tokens, without gradient."""
+        rows = self._rows(prompts, batch)
+        with torch.no_grad():
+            passes = [self.engine(self._pack(prompts, row)).logps_N for row in self._as_many(rows)]
+        return passes[: len(rows)]
+
+    def _as_many(self, rows: list[list[Experience]]) -> list[list[Experience]]:
+        """This rank's micro-batches and its first again and again, until all ranks have as many passes."""
+        return rows + rows[:1] * (same_count(len(rows), self._device) - len(rows))
+
+    def _pack(self, prompts: list[PromptTensors], row: list[Experience]) -> PackedRow:
+        return pack(prompts, [experience.sequence for experience in row]).to(self._device)
+
+    def _step(
+        self, prompts: list[PromptTensors], batch: list[Experience], old: list[torch.Tensor] | None, learning_rate: float
+    ) -> UpdateStats:
+        rows = self._rows(prompts, batch)
+        totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch)], device=self._device)
+        dist.all_reduce(totals)
+        tokens, sequences = (int(total) for total in totals)
+        sums = torch.zeros(5, dtype=torch.float64, device=self._device)
+        for index, row in enumerate(self._as_many(rows)):
+            idle = index >= len(rows)
+            old_logps_N = old[index] if old is not None and not idle else None
+            sums += self._micro_batch(prompts, row, old_logps_N, tokens, sequences, 0.0 if idle else 1.0)
+        grad_norm = optimiser_step(self.engine, learning_rate)
+        dist.all_reduce(sums)
+        loss, kl, entropy, clipped, mismatch = (float(total) for total in sums)
+        return UpdateStats(loss, kl / tokens, entropy / tokens, clipped / tokens, mismatch / tokens, grad_norm, tokens)
+
+    def _micro_batch(
+        self,
+        prompts: list[PromptTensors],
+        row: list[Experience],
+        old_logps_N: torch.Tensor | None,
+        tokens: int,
+        sequences: int,
+        share: float,
+    ) -> torch.Tensor:
+        """Forward and backward of one packed row; sums of loss, KL, entropy, clipped tokens and mismatch."""
+        packed = self._pack(prompts, row)
+        reference_N = None
+        if self._reference is not None:
+            with torch.no_grad():
+                reference_N = self._reference(packed).logps_N
+        stats = self.engine(packed)
+        now_N = stats.logps_N.detach()
+        advantages_N = torch.tensor([e.advantage for e in row], device=self._device)[packed.sequence_N]
+        terms = grpo_terms(
+            stats.logps_N, now_N if old_logps_N is None else old_logps_N, reference_N, advantages_N, self._recipe.algorithm
+        )
+        weights_N = token_weights(packed.sequence_N, self._recipe.algorithm.loss_aggregation, tokens, sequences)
+        loss = share * (weights_N * terms.loss_N).sum()
+        # DeepSpeed averages over ranks; the weights already sum to 1 over all of them.
+        self.engine.backward(loss * dist.get_world_size(), scale_wrt_gas=False)
+        rollout_N = torch.tensor([logp for e in row for logp in e.rollout_logps], device=self._device)
+        sums = [terms.kl_N.detach(), stats.entropy_N, terms.clipped_N, (now_N - rollout_N).abs()]
+        return torch.stack([loss.detach().double(), *(share * value.double().sum() for value in sums)])
+
+
+def _merged(results: list[UpdateStats]) -> UpdateStats:
+    """One row for a batch with several updates; the mismatch is that of the first, on-policy one."""
+    tokens = sum(result.trained_tokens for result in results)
+
+    def mean(name: str) -> float:
+        return sum(getattr(result, name) * result.trained_tokens for result in results) / tokens
+
+    return UpdateStats(
+        mean("loss"),
+        mean("kl_mean"),
+        mean("entropy_mean"),
+        mean("clip_ratio"),
+        results[0].logprob_mismatch,
+        mean("grad_norm"),
+        tokens,
+    )

@@ -1,0 +1,144 @@
+"""One Ray actor: a trainer and a rollout engine that take turns on one GPU (or CPU slot)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+
+from visionr1.data.check import CheckReport, check_problems
+from visionr1.data.readers import load_problems
+from visionr1.data.rows import Row
+from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.zero import join_process_group, states_to_cpu, states_to_device
+from visionr1.grpo.host import WorkerPlan
+from visionr1.grpo.start import Weights
+from visionr1.grpo.trainer import Experience, Trainer
+from visionr1.metrics.exporter import Exporter
+from visionr1.model.chat import PromptBuilder
+from visionr1.model.load import base_dir
+from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
+from visionr1.recipe.schema import Recipe
+from visionr1.rollout.build import build_engine, device_of
+from visionr1.rollout.types import Completion, Group, Sampling
+from visionr1.storage import Checkpoints, FileEntry, open_store
+
+
+class Worker:
+    """Constructed on all ranks at the same time; every method is called on all ranks at the same time."""
+
+    def __init__(self, plan: WorkerPlan):
+        recipe = Recipe.model_validate_json(plan.recipe_json)
+        stage = recipe.stages[plan.stage_index]
+        os.environ |= {
+            "RANK": str(plan.rank),
+            "WORLD_SIZE": str(plan.world_size),
+            "LOCAL_RANK": "0",
+            "MASTER_ADDR": plan.master_address,
+            "MASTER_PORT": str(plan.master_port),
+        }
+        self._device = device_of(recipe)
+        self._recipe, self._stage, self._run_url = recipe, stage, plan.run_url
+        model_dir = self._folder(plan.start.policy)
+        self._companions = read_companions(model_dir)
+        self._peer = plan.rank % stage.tensor_parallel
+        join_process_group(self._device)
+        self._builder = PromptBuilder(model_dir, recipe.model)
+        reference_dir = self._folder(plan.start.reference)
+        self._trainer = Trainer(model_dir, reference_dir, recipe, self._builder.banned_token_ids, self._device)
+        if plan.start.restore_trainer:
+            load_trainer(self._trainer.engine, model_dir)
+        states_to_cpu(self._trainer.engine, self._device)
+        self._engine = build_engine(
+            model_dir,
+            recipe,
+            self._builder,
+            max_model_len=recipe.data.max_prompt_tokens + stage.max_completion_tokens,
+            tensor_parallel=stage.tensor_parallel,
+            distributed=True,
+        )
+        self._engine.sleep()
+        self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=1 + plan.rank)
+        self._where = {"phase": f"stage-{plan.stage_index + 1}", "stage": plan.stage_index + 1}
+        self._groups: list[Group] = []
+        self._prompts: list[PromptTensors] = []
+        self.sync()
+
+    def _folder(self, weights: Weights) -> Path:
+        if weights.phase is None:
+            return base_dir(self._recipe.model)
+        return Checkpoints(open_store(self._run_url), weights.phase).fetch(weights.step)
+
+    def check_problems(self) -> CheckReport:
+        """Looks at every train problem once; only one rank needs to."""
+        return check_problems(
+            load_problems(self._recipe.data.train),
+            min_pixels=self._recipe.model.min_pixels,
+            max_pixels=self._recipe.model.max_pixels,
+            max_prompt_tokens=self._recipe.data.max_prompt_tokens,
+            count_prompt_tokens=self._builder.count_tokens,
+        )
+
+    def sync(self) -> None:
+        """Hands the trainer's weights to the rollout engine, which is asleep before and ready after."""
+        self._engine.wake_weights()
+        self._engine.load_weights(self._trainer.weights())
+        self._engine.wake_cache()
+
+    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
+        """Samples a group for each row; keeps prompts and log-probs here, returns this worker's groups.
+
+        Tensor-parallel peers get the same rows; each keeps every `tensor_parallel`-th group.
+        """
+        prompts = [self._builder.build(row) for row in rows]
+        groups = self._engine.generate(prompts, sampling, seeds)
+        self._engine.sleep()
+        self._refuse_banned(groups)
+        mine = slice(self._peer, None, self._stage.tensor_parallel)
+        self._groups = groups[mine]
+        self._prompts = [
+            prompt_tensors(
+                self._trainer.rope_model,
+                group.prompt_token_ids,
+                self._builder.image_inputs(prompt.images) if prompt.images else None,
+                self._builder.image_token_id,
+            )
+            for prompt, group in zip(prompts[mine], self._groups, strict=True)
+        ]
+        generated = sum(len(completion.token_ids) for group in self._groups for completion in group.completions)
+        self._exporter.update(self._where | {"generated_tokens": generated})
+        return [group.completions for group in self._groups]
+
+    def _refuse_banned(self, groups: list[Group]) -> None:
+        banned = set(self._builder.banned_token_ids)
+        if any(not banned.isdisjoint(completion.token_ids) for group in groups for completion in group.completions):
+            raise RuntimeError(
+                "the rollout engine sampled a vision token although it is banned: such a completion cannot be trained on"
+            )
+
+    def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
+        """One rollout batch's update; `advantages` has one list a group kept by the last rollout."""
+        states_to_device(self._trainer.engine, self._device)
+        batch = [
+            Experience(TrainSequence(index, completion.token_ids), advantage, completion.logprobs)
+            for index, (group, values) in enumerate(zip(self._groups, advantages, strict=True))
+            for completion, advantage in zip(group.completions, values, strict=True)
+        ]
+        stats = self._trainer.update(self._prompts, batch, learning_rate)
+        states_to_cpu(self._trainer.engine, self._device)
+        trained = sum(len(experience.sequence.completion_ids) for experience in batch)
+        memory = psutil.Process().memory_info().rss
+        self._exporter.update(self._where | {"trained_tokens": trained, "host_memory_bytes": memory})
+        return asdict(stats) | {"host_memory_bytes": memory}
+
+    def save(self, phase: str, step: int) -> list[FileEntry]:
+        """Writes this rank's files of a checkpoint; the driver commits it."""
+        checkpoints = Checkpoints(open_store(self._run_url), phase)
+        folder = checkpoints.folder(step)
+        states_to_device(self._trainer.engine, self._device)
+        names = save_weights(self._trainer.policy, self._trainer.zero_stage, self._companions, folder)
+        names += save_trainer(self._trainer.engine, folder)
+        states_to_cpu(self._trainer.engine, self._device)
+        return checkpoints.publish(step, folder, names)
