@@ -1,0 +1,92 @@
+"""The evaluate phase with the demo's model and transformers' generate, from a run directory to its report."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from visionr1.demo.base import demo_base_dir
+from visionr1.errors import BadInput
+from visionr1.evaluate import run, run_model
+from visionr1.recipe import Recipe, load_recipe, to_yaml
+from visionr1.recipe.schema import Source
+from visionr1.storage import Checkpoints, open_store
+
+SETTINGS = [
+    "coldstart=null",
+    "sft=null",
+    "rollout.engine=hf",
+    "rollout.device=cpu",
+    "evaluation.max_completion_tokens=12",
+    "data.held_out.limit=3",
+]
+
+
+def new_run(folder: Path, *settings: str) -> Recipe:
+    recipe = load_recipe("demo", [*SETTINGS, *settings])
+    open_store(str(folder)).write_bytes("recipe.yaml", to_yaml(recipe).encode())
+    return recipe
+
+
+def commit(folder: Path, phase: str, step: int) -> None:
+    """A checkpoint with the base model's weights, and a trainer's file that evaluation must not read."""
+    checkpoints = Checkpoints(open_store(str(folder)), phase)
+    staged = checkpoints.staging(step)
+    for file in demo_base_dir().iterdir():
+        shutil.copyfile(file, staged / file.name)
+    (staged / "trainer").mkdir()
+    (staged / "trainer" / "0.safetensors").write_bytes(b"no weights")
+    names = [path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file()]
+    checkpoints.commit(step, checkpoints.publish(step, staged, names), {})
+
+
+def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path):
+    folder = tmp_path / "run"
+    new_run(folder)
+    commit(folder, "stage-1", 24)
+    run(str(folder))
+    scores = {phase: json.loads((folder / f"eval/{phase}.json").read_text()) for phase in ("base", "stage-1")}
+    for phase, step in (("base", 0), ("stage-1", 24)):
+        assert (scores[phase]["phase"], scores[phase]["step"], scores[phase]["problems"]) == (phase, step, 3)
+        assert scores[phase]["skipped"] == []
+        assert 1 <= scores[phase]["completion_tokens_mean"] <= 12
+    samples = {phase: (folder / f"eval/{phase}.samples.jsonl").read_text() for phase in scores}
+    # The same weights and seeds give the same responses, whether the engine began with them or took them over.
+    assert samples["base"] == samples["stage-1"]
+    assert len(samples["base"].splitlines()) == 3
+    assert json.loads((folder / "summary.json").read_text())["phases"]["stage-1"]["accuracy"] == scores["stage-1"]["accuracy"]
+    assert "base model" in (folder / "report.html").read_text()
+
+    (folder / "eval/base.samples.jsonl").write_text("")
+    commit(folder, "stage-2", 48)
+    run(str(folder))
+    assert json.loads((folder / "eval/stage-2.json").read_text())["step"] == 48
+    assert (folder / "eval/base.samples.jsonl").read_text() == ""
+
+
+def test_any_model_is_scored_without_a_run(tmp_path, held_out):
+    recipe = load_recipe("demo", [*SETTINGS, "evaluation.samples=2"])
+    found = run_model(str(demo_base_dir()), Source(path=str(held_out)), recipe, tmp_path / "out")
+    written = json.loads((tmp_path / "out/score.json").read_text())
+    assert (written["problems"], written["samples_per_problem"]) == (found.score.problems, 2) == (6, 2)
+    assert [note["id"] for note in written["skipped"]] == ["test.jsonl#6", "test.jsonl#7"]
+    assert len((tmp_path / "out/samples.jsonl").read_text().splitlines()) == 12
+
+
+def test_runs_that_cannot_be_evaluated_say_why(tmp_path):
+    with pytest.raises(BadInput, match=r"no recipe.yaml here"):
+        run(str(tmp_path / "nothing"))
+    new_run(tmp_path / "blind", "data.held_out=null")
+    with pytest.raises(BadInput, match=r"data.held_out is null"):
+        run(str(tmp_path / "blind"))
+    new_run(tmp_path / "young", "sft={data: {path: cold.jsonl}}")
+    with pytest.raises(BadInput, match="no phase has committed a checkpoint"):
+        run(str(tmp_path / "young"))
+
+
+def test_held_out_data_without_a_usable_row_is_refused(tmp_path, held_out):
+    lines = held_out.read_text().splitlines()
+    held_out.write_text("\n".join(lines[-2:]) + "\n")
+    with pytest.raises(BadInput, match="none of the 2 rows can be used"):
+        run_model(str(demo_base_dir()), Source(path=str(held_out)), load_recipe("demo", SETTINGS), None)

@@ -1,0 +1,191 @@
+"""The `evaluate` phase of a run, and the evaluation of any model without one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from visionr1.errors import BadInput
+from visionr1.evaluate.problems import Evaluation, HeldOut, evaluate_problems, load_held_out
+from visionr1.recipe import Recipe
+from visionr1.recipe.schema import Source
+from visionr1.report import write_report
+from visionr1.reward import Grader
+from visionr1.signals import StopFlag
+from visionr1.storage import Checkpoints, NotFound, Store, open_store
+from visionr1.storage.layout import MANIFEST, checkpoint_prefix, eval_key, eval_samples_key
+from visionr1.storage.run_recipe import read_recipe
+
+if TYPE_CHECKING:
+    from visionr1.model.chat import PromptBuilder
+
+_SAID: Final = 10
+"""Problems that are left out by name in the log."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Weights to score: the checkpoint of `phase` at global `step`; of phase `base`, `model.base`."""
+
+    phase: str
+    step: int
+
+
+def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callable[[str], int | None]) -> list[Target]:
+    """What is left to score: the model before GRPO and the last checkpoint of each stage.
+
+    Args:
+        latest: last committed step of a phase, or None; such a phase is left out.
+        scored: step that a phase's score is of, or None.
+    """
+    stages = [f"stage-{number}" for number in range(1, len(recipe.stages) + 1)]
+    found = [] if recipe.sft else [Target("base", 0)]
+    for phase in (["sft"] if recipe.sft else []) + stages:
+        step = latest(phase)
+        if step is not None:
+            found.append(Target(phase, step))
+    return [target for target in found if scored(target.phase) != target.step]
+
+
+def run(run_url: str) -> None:
+    """Scores every model of a run that has no score yet, then writes the report.
+
+    Writes eval/<phase>.samples.jsonl and then eval/<phase>.json, so a score is there only with its samples; after an
+    interruption the same call goes on with the next model.
+
+    Raises:
+        BadInput: no run, no held-out problems, or no checkpoint at `run_url`.
+        Stopped: SIGTERM or Ctrl-C came.
+    """
+    store = open_store(run_url)
+    recipe = read_recipe(store)
+    if recipe.data.held_out is None:
+        raise BadInput("data.held_out is null, so there is nothing to evaluate on: give it a source of problems")
+
+    def latest(phase: str) -> int | None:
+        return Checkpoints(store, phase).latest()
+
+    if not targets(recipe, latest, lambda _: None):
+        raise BadInput(f"{store.url}: no phase has committed a checkpoint yet, so there is no model to evaluate")
+    left = targets(recipe, latest, lambda phase: _scored(store, phase))
+    if left:
+        with Grader(recipe.reward) as grader, StopFlag() as should_stop:
+            _score_all(store, recipe, recipe.data.held_out, left, grader, should_stop)
+    write_report(store)
+
+
+def _scored(store: Store, phase: str) -> int | None:
+    try:
+        return int(json.loads(store.read_bytes(eval_key(phase)))["step"])
+    except NotFound:
+        return None
+
+
+def _score_all(
+    store: Store, recipe: Recipe, held_out: Source, left: list[Target], grader: Grader, should_stop: Callable[[], bool]
+) -> None:
+    loaded: _Loaded | None = None
+    for target in left:
+        with _weights(store, recipe, target) as folder:
+            if loaded is None:
+                loaded = _load(folder, recipe, held_out)
+            else:
+                loaded.engine.load(folder)
+        title = f"{target.phase}, step {target.step}"
+        evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, title, should_stop)
+        about = {"phase": target.phase, "step": target.step} | as_json(evaluation, loaded.held_out)
+        store.write_bytes(eval_samples_key(target.phase), _lines(evaluation))
+        store.write_bytes(eval_key(target.phase), _pretty(about))
+
+
+@contextmanager
+def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
+    """A local folder with the weights; a copy of a remote checkpoint is removed afterwards."""
+    from visionr1.model.load import base_dir
+
+    if target.phase == "base":
+        yield base_dir(recipe.model)
+        return
+    checkpoints = Checkpoints(store, target.phase)
+    prefix = f"{checkpoint_prefix(target.phase, target.step)}/"
+    names = [key.removeprefix(prefix) for key in store.list(prefix.rstrip("/"))]
+    yield checkpoints.fetch(target.step, weight_files(names))
+    checkpoints.forget(target.step)
+
+
+def weight_files(names: list[str]) -> list[str]:
+    """Files of a checkpoint that a rollout engine reads; the trainer's own state is several times as large."""
+    return [name for name in names if name != MANIFEST and not name.startswith("trainer/")]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    engine: Any
+    builder: PromptBuilder
+    held_out: HeldOut
+
+
+def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
+    from visionr1.model.chat import PromptBuilder
+    from visionr1.rollout.build import build_engine
+
+    builder = PromptBuilder(folder, recipe.model)
+    # Bad data is found before the engine takes a GPU.
+    problems = load_held_out(held_out, recipe, builder)
+    for note in problems.skipped[:_SAID]:
+        print(f"left out {note.id}: {note.detail}; {note.remedy}", file=sys.stderr)
+    if len(problems.skipped) > _SAID:
+        print(f"left out {len(problems.skipped) - _SAID} more problems; the score's file lists them all", file=sys.stderr)
+    engine = build_engine(
+        folder,
+        recipe,
+        builder,
+        max_model_len=recipe.data.max_prompt_tokens + recipe.evaluation.max_completion_tokens,
+        tensor_parallel=recipe.stages[-1].tensor_parallel if recipe.stages else 1,
+    )
+    return _Loaded(engine, builder, problems)
+
+
+def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> Evaluation:
+    """Scores any model on any problems, without a run; `out` is a folder for score.json and samples.jsonl.
+
+    Args:
+        model: local directory or Hugging Face name.
+        recipe: its evaluation, rollout and reward sections are used, and all of its model section but base and revision.
+
+    Raises:
+        BadInput: the model or the problems cannot be read.
+    """
+    from visionr1.model.load import base_dir
+
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": model, "revision": None})})
+    loaded = _load(base_dir(recipe.model), recipe, source)
+    with Grader(recipe.reward) as grader:
+        evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, model)
+    if out is not None:
+        store = open_store(str(out))
+        store.write_bytes("samples.jsonl", _lines(evaluation))
+        store.write_bytes("score.json", _pretty({"model": model, "data": source.path} | as_json(evaluation, loaded.held_out)))
+    return evaluation
+
+
+def as_json(evaluation: Evaluation, held_out: HeldOut) -> dict[str, Any]:
+    """What a score's file says about one model."""
+    return {
+        **asdict(evaluation.score),
+        "seconds": round(evaluation.seconds, 2),
+        "skipped": [{"id": note.id, "kind": note.kind, "detail": note.detail} for note in held_out.skipped],
+    }
+
+
+def _lines(evaluation: Evaluation) -> bytes:
+    return "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in evaluation.samples).encode()
+
+
+def _pretty(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,136 @@
+"""report.html and summary.json of a run, from its run directory alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from visionr1.recipe import to_yaml
+from visionr1.report.collect import PhaseRecord, Run, read_run
+from visionr1.report.panels import colour, panels
+from visionr1.report.showcase import problems
+from visionr1.report.words import count, duration, gibibytes, percent
+from visionr1.storage import Store
+from visionr1.storage.layout import REPORT, SUMMARY
+
+
+def write_report(store: Store) -> None:
+    """Writes report.html and summary.json; works on a run at any point, also while it goes on.
+
+    Raises:
+        BadInput: see `read_run`.
+    """
+    run = read_run(store)
+    store.write_bytes(SUMMARY, (json.dumps(summary(run), indent=2, allow_nan=False) + "\n").encode())
+    store.write_bytes(REPORT, html(run).encode())
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What summary.json holds; None stands for what is not known (yet).
+
+    Units: accuracy, standard_error and truncated_ratio in [0, 1], completion_tokens_mean in tokens,
+    seconds over all attempts, peak_bytes of host memory.
+    """
+    return {"name": run.recipe.name, "run": run.url, "phases": {phase.name: _summary(phase) for phase in run.phases}}
+
+
+def _summary(phase: PhaseRecord) -> dict[str, Any]:
+    return {
+        "state": phase.state,
+        "accuracy": phase.number("accuracy"),
+        "standard_error": phase.number("standard_error"),
+        "completion_tokens_mean": phase.number("completion_tokens_mean"),
+        "truncated_ratio": phase.number("truncated_ratio"),
+        "steps": phase.steps_done,
+        "seconds": phase.seconds,
+        "peak_bytes": phase.peak_bytes,
+    }
+
+
+def html(run: Run) -> str:
+    """The page: nothing in it is loaded from elsewhere, and nothing from a model or from data is markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("visionr1.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "duration": duration, "gibibytes": gibibytes, "colour": colour, "count": count}
+    style = Markup((resources.files("visionr1.report") / "style.css").read_text())
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        recipe_text=to_yaml(run.recipe),
+        style=style,
+        headline=headline(run),
+        panels=[(panel, Markup(panel.svg)) for panel in panels(run)],
+        coldstart=run.coldstart,
+        filters=filter_rows(run.coldstart),
+        problems=problems(run.scored),
+    )
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the large numbers at the head of the page."""
+
+    value: str
+    name: str
+    note: str
+
+
+def headline(run: Run) -> list[Tile]:
+    """The numbers that one wants to see first; those that are not known yet are left out."""
+    tiles = []
+    if run.scored:
+        first, last = run.scored[0], run.scored[-1]
+        versus = first is not last
+        tiles.append(
+            Tile(percent(last.number("accuracy")), "held-out accuracy", _from(first, "accuracy", percent) if versus else "")
+        )
+        for key, name, write in (
+            ("completion_tokens_mean", "tokens a response", count),
+            ("truncated_ratio", "cut at the limit", percent),
+        ):
+            if last.number(key) is not None:
+                tiles.append(Tile(write(last.number(key)), name, _from(first, key, write) if versus else ""))
+    steps = sum(len(stage.steps) for stage in run.stages)
+    if steps:
+        tiles.append(Tile(count(steps), "GRPO steps", f"of {sum(stage.steps for stage in run.recipe.stages):,}"))
+    seconds = [phase.seconds for phase in run.phases if phase.seconds is not None]
+    if seconds:
+        tiles.append(Tile(duration(sum(seconds)), "in all phases", f"{sum(len(p.attempts) for p in run.phases)} attempts"))
+    return tiles
+
+
+def _from(first: PhaseRecord, key: str, write: Any) -> str:
+    value = first.number(key)
+    return "" if value is None else f"{write(value)} after the {first.title}".replace("after the base", "of the base")
+
+
+@dataclass(frozen=True)
+class FilterRow:
+    """One outcome of the cold-start filter; `share` is of all problems, `example` what gave one of them away."""
+
+    name: str
+    samples: int
+    share: float
+    kept: bool
+    example: str
+
+
+def filter_rows(report: dict[str, Any] | None) -> list[FilterRow]:
+    """The kept chains of thought first, then the rejected ones by rule, the most frequent first."""
+    if not report or not report["problems"]:
+        return []
+    rejected = sorted(report["rejected"].items(), key=lambda item: -item[1])
+    examples = {name: example["excerpt"] for name, example in report["examples"].items()}
+    outcomes = [("kept", report["kept"]), *rejected]
+    return [
+        FilterRow(name, number, number / report["problems"], name == "kept", examples.get(name, "")) for name, number in outcomes
+    ]

@@ -1,0 +1,27 @@
+"""Numbers as people read them; a dash stands for what is not known."""
+
+from __future__ import annotations
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """12 s, 3 min 20 s, 5 h 04 min."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def gibibytes(value: int | None) -> str:
+    return "–" if value is None else f"{value / 2**30:.1f} GiB"
