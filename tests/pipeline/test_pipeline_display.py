@@ -1,0 +1,50 @@
+"""What a person sees while a run works."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from fake_run import RECIPE, fake_commands
+from rich.console import Console
+
+from visionr1.pipeline.display import last_lines, read_progress
+from visionr1.pipeline.local import run_local
+from visionr1.pipeline.planner import Retry
+from visionr1.progress import ATTEMPT, progress
+
+
+def test_a_terminal_shows_a_bar_for_each_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    output = StringIO()
+    console = Console(file=output, force_terminal=True, width=160, color_system=None)
+    commands = fake_commands(RECIPE, 0.0, {"sft": ["crash"]})
+    assert run_local(RECIPE, str(tmp_path / "run"), command_for=commands, retry=Retry(first_wait=0.05), console=console) == 0
+    screen = output.getvalue().rpartition("SFT (not finished)")[2]
+    assert "✓ SFT" in screen and "2/2" in screen and "loss 0.500" in screen
+    assert "✓ stage 1" in screen and "4/4" in screen and "loss 0.250" in screen
+
+
+def test_a_phase_s_progress_reaches_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_progress(tmp_path) is None
+    monkeypatch.setenv(ATTEMPT, str(tmp_path))
+    with progress("training", 3, 1) as advance:
+        assert read_progress(tmp_path) == ("training", 1, 3, "")
+        advance(2, "loss 0.1")
+        assert read_progress(tmp_path) == ("training", 3, 3, "loss 0.1")
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_without_a_runner_no_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ATTEMPT, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with progress("training", 1) as advance:
+        advance(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"x" * 200_000 + b"\nfirst\n\n 10%\r 20%\r100%\nlast \xff\n\n")
+    assert last_lines(log, 3) == ["first", "100%", "last �"]

@@ -1,0 +1,111 @@
+"""Which changes of a recipe a run that has begun allows, and what its directory says about each phase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from visionr1.errors import BadInput
+from visionr1.pipeline.observe import Committed, committed
+from visionr1.pipeline.rundir import AttemptRecord, attempts, difference, write_attempt
+from visionr1.recipe import load_recipe, phases
+from visionr1.storage import Checkpoints, Store, open_store
+from visionr1.storage.layout import COLDSTART_MANIFEST, eval_key
+from visionr1.storage.run_recipe import read_recipe
+
+DEMO = load_recipe("demo")
+STAGE = "{max_completion_tokens: 8, group_size: 2, steps: 1}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path))
+
+
+ALLOWED = [
+    [],
+    ["stages.2.steps=5"],
+    ["stages.1.steps=5", "stages.2.steps=5"],
+]
+
+
+@pytest.mark.parametrize("changes", ALLOWED)
+def test_allowed_changes(changes: list[str]) -> None:
+    assert difference(DEMO, load_recipe("demo", changes), {"coldstart", "sft", "stage-1"}) == []
+
+
+def test_stages_may_be_appended() -> None:
+    more = load_recipe("demo", [f"stages=[{STAGE}, {STAGE}]"])
+    fewer = load_recipe("demo", [f"stages=[{STAGE}]"])
+    assert difference(fewer, more, {"stage-1"}) == []
+    assert difference(more, fewer, {"stage-1"}) == ["stages.1: in the run, but not in this recipe"]
+
+
+REFUSED = [
+    ("stages.0.steps=5", ["stages.0.steps: 24 in the run, 5 in this recipe"]),
+    ("stages.1.group_size=2", ["stages.1.group_size: 8 in the run, 2 in this recipe"]),
+    ("model.base=other", ['model.base: "demo" in the run, "other" in this recipe']),
+    ("data.held_out=null", ["data.held_out: a group of values in the run, null in this recipe"]),
+    ("optimiser.betas=[0.9, 0.95]", ["optimiser.betas: [0.9, 0.999] in the run, [0.9, 0.95] in this recipe"]),
+]
+
+
+@pytest.mark.parametrize(("change", "lines"), REFUSED)
+def test_refused_changes_are_named(change: str, lines: list[str]) -> None:
+    assert difference(DEMO, load_recipe("demo", [change]), {"stage-1"}) == lines
+
+
+def commit(store: Store, phase: str, step: int, **state: bool) -> None:
+    checkpoints = Checkpoints(store, phase)
+    checkpoints.staging(step)
+    checkpoints.commit(step, [], state)
+
+
+def test_nothing_is_committed_in_an_empty_directory(store: Store) -> None:
+    assert [committed(store, DEMO, phase) for phase in phases(DEMO)] == [Committed(None, False)] * 6
+
+
+def test_what_completes_each_phase(store: Store) -> None:
+    coldstart, sft, stage_1, stage_2, _, evaluate = phases(DEMO)
+    store.write_bytes(COLDSTART_MANIFEST, b"{}")
+    assert committed(store, DEMO, coldstart) == Committed(None, True)
+    commit(store, "sft", 50)
+    assert committed(store, DEMO, sft) == Committed(50, False)
+    commit(store, "sft", 94, final=True)
+    assert committed(store, DEMO, sft) == Committed(94, True)
+    commit(store, "stage-1", 20)
+    assert committed(store, DEMO, stage_1) == Committed(20, False)
+    commit(store, "stage-1", 24)
+    assert committed(store, DEMO, stage_1) == Committed(24, True)
+    commit(store, "stage-2", 48)
+    assert committed(store, DEMO, stage_2) == Committed(48, True), "steps go on over stages"
+    assert committed(store, DEMO, evaluate) == Committed(None, False)
+
+
+def test_evaluation_is_complete_when_the_newest_checkpoint_is_scored(store: Store) -> None:
+    evaluate = phases(DEMO)[-1]
+    commit(store, "stage-3", 72)
+    store.write_bytes(eval_key("stage-3"), b'{"step": 71}')
+    assert not committed(store, DEMO, evaluate).complete
+    store.write_bytes(eval_key("stage-3"), b'{"step": 72}')
+    assert committed(store, DEMO, evaluate).complete
+    store.write_bytes(eval_key("stage-3"), b"[]")
+    with pytest.raises(BadInput, match="eval/stage-3.json: not a score file; delete it to have it made again$"):
+        committed(store, DEMO, evaluate)
+
+
+def test_attempts_are_counted_from_their_records(store: Store) -> None:
+    records = [AttemptRecord(["x"], 1.0, None, 2.0, 1, 5, 10), AttemptRecord(["x"], 3.0, 5)]
+    write_attempt(store, "stage-1", 0, records[0])
+    write_attempt(store, "stage-1", 10, records[1])
+    write_attempt(store, "stage-10", 3, records[1])
+    assert attempts(store, "stage-1") == {0: records[0], 10: records[1]}
+    store.write_bytes("phases/stage-1/attempt-10/attempt.json", b"{}")
+    with pytest.raises(BadInput, match="attempt-10/attempt.json: not the record of an attempt; delete it to go on$"):
+        attempts(store, "stage-1")
+
+
+def test_a_directory_without_a_recipe(store: Store) -> None:
+    with pytest.raises(BadInput, match="no recipe.yaml here, so this is not a run directory; start one with visionr1 run$"):
+        read_recipe(store)

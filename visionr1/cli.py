@@ -1,0 +1,257 @@
+"""The command `visionr1`: reads the command line, calls one function, prints. What is heavy is imported when it is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
+from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
+from visionr1.storage import StorageError, open_store
+
+EXIT_INTERRUPTED: Final = 130
+DEMO_TEACHER: Final = "demo://teacher"
+RUNS: Final = "Runs"
+LOOK: Final = "Looking closer"
+PHASES: Final = "Single phases (visionr1 run does them all)"
+
+
+class _Commands(TyperGroup):
+    """Errors that a person can act on are shown as they are, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BadInput as error:
+            raise _ended(str(error), EXIT_BAD_INPUT) from None
+        except Stopped as stopped:
+            raise _ended(str(stopped), EXIT_STOPPED) from None
+        except StorageError as error:
+            raise _ended(str(error), 1) from None
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("visionr1"):
+                raise
+            extras = "visionr1-ptst[data] reads, grades and reports, [train] trains, [demo] does all that the demo needs"
+            raise _ended(f"{error.name} is not installed, and this needs it: {extras}", EXIT_BAD_INPUT) from None
+        except KeyboardInterrupt:
+            raise _ended("interrupted", EXIT_INTERRUPTED) from None
+
+
+def _ended(message: str, code: int) -> typer.Exit:
+    typer.echo(message, err=True)
+    return typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="""Vision-R1: teach a vision-language model to reason, from a laptop's CPU to a GPU cluster.
+
+A *recipe* says what a run is; a *run directory* holds all that it makes. Begin with `visionr1 demo`, then write your own
+recipe from a preset (`visionr1 recipe presets`) and start it with `visionr1 run`.""",
+)
+RunOption = Annotated[
+    str,
+    typer.Option(
+        "--run", help="The run directory: a local path, or s3://bucket/prefix on a cluster.", metavar="DIR", show_default=False
+    ),
+]
+
+
+class Variant(StrEnum):
+    """What the paper compares (table 3)."""
+
+    ptst = "ptst"
+    zero = "zero"
+    long = "long"
+    ci = "ci"
+
+
+class Engine(StrEnum):
+    """recipe `rollout.engine`."""
+
+    vllm = "vllm"
+    hf = "hf"
+
+
+EngineOption = Annotated[
+    Engine | None,
+    typer.Option("--rollout", help="Sample with vLLM, or with transformers where vLLM cannot be installed.", show_default=False),
+]
+
+
+@app.command(rich_help_panel=RUNS)
+def demo(
+    variant: Annotated[
+        Variant,
+        typer.Option(help="`ptst`: the whole recipe. `zero`: no cold start. `long`: full length from the start. `ci`: no GRPO."),
+    ] = Variant.ptst,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few steps of everything: shows that it works, not that it learns.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of data order and sampling.", min=0)] = 1,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run directory; default: runs/NAME.", metavar="DIR", show_default=False)
+    ] = None,
+    rollout: EngineOption = None,
+) -> None:
+    """Run the whole recipe on this machine's CPU with a tiny model and no downloads.
+
+    A tiny Qwen2.5-VL learns to add digits in a picture: cold-start data, SFT, GRPO in stages, evaluation, report. Started
+    again after an interruption, it goes on where it was.
+    """
+    recipe = load_recipe("demo" if variant is Variant.ptst else f"demo-{variant}", [f"seed={seed}", *_engine(rollout)])
+    recipe = _quick(recipe) if quick else recipe
+    _run(recipe, run or f"runs/{recipe.name}")
+
+
+def _quick(recipe: Recipe) -> Recipe:
+    """The same phases with a few steps each."""
+    coldstart, sft, held_out = recipe.coldstart, recipe.sft, recipe.data.held_out
+    return recipe.model_copy(
+        update={
+            "name": f"{recipe.name}-quick",
+            "coldstart": coldstart
+            and coldstart.model_copy(update={"problems": coldstart.problems.model_copy(update={"limit": 200})}),
+            "sft": sft and sft.model_copy(update={"max_steps": 12}),
+            "data": recipe.data.model_copy(update={"held_out": held_out and held_out.model_copy(update={"limit": 32})}),
+            "stages": tuple(stage.model_copy(update={"steps": max(2, stage.steps // 12)}) for stage in recipe.stages),
+        }
+    )
+
+
+@app.command(rich_help_panel=RUNS)
+def run(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A preset's name, or the path of a recipe file; none goes on with the run in --run.", metavar="[RECIPE]"
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run directory; default: runs/NAME.", metavar="DIR", show_default=False)
+    ] = None,
+    set_: SetOption = None,
+    rollout: EngineOption = None,
+) -> None:
+    """Run a recipe on this machine, or go on with a run.
+
+    Phases run one after the other, each in a process of its own. A phase that fails is tried again from its last checkpoint.
+    Ctrl-C commits a checkpoint and stops; the same command goes on from there. Stages may be added to a finished run.
+    """
+    overrides = [*(set_ or ()), *_engine(rollout)]
+    if recipe is not None:
+        chosen = load_recipe(recipe, overrides)
+    elif run is not None:
+        from visionr1.storage.run_recipe import read_recipe
+
+        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/recipe.yaml", overrides)
+    else:
+        raise BadInput("give a recipe to start (visionr1 run RECIPE), or a run to go on with (visionr1 run --run DIR)")
+    _run(chosen, run or f"runs/{chosen.name}")
+
+
+def _engine(rollout: Engine | None) -> list[str]:
+    return [] if rollout is None else [f"rollout.engine={rollout}"]
+
+
+def _run(recipe: Recipe, run_dir: str) -> None:
+    from visionr1.pipeline.local import run_local
+
+    console = Console(stderr=True)
+    for line in warnings(recipe):
+        typer.echo(f"note: {line}", err=True)
+    typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
+    code = run_local(recipe, run_dir, console=console)
+    if code != 0:
+        raise typer.Exit(code)
+    _report(run_dir)
+
+
+@app.command(rich_help_panel=RUNS)
+def report(run: Annotated[str, typer.Argument(help="The run directory, finished or not.", metavar="DIR")]) -> None:
+    """Write report.html and summary.json of a run, and show what happened."""
+    _report(run)
+
+
+def _report(run_url: str) -> None:
+    from visionr1.report import terminal_summary, write_report
+
+    store = open_store(run_url)
+    write_report(store)
+    Console().print(terminal_summary(store))
+
+
+@app.command(rich_help_panel=PHASES)
+def coldstart(run: RunOption) -> None:
+    """Write cold-start data with the recipe's two teachers (modality bridging)."""
+    from visionr1.data.coldstart.run import EndpointLost, run_coldstart
+    from visionr1.reward import Grader
+    from visionr1.signals import StopFlag
+    from visionr1.storage.run_recipe import read_recipe
+
+    store = open_store(run)
+    recipe = read_recipe(store)
+    answers = recipe.reward.model_copy(update={"function": "hfrrf"})
+    try:
+        with Grader(answers) as grader, _teacher(recipe) as resolve_url, StopFlag() as should_stop:
+            run_coldstart(recipe, store, grader.same, should_stop, resolve_url)
+    except EndpointLost as error:
+        raise _ended(str(error), 1) from None
+
+
+@contextmanager
+def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
+    """Serve the demo's scripted teacher if the recipe asks for it; gives what turns a teacher's base_url into an address."""
+    used = recipe.coldstart and {recipe.coldstart.describer.base_url, recipe.coldstart.reasoner.base_url}
+    if not used or DEMO_TEACHER not in used:
+        yield lambda url: url
+        return
+    from visionr1.demo.teacher import scripted_teacher
+
+    with scripted_teacher() as address:
+        yield lambda url: address if url == DEMO_TEACHER else url
+
+
+@app.command(rich_help_panel=PHASES)
+def sft(run: RunOption) -> None:
+    """Fine-tune on the cold-start data, from the last checkpoint if there is one; starts torchrun itself."""
+    from visionr1.sft import launch
+
+    launch.run(run)
+
+
+@app.command(rich_help_panel=PHASES)
+def grpo(
+    run: RunOption, stage: Annotated[int, typer.Option(help="Number of the stage, from 1.", min=1, show_default=False)]
+) -> None:
+    """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before."""
+    from visionr1.grpo import driver
+
+    driver.run(run, stage - 1)
+
+
+app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)
+app.add_typer(data_app, name="data", rich_help_panel=LOOK)
+app.command(rich_help_panel=LOOK)(grade)
+app.command("eval", rich_help_panel=LOOK)(evaluate)
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

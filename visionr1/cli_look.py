@@ -1,0 +1,170 @@
+"""Commands of `visionr1` that look closer: recipes, data, grading, evaluation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from visionr1.errors import BadInput
+from visionr1.recipe import Recipe, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
+
+RecipeArgument = Annotated[str, typer.Argument(help="A preset's name, or the path of a recipe file.", metavar="RECIPE")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change one value, such as `--set stages.0.steps=5` or `--set sft=null`; may be repeated."),
+]
+
+recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes, presets and the schema.")
+data_app = typer.Typer(no_args_is_help=True, help="Look at data before a run takes GPUs for it.")
+
+
+def chain(recipe: Recipe) -> str:
+    """The phases of a recipe in a line."""
+    from visionr1.pipeline.display import title
+
+    return " > ".join(title(phase) for phase in phases(recipe))
+
+
+@recipe_app.command()
+def show(recipe: RecipeArgument, set_: SetOption = None) -> None:
+    """Print a recipe with every value, defaults included, as YAML."""
+    typer.echo(to_yaml(load_recipe(recipe, set_ or ())), nl=False)
+
+
+@recipe_app.command()
+def check(recipe: RecipeArgument, set_: SetOption = None) -> None:
+    """Check a recipe: all mistakes at once, then what departs from the paper's method."""
+    checked = load_recipe(recipe, set_ or ())
+    for line in warnings(checked):
+        typer.echo(f"note: {line}", err=True)
+    typer.echo(f"{recipe}: good; {chain(checked)}")
+
+
+@recipe_app.command()
+def presets(name: Annotated[str | None, typer.Argument(help="Print this preset with its comments.")] = None) -> None:
+    """List the recipes in this package, or print one to begin your own with."""
+    if name is not None:
+        typer.echo(preset_text(name), nl=False)
+        return
+    table = Table(box=None, show_header=False)
+    for preset in preset_names():
+        table.add_row(f"[bold]{preset}", preset_text(preset).splitlines()[0].removeprefix("# "))
+    Console().print(table)
+
+
+@recipe_app.command()
+def schema() -> None:
+    """Print the JSON Schema of recipe files, for editors."""
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[
+        str | None,
+        typer.Argument(
+            help="Problems to check: a file, a directory, s3:// or hf://; none checks the recipe's own.", metavar="[DATA]"
+        ),
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe whose image sizes and prompt limit hold.", metavar="RECIPE")] = "vision-r1",
+    set_: SetOption = None,
+    image_root: Annotated[
+        str | None, typer.Option(help="Directory that DATA's image paths are relative to.", metavar="DIR")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Look at DATA's first rows only.", min=1)] = None,
+    tokenizer: Annotated[
+        bool,
+        typer.Option("--tokenizer", help="Count the tokens of the text, too; loads model.base, downloading it if need be."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
+) -> None:
+    """Look at every problem once: what can be trained on, what cannot, and what to do about it."""
+    from visionr1.data.check import check_problems
+    from visionr1.data.readers import load_problems
+    from visionr1.recipe.schema import Source
+
+    chosen = load_recipe(recipe, set_ or ())
+    own = [source for source in (chosen.data.train, chosen.data.held_out) if source is not None]
+    sources = own if path is None else [Source(path=path, image_root=image_root, limit=limit)]
+    count = _token_counter(chosen) if tokenizer else None
+    clean = True
+    for source in sources:
+        result = check_problems(
+            load_problems(source),
+            min_pixels=chosen.model.min_pixels,
+            max_pixels=chosen.model.max_pixels,
+            max_prompt_tokens=chosen.data.max_prompt_tokens,
+            count_prompt_tokens=count,
+        )
+        clean = clean and not result.bad
+        if as_json:
+            typer.echo(json.dumps({"path": source.path, **result.to_json()}, ensure_ascii=False))
+        else:
+            Console().print(source.path, result.table())
+    if not clean:
+        raise typer.Exit(1)
+
+
+def _token_counter(recipe: Recipe) -> Any:
+    from visionr1.model.chat import PromptBuilder
+    from visionr1.model.load import base_dir
+
+    return PromptBuilder(base_dir(recipe.model), recipe.model).count_tokens
+
+
+def grade(
+    file: Annotated[Path, typer.Argument(help="JSON lines with `response` and `answer`.", metavar="FILE.jsonl")],
+    reward: Annotated[str, typer.Option(help="hfrrf, zero, or file.py:function.")] = "hfrrf",
+    seconds: Annotated[float, typer.Option(help="Time limit of one answer.", min=0.01)] = 5.0,
+) -> None:
+    """Grade responses as training does: one JSON line each on stdout, the means on stderr."""
+    from visionr1.recipe.schema import Reward
+    from visionr1.reward.grade_file import grade_file
+
+    grades = grade_file(file, Reward(function=reward, seconds_per_answer=seconds), typer.echo)
+    for line in grades.bad_lines:
+        typer.echo(line, err=True)
+    typer.echo(
+        f"{grades.rows} graded: reward {grades.overall:.3f}, format {grades.format:.3f}, accuracy {grades.accuracy:.3f}; "
+        f"{len(grades.bad_lines)} lines could not be read",
+        err=True,
+    )
+    if grades.bad_lines:
+        raise typer.Exit(1)
+
+
+def evaluate(
+    model: Annotated[
+        str | None, typer.Argument(help="A model to score without a run: a directory or a Hugging Face name.", metavar="[MODEL]")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="Score the models of this run on its held-out problems.", metavar="DIR", show_default=False),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Problems for MODEL; default: the recipe's held-out ones.", metavar="DATA")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Recipe whose evaluation, rollout and reward MODEL is scored with.")] = "vision-r1",
+    set_: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Write score.json and samples.jsonl of MODEL here.", metavar="DIR")] = None,
+) -> None:
+    """Score the models of a run (--run DIR), or any model (MODEL)."""
+    from visionr1 import evaluate as room
+    from visionr1.recipe.schema import Source
+
+    if (model is None) == (run is None):
+        raise BadInput("give either a model to score (visionr1 eval MODEL) or a run (visionr1 eval --run DIR)")
+    if run is not None:
+        room.run(run)
+        return
+    chosen = load_recipe(recipe, set_ or ())
+    source = Source(path=data) if data else chosen.data.held_out
+    if source is None:
+        raise BadInput(f"{recipe}: data.held_out is null: give the problems with --data")
+    score = room.run_model(str(model), source, chosen, out).score
+    typer.echo(f"{model}: accuracy {score.accuracy:.1%} +- {score.standard_error:.1%} on {score.problems} problems")

@@ -1,0 +1,104 @@
+"""What a person sees while a local run works: a bar for each phase, or a line now and then in a log."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from visionr1.progress import LINE_SECONDS, PROGRESS_FILE
+from visionr1.recipe.phases import Phase
+
+_TAIL_BYTES: Final = 65_536
+_TITLES: Final = {"coldstart": "cold start", "sft": "SFT", "evaluate": "evaluation"}
+
+
+def title(phase: Phase) -> str:
+    """A phase's name for people."""
+    return _TITLES.get(phase.name, phase.title)
+
+
+class Display:
+    """Shows how far the attempt is that runs; everything a phase prints goes to its log."""
+
+    def __init__(self, console: Console) -> None:
+        self._terminal = console.is_terminal
+        self._bars = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[count]:>9}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}", style="dim"),
+            console=console,
+            disable=not self._terminal,
+        )
+        self._task = TaskID(0)
+        self._last_line = 0.0
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def begin(self, phase: Phase, attempt: int, log: Path) -> None:
+        """A phase's attempt has started."""
+        self._task = self._bars.add_task(title(phase), total=None, count="", detail="starting")
+        self._last_line = time.monotonic()
+        if not self._terminal:
+            self.say(f"{title(phase)}: started, attempt {attempt}, log {log}")
+
+    def refresh(self, phase: Phase, folder: Path) -> None:
+        """Show what the attempt in `folder` has said last."""
+        now = read_progress(folder)
+        if now is None:
+            return
+        doing, done, total, note = now
+        self._bars.update(self._task, completed=done, total=total, count=f"{done}/{total}", detail=escape(note or doing))
+        if not self._terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(f"{title(phase)}: {done}/{total} {note or doing}")
+
+    def end(self, phase: Phase, folder: Path, seconds: float, done: bool) -> None:
+        """The attempt has ended."""
+        self.refresh(phase, folder)
+        if done:
+            self._bars.update(self._task, total=1, completed=1)
+        else:
+            still = self._bars.tasks[-1]  # a bar without a total would go on moving
+            self._bars.update(self._task, description=f"{title(phase)} [yellow](not finished)", total=still.total or 1, detail="")
+        self._bars.stop_task(self._task)
+        if done and not self._terminal:
+            self.say(f"{title(phase)}: done in {seconds:.0f} s")
+
+    def say(self, text: str) -> None:
+        """One line, above the bars."""
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def read_progress(folder: Path) -> tuple[str, int, int, str] | None:
+    """What `visionr1.progress` wrote last in an attempt's folder: title, done, total, note."""
+    try:
+        said = json.loads((folder / PROGRESS_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    return said["title"], said["done"], said["total"], said["note"]
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a log that are not blank."""
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+        text = file.read().decode(errors="replace")
+    # A carriage return is where a progress bar in a log begins again.
+    lines = [line.rpartition("\r")[2].strip() for line in text.split("\n")]
+    return [line for line in lines if line][-count:]

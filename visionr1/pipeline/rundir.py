@@ -1,0 +1,105 @@
+"""What the local runner keeps in a run directory: the recipe, and a record of every attempt."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from visionr1.errors import BadInput
+from visionr1.recipe import Recipe, to_yaml
+from visionr1.storage import Store
+from visionr1.storage.layout import RECIPE, attempt_prefix, attempts_prefix
+from visionr1.storage.run_recipe import read_recipe
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """attempt.json: one process of a phase.
+
+    Times are unix seconds, `peak_bytes` is the largest resident memory of the process and all below it
+    (shared pages counted once), steps are the newest committed global steps before and after. `ended`
+    is None while it runs; `exit_code` stays None where nobody saw it end.
+    """
+
+    command: list[str]
+    started: float
+    from_step: int | None
+    ended: float | None = None
+    exit_code: int | None = None
+    to_step: int | None = None
+    peak_bytes: int | None = None
+
+
+def settle_recipe(store: Store, recipe: Recipe) -> None:
+    """Write the run's recipe.yaml, or see that the one that is there allows this recipe.
+
+    Raises BadInput with a line for each value in which a run that has begun would change.
+    """
+    if store.exists(RECIPE):
+        before = read_recipe(store)
+        if before == recipe:
+            return
+        begun = {key.split("/")[1] for key in [*store.list("phases"), *store.list("checkpoints")]}
+        lines = difference(before, recipe, begun)
+        if lines:
+            advice = "go on with its own recipe (visionr1 run --run DIR), or start a new run directory"
+            raise BadInput("\n".join([f"{store.url} is a run of another recipe; {advice}:", *(f"  {line}" for line in lines)]))
+    store.write_bytes(RECIPE, to_yaml(recipe).encode())
+
+
+def difference(old: Recipe, new: Recipe, begun: Collection[str]) -> list[str]:
+    """One line for each value of a run that may not change any more.
+
+    A run may get more stages at its end, and stages whose name (stage-1, ...) is not in `begun` may get
+    another number of steps.
+    """
+    then, now = old.model_dump(mode="json"), new.model_dump(mode="json")
+    stages_then, stages_now = then.pop("stages"), now.pop("stages")
+    lines = list(_differing(then, now, ""))
+    for index, stage in enumerate(stages_then):
+        if index >= len(stages_now):
+            lines.append(f"stages.{index}: in the run, but not in this recipe")
+            continue
+        other = dict(stages_now[index])
+        if f"stage-{index + 1}" not in begun:
+            other["steps"] = stage["steps"]
+        lines.extend(_differing(stage, other, f"stages.{index}"))
+    return lines
+
+
+def _differing(old: Any, new: Any, path: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old:
+            yield from _differing(old[key], new[key], f"{path}.{key}" if path else key)
+    elif old != new:
+        yield f"{path}: {_shown(old)} in the run, {_shown(new)} in this recipe"
+
+
+def _shown(value: Any) -> str:
+    return "a group of values" if isinstance(value, dict) else json.dumps(value, ensure_ascii=False)
+
+
+def attempts(store: Store, phase: str) -> dict[int, AttemptRecord]:
+    """All attempts of a phase by number, from 0."""
+    pattern = re.compile(re.escape(attempts_prefix(phase)) + r"/attempt-(\d+)/attempt\.json")
+    found = {int(match[1]): key for key in store.list(attempts_prefix(phase)) if (match := pattern.fullmatch(key))}
+    return {number: _read_attempt(store, found[number]) for number in sorted(found)}
+
+
+def write_attempt(store: Store, phase: str, number: int, record: AttemptRecord) -> None:
+    """Write attempt.json (replacing it in one move)."""
+    store.write_bytes(_attempt_key(phase, number), json.dumps(asdict(record), indent=1).encode())
+
+
+def _attempt_key(phase: str, number: int) -> str:
+    return f"{attempt_prefix(phase, number)}/attempt.json"
+
+
+def _read_attempt(store: Store, key: str) -> AttemptRecord:
+    try:
+        return AttemptRecord(**json.loads(store.read_bytes(key)))
+    except (ValueError, TypeError):
+        raise BadInput(f"{store.url}/{key}: not the record of an attempt; delete it to go on") from None
