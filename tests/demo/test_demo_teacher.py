@@ -118,7 +118,7 @@ def test_chains_are_long_winded_and_long_ones_err_more_often() -> None:
     looks = np.array([text.count("Left") for text in finished])
     right = np.array([text.endswith("Answer: 12") for text in finished])
     assert 0.5 < (looks > 1).mean() < 0.85
-    assert 0.01 < (looks > 6).mean() < 0.2
+    assert 0.2 < (looks > 6).mean() < 0.3
     assert right[looks == 1].mean() > right[looks > 1].mean()
 
 

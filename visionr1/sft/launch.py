@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -86,5 +87,7 @@ class _Forwarding:
 
     def _forward(self, number: int, _: FrameType | None) -> None:
         self.asked = True
-        for process in psutil.Process(self._torchrun.pid).children() or [self._torchrun]:
-            process.send_signal(signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):  # one that has just ended by itself needs no signal
+            torchrun = psutil.Process(self._torchrun.pid)
+            for process in torchrun.children() or [torchrun]:
+                process.terminate()
