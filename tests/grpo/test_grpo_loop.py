@@ -36,6 +36,7 @@ class Crew:
         self.committed: dict[int, dict] = {}
         self.sampled: list[list[str]] = []
         self.dies_at: int | None = None
+        self.waited: list[int] = []
 
     def rollout(self, rows, sampling, seeds):
         self.sampled.append([row.id for row in rows])
@@ -53,10 +54,11 @@ class Crew:
     def save(self, step):
         return []
 
-    def commit(self, step, entries, state):
+    def commit(self, step, parts, state, *, wait):
         if step == self.dies_at:
             raise KeyboardInterrupt
         self.committed[step] = state
+        self.waited += [step] * wait
 
 
 @pytest.fixture
@@ -82,6 +84,7 @@ def test_a_stage_commits_every_second_step_and_its_last(run):
     run(crew)
     assert run.steps == [1, 2, 3, 4]
     assert list(crew.committed) == [2, 4]
+    assert crew.waited == [4], "the stage's end waits for the last commit, no step for another"
 
 
 def test_a_step_is_in_the_log_before_it_is_committed(run):
@@ -106,11 +109,31 @@ def test_a_run_that_goes_on_logs_no_step_twice_and_draws_the_same_rows(run):
     assert crew.sampled[:2] + later.sampled == whole.sampled
 
 
+def test_steps_logged_behind_a_commit_that_never_came_are_not_logged_twice(run):
+    class Slow(Crew):
+        """Step 2 is still on its way to the bucket when the run is killed in step 4."""
+
+        def commit(self, step, parts, state, *, wait): ...
+
+        def update(self, advantages_PG, learning_rate):
+            if len(self.sampled) == 4:
+                raise KeyboardInterrupt
+            return super().update(advantages_PG, learning_rate)
+
+    killed, later = Slow(), Crew()
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    assert run.steps == [1, 2, 3]
+    run(later)
+    assert run.steps == [1, 2, 3, 4]
+    assert later.sampled == killed.sampled
+
+
 def test_a_request_to_stop_commits_the_step_that_runs(run):
     crew = Crew()
     with pytest.raises(Stopped, match="stopped after step 1, which is committed"):
         run(crew, should_stop=lambda: True)
-    assert list(crew.committed) == run.steps == [1]
+    assert list(crew.committed) == crew.waited == run.steps == [1]
 
 
 def test_a_request_to_stop_in_the_last_step_is_the_end(run):

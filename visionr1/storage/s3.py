@@ -46,6 +46,8 @@ _MAY_PASS: dict[str, str] = {
     "AccessDenied": "the credentials lack a permission; allow List, Get, Put, Delete and AbortMultipartUpload on the bucket",
     "403": "the credentials lack a permission; allow List, Get, Put, Delete and AbortMultipartUpload on the bucket",
     "ExpiredToken": "the credentials have expired; renew them",
+    "RequestTimeTooSkewed": "this machine's clock is too far from the server's; set it right (by NTP), then start again",
+    "BadDigest": "the bytes were damaged on their way; try again, and look for a faulty proxy or network if it comes back",
 }
 
 

@@ -110,6 +110,8 @@ def explain(error: OSError, path: Path) -> Exception:
         return NotFound(str(path))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"{path}: the disk is full; free some space, keep fewer checkpoints or choose another run directory")
+    if error.errno == errno.EFBIG:
+        return StorageError(f"{path}: larger than a file may be here; raise the limit (ulimit -f) or use another file system")
     if error.errno == errno.EROFS:
         return StorageError(f"{path}: the file system is read-only; mount it writable or choose another run directory")
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -1,0 +1,120 @@
+"""What a slow bucket costs a step: saving inside the step against saving behind it, on the same throttled S3 server.
+
+    python benchmarks/slow_bucket.py [--step 0.5] [--mib 12] [--mib-per-second 3] [--every 4] [--steps 16]
+
+A stage's real `Saving` and `Checkpoints`, files of `--mib` MiB a checkpoint, steps that sleep as training on a GPU leaves this
+process idle. The server is moto behind the tests' proxy. Prints JSON, then a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import boto3
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from s3_proxy import Proxy
+
+from visionr1.grpo.saving import Saving
+from visionr1.storage import Checkpoints, open_store
+
+
+def serve(log: Path) -> tuple[subprocess.Popen[bytes], str]:
+    with log.open("w") as output:
+        server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], stderr=output)
+    while not (address := re.search(r"Running on (http://[\d.:]+)", log.read_text())):
+        if server.poll() is not None:
+            sys.exit(log.read_text())
+        time.sleep(0.05)
+    return server, address[1]
+
+
+def train(url: str, arguments: argparse.Namespace, *, blocking: bool) -> dict[str, float]:
+    """Seconds of the steps of a stage that saves to `url`."""
+    checkpoints = Checkpoints(open_store(url), "stage-1")
+    uploads: list[float] = []
+
+    def upload(step: int, parts: list) -> None:
+        for part in parts:
+            checkpoints.upload(step, part)
+
+    saving = Saving(checkpoints, upload, lambda steps: steps[-2:], lambda step, seconds: uploads.append(seconds))
+    weights = os.urandom(arguments.mib << 20)
+    seconds = []
+    began = time.monotonic()
+    for step in range(1, arguments.steps + 1):
+        begun = time.monotonic()
+        time.sleep(arguments.step)
+        saving.check()
+        if step % arguments.every == 0:
+            saving.begin(step)
+            folder = checkpoints.folder(step)
+            (folder / "model.safetensors").write_bytes(weights)
+            saving.commit(step, [checkpoints.publish(step, folder, ["model.safetensors"])], {}, wait=blocking)
+        seconds.append(time.monotonic() - begun)
+    trained = time.monotonic() - began
+    saving.begin(arguments.steps + 1)  # the stage's end waits for the last commit
+    return {
+        "mean_step_seconds": sum(seconds) / len(seconds),
+        "longest_step_seconds": max(seconds),
+        "longest_stall_seconds": max(seconds) - arguments.step,
+        "upload_seconds": max(uploads),
+        "stage_seconds": time.monotonic() - began,
+        "wait_at_the_end_seconds": time.monotonic() - began - trained,
+        "committed": len(uploads),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--step", type=float, default=0.5, help="seconds that a step trains")
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--every", type=int, default=4, help="steps from checkpoint to checkpoint")
+    parser.add_argument("--mib", type=int, default=12, help="size of a checkpoint")
+    parser.add_argument("--mib-per-second", type=float, nargs="+", default=[8.0, 3.0], help="what the bucket takes")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="visionr1-bench-") as folder:
+        tempfile.tempdir = folder
+        server, address = serve(Path(folder) / "moto.txt")
+        os.environ |= {
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL_S3": address,
+        }
+        bucket = f"bench-{uuid.uuid4().hex}"
+        boto3.client("s3").create_bucket(Bucket=bucket)
+        rows = []
+        try:
+            for rate in arguments.mib_per_second:
+                proxy = Proxy(address, rate * (1 << 20))
+                os.environ["AWS_ENDPOINT_URL_S3"] = proxy.url
+                for name, blocking in (("in the step", True), ("behind the steps", False)):
+                    measured = train(f"s3://{bucket}/{uuid.uuid4().hex}", arguments, blocking=blocking)
+                    allowed = measured["upload_seconds"] - (0 if blocking else arguments.every * arguments.step)
+                    rows.append({"mib_per_second": rate, "uploads": name, **measured, "queue_allows_seconds": max(0.0, allowed)})
+                proxy.close()
+        finally:
+            server.kill()
+            server.wait()
+    print(json.dumps({"arguments": vars(arguments), "rows": rows}))
+    print("| bucket | uploads | mean step | longest stall | the queue allows | upload | whole stage |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        times = ("mean_step_seconds", "longest_stall_seconds", "queue_allows_seconds", "upload_seconds", "stage_seconds")
+        shown = " | ".join(f"{row[key]:.2f} s" for key in times)
+        print(f"| {row['mib_per_second']:g} MiB/s | {row['uploads']} | {shown} |")
+
+
+if __name__ == "__main__":
+    main()
