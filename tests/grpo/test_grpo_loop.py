@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from s3_proxy import Fault
 
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler
@@ -14,7 +15,7 @@ from visionr1.metrics.steplog import StepLog, read_steps
 from visionr1.recipe import load_recipe
 from visionr1.reward import Grader
 from visionr1.rollout.types import Completion
-from visionr1.storage import open_store
+from visionr1.storage import StorageError, open_store
 
 RECIPE = load_recipe(
     "demo",
@@ -64,9 +65,9 @@ class Crew:
 @pytest.fixture
 def run(tmp_path):
     """Runs the stage from `first_step` with `crew`; gives the step log's records."""
-    store = open_store(str(tmp_path))
 
-    def go(crew, first_step=0, state=None, should_stop=lambda: False):
+    def go(crew, first_step=0, state=None, should_stop=lambda: False, url=str(tmp_path)):
+        store = open_store(url)
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
         journal = Journal(RECIPE, PHASE, store, StepLog(store, PHASE.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
@@ -127,6 +128,17 @@ def test_steps_logged_behind_a_commit_that_never_came_are_not_logged_twice(run):
     run(later)
     assert run.steps == [1, 2, 3, 4]
     assert later.sampled == killed.sampled
+
+
+def test_a_record_that_a_bucket_does_not_take_ends_the_stage(run, proxy, s3_url, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    crew = Crew()
+    proxy.faults = [Fault("503", key="rollouts/stage-1/step-1.jsonl.zst")]
+    with pytest.raises(StorageError, match=r"step-1\.jsonl\.zst: http.* answered SlowDown"):
+        run(crew, url=s3_url)
+    assert len(crew.sampled) == 2 and not crew.committed and run.steps == []
+    run(Crew(), url=s3_url)
+    assert run.steps == [1, 2, 3, 4]
 
 
 def test_a_request_to_stop_commits_the_step_that_runs(run):
