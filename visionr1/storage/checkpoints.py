@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from visionr1.errors import BadInput
 from visionr1.storage.layout import MANIFEST, checkpoint_prefix, checkpoints_prefix
 from visionr1.storage.progress import showing
-from visionr1.storage.store import Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
+from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
 
 _CHUNK: Final = 1 << 20
 _DOWNLOADS: Final = 2
@@ -268,13 +268,16 @@ class Checkpoints:
         return entry
 
     def _download(self, step: int, path: Path, entry: FileEntry, moved: Moved) -> None:
-        for _ in range(_DOWNLOADS):
+        for left in reversed(range(_DOWNLOADS)):
             if _damage(path, entry) is None:
                 return
             try:
                 self.store.get_file(self._key(step, entry.path), path, moved)
             except NotFound:
                 path.unlink(missing_ok=True)
+            except Damaged:
+                if not left:
+                    raise
         self._expect_sound(step, path, entry, _nothing)
 
     def _expect_sound(self, step: int, path: Path, entry: FileEntry, moved: Moved) -> None:

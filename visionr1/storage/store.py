@@ -25,6 +25,10 @@ class StorageError(Exception):
     """The store cannot do it now, but a later attempt may succeed. One line: what, where, what to do."""
 
 
+class Damaged(StorageError):
+    """What arrived is not what was sent; sent once more it may arrive whole."""
+
+
 class NotFound(KeyError):
     """There is nothing under this key."""
 
