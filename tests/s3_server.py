@@ -29,11 +29,10 @@ def s3_endpoint(tmp_path_factory):
         server.wait()
 
 
-@pytest.fixture
-def s3_environment(s3_endpoint, monkeypatch, tmp_path):
-    """The environment of a user of that server, with TMPDIR in `tmp_path`."""
+def settle(endpoint, patch, scratch):
+    """The environment of a user of that server, with TMPDIR in `scratch`."""
     for name, value in {
-        "AWS_ENDPOINT_URL_S3": s3_endpoint,
+        "AWS_ENDPOINT_URL_S3": endpoint,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_REGION": "us-east-1",
@@ -42,17 +41,27 @@ def s3_environment(s3_endpoint, monkeypatch, tmp_path):
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     }.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+        patch.setenv(name, value)
+    patch.setattr(tempfile, "tempdir", str(scratch))
 
 
-@pytest.fixture
-def s3_url(s3_environment):
+def new_bucket(endpoint, patch, scratch):
     """A run's address in a bucket of its own."""
+    settle(endpoint, patch, scratch)
     bucket = f"test-{uuid.uuid4().hex}"
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=bucket)
     return f"s3://{bucket}/runs/demo"
+
+
+@pytest.fixture
+def s3_environment(s3_endpoint, monkeypatch, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    settle(s3_endpoint, monkeypatch, tmp_path / "scratch")
+
+
+@pytest.fixture
+def s3_url(s3_environment, s3_endpoint, monkeypatch, tmp_path):
+    return new_bucket(s3_endpoint, monkeypatch, tmp_path / "scratch")
 
 
 @pytest.fixture

@@ -2,10 +2,13 @@
 
 import os
 import random
+from contextlib import closing
+from itertools import count
 
 import pytest
 from boto3.s3.transfer import TransferConfig
-from s3_proxy import KINDS, Fault
+from s3_proxy import KINDS, Fault, Proxy
+from s3_server import new_bucket
 
 from visionr1.storage import Checkpoints, StorageError, open_store, s3
 
@@ -14,13 +17,33 @@ SMALL = {"model.safetensors": b"weights" * 1000, "trainer/rank-0.safetensors": b
 OTHER = {name: data[::-1] for name, data in SMALL.items()}
 LARGE = SMALL | {"model.safetensors": os.urandom(5 * MIB + 100_000)}
 """Weights that go in two parts."""
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_endpoint, tmp_path_factory):
+    """A run's address in a bucket behind a proxy with faults; clients are slow to make, so that all tests share them."""
+    with pytest.MonkeyPatch.context() as patch, closing(Proxy(s3_endpoint)) as proxy:
+        url = new_bucket(s3_endpoint, patch, tmp_path_factory.mktemp("scratch"))
+        patch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        patch.setattr(s3, "TRANSFER", TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB))
+        yield url, proxy
+
+
+@pytest.fixture(scope="module")
+def store(bucket):
+    return open_store(bucket[0])
 
 
 @pytest.fixture
-def checkpoints(s3_url, proxy, monkeypatch):
-    """Behind the proxy, with parts as small as S3 allows."""
-    monkeypatch.setattr(s3, "TRANSFER", TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB))
-    return Checkpoints(open_store(s3_url), "sft")
+def proxy(bucket):
+    yield bucket[1]
+    bucket[1].faults.clear()
+
+
+@pytest.fixture
+def checkpoints(store, proxy):
+    return Checkpoints(store, f"phase-{next(NUMBERS)}")
 
 
 def save(checkpoints, step, files):
@@ -64,6 +87,7 @@ def named(value):
         (Fault("lost answer", key="manifest"), None),
         (Fault("truncated", key="trainer"), "175 of 350 bytes arrived; save it again"),
         (Fault("truncated", key="partNumber=2"), "5292880 of 5342880 bytes arrived; save it again"),
+        (Fault("truncated", key="manifest"), r"manifest\.json: it arrived damaged and was removed; save the checkpoint again"),
         (Fault("damaged", key="trainer"), "damaged on their way; try again"),
         (Fault("damaged", key="partNumber=2"), "damaged on their way; try again"),
         (Fault("wrong ETag", key="trainer"), None),
@@ -126,17 +150,17 @@ def test_a_fault_while_reading_never_gives_torn_files(checkpoints, proxy, fault,
     assert read(checkpoints, 5) == files
 
 
-def test_what_latest_names_is_whole_under_any_faults(s3_url, proxy, monkeypatch):
+def test_what_latest_names_is_whole_under_any_faults(bucket, proxy, monkeypatch):
     """Twenty-four schedules of up to four faults a checkpoint, and no second tries."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    store = open_store(s3_url)
+    store = open_store(bucket[0])
     kinds = [kind for kind in KINDS if kind != "latency"]
     places = ("model", "trainer", "manifest", "list-type", "delete", "uploads")
     outcomes = []
     for seed in range(24):
         chance = random.Random(seed)
         checkpoints, tried, safe = Checkpoints(store, f"stage-{seed}"), {}, 0
-        for step in range(1, 5):
+        for step in range(1, 4):
             proxy.faults = [
                 Fault(chance.choice(kinds), chance.choice(("PUT", "GET", "POST")), chance.choice(places))
                 for _ in range(chance.randint(0, 4))
@@ -155,4 +179,4 @@ def test_what_latest_names_is_whole_under_any_faults(s3_url, proxy, monkeypatch)
             if latest:
                 assert read(checkpoints, latest) == tried[latest], f"seed {seed}, step {step}"
             safe = latest  # a commit whose answer was lost may be there as well
-    assert 10 < sum(outcomes) < 90, "some saves succeed and some fail"
+    assert 10 < sum(outcomes) < 60, "some saves succeed and some fail"

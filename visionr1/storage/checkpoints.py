@@ -162,7 +162,7 @@ class Checkpoints:
             if there[key] != entry.bytes:
                 raise StorageError(f"{self.store.url}/{key}: {there[key]} of {entry.bytes} bytes arrived; save it again")
         manifest = Manifest(phase=self.phase, step=step, time=time.time(), state=state, files=files)
-        self.store.write_bytes(self._key(step, MANIFEST), manifest.model_dump_json(indent=1).encode())
+        self._write_manifest(self._key(step, MANIFEST), manifest.model_dump_json(indent=1).encode())
         return sum(entry.bytes for entry in files)
 
     def steps(self) -> list[int]:
@@ -256,6 +256,19 @@ class Checkpoints:
         except ValidationError as error:
             address = f"{self.store.url}/{key}"
             raise BadInput(f"{address}: this is no checkpoint manifest; delete it to use the checkpoint before") from error
+
+    def _write_manifest(self, key: str, data: bytes) -> None:
+        """Nothing vouches for the manifest itself, so a remote one is read again; one that is torn goes."""
+        self.store.write_bytes(key, data)
+        if self.local:
+            return
+        try:
+            arrived = self.store.read_bytes(key)
+        except Damaged:
+            arrived = b""
+        if arrived != data:
+            self.store.delete(key)
+            raise StorageError(f"{self.store.url}/{key}: it arrived damaged and was removed; save the checkpoint again")
 
     def _publish_file(self, step: int, path: Path, name: str, moved: Moved) -> FileEntry:
         if path != self._staged(step) / name:
