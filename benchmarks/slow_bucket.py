@@ -111,20 +111,17 @@ def main() -> None:
             server.kill()
             server.wait()
     print(json.dumps({"arguments": vars(arguments), "rows": rows}))
-    print(
-        "| bucket | uploads | mean step | longest stall | of it waiting for the upload before | the queue allows | upload | whole stage |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    columns = {
+        "mean step": "mean_step_seconds",
+        "longest stall": "longest_stall_seconds",
+        "of it waiting for the upload before": "longest_wait_seconds",
+        "the queue allows": "queue_allows_seconds",
+        "upload": "upload_seconds",
+        "whole stage": "stage_seconds",
+    }
+    print(f"| bucket | uploads | {' | '.join(columns)} |\n{'|---' * (len(columns) + 2)}|")
     for row in rows:
-        times = (
-            "mean_step_seconds",
-            "longest_stall_seconds",
-            "longest_wait_seconds",
-            "queue_allows_seconds",
-            "upload_seconds",
-            "stage_seconds",
-        )
-        shown = " | ".join(f"{row[key]:.2f} s" for key in times)
+        shown = " | ".join(f"{row[key]:.2f} s" for key in columns.values())
         print(f"| {row['mib_per_second']:g} MiB/s | {row['uploads']} | {shown} |")
 
 
