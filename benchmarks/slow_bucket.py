@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Collection
 from pathlib import Path
 
 import boto3
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from s3_proxy import Proxy
 
 from visionr1.grpo.saving import Saving
-from visionr1.storage import Checkpoints, open_store
+from visionr1.storage import Checkpoints, Store, open_store
 
 
 def serve(log: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -39,16 +40,28 @@ def serve(log: Path) -> tuple[subprocess.Popen[bytes], str]:
     return server, address[1]
 
 
+class Watched(Checkpoints):
+    """Remembers when each commit began, and when it was through with the deletion of old checkpoints."""
+
+    def __init__(self, store: Store, phase: str) -> None:
+        super().__init__(store, phase)
+        self.begun: list[float] = []
+        self.ended: list[float] = []
+
+    def retain(self, keep: Collection[int]) -> None:
+        super().retain(keep)
+        self.ended.append(time.monotonic())
+
+
 def train(url: str, arguments: argparse.Namespace, *, blocking: bool) -> dict[str, float]:
     """Seconds of the steps of a stage that saves to `url`."""
-    checkpoints = Checkpoints(open_store(url), "stage-1")
-    uploads: list[float] = []
+    checkpoints = Watched(open_store(url), "stage-1")
 
     def upload(step: int, parts: list) -> None:
         for part in parts:
             checkpoints.upload(step, part)
 
-    saving = Saving(checkpoints, upload, lambda steps: steps[-2:], lambda step, seconds: uploads.append(seconds))
+    saving = Saving(checkpoints, upload, lambda steps: steps[-2:], lambda step, seconds: None)
     weights = os.urandom(arguments.mib << 20)
     seconds, waits = [], [0.0]
     began = time.monotonic()
@@ -62,10 +75,12 @@ def train(url: str, arguments: argparse.Namespace, *, blocking: bool) -> dict[st
             waits.append(time.monotonic() - due)
             folder = checkpoints.folder(step)
             (folder / "model.safetensors").write_bytes(weights)
+            checkpoints.begun.append(time.monotonic())
             saving.commit(step, [checkpoints.publish(step, folder, ["model.safetensors"])], {}, wait=blocking)
         seconds.append(time.monotonic() - begun)
     trained = time.monotonic() - began
     saving.begin(arguments.steps + 1)  # the stage's end waits for the last commit
+    uploads = [end - begin for begin, end in zip(checkpoints.begun, checkpoints.ended, strict=True)]
     return {
         "mean_step_seconds": sum(seconds) / len(seconds),
         "longest_step_seconds": max(seconds),
