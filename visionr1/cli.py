@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -14,8 +15,9 @@ from typer.core import TyperGroup
 
 from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
+from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
-from visionr1.storage import StorageError, open_store
+from visionr1.storage import StorageError, Store, open_store, run_lock
 
 EXIT_INTERRUPTED: Final = 130
 DEMO_TEACHER: Final = "demo://teacher"
@@ -201,11 +203,10 @@ def coldstart(run: RunOption) -> None:
     from visionr1.signals import StopFlag
     from visionr1.storage.run_recipe import read_recipe
 
-    store = open_store(run)
-    recipe = read_recipe(store)
+    recipe = read_recipe(open_store(run))
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
-        with Grader(answers) as grader, _teacher(recipe) as resolve_url, StopFlag() as should_stop:
+        with _alone(run) as store, Grader(answers) as grader, _teacher(recipe) as resolve_url, StopFlag() as should_stop:
             run_coldstart(recipe, store, grader.same, should_stop, resolve_url)
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
@@ -224,12 +225,22 @@ def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
         yield lambda url: address if url == DEMO_TEACHER else url
 
 
+@contextmanager
+def _alone(run_url: str) -> Iterator[Store]:
+    """Hold a local run directory, unless `visionr1 run` holds it for this phase, or SFT's other nodes share it."""
+    store = open_store(run_url)
+    shared = ATTEMPT in os.environ or "PET_NNODES" in os.environ
+    with nullcontext() if shared else run_lock(store):
+        yield store
+
+
 @app.command(rich_help_panel=PHASES)
 def sft(run: RunOption) -> None:
     """Fine-tune on the cold-start data, from the last checkpoint if there is one; starts torchrun itself."""
     from visionr1.sft import launch
 
-    launch.run(run)
+    with _alone(run):
+        launch.run(run)
 
 
 @app.command(rich_help_panel=PHASES)
@@ -239,7 +250,8 @@ def grpo(
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before."""
     from visionr1.grpo import driver
 
-    driver.run(run, stage - 1)
+    with _alone(run):
+        driver.run(run, stage - 1)
 
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)

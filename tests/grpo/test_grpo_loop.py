@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from s3_proxy import Fault
 
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler
@@ -14,7 +15,7 @@ from visionr1.metrics.steplog import StepLog, read_steps
 from visionr1.recipe import load_recipe
 from visionr1.reward import Grader
 from visionr1.rollout.types import Completion
-from visionr1.storage import open_store
+from visionr1.storage import StorageError, open_store
 
 RECIPE = load_recipe(
     "demo",
@@ -36,6 +37,7 @@ class Crew:
         self.committed: dict[int, dict] = {}
         self.sampled: list[list[str]] = []
         self.dies_at: int | None = None
+        self.waited: list[int] = []
 
     def rollout(self, rows, sampling, seeds):
         self.sampled.append([row.id for row in rows])
@@ -53,18 +55,19 @@ class Crew:
     def save(self, step):
         return []
 
-    def commit(self, step, entries, state):
+    def commit(self, step, parts, state, *, wait):
         if step == self.dies_at:
             raise KeyboardInterrupt
         self.committed[step] = state
+        self.waited += [step] * wait
 
 
 @pytest.fixture
 def run(tmp_path):
     """Runs the stage from `first_step` with `crew`; gives the step log's records."""
-    store = open_store(str(tmp_path))
 
-    def go(crew, first_step=0, state=None, should_stop=lambda: False):
+    def go(crew, first_step=0, state=None, should_stop=lambda: False, url=str(tmp_path)):
+        store = open_store(url)
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
         journal = Journal(RECIPE, PHASE, store, StepLog(store, PHASE.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
@@ -82,6 +85,7 @@ def test_a_stage_commits_every_second_step_and_its_last(run):
     run(crew)
     assert run.steps == [1, 2, 3, 4]
     assert list(crew.committed) == [2, 4]
+    assert crew.waited == [4], "the stage's end waits for the last commit, no step for another"
 
 
 def test_a_step_is_in_the_log_before_it_is_committed(run):
@@ -106,11 +110,42 @@ def test_a_run_that_goes_on_logs_no_step_twice_and_draws_the_same_rows(run):
     assert crew.sampled[:2] + later.sampled == whole.sampled
 
 
+def test_steps_logged_behind_a_commit_that_never_came_are_not_logged_twice(run):
+    class Slow(Crew):
+        """Step 2 is still on its way to the bucket when the run is killed in step 4."""
+
+        def commit(self, step, parts, state, *, wait): ...
+
+        def update(self, advantages_PG, learning_rate):
+            if len(self.sampled) == 4:
+                raise KeyboardInterrupt
+            return super().update(advantages_PG, learning_rate)
+
+    killed, later = Slow(), Crew()
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    assert run.steps == [1, 2, 3]
+    run(later)
+    assert run.steps == [1, 2, 3, 4]
+    assert later.sampled == killed.sampled
+
+
+def test_a_record_that_a_bucket_does_not_take_ends_the_stage(run, proxy, s3_url, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    crew = Crew()
+    proxy.faults = [Fault("503", key="rollouts/stage-1/step-1.jsonl.zst")]
+    with pytest.raises(StorageError, match=r"step-1\.jsonl\.zst: http.* answered SlowDown"):
+        run(crew, url=s3_url)
+    assert len(crew.sampled) == 2 and not crew.committed and run.steps == []
+    run(Crew(), url=s3_url)
+    assert run.steps == [1, 2, 3, 4]
+
+
 def test_a_request_to_stop_commits_the_step_that_runs(run):
     crew = Crew()
     with pytest.raises(Stopped, match="stopped after step 1, which is committed"):
         run(crew, should_stop=lambda: True)
-    assert list(crew.committed) == run.steps == [1]
+    assert list(crew.committed) == crew.waited == run.steps == [1]
 
 
 def test_a_request_to_stop_in_the_last_step_is_the_end(run):

@@ -122,10 +122,12 @@ def test_a_checkpoints_age_is_told_at_the_time_of_the_scrape(serve):
     exporter = serve()
     exporter.update({**GRPO, "time": time.time()})
     assert 0 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 5
-    exporter.update({**GRPO, "time": time.time() - 100, "step_seconds": {"checkpoint": 2.0}})
-    assert 100 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 105
-    exporter.update({**GRPO, "time": time.time()})
-    assert 100 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 105
+    exporter.committed(12, 100.0)
+    seen = samples(exporter)
+    assert 100 <= seen["visionr1_checkpoint_age_seconds",][0] < 105, "its upload took so long: the steps since are not safe"
+    assert (seen["visionr1_checkpoint_step",][0], seen["visionr1_checkpoint_upload_seconds",][0]) == (12, 100)
+    exporter.update({**GRPO, "time": time.time(), "step_seconds": {"checkpoint": 2.0}})
+    assert 100 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 105, "written, but not committed"
 
 
 def test_a_worker_tells_its_own_numbers_only(serve):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import torch
 
 from visionr1.demo.chains import chain
 from visionr1.demo.digits import problems
-from visionr1.recipe import Recipe, load_recipe, to_yaml
+from visionr1.recipe import load_recipe, to_yaml
 from visionr1.sft import train
 from visionr1.storage import Checkpoints, open_store
 from visionr1.storage.layout import RECIPE
+from visionr1.storage.run_recipe import read_recipe
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def samples(folder: Path, broken: tuple[int, ...] = (), count: int = 12) -> Path
     return file
 
 
-def prepare(run: Path, data: Path, *settings: str) -> str:
+def prepare(run: Path | str, data: Path, *settings: str) -> str:
     """A run directory for SFT alone."""
     recipe = load_recipe(
         "demo",
@@ -71,7 +73,7 @@ def sft(run: str, faults: Faults = Faults()) -> str:
     """Runs a rank to its end; says how that was."""
     torch.manual_seed(int(os.environ["RANK"]))  # nothing may depend on it
     store = open_store(run)
-    recipe = Recipe.model_validate(load_recipe(f"{run}/{RECIPE}"))
+    recipe = read_recipe(store)
     assert recipe.sft is not None
     _plant(faults)
     rank = train.SftRank(store, recipe, recipe.sft)
@@ -88,6 +90,13 @@ def sft(run: str, faults: Faults = Faults()) -> str:
     except Killed:
         return "killed"
     return "done"
+
+
+def sft_on_s3(run: str, environment: dict[str, str], scratch: str) -> str:
+    """The same as `sft` with a bucket's settings, and with another machine's TMPDIR."""
+    os.environ |= environment
+    tempfile.tempdir = scratch
+    return sft(run)
 
 
 def _plant(faults: Faults) -> None:

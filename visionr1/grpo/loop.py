@@ -61,11 +61,12 @@ def run_stage(
         if stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint):
             with clock("checkpoint"):
                 saved = crew.save(step)
-            stats["checkpoint_bytes"] = sum(entry.bytes for entry in saved)
+            stats["checkpoint_bytes"] = sum(entry.bytes for part in saved for entry in part)
         stats["grading_timeouts"] = grader.timeouts - timeouts
         journal.write(step, rate, batch, groups, grades, rewards_PG, stats, clock)
         if saved is not None:
             # Last of all: a step that is committed is never run again, so nothing may be left to write.
-            crew.commit(step, saved, {"sampler": sampler.state})
+            journal.flush()
+            crew.commit(step, saved, {"sampler": sampler.state}, wait=stopping or step == last_step)
         if stopping and step < last_step:
             raise Stopped(f"stopped after step {step}, which is committed")

@@ -67,11 +67,18 @@ TABLE: Final[tuple[Instrument, ...]] = (
     # Health.
     _gauge("host_memory_bytes", "bytes", "Resident memory of the training process."),
     _gauge("checkpoint_bytes", "bytes", "Size of the newest checkpoint."),
+    Instrument("visionr1_checkpoint_step", "gauge", "steps", "Global step of the newest committed checkpoint."),
+    Instrument(
+        "visionr1_checkpoint_upload_seconds",
+        "gauge",
+        "seconds",
+        "How long upload and commit of the newest checkpoint took; on S3 steps go on meanwhile.",
+    ),
     Instrument(
         "visionr1_checkpoint_age_seconds",
         "gauge",
         "seconds",
-        "Work that would be lost now: time since the last checkpoint, or since the process began if it made none.",
+        "Work that would be lost now: time since the step of the last commit, or since the process began if it made none.",
     ),
 )
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from rich.console import Console
 
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_STOPPED, BadInput
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from visionr1.pipeline import planner, processes
 from visionr1.pipeline.display import Display, last_lines
 from visionr1.pipeline.observe import Committed, committed
@@ -29,7 +29,6 @@ from visionr1.storage.layout import STEPS, attempt_log_key, attempt_prefix
 CommandFor = Callable[[Phase, str], list[str]]
 """The command line of a phase in a run directory."""
 
-EXIT_FAILED: Final = 1
 _LOOK_SECONDS: Final = 0.2
 _SAMPLE_SECONDS: Final = 1.0
 _LOG_LINES: Final = 15

@@ -25,7 +25,7 @@ from visionr1.engine.zero import (
     optimiser_step,
     same_count,
 )
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped
 from visionr1.metrics.exporter import Exporter
 from visionr1.metrics.steplog import StepLog
 from visionr1.model.chat import PromptBuilder
@@ -37,7 +37,7 @@ from visionr1.rollout.build import device_of
 from visionr1.sft.batches import Batch, ahead, make_batch
 from visionr1.sft.schedule import learning_rate, total_steps
 from visionr1.signals import StopFlag
-from visionr1.storage import Checkpoints, FileEntry, Store, layout, open_store
+from visionr1.storage import Background, Checkpoints, FileEntry, StorageError, Store, layout, open_store
 from visionr1.storage.run_recipe import read_recipe
 
 BETAS = (0.9, 0.999)
@@ -69,6 +69,9 @@ class SftRank:
         state = self.checkpoints.state(self.done)["sampler"] if self.done else None
         self.sampler = PromptSampler(len(self.samples), recipe.seed, f"rows={len(self.samples)}", state)
         self.total = total_steps(sft, len(self.samples))
+        self.uploading, self.uploading_since = Background("upload"), 0.0
+        self.in_flight: tuple[int, list[FileEntry], dict[str, Any]] | None = None
+        self.exporter = Exporter(recipe.metrics, "sft", recipe.name) if self.rank == 0 else None
 
     def _agreed(self, value: int) -> int:
         """Rank 0's value, on every rank."""
@@ -93,21 +96,45 @@ class SftRank:
         dist.all_reduce(loss_sum)
         return {"loss": float(loss_sum), "grad_norm": norm, "trained_tokens": int(targets)}
 
-    def save(self, step: int) -> list[FileEntry]:
-        """Writes a checkpoint's files, which `commit` makes a checkpoint; collective. Only rank 0 gets their entries."""
+    def save(self, step: int) -> list[list[FileEntry]]:
+        """Writes a checkpoint's files, which `commit` makes a checkpoint; collective. Returns each rank's entries."""
         if self.rank == 0:
             self.checkpoints.staging(step)
+            self.checkpoints.clear(step)
         dist.barrier()
         folder = self.checkpoints.folder(step)
         names = save_weights(self.policy, self.zero_stage, self.companions, folder) + save_trainer(self.engine, folder)
         parts: list[Any] = [None] * self.world
         dist.all_gather_object(parts, [entry.model_dump() for entry in self.checkpoints.publish(step, folder, names)])
-        return [FileEntry.model_validate(item) for part in parts for item in part] if self.rank == 0 else []
+        return [[FileEntry.model_validate(item) for item in part] for part in parts]
+
+    def upload(self, step: int, parts: list[list[FileEntry]], sampler: dict[str, Any]) -> None:
+        """Begins to upload what `save` wrote, if the run is on S3; `settle` commits it when all ranks are done."""
+        self.in_flight, self.uploading_since = (step, [entry for part in parts for entry in part], sampler), time.time()
+        self.uploading.start(partial(self.checkpoints.upload, step, parts[self.rank]))
+
+    def settle(self, *, wait: bool) -> None:
+        """Commits the checkpoint in flight, if there is one, once every rank has uploaded its part; collective.
+
+        Args:
+            wait: until all have, else the next call may find them ready.
+
+        Raises:
+            StorageError: this rank could not upload its part.
+        """
+        if self.in_flight is None:
+            return
+        if wait:
+            self.uploading.wait()
+        if not same_count(int(self.uploading.running()), self.device):
+            self.commit(*self.in_flight)
+            self.in_flight = None
 
     def commit(self, step: int, entries: list[FileEntry], sampler: dict[str, Any]) -> None:
         """Commits what `save` wrote and drops older checkpoints; returns when it is there for all ranks."""
-        if self.rank == 0:
+        if self.exporter is not None:  # rank 0 has it
             self.checkpoints.commit(step, entries, {"sampler": sampler, "final": step == self.total})
+            self.exporter.committed(step, time.time() - self.uploading_since)
             self.checkpoints.retain(self.checkpoints.steps()[-self.recipe.checkpoint.keep_last :])
         dist.barrier()
 
@@ -120,7 +147,7 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
     """
     sft, first = rank.sft, rank.rank == 0
     log = StepLog(rank.store, "sft", rank.done) if first else None
-    exporter = Exporter(rank.recipe.metrics, "sft", rank.recipe.name) if first else None
+    logging = Background("step log")
     sampler, states = rank.sampler, {}
 
     def draws() -> Iterator[list[int]]:
@@ -138,22 +165,28 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
             updated = time.perf_counter()
             seconds = {"update": updated - begun}
             stopping = bool(same_count(int(should_stop()), rank.device))
-            saved = None
-            if stopping or step % sft.checkpoint_every == 0 or step == rank.total:
+            due = stopping or step % sft.checkpoint_every == 0 or step == rank.total
+            rank.settle(wait=due)  # so that a machine holds the files of one checkpoint at a time
+            if due:
                 saved = rank.save(step)
                 seconds["checkpoint"] = time.perf_counter() - updated
+                stats["checkpoint_bytes"] = sum(entry.bytes for part in saved for entry in part)
             begun = time.perf_counter()
             sampler_state = states.pop(step)
             for note in batch.left_out:
                 print(f"left out {note}", file=sys.stderr)
-            if log and exporter:
+            if log and rank.exporter:
                 record = _record(step, rate, stats, seconds)
-                log.append(record)
-                exporter.update(record)
+                logging.start(partial(log.append, record))
+                rank.exporter.update(record)
                 advance(1, f"loss {stats['loss']:.3f}")
-            if saved is not None:
+            if due or rank.checkpoints.local:
+                logging.wait()
+            if due:
                 # Last of all: a step that is committed is never run again, so nothing may be left to write.
-                rank.commit(step, saved, sampler_state)
+                rank.upload(step, saved, sampler_state)
+                if rank.checkpoints.local or stopping or step == rank.total:
+                    rank.settle(wait=True)
             if stopping and step < rank.total:
                 raise Stopped(f"SFT stopped after step {step}, which is committed")
 
@@ -178,7 +211,7 @@ def _record(step: int, rate: float, stats: dict[str, float], seconds: dict[str, 
 
 
 def main(run_url: str) -> None:
-    """Runs this rank; leaves 3 or 64 in the file that VISIONR1_EXIT_FILE names, for torchrun passes no exit code on."""
+    """Runs this rank; leaves 1, 3 or 64 with a line in the file VISIONR1_EXIT_FILE, for torchrun passes no exit code on."""
     exit_file = Path(os.environ["VISIONR1_EXIT_FILE"])
     try:
         with StopFlag() as should_stop:
@@ -190,6 +223,9 @@ def main(run_url: str) -> None:
         exit_file.write_text(f"{EXIT_STOPPED} {stopped}")
     except BadInput as error:
         exit_file.write_text(f"{EXIT_BAD_INPUT} {error}")
+        sys.exit(1)
+    except StorageError as error:
+        exit_file.write_text(f"{EXIT_FAILED} {error}")
         sys.exit(1)
     dist.destroy_process_group()
 

@@ -25,6 +25,10 @@ class StorageError(Exception):
     """The store cannot do it now, but a later attempt may succeed. One line: what, where, what to do."""
 
 
+class Damaged(StorageError):
+    """What arrived is not what was sent; sent once more it may arrive whole."""
+
+
 class NotFound(KeyError):
     """There is nothing under this key."""
 
@@ -110,6 +114,8 @@ def explain(error: OSError, path: Path) -> Exception:
         return NotFound(str(path))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"{path}: the disk is full; free some space, keep fewer checkpoints or choose another run directory")
+    if error.errno == errno.EFBIG:
+        return StorageError(f"{path}: larger than a file may be here; raise the limit (ulimit -f) or use another file system")
     if error.errno == errno.EROFS:
         return StorageError(f"{path}: the file system is read-only; mount it writable or choose another run directory")
     if error.errno in (errno.EACCES, errno.EPERM):
