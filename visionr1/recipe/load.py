@@ -110,7 +110,7 @@ def _validated(document: Document, where: str, overrides: Sequence[str]) -> Reci
         changed[path] = f"--set {assignment}"
     try:
         # Strict JSON is what the Kubernetes API accepts, too: no "8" for 8, no true for 1.
-        return Recipe.model_validate_json(json.dumps(document, default=str), strict=True)
+        return Recipe.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         lines = [f"{_origin(dotted(one['loc']), changed, where)}: {describe(one)}" for one in error.errors()]
         raise BadInput("\n".join(lines)) from None
