@@ -98,7 +98,8 @@ def data_check(
     """
     chosen = load_recipe(recipe, set_ or ())
     problems: list[Source | None] = [chosen.data.train, chosen.data.held_out, chosen.coldstart and chosen.coldstart.problems]
-    sources = [(source, False) for source in dict.fromkeys(problems) if source is not None]
+    # Of one address that is named twice, the first is looked at.
+    sources = [(source, False) for source in {one.path: one for one in reversed(problems) if one is not None}.values()][::-1]
     sources += [(chosen.sft.data, True)] if chosen.sft and chosen.sft.data else []
     if path is not None:
         sources = [(Source(path=path, image_root=image_root, limit=limit), sft)]
