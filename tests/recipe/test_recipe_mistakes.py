@@ -122,6 +122,7 @@ TEXTS = [
     ("a: " + "[" * 3000, "r.yaml: nested too deeply for a recipe"),
     ("a: " + "9" * 5000, "r.yaml: not valid YAML: Exceeds the limit"),
     ("preset: dmeo", f'r.yaml: preset: "dmeo" is not a preset; did you mean the preset demo? {PRESETS}'),
+    ("preset: " + "x" * 3000, f'r.yaml: preset: "{"x" * 56}... is not a preset; {PRESETS}'),
     ("preset: 3", f"r.yaml: preset: 3 is not a preset; {PRESETS}"),
     ("preset: [demo]", f'r.yaml: preset: ["demo"] is not a preset; did you mean the preset demo? {PRESETS}'),
 ]

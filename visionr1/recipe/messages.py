@@ -54,14 +54,15 @@ def _reason(error: ErrorDetails) -> str:
     if kind == "missing":
         return f"missing; {_meaning(place)}"
     if kind == "model_type":
-        return f"{_shown(error['input'])} is not a group of keys; it has {_listed(_keys(place))}"
+        return f"{shown(error['input'])} is not a group of keys; it has {_listed(_keys(place))}"
     wording = _WORDING.get(kind)
     if wording is None:
         return error["msg"]
-    return wording.format(value=_shown(error["input"]), **error.get("ctx", {}))
+    return wording.format(value=shown(error["input"]), **error.get("ctx", {}))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message quotes it: JSON of at most 60 characters, without any that a terminal would obey."""
     text = json.dumps(value, ensure_ascii=False)
     text = text if text.isprintable() else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
