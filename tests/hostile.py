@@ -230,7 +230,18 @@ def sample_rows() -> list[tuple[Any, str | None]]:
     cases += [({"image": "plain.png", "conversations": turns(reply="word " * 20_000)}, "sample too long")]
     for roles in (("gpt", "human"), ("human", "assistant"), ("system", "human"), ("\x1b[2J" * 1000, None), ([], {})):
         cases.append(({"image": "plain.png", "conversations": turns(roles=roles)}, "row malformed"))
-    for conversations in (None, "text", [1, 2], [], turns() * 2, turns()[:1], turns(5), turns(reply=None), [turns()], {"from": "human"}):
+    for conversations in (
+        None,
+        "text",
+        [1, 2],
+        [],
+        turns() * 2,
+        turns()[:1],
+        turns(5),
+        turns(reply=None),
+        [turns()],
+        {"from": "human"},
+    ):
         cases.append(({"image": "plain.png", "conversations": conversations}, "row malformed"))
     twice = json.dumps({"image": "plain.png", "conversations": turns()}).replace('"value"', '"from": "gpt", "value"')
     cases.append((twice.encode(), "row malformed"))

@@ -39,10 +39,14 @@ from visionr1.reward import Grader
 Target = Callable[[Random], None]
 
 SCRAPS = (
-    "", " ", "\0", "\n", "\r\n", "\t", "\x1b[2J", "\u2028", "\u202e", "\ufeff", "\ud800", "\udfff", "\U0001f600", "e\u0301", "{", "}",
-    "{x}", "[", "]", "'", '"', "\\", "%s", "<image>", "<image", "<|image_pad|>", "<|im_end|>", "<|im_start|>", "<think>", "</think>",
-    "<answer>", "</answer>", "Final Answer:", "../", "/etc/passwd", "~", "NaN", "1e999", "-1", "9" * 5000, "0x" + "f" * 5000, "null",
-    "true", ": ", "- ", "? ", "#", "&a ", "*a", "!!int ", "!!python/name:os.system", "<<: ", "---\n", "x" * 3000, "[" * 400, "$", "\\frac{",
+    "", " ", "\0", "\n", "\r\n", "\t", "\x1b[2J", "\u2028", "\u202e", "\ufeff", "\ud800", "\udfff", "\U0001f600",
+    "e\u0301", "{", "}",
+    "{x}", "[", "]", "'", '"', "\\", "%s", "<image>", "<image", "<|image_pad|>", "<|im_end|>", "<|im_start|>", "<think>",
+    "</think>",
+    "<answer>", "</answer>", "Final Answer:", "../", "/etc/passwd", "~", "NaN", "1e999", "-1", "9" * 5000,
+    "0x" + "f" * 5000, "null",
+    "true", ": ", "- ", "? ", "#", "&a ", "*a", "!!int ", "!!python/name:os.system", "<<: ", "---\n", "x" * 3000,
+    "[" * 400, "$", "\\frac{",
     "\\sqrt", "^", "^{9^{9^9}}", "=", ",", "\\text{", "1/0", "\\infty", "\u221a", "\u00b0", "A.", "(B)", "%", "\\%", "\\boxed{",
 )  # fmt: skip
 
@@ -201,12 +205,26 @@ def recipes(random: Random) -> None:
     """Recipe files and `--set`: a Recipe, or lines that can be read."""
     text = preset_text(random.choice(preset_names()))
     if random.random() < 0.5:
-        text = f"preset: {random.choice(preset_names())}\n" + text if random.random() < 0.2 else "preset: demo\nseed: 3\nsft: {epochs: 2}\n"
+        text = (
+            f"preset: {random.choice(preset_names())}\n" + text
+            if random.random() < 0.2
+            else "preset: demo\nseed: 3\nsft: {epochs: 2}\n"
+        )
     changes: list[str] = []
     if random.random() < 0.7:
         text = mutated(random, text)
     else:
-        keys = ("seed", "name", "sft.epochs", "stages.0.steps", "stages", "model.base", "data.train.path", "optimiser.betas", "reward")
+        keys = (
+            "seed",
+            "name",
+            "sft.epochs",
+            "stages.0.steps",
+            "stages",
+            "model.base",
+            "data.train.path",
+            "optimiser.betas",
+            "reward",
+        )
         changes = [f"{random.choice(keys)}={json.dumps(value(random))}"]
         changes = [mutated(random, one) if random.random() < 0.5 else one for one in changes]
     try:
@@ -222,7 +240,22 @@ def recipes(random: Random) -> None:
 
 
 SHAPE = re.compile(r"\s*<think>(.*\S.*)</think>\s*<answer>(.*\S.*)</answer>\s*", re.DOTALL)
-ANSWERS = ("8", "3.50", "\\frac{1}{2}", "72^\\circ", "B", "B. 3\\pi", "(1, 2)", "x=3", "12 cm", "\\sqrt{2}+1", "A:72", "50\\%", "1,000", "\\{1,2\\}")
+ANSWERS = (
+    "8",
+    "3.50",
+    "\\frac{1}{2}",
+    "72^\\circ",
+    "B",
+    "B. 3\\pi",
+    "(1, 2)",
+    "x=3",
+    "12 cm",
+    "\\sqrt{2}+1",
+    "A:72",
+    "50\\%",
+    "1,000",
+    "\\{1,2\\}",
+)
 
 
 class Answers:
@@ -278,7 +311,11 @@ def main() -> None:
     names = [arguments.target] if arguments.target else ["rows", "recipes", "answers"]
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="visionr1-fuzz-") as folder:
-        make: dict[str, Callable[[], Target]] = {"rows": lambda: Rows(Path(folder)), "recipes": lambda: recipes, "answers": Answers}
+        make: dict[str, Callable[[], Target]] = {
+            "rows": lambda: Rows(Path(folder)),
+            "recipes": lambda: recipes,
+            "answers": Answers,
+        }
         for name in names:
             target = make[name]()
             good, bad = run(name, target, arguments.seed, arguments.seconds / len(names), arguments.only)

@@ -82,7 +82,10 @@ VALUES = [
     ("seed: 4294967296", "seed: 4294967296 is too large; it must be at most 2147483647"),
     ("model: {min_pixels: 50177}", "model: min_pixels (50177) is larger than max_pixels (50176)"),
     ("name: " + "[" * 250 + "]" * 250, "nested too deeply for a recipe"),
-    ('name: "x\u202ey\\n"', 'name: "x\\u202ey\\n" is not allowed; use up to 40 lower-case letters, digits and \'-\', no \'-\' at either end'),
+    (
+        'name: "x\u202ey\\n"',
+        "name: \"x\\u202ey\\n\" is not allowed; use up to 40 lower-case letters, digits and '-', no '-' at either end",
+    ),
     ("coldstart: null", "sft.data is null and there is no coldstart section to make it: set one of the two"),
     ("sft: null\nstages: []", "nothing to do: give an sft section, stages, or both"),
 ]

@@ -67,7 +67,7 @@ def changed(file: Path, **values: object) -> None:
 
 def test_what_is_planted_here_would_run(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Mark(tmp_path / "pickled")))
-    exec(code(tmp_path / "coded"))  # noqa: S102
+    exec(code(tmp_path / "coded"))
     assert (tmp_path / "pickled").exists() and (tmp_path / "coded").exists()
 
 
@@ -99,7 +99,11 @@ def test_a_pickle_in_the_place_of_the_trainer_s_state_is_refused(tmp_path: Path,
 
 
 CLASSES = {
-    "config.json": {"AutoConfig": "planted.Planted", "AutoModelForImageTextToText": "planted.Planted", "AutoProcessor": "planted.Planted"},
+    "config.json": {
+        "AutoConfig": "planted.Planted",
+        "AutoModelForImageTextToText": "planted.Planted",
+        "AutoProcessor": "planted.Planted",
+    },
     "tokenizer_config.json": {"AutoTokenizer": ["planted.Planted", "planted.Planted"], "AutoProcessor": "planted.Planted"},
     "processor_config.json": {"AutoProcessor": "planted.Planted"},
     "preprocessor_config.json": {"AutoImageProcessor": "planted.Planted", "AutoProcessor": "planted.Planted"},
@@ -114,7 +118,12 @@ def test_classes_from_a_model_repository_are_never_imported(model_dir: Path, mar
     (model_dir / "__init__.py").write_text(code(mark))
     changed(model_dir / name, auto_map=CLASSES[name])
     if not known:
-        names = {"model_type": "planted", "processor_class": "Planted", "tokenizer_class": "Planted", "image_processor_type": "Planted"}
+        names = {
+            "model_type": "planted",
+            "processor_class": "Planted",
+            "tokenizer_class": "Planted",
+            "image_processor_type": "Planted",
+        }
         changed(model_dir / name, **names)
     for load in (load_processor, lambda folder: load_model(folder, MODEL, torch.device("cpu"))):
         try:
@@ -165,7 +174,9 @@ def test_a_data_set_s_loading_script_is_never_run(tmp_path: Path, mark: Path, mo
     assert load_problems(Source(path=str(folder)))[0].answer == "1"
 
 
-@pytest.mark.parametrize("value", ["!!python/object/apply:os.mkdir [MARK]", "!!python/name:os.system", "!!python/object/new:os.mkdir [MARK]"])
+@pytest.mark.parametrize(
+    "value", ["!!python/object/apply:os.mkdir [MARK]", "!!python/name:os.system", "!!python/object/new:os.mkdir [MARK]"]
+)
 def test_yaml_makes_no_objects(mark: Path, value: str) -> None:
     with pytest.raises(BadInput, match="could not determine a constructor for the tag"):
         parse_recipe(f"preset: demo\nname: {value.replace('MARK', str(mark))}", "r.yaml")
@@ -176,7 +187,9 @@ def test_pickles_in_arrow_metadata_are_never_read(tmp_path: Path, mark: Path, su
     planted = pickle.dumps(Mark(mark))
     metadata = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": planted}
     fields = [pa.field("problem", pa.string()), pa.field("answer", pa.string(), metadata=metadata)]
-    table = pa.Table.from_arrays([pa.array(["?"]), pa.array(["1"])], schema=pa.schema(fields, {"pandas": planted, "pickle": planted}))
+    table = pa.Table.from_arrays(
+        [pa.array(["?"]), pa.array(["1"])], schema=pa.schema(fields, {"pandas": planted, "pickle": planted})
+    )
     if suffix == "parquet":
         path = tmp_path / "rows.parquet"
         pq.write_table(table, path)
@@ -217,7 +230,11 @@ def forbidden(tree: ast.AST) -> Iterator[str]:
             yield f"{name}(allow_pickle)"
         if given.get("trust_remote_code", "False") != "False":
             yield f"{name}(trust_remote_code)"
-        if name.endswith(".from_pretrained") and name.split(".")[0] in ("AutoProcessor", "AutoTokenizer", "AutoModel") and "trust_remote_code" not in given:
+        if (
+            name.endswith(".from_pretrained")
+            and name.split(".")[0] in ("AutoProcessor", "AutoTokenizer", "AutoModel")
+            and "trust_remote_code" not in given
+        ):
             yield f"{name} without trust_remote_code=False"
         if name.split(".")[-1] == "LLM" and given.get("trust_remote_code") != "False":
             yield f"{name} without trust_remote_code=False"
@@ -226,8 +243,10 @@ def forbidden(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize(
     "line",
     [
-        "import pickle", "from cloudpickle import loads", "torch.load(f)", "torch.load(f, weights_only=False)", "yaml.load(t)", "eval(t)",
-        "yaml.load(t, Loader=yaml.FullLoader)", "np.load(f, allow_pickle=True)", "exec(t)", "compile(t, '', 'exec')", "LLM(model=m)",
+        "import pickle", "from cloudpickle import loads", "torch.load(f)", "torch.load(f, weights_only=False)",
+        "yaml.load(t)", "eval(t)",
+        "yaml.load(t, Loader=yaml.FullLoader)", "np.load(f, allow_pickle=True)", "exec(t)", "compile(t, '', 'exec')",
+        "LLM(model=m)",
         "AutoProcessor.from_pretrained(d)", "X.from_pretrained(d, trust_remote_code=True)", "f(trust_remote_code=recipe.trust)",
     ],
 )  # fmt: skip

@@ -160,5 +160,12 @@ def _image(row_id: str, item: Any, open_path: OpenPath) -> bytes:
 
 def _named(value: object) -> str:
     """What a cell holds instead of what it should, in words."""
-    names = {str: "unusable text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a group of keys"}
+    names = {
+        str: "unusable text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a group of keys",
+    }
     return "missing" if value is None else names.get(type(value), "something else")
