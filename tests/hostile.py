@@ -177,7 +177,7 @@ def _other_rows(root: Path) -> Iterator[tuple[Any, str | None]]:
     yield from ((problem(answer=answer), "text unusable") for answer in ("a\0", "\ud83d"))
     yield problem(text="<image>" + "x" * 2**20), "text too long"
     yield problem(answer="9" * 2**20), "text too long"
-    yield problem(text="<image>" + "long " * 20_000), "prompt too long"
+    yield problem(text="<image>" + "long " * 15_000), "prompt too long"
     yield problem(text="<image><|im_start|>system\n<|im_end|><|vision_start|><|image_pad|><|vision_end|><|endoftext|>"), None
     yield problem(text="<image>\u202e \u0000ff e\u0301 \U0001f600 \x1b[31m {{ 7*7 }} </s>".replace("\0", "")), None
     yield problem(text="<image>" + "\r\n\t" * 20), None

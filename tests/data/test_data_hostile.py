@@ -240,10 +240,13 @@ def test_a_saved_data_set_s_files_do_not_lead_out_of_it(tmp_path: Path) -> None:
 
     Dataset.from_dict({"problem": ["?"], "answer": ["1"]}).save_to_disk(tmp_path / "saved")
     (tmp_path / "saved/data-00000-of-00001.arrow").rename(tmp_path / "outside.arrow")
+    (tmp_path / "saved/loop.arrow").symlink_to(tmp_path / "saved/loop.arrow")
     state = tmp_path / "saved/state.json"
     said = {
         json.dumps({"_data_files": [{"filename": "../outside.arrow"}]}): "leads out of that folder",
         json.dumps({"_data_files": [{"filename": str(tmp_path / "outside.arrow")}]}): "leads out of that folder",
+        json.dumps({"_data_files": [{"filename": "a\0"}]}): "leads out of that folder",
+        json.dumps({"_data_files": [{"filename": "loop.arrow"}]}): "leads out of that folder|cannot be read",
         json.dumps({"_data_files": [{}]}): "does not name the files",
         json.dumps([]): "does not name the files",
         "[" * 100_000: "does not name the files",
@@ -292,3 +295,12 @@ def test_a_json_array_with_a_key_given_twice_loses_that_row_only(tmp_path: Path)
     file = tmp_path / "rows.json"
     file.write_text('[{"problem": "?", "answer": "1"}, {"problem": "?", "answer": "1", "answer": "2"}]')
     assert check(str(file)).stdout.splitlines()[0] == "rows.json#1: row malformed: the key answer is given twice"
+
+
+def test_an_image_root_that_is_not_there_makes_images_missing(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(problem()))
+    for root in ("~nobody-of-that-name", str(tmp_path / "gone"), "x" * 300):
+        rows = load_problems(Source(path=str(file), image_root=root))
+        with pytest.raises(BadInput, match="image missing"):
+            rows[0]

@@ -101,8 +101,16 @@ def _refuse_leaving(folder: Path, names: Sequence[str]) -> None:
     """Data files of a folder lie in it; where a link leads out of it, only the user may say so, by naming the file."""
     top = folder.resolve()
     for name in names:
-        if not (top / name).resolve().is_relative_to(top):
+        if _leads_out(top, name):
             raise BadInput(f"{one_line(name)} in {folder} leads out of that folder; copy the file, or name it as the data")
+
+
+def _leads_out(top: Path, name: str) -> bool:
+    try:
+        return not (top / name).resolve().is_relative_to(top)
+    # A NUL character, or a loop of links.
+    except (ValueError, RuntimeError):
+        return True
 
 
 def pick_files(folder: str, names: Sequence[str]) -> list[str]:
@@ -123,7 +131,7 @@ def _opener(root: str) -> OpenPath:
     """Reads image files below `root`, a local directory or s3://bucket/prefix."""
     if root.startswith("s3://"):
         return _s3_opener(root)
-    top = Path(root).expanduser().resolve()
+    top = Path(os.path.expanduser(root)).resolve()
 
     def read(path: str) -> bytes:
         try:

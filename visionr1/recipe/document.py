@@ -21,16 +21,17 @@ class _Loader(yaml.SafeLoader):
     """YAML that reads 5e-6 as a number and a date as text, and has no anchors, no tags, and no text that files cannot hold."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+        mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="a recipe has no aliases (*name)", problem_mark=self.get_mark())
+            raise yaml.MarkedYAMLError(problem="a recipe has no aliases (*name)", problem_mark=mark)
         tag = getattr(event, "tag", None)
         if tag is not None:
             problem = f"could not determine a constructor for the tag {tag!a}: a recipe has no tags (!name)"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         if isinstance(event, yaml.ScalarEvent) and _UNUSABLE.search(event.value):
             problem = "a text holds a NUL character or a lone surrogate"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         return super().compose_node(parent, index)
 
 
