@@ -42,16 +42,16 @@ def check(*words: str) -> Result:
 
 def test_the_command_lists_every_bad_row_and_ends_as_documented(hostile_set) -> None:
     file, kinds = hostile_set
-    words = ["data", "check", str(file), "--recipe", "demo", "--set", "data.max_prompt_tokens=2000", "--tokenizer"]
+    words = ["data", "check", str(file), "--recipe", "demo"]
     done = subprocess.run([sys.executable, "-m", "visionr1.cli", *words], capture_output=True, text=True, cwd=ROOT)
-    bad = [kind for kind in kinds if kind]
+    bad = [kind for kind in kinds if kind and kind != "prompt too long"]  # found with --tokenizer, see below
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     lines = done.stdout.splitlines()
     listed = [line for line in lines if line.startswith("rows.jsonl#")]
     assert [line.split(": ")[1] for line in listed] == bad
     assert lines[-1] == f"{file}: {len(kinds) - len(bad)} of {len(kinds)} rows are good, {len(bad)} are left out"
     assert "\x1b" not in done.stdout and max(map(len, listed)) < 2 * LONGEST_DETAIL
-    assert not done.stderr.strip()
+    assert all(line.startswith("checking problems: ") for line in done.stderr.splitlines()), done.stderr
 
 
 def test_each_row_is_used_or_left_out_with_its_reason_and_remedy(hostile_set) -> None:

@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
         mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="a recipe has no aliases (*name)", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem="a recipe has no aliases (*name)", problem_mark=self.get_mark())
         tag = getattr(event, "tag", None)
         if tag is not None:
             problem = f"could not determine a constructor for the tag {tag!a}: a recipe has no tags (!name)"
