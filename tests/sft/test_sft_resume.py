@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from ranks import run_ranks
-from sft_ranks import Faults, prepare, samples, sft
+from samples import samples
+from sft_ranks import Faults, prepare, sft
 
 from visionr1.metrics.steplog import read_steps
 from visionr1.storage import Checkpoints, open_store
