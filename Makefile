@@ -72,6 +72,10 @@ endif
 e2e: $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one without vLLM [ARGS=...]
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
+.PHONY: soak
+soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 minutes [KILLS=100] [SEED=1]
+	@$(BIN)/python tests/kills/soak.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')
+
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types and who imports whom
 	$(BIN)/ruff check visionr1 tests

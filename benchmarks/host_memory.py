@@ -65,9 +65,10 @@ def verdict(rss: list[int]) -> dict[str, Any]:
     }
 
 
-def prepare(folder: Path, run: str | None, steps: int) -> Store:
+def prepare(folder: Path, run: str | None, steps: int, changes: list[str]) -> Store:
     """A run directory with nothing in it but the recipe of one stage."""
     settings = [
+        *changes,
         "coldstart=null",
         "sft=null",
         "data.held_out=null",
@@ -129,17 +130,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--json", type=Path, help="also write the figures, with every step's RSS, to this file")
     parser.add_argument("--work", type=Path, help="an empty folder to run in, which then stays; default: a temporary one")
+    parser.add_argument("--set", action="append", default=[], help="change the recipe, as `visionr1 run --set` does")
     given = parser.parse_args()
     if given.steps < WARM_UP + 3 * BLOCK:
         parser.error(f"--steps must be at least {WARM_UP + 3 * BLOCK}: {WARM_UP} to warm up and three means of {BLOCK}")
     with tempfile.TemporaryDirectory(prefix="visionr1-memory-") as temporary:
         folder = given.work or Path(temporary)
-        store = prepare(folder, given.run, given.steps)
+        store = prepare(folder, given.run, given.steps, given.set)
         begun = time.time()
         rss = watch(store, folder, given.steps)
         seconds = time.time() - begun
     found = {name: verdict(values) for name, values in rss.items()}
-    result = {"steps": given.steps, "seconds": round(seconds, 1), "processes": found}
+    result = {"steps": given.steps, "changes": given.set, "seconds": round(seconds, 1), "processes": found}
     if given.json is not None:
         given.json.write_text(json.dumps(result | {"rss_bytes": rss}) + "\n")
     print(json.dumps(result, indent=1))

@@ -40,6 +40,9 @@ def broken(target: Target, whole: Path, every: int) -> list[str]:
             names = [name for name in expected_files if files.get(name) != expected_files[name]]
             lines.append(f"{phase} ends with other files: {names}")
         lines.extend(_lost(target, phase))
+    if (rollouts := sampled(target.folder)) != (expected_rollouts := sampled(whole)):
+        names = [name for name in expected_rollouts if rollouts.get(name) != expected_rollouts[name]]
+        lines.append(f"other completions were sampled, or missing: {names or sorted(set(rollouts) - set(expected_rollouts))}")
     lines.extend(
         f"{kill.shot}: {kill.repeated} steps repeated, more than lie between two checkpoints"
         for kill in target.kills
@@ -62,3 +65,9 @@ def hashes(run: Path, phase: str, step: int) -> dict[str, str]:
     """SHA-256 of every file of a checkpoint: weights, moments, tokenizer."""
     manifest = json.loads((run / checkpoint_prefix(phase, step) / MANIFEST).read_text())
     return {file["path"]: file["sha256"] for file in manifest["files"]}
+
+
+def sampled(run: Path) -> dict[str, bytes]:
+    """Every completion of every step: prompt, tokens, reward."""
+    files = sorted(run.glob("rollouts/*/*.zst"))
+    return {str(file.relative_to(run)): file.read_bytes() for file in files}

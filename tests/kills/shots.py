@@ -116,8 +116,7 @@ class Target:
             if self._over(shot):
                 return
             victim = self._victim(shot, number) if number >= 0 else None
-            if victim is not None and self._wait_for_moment(shot, number, time.monotonic() + 0.5):
-                self._hit(shot, victim, number)
+            if victim and self._wait_for_moment(shot, number, time.monotonic() + 0.5) and self._hit(shot, victim, number):
                 return
             assert time.monotonic() - begun < _STUCK_SECONDS, f"{shot} has not come; the run: {self._said()}"
             time.sleep(_SLOW)
@@ -169,8 +168,6 @@ class Target:
 
     def _victim(self, shot: Shot, number: int) -> psutil.Process | None:
         """The process to hit, which must belong to the newest attempt of the shot's phase."""
-        if shot.moment == "border" and shot.victim != "runner":
-            return self._phase_process if self._phase_process and self._phase_process.is_running() else None
         assert self.runner is not None
         if shot.victim == "runner":
             return psutil.Process(self.runner.pid) if self.runner.poll() is None else None
@@ -195,11 +192,17 @@ class Target:
         self._phase_process = None
         return []
 
-    def _hit(self, shot: Shot, victim: psutil.Process, number: int) -> None:
-        with suppress(psutil.NoSuchProcess):
+    def _hit(self, shot: Shot, victim: psutil.Process, number: int) -> bool:
+        """Whether the victim was still alive."""
+        try:
+            if victim.status() == psutil.STATUS_ZOMBIE:
+                return False
             victim.send_signal(signal.SIGTERM if shot.signal == "SIGTERM" else signal.SIGKILL)
-            self.kills.append(Kill(shot, time.time()))
-            self._unsettled = self.kills[-1], number
+        except psutil.NoSuchProcess:
+            return False
+        self.kills.append(Kill(shot, time.time()))
+        self._unsettled = self.kills[-1], number
+        return True
 
     def _settle(self) -> None:
         """Waits until the run has gone on after the last kill, and notes what it takes up again."""

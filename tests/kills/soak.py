@@ -43,8 +43,8 @@ _VICTIMS: Final[dict[str, tuple[Victim, ...]]] = {
     "sft": ("runner", "launcher", "torchrun", "rank", "rank", "largest"),
     "stage": ("runner", "driver", "driver", "worker", "worker", "largest"),
 }
-_DELAYS: Final[dict[Moment, float]] = {"start": 12.0, "steps": 4.0, "writing": 0.0, "committed": 0.0, "border": 0.0, "orphaned": 1.0}
-"""Longest delay in seconds; delays are uniform from 0."""
+_DELAYS: Final[dict[Moment, float]] = {"start": 12.0, "steps": 4.0, "orphaned": 1.0}
+"""Longest delay in seconds, where there is one; delays are uniform from 0."""
 
 
 def draw(rng: random.Random) -> list[Shot]:
@@ -55,16 +55,17 @@ def draw(rng: random.Random) -> list[Shot]:
         victims = _VICTIMS["sft" if phase == "sft" else "stage"]
         middle: list[Moment] = rng.sample(["steps", "writing", "committed"], 2)
         for moment in ("start", *middle, "border"):
-            victim: Victim = rng.choice(victims)
+            # At the border the ranks and workers are gone or about to go.
+            victim: Victim = rng.choice(victims[:2] if moment == "border" else victims)
             shots.append(_shot(rng, phase, victim, moment))
             if victim == "runner" and moment in middle:
-                shots.append(_shot(rng, phase, "launcher" if phase == "sft" else "driver", "orphaned"))
+                shots.append(_shot(rng, phase, victims[1], "orphaned"))
     return shots
 
 
 def _shot(rng: random.Random, phase: str, victim: Victim, moment: Moment) -> Shot:
     signal = "oom" if victim == "largest" else rng.choice(("SIGKILL", "SIGKILL", "SIGTERM"))
-    return Shot(phase, victim, signal, moment, rng.uniform(0.0, _DELAYS[moment]))
+    return Shot(phase, victim, signal, moment, rng.uniform(0.0, _DELAYS.get(moment, 0.0)))
 
 
 def soak(folder: Path, wanted: int, seed: int, settings: list[str]) -> tuple[list[Kill], list[str], int]:
@@ -96,10 +97,8 @@ def table(kills: list[Kill]) -> str:
     ]
     for (victim, signal, moment), group in [*sorted(groups.items()), (("all", "", ""), kills)]:
         repeated, seconds = [kill.repeated for kill in group], [kill.seconds for kill in group]
-        mean = sum(seconds) / len(seconds)
-        lines.append(
-            f"| {victim} | {signal} | {moment} | {len(group)} | {sum(repeated)} ({max(repeated)}) | {mean:.0f} ({max(seconds):.0f}) |"
-        )
+        lost = f"{sum(seconds) / len(seconds):.0f} ({max(seconds):.0f})"
+        lines.append(f"| {victim} | {signal} | {moment} | {len(group)} | {sum(repeated)} ({max(repeated)}) | {lost} |")
     return "\n".join(lines)
 
 

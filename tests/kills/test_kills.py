@@ -1,4 +1,4 @@
-"""Ten kills over two runs: no step is lost or trained twice, and both end with the bits of the run that nothing happened to."""
+"""Ten kills in one run: no step is lost or trained twice, and it ends with the bits of the run that nothing happened to."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ SETTINGS = {
     "sft.global_batch_size": 4,
     "sft.micro_batch_tokens": 256,
     "sft.checkpoint_every": EVERY,
-    "data.train.limit": 40,
+    "data.train.limit": 4,  # so that an epoch ends with every second step: at every checkpoint and at the border of the stages
     "data.held_out": "null",
     "algorithm.prompts_per_step": 2,
     "stages": "[{max_completion_tokens: 24, group_size: 4, steps: 4}, {max_completion_tokens: 32, group_size: 2, steps: 4}]",

@@ -143,6 +143,15 @@ def test_what_a_phase_leaves_running_is_ended(run: Run, monkeypatch: pytest.Monk
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_a_killed_phase_leaves_is_ended_at_once(run: Run) -> None:
+    """Ray's and torchrun's processes do not end by themselves when their driver is killed: waiting for them loses time."""
+    assert run.go(sft=["be killed"]) == 0
+    first, second = attempts(run.store, "sft").values()
+    assert first.exit_code == -9 and not psutil.pid_exists(int((run.folder / "left.pid").read_text()))
+    assert first.ended is not None and first.ended - first.started < 9, "_LEFT_BEHIND_SECONDS is 10"
+    assert second.exit_code == 0
+
+
 def test_stages_can_be_added_later(run: Run) -> None:
     assert run.go(ALL_PHASES) == 0
     longer = ALL_PHASES.model_copy(update={"stages": (*ALL_PHASES.stages, ALL_PHASES.stages[1])})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.sft import train
 from visionr1.storage import Checkpoints, open_store
@@ -53,17 +54,20 @@ def sft(run: str, faults: Faults = Faults()) -> str:
     recipe = Recipe.model_validate(load_recipe(f"{run}/{RECIPE}"))
     assert recipe.sft is not None
     _plant(faults)
-    rank = train.SftRank(store, recipe, recipe.sft)
-    taken = [rank.done]
+    taken = 0
 
     def should_stop() -> bool:
-        taken[0] += 1
-        return taken[0] == faults.stop_in
+        nonlocal taken
+        taken += 1
+        return rank.done + taken == faults.stop_in
 
     try:
+        rank = train.SftRank(store, recipe, recipe.sft)
         train.train(rank, should_stop)
     except train.Stopped as stopped:
         return str(stopped)
+    except BadInput as error:
+        return str(error)
     except Killed:
         return "killed"
     return "done"

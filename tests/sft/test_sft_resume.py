@@ -70,6 +70,19 @@ def test_a_run_killed_before_a_commit_goes_on_with_another_number_of_checkpoints
     assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "processor_config.json"} <= files
 
 
+def test_samples_that_changed_are_refused(tmp_path) -> None:
+    data = samples(tmp_path / "data")
+    run = prepare(tmp_path / "run", data)
+    run_ranks(sft, 2, run, Faults(stop_in=2))
+    whole = data.read_text()
+    data.write_text(whole.replace("Final Answer:", "Final Answer: ", 1))
+    said = "the data for SFT is not what this run was trained on: other texts in the same number of rows. Bring the old data back"
+    assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
+    data.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    said = "the data for SFT is not what this run was trained on: 12 rows before, 11 now. Bring the old data back"
+    assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
+
+
 def test_one_rank_goes_on_where_two_were(tmp_path, data, whole) -> None:
     run = prepare(tmp_path / "run", data)
     run_ranks(sft, 2, run, Faults(stop_in=2))

@@ -217,7 +217,8 @@ class _Runner:
             self.display.refresh(child.phase, child.folder)
 
     def _record_end(self, child: _Child) -> None:
-        processes.end_all(child.folder, _LEFT_BEHIND_SECONDS)  # it would hold memory and ports
+        # What is left would hold memory and ports. Below a process that was killed it has nobody to end it in order.
+        processes.end_all(child.folder, 0.0 if child.process.returncode < 0 else _LEFT_BEHIND_SECONDS)
         now = self._read_committed(child.phase)
         record = replace(
             child.record,
