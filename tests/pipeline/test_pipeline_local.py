@@ -22,7 +22,8 @@ from visionr1.errors import BadInput
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
 from visionr1.pipeline.processes import marked, tree_bytes
-from visionr1.pipeline.rundir import attempts
+from visionr1.pipeline.rundir import AttemptRecord, attempts, write_attempt
+from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, parse_recipe, to_yaml
 from visionr1.storage import Checkpoints, open_store
 
@@ -261,6 +262,19 @@ def test_an_orphan_that_will_not_stop_is_ended_before_the_run_goes_on(run: Run) 
     assert run.go(grace=0.1) == 0
     assert "waiting for stage-1 of the run before to commit a checkpoint and end" in run.said
     assert not marked(folder)
+
+
+def test_what_an_orphan_that_was_killed_left_is_not_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runner and phase were killed both: nobody has asked the ranks below to stop, so they would train on unwatched."""
+    monkeypatch.setattr("visionr1.pipeline.local._LEFT_BEHIND_SECONDS", 0.3)
+    write_attempt(run.store, "sft", 0, AttemptRecord(["visionr1", "sft"], time.time(), None))
+    folder = (run.folder / "phases/sft/attempt-0").resolve()
+    left = subprocess.Popen(["sleep", "600"], env={**os.environ, ATTEMPT: str(folder)})
+    begun = time.monotonic()
+    assert run.go(grace=60.0) == 0
+    assert time.monotonic() - begun < 50
+    assert left.wait(10) == -signal.SIGKILL
+    assert run.codes("sft") == [None, 0]
 
 
 def test_the_memory_of_a_whole_tree_is_measured() -> None:

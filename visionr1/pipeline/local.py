@@ -170,7 +170,8 @@ class _Runner:
                     folder = self._path(attempt_prefix(name, number))
                     if processes.marked(folder):
                         self._say(f"waiting for {name} of the run before to commit a checkpoint and end")
-                    processes.end_all(folder, self._grace_seconds)
+                    processes.wait_for(record.command, folder, self._grace_seconds)
+                    processes.end_all(folder, _LEFT_BEHIND_SECONDS)
                     ended = replace(record, ended=time.time(), to_step=self._read_committed(self._phases[name]).step)
                     write_attempt(self._store, name, number, ended)
 
