@@ -116,6 +116,8 @@ class Target:
             if self._over(shot):
                 return
             victim = self._victim(shot, number) if number >= 0 else None
+            if shot.moment == "orphaned" and victim is None:
+                return  # it has ended already
             if victim and self._wait_for_moment(shot, number, time.monotonic() + 0.5) and self._hit(shot, victim, number):
                 return
             assert time.monotonic() - begun < _STUCK_SECONDS, f"{shot} has not come; the run: {self._said()}"
@@ -169,9 +171,9 @@ class Target:
     def _victim(self, shot: Shot, number: int) -> psutil.Process | None:
         """The process to hit, which must belong to the newest attempt of the shot's phase."""
         assert self.runner is not None
+        tree = self._tree(shot, number)  # while there is a runner: what it leaves behind cannot be found from it
         if shot.victim == "runner":
-            return psutil.Process(self.runner.pid) if self.runner.poll() is None else None
-        tree = self._tree(shot, number)
+            return psutil.Process(self.runner.pid) if self.runner.poll() is None and (tree or shot.moment == "border") else None
         if shot.victim == "largest":
             return max(tree, key=_resident) if tree else None
         found = [process for process in tree if _is(process, shot.victim)]
