@@ -36,8 +36,7 @@ SETTINGS: Final = {
     "stages": "[{max_completion_tokens: 24, group_size: 8, steps: 6}, {max_completion_tokens: 32, group_size: 4, steps: 6},"
     " {max_completion_tokens: 48, group_size: 2, steps: 6}]",
     "checkpoint.every": EVERY,
-    # The shipped base never ends in the format, so its rewards would all be 0; this one pays for any readable number.
-    "reward.function": "zero",
+    "reward.function": f"{Path(__file__).with_name('pay.py')}:share",
 }
 _VICTIMS: Final[dict[str, tuple[Victim, ...]]] = {
     "sft": ("runner", "launcher", "torchrun", "rank", "rank", "largest"),
