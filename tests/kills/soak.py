@@ -36,7 +36,8 @@ SETTINGS: Final = {
     "stages": "[{max_completion_tokens: 24, group_size: 8, steps: 6}, {max_completion_tokens: 32, group_size: 4, steps: 6},"
     " {max_completion_tokens: 48, group_size: 2, steps: 6}]",
     "checkpoint.every": EVERY,
-    "reward.function": f"{Path(__file__).with_name('pay.py')}:share",
+    "rollout.temperature": 3.0,  # the shipped base is sure of itself, and equal completions teach nothing
+    "reward.function": f"{Path(__file__).with_name('pay.py')}:checksum",
 }
 _VICTIMS: Final[dict[str, tuple[Victim, ...]]] = {
     "sft": ("runner", "launcher", "torchrun", "rank", "rank", "largest"),
