@@ -18,6 +18,7 @@ SETTINGS = [
     "stages=[{max_completion_tokens: 16, group_size: 2, steps: 9}]",
     "algorithm.prompts_per_step=6",
     "rollout.engine=hf",
+    "rollout.temperature=3.0",  # the shipped base is sure of itself, and equal completions teach nothing
     "metrics.enabled=false",
 ]
 
@@ -41,6 +42,7 @@ def saved(tmp_path_factory) -> tuple[Path, list[dict]]:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_another_number_of_workers_goes_on(saved, tmp_path, workers) -> None:
     folder, expected = saved
+    assert min(step["grad_norm"] for step in expected) > 1e-4, "every step trains"
     shutil.copytree(folder, tmp_path / "run")
     for ours, theirs in zip(go(tmp_path / "run", workers, 2), expected, strict=True):
         assert ours["sampled"] == theirs["sampled"]
