@@ -5,7 +5,7 @@ import pytest
 from s3_proxy import Fault
 
 from visionr1.data.rows import Row
-from visionr1.data.sampler import PromptSampler
+from visionr1.data.sampler import PromptSampler, shuffled
 from visionr1.errors import Stopped
 from visionr1.grpo.journal import Journal
 from visionr1.grpo.loop import run_stage
@@ -26,7 +26,6 @@ RECIPE = load_recipe(
         "metrics.enabled=false",
     ],
 )
-PHASE = stage_phase(RECIPE, 0)
 ROWS = [Row(f"row-{number}", "How many?", (), str(number)) for number in range(6)]
 
 
@@ -66,14 +65,14 @@ class Crew:
 def run(tmp_path):
     """Runs the stage from `first_step` with `crew`; gives the step log's records."""
 
-    def go(crew, first_step=0, state=None, should_stop=lambda: False, url=str(tmp_path)):
-        store = open_store(url)
+    def go(crew, first_step=0, state=None, should_stop=lambda: False, recipe=RECIPE, stage=0, url=str(tmp_path)):
+        store, phase = open_store(url), stage_phase(recipe, stage)
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
-        journal = Journal(RECIPE, PHASE, store, StepLog(store, PHASE.name, first_step), exporter, lambda n, note="": None)
+        journal = Journal(recipe, phase, store, StepLog(store, phase.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
         try:
             with Grader(RECIPE.reward) as grader:
-                run_stage(RECIPE, PHASE, first_step, ROWS, sampler, crew, grader, journal, should_stop)
+                run_stage(recipe, phase, first_step, ROWS, sampler, crew, grader, journal, should_stop)
         finally:
             go.steps = [record["step"] for record in read_steps(store)]
 
@@ -139,6 +138,28 @@ def test_a_record_that_a_bucket_does_not_take_ends_the_stage(run, proxy, s3_url,
     assert len(crew.sampled) == 2 and not crew.committed and run.steps == []
     run(Crew(), url=s3_url)
     assert run.steps == [1, 2, 3, 4]
+
+
+def test_a_run_that_goes_on_at_the_border_of_an_epoch_begins_the_next_one(run):
+    """Six rows, two a step: an epoch ends with step 3."""
+    whole, crew, later = Crew(), Crew(), Crew()
+    run(whole)
+    with pytest.raises(Stopped):
+        run(crew, should_stop=lambda: len(crew.sampled) == 3)
+    run(later, first_step=3, state=crew.committed[3]["sampler"])
+    assert run.steps == [1, 2, 3, 4]
+    assert [ROWS[row].id for row in shuffled(len(ROWS), RECIPE.seed, 1)[:2]] == later.sampled[0] == whole.sampled[3]
+
+
+def test_a_stage_begins_with_the_rows_and_the_step_after_the_stage_before(run):
+    whole, first, second = Crew(), Crew(), Crew()
+    run(whole, recipe=RECIPE.model_copy(update={"stages": (RECIPE.stages[0].model_copy(update={"steps": 7}),)}))
+    two = RECIPE.model_copy(update={"stages": (RECIPE.stages[0], RECIPE.stages[0].model_copy(update={"steps": 3}))})
+    run(first, recipe=two)
+    run(second, recipe=two, stage=1, first_step=4, state=first.committed[4]["sampler"])
+    assert run.steps == [1, 2, 3, 4, 5, 6, 7]
+    assert list(second.committed) == [6, 7]
+    assert first.sampled + second.sampled == whole.sampled
 
 
 def test_a_request_to_stop_commits_the_step_that_runs(run):

@@ -1,6 +1,5 @@
 """What the ranks of the SFT tests do: `visionr1 sft` without torchrun, and the faults that are planted in it."""
 
-import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -8,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from visionr1.demo.chains import chain
-from visionr1.demo.digits import problems
+from visionr1.errors import BadInput
 from visionr1.recipe import load_recipe, to_yaml
 from visionr1.sft import train
 from visionr1.storage import Checkpoints, open_store
@@ -27,24 +25,6 @@ class Faults:
 
 class Killed(BaseException):
     """Not caught by anything, as SIGKILL is not."""
-
-
-def samples(folder: Path, broken: tuple[int, ...] = (), count: int = 12) -> Path:
-    """A file of chains of thought; the pictures of those in `broken` cannot be opened."""
-    from random import Random
-
-    folder.mkdir()
-    lines = []
-    for place, row in enumerate(problems("train")[:count]):
-        picture = folder / f"{place}.png"
-        picture.write_bytes(b"no picture" if place in broken else row.images[0])
-        text, answer = chain("sum", [place % 10, 3], Random(place))
-        reply = f"<think> {text} </think><answer> Final Answer:{answer} </answer>"
-        turns = [{"from": "human", "value": row.problem}, {"from": "gpt", "value": reply}]
-        lines.append(json.dumps({"image": picture.name, "conversations": turns}) + "\n")
-    file = folder / "data.jsonl"
-    file.write_text("".join(lines))
-    return file
 
 
 def prepare(run: Path | str, data: Path, *settings: str) -> str:
@@ -76,17 +56,20 @@ def sft(run: str, faults: Faults = Faults()) -> str:
     recipe = read_recipe(store)
     assert recipe.sft is not None
     _plant(faults)
-    rank = train.SftRank(store, recipe, recipe.sft)
-    taken = [rank.done]
+    taken = 0
 
     def should_stop() -> bool:
-        taken[0] += 1
-        return taken[0] == faults.stop_in
+        nonlocal taken
+        taken += 1
+        return rank.done + taken == faults.stop_in
 
     try:
+        rank = train.SftRank(store, recipe, recipe.sft)
         train.train(rank, should_stop)
     except train.Stopped as stopped:
         return str(stopped)
+    except BadInput as error:
+        return str(error)
     except Killed:
         return "killed"
     return "done"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from ranks import run_ranks
-from sft_ranks import Faults, prepare, samples, sft, sft_on_s3
+from samples import samples
+from sft_ranks import Faults, prepare, sft, sft_on_s3
 
 from visionr1.metrics.steplog import read_steps
 from visionr1.storage import Checkpoints, open_store
@@ -82,6 +83,19 @@ def test_steps_go_on_while_a_bucket_takes_a_checkpoint(tmp_path, data, whole, pr
     assert Checkpoints(open_store(run), "sft").steps() == [4, 6]
     ours, theirs = (Checkpoints(open_store(place), "sft").fetch(6) / "model.safetensors" for place in (run, whole))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_samples_that_changed_are_refused(tmp_path) -> None:
+    data = samples(tmp_path / "data")
+    run = prepare(tmp_path / "run", data)
+    run_ranks(sft, 2, run, Faults(stop_in=2))
+    whole = data.read_text()
+    data.write_text(whole.replace("Final Answer:", "Final Answer: ", 1))
+    said = "the data for SFT is not what this run was trained on: other texts in the same number of rows. Bring the old data back"
+    assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
+    data.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    said = "the data for SFT is not what this run was trained on: 12 rows before, 11 now. Bring the old data back"
+    assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
 
 
 def test_one_rank_goes_on_where_two_were(tmp_path, data, whole) -> None:

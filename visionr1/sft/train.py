@@ -14,6 +14,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
+from visionr1.data.fingerprint import sample_fingerprint
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
@@ -67,7 +68,7 @@ class SftRank:
         if self.done:
             load_trainer(self.engine, model_dir)
         state = self.checkpoints.state(self.done)["sampler"] if self.done else None
-        self.sampler = PromptSampler(len(self.samples), recipe.seed, f"rows={len(self.samples)}", state)
+        self.sampler = PromptSampler(len(self.samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
         self.total = total_steps(sft, len(self.samples))
         self.uploading, self.uploading_since = Background("upload"), 0.0
         self.in_flight: tuple[int, list[FileEntry], dict[str, Any]] | None = None
@@ -78,6 +79,12 @@ class SftRank:
         box = torch.tensor([value], device=self.device)
         dist.broadcast(box, 0)
         return int(box)
+
+    def _fingerprint(self) -> str:
+        """What the samples are, read by rank 0 for all ranks."""
+        box = [sample_fingerprint(self.samples) if self.rank == 0 else ""]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
 
     def step(self, batch: Batch, rate: float) -> dict[str, float]:
         """One optimiser step: mean cross-entropy over all response tokens of the global batch."""

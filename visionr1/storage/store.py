@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -199,9 +199,13 @@ class LocalStore:
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         top = self.local_path(prefix) if prefix else self.root
+        found = {}
         with os_errors(top):
-            files = [path for path in _files(top) if not path.name.startswith(TEMPORARY)]
-            return {path.relative_to(self.root).as_posix(): path.stat().st_size for path in sorted(files)}
+            for path in sorted(_files(top)):
+                if not path.name.startswith(TEMPORARY):
+                    with suppress(FileNotFoundError):  # removed since it was listed, as by a run that one looks at
+                        found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+        return found
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
@@ -228,7 +232,8 @@ def _files(top: Path) -> Iterator[Path]:
     """Regular files below `top`. An unreadable directory is an error: "no checkpoints" would start the run anew."""
 
     def fail(error: OSError) -> None:
-        raise error
+        if not isinstance(error, FileNotFoundError):  # such a directory has just been removed
+            raise error
 
     if top.is_dir():
         for folder, _, names in os.walk(top, onerror=fail):
