@@ -104,7 +104,7 @@ def broken_form(rng: random.Random) -> Attack:
         else:
             del pieces[place]
     response = "".join(pieces)
-    fine = _has_form(response) and _inside(response).strip(" .") == truth
+    fine = _has_form(response) and _inside(response).strip().strip(" .") == truth
     return Attack("broken form", response, truth, fine)
 
 
