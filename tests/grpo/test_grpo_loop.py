@@ -6,7 +6,7 @@ from s3_proxy import Fault
 
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler, shuffled
-from visionr1.errors import Stopped
+from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.journal import Journal
 from visionr1.grpo.loop import run_stage
 from visionr1.grpo.start import stage_phase
@@ -71,7 +71,7 @@ def run(tmp_path):
         journal = Journal(recipe, phase, store, StepLog(store, phase.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
         try:
-            with Grader(RECIPE.reward) as grader:
+            with Grader(recipe.reward) as grader:
                 run_stage(recipe, phase, first_step, ROWS, sampler, crew, grader, journal, should_stop)
         finally:
             go.steps = [record["step"] for record in read_steps(store)]
@@ -189,3 +189,21 @@ def test_rewards_that_differ_reach_the_update_in_row_order(run):
 
     run(Right())
     assert run.steps == [1, 2, 3, 4]
+
+
+def test_a_reward_file_that_breaks_on_the_first_batch_ends_the_stage_before_an_update(run, tmp_path):
+    path = tmp_path / "reward.py"
+    path.write_text(
+        "def score(rows):\n"
+        "    return [{'overall': 1.0 if row['response'].startswith('<think>') else float('nan'), 'format': 1, 'accuracy': 1}\n"
+        "            for row in rows]\n"
+    )
+
+    class Never(Crew):
+        def update(self, advantages_PG, learning_rate):
+            raise AssertionError("an update with rewards that are none")
+
+    crew = Never()
+    with pytest.raises(BadInput, match=r"reward.py:score: row 0: 'overall' is nan, not a finite number"):
+        run(crew, recipe=RECIPE.model_copy(update={"reward": RECIPE.reward.model_copy(update={"function": f"{path}:score"})}))
+    assert crew.sampled and run.steps == []
