@@ -54,8 +54,8 @@ def policy(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def outcomes(policy) -> dict[str, Outcome]:
-    [single] = run_ranks(run_cases, 1, ONE_RANK, policy)
-    first, _ = run_ranks(run_cases, 2, TWO_RANKS, policy)
+    [single] = run_ranks(run_cases, 1, ONE_RANK, policy, seconds=240)
+    first, _ = run_ranks(run_cases, 2, TWO_RANKS, policy, seconds=240)
     return single | first
 
 
