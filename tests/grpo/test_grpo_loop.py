@@ -9,6 +9,7 @@ from visionr1.data.sampler import PromptSampler, shuffled
 from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.journal import Journal
 from visionr1.grpo.loop import run_stage
+from visionr1.grpo.parity import Gap, Probe
 from visionr1.grpo.start import stage_phase
 from visionr1.metrics.exporter import Exporter
 from visionr1.metrics.steplog import StepLog, read_steps
@@ -23,6 +24,7 @@ RECIPE = load_recipe(
         'stages=[{"max_completion_tokens":8,"group_size":2,"steps":4}]',
         "algorithm.prompts_per_step=2",
         "checkpoint.every=2",
+        "rollout.parity_every=2",
         "metrics.enabled=false",
     ],
 )
@@ -37,6 +39,8 @@ class Crew:
         self.sampled: list[list[str]] = []
         self.dies_at: int | None = None
         self.waited: list[int] = []
+        self.probed: list[int] = []
+        self.gap = Gap(0.0, 0.0)
 
     def rollout(self, rows, sampling, seeds):
         self.sampled.append([row.id for row in rows])
@@ -44,12 +48,25 @@ class Crew:
 
     def update(self, advantages_PG, learning_rate):
         assert not advantages_PG.any(), "equal rewards teach nothing"
-        keys = ("loss", "kl_mean", "entropy_mean", "clip_ratio", "logprob_mismatch", "grad_norm", "trained_tokens")
+        keys = (
+            "loss",
+            "kl_mean",
+            "entropy_mean",
+            "clip_ratio",
+            "logprob_mismatch",
+            "logprob_mismatch_max",
+            "grad_norm",
+            "trained_tokens",
+        )
         return dict.fromkeys(keys, 0.0)
 
-    def check(self, stats, mismatch_limit, step): ...
+    def check(self, stats, step): ...
 
     def sync(self): ...
+
+    def probe(self):
+        self.probed.append(len(self.sampled))
+        return [Probe(self.gap, self.gap)]
 
     def save(self, step):
         return []
@@ -74,7 +91,8 @@ def run(tmp_path):
             with Grader(recipe.reward) as grader:
                 run_stage(recipe, phase, first_step, ROWS, sampler, crew, grader, journal, should_stop)
         finally:
-            go.steps = [record["step"] for record in read_steps(store)]
+            go.records = read_steps(store)
+            go.steps = [record["step"] for record in go.records]
 
     return go
 
@@ -173,6 +191,26 @@ def test_a_request_to_stop_in_the_last_step_is_the_end(run):
     crew = Crew()
     run(crew, should_stop=lambda: len(crew.sampled) == 4)
     assert list(crew.committed) == [2, 4]
+
+
+def test_every_second_step_is_probed_after_its_sync_and_its_record_says_so(run):
+    crew = Crew()
+    run(crew)
+    assert crew.probed == [1, 3]
+    assert ["parity_probe_max" in record for record in run.records] == [True, False, True, False]
+
+
+def test_an_engine_that_left_the_trainer_stops_the_run_before_a_commit_and_with_its_figures(run):
+    class Drifts(Crew):
+        def probe(self):
+            self.gap = Gap(0.02 * (len(self.sampled) - 1), 0.25 * (len(self.sampled) - 1))
+            return super().probe()
+
+    crew = Drifts()
+    with pytest.raises(RuntimeError, match="step 3: right after the weight sync, .* by 0.04 on average and 0.5 at most"):
+        run(crew)
+    assert list(crew.committed) == [2]
+    assert run.records[-1]["parity_probe_mean"] == 0.04
 
 
 def test_rewards_that_differ_reach_the_update_in_row_order(run):

@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from visionr1.data.check import CheckReport
 from visionr1.data.rows import Row
 from visionr1.grpo.host import Host, WorkerPlan
+from visionr1.grpo.parity import Probe
 from visionr1.grpo.saving import Parts, Saving
 from visionr1.grpo.start import Start
 from visionr1.grpo.upload import upload
@@ -81,11 +82,11 @@ class Crew:
         ]
         return _results(calls)[0]
 
-    def check(self, stats: dict[str, float], mismatch_limit: float, step: int) -> None:
+    def check(self, stats: dict[str, float], step: int) -> None:
         """Ends the run when training has gone wrong without an error.
 
         Raises:
-            RuntimeError: a loss that is no number, or an engine that no longer agrees with the trainer.
+            RuntimeError: a loss or a gradient that is no number.
             StorageError: the checkpoint before could not be uploaded or committed.
         """
         self._saving.check()
@@ -94,15 +95,14 @@ class Crew:
                 f"step {step}: loss {stats['loss']} and gradient norm {stats['grad_norm']} are not finite; "
                 "lower optimiser.learning_rate, then start again from the last checkpoint"
             )
-        if stats["logprob_mismatch"] > mismatch_limit:
-            raise RuntimeError(
-                f"step {step}: the engine's log-probs differ from the trainer's by {stats['logprob_mismatch']:.3g} on average, "
-                f"more than rollout.mismatch_limit ({mismatch_limit}): the rollout engine does not serve the trained weights"
-            )
 
     def sync(self) -> None:
         """Gives every rollout engine the new weights."""
         self._all("sync")
+
+    def probe(self) -> list[Probe]:
+        """How far every worker's engine is from its trainer, right after `sync`."""
+        return self._all("probe")
 
     def save(self, step: int) -> Parts:
         """Writes the files of global step `step` on the workers' machines, once the commit before is through."""

@@ -64,6 +64,9 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("entropy_mean", "nats", "Mean entropy of the policy at a token."),
     _gauge("clip_ratio", "ratio", "Tokens whose probability ratio was clipped."),
     _gauge("logprob_mismatch", "nats", "Mean absolute difference of a token's log-prob between rollout engine and trainer."),
+    _gauge("logprob_mismatch_max", "nats", "The largest such difference in the step's rollouts."),
+    _gauge("parity_probe_mean", "nats", "The same mean right after a weight sync, over a probe's tokens, on the worst worker."),
+    _gauge("parity_probe_max", "nats", "The largest difference in a probe."),
     # Health.
     _gauge("host_memory_bytes", "bytes", "Resident memory of the training process."),
     _gauge("checkpoint_bytes", "bytes", "Size of the newest checkpoint."),

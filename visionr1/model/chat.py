@@ -102,6 +102,10 @@ class PromptBuilder:
         """The prompt with one placeholder an image, as vLLM wants it; vLLM expands it."""
         return Prompt(self._ids(row.problem), [self.fit_image(data) for data in row.images])
 
+    def without_images(self, prompt: Prompt) -> Prompt:
+        """Its text alone."""
+        return Prompt([token for token in prompt.token_ids if token not in self._image_ids], [])
+
     def count_tokens(self, row: Row) -> int:
         """Prompt length in tokens, each picture counted as one token: `check_problems` adds the rest."""
         return len(self._ids(row.problem))

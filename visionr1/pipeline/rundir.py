@@ -34,6 +34,7 @@ MAY_CHANGE: Final = frozenset(
         "rollout.cpu_kv_cache_gib",
         "rollout.max_sequences",
         "rollout.mismatch_limit",
+        "rollout.parity_every",
         "reward.processes",
         "checkpoint.every",
         "checkpoint.keep_last",
