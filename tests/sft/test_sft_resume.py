@@ -46,7 +46,7 @@ def test_a_whole_run_learns_and_keeps_its_last_checkpoints(whole) -> None:
     assert Checkpoints(open_store(whole), "sft").steps() == [4, 6]
     assert Checkpoints(open_store(whole), "sft").state(6)["final"] is True
     saved = [record["step"] for record in steps(whole) if "checkpoint" in record["step_seconds"]]
-    assert saved == [2, 4, 6], "the age of the newest checkpoint is told from these"
+    assert saved == [2, 4, 6]
 
 
 def test_a_stopped_run_goes_on(tmp_path, data, whole) -> None:
