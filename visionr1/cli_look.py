@@ -97,9 +97,11 @@ def data_check(
     with 64 if the data cannot be read at all.
     """
     chosen = load_recipe(recipe, set_ or ())
-    problems: list[Source | None] = [chosen.data.train, chosen.data.held_out, chosen.coldstart and chosen.coldstart.problems]
-    # Of one address that is named twice, the first is looked at.
-    sources = [(source, False) for source in {one.path: one for one in reversed(problems) if one is not None}.values()][::-1]
+    own: dict[str, Source] = {}
+    for source in (chosen.data.train, chosen.data.held_out, chosen.coldstart.problems if chosen.coldstart else None):
+        if source is not None:
+            own.setdefault(source.path, source)  # of an address that is named twice, the first is looked at
+    sources = [(source, False) for source in own.values()]
     sources += [(chosen.sft.data, True)] if chosen.sft and chosen.sft.data else []
     if path is not None:
         sources = [(Source(path=path, image_root=image_root, limit=limit), sft)]
@@ -129,14 +131,14 @@ def _checked(source: Source, samples: bool, recipe: Recipe, builder: PromptBuild
             min_pixels=recipe.model.min_pixels,
             max_pixels=recipe.model.max_pixels,
             cutoff_tokens=(recipe.sft or SFT()).cutoff_tokens,
-            count_tokens=builder and builder.count_sample_tokens,
+            count_tokens=builder.count_sample_tokens if builder else None,
         )
     return check_problems(
         load_problems(source),
         min_pixels=recipe.model.min_pixels,
         max_pixels=recipe.model.max_pixels,
         max_prompt_tokens=recipe.data.max_prompt_tokens,
-        count_prompt_tokens=builder and builder.count_tokens,
+        count_prompt_tokens=builder.count_tokens if builder else None,
     )
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".json")
-NOT_DATA: Final = ("dataset_info.json",)
-"""Read by trainers and by `datasets`, but holds no rows."""
+NOT_DATA: Final = ("dataset_info.json", "dataset_infos.json")
+"""Read by trainers and by `datasets`, but hold no rows."""
 SPLIT_NAMES: Final = ("train", "validation", "val", "dev", "test")
 MAX_IMAGE_BYTES: Final = 128 * 2**20
 _HUB_NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", re.ASCII)
