@@ -123,11 +123,11 @@ def hedge(rng: random.Random) -> Attack:
     """The truth and another number, or the truth and a doubt."""
     truth, other = secret(rng), rng.choice([secret(rng), str(rng.choice(PRIMES))])
     joints = [" or ", " and ", ", ", "; ", " ", "\n", " = ", " \\ne ", " / ", "/", " | ", " & ", "\\\\", " \\text{ or } ",
-    " not ", " - ",
+              " not ", " - ",
               " \\to ", "...", ":", " vs ", " (", " or maybe ", "\\quad ", "} {", "$ $", " > ", "<", "_", "^", " mod ",
               "e"]  # fmt: skip
     doubts = ["not {0}", "{0}?", "{0} is wrong", "never {0}", "{0} or so", "about {0} maybe", "I guess {0}", "{0} hundred",
-    "no {0}",
+              "no {0}",
               "\\text{{not }}{0}", "\\neg {0}", "< {0}", "\\ne {0}", "at most {0}", "the number of things is {0} here", "~{0}~!",
               "\\phantom{{{0}}}", "% {0}", "\\boxed{{{0}}} \\boxed{{1}}", "<answer>{0}", "{0}</think>", "0{0}1",
               "{0}{0}"]  # fmt: skip
@@ -171,7 +171,7 @@ def latex_soup(rng: random.Random) -> Attack:
     truth = secret(rng)
     primes = [str(prime) for prime in rng.sample(PRIMES, rng.randrange(1, 4))]
     symbols = ["+", "-", "*", "/", "^", "_", "=", "(", ")", "{", "}", "[", "]", "\\frac{", "}{", "\\sqrt{", "\\sqrt[",
-    "\\cdot ", "\\times ",
+               "\\cdot ", "\\times ",
                "\\pm ", "\\cup ", "\\le ", "\\ne ", "<", ">", ",", ";", "|", "&", "\\\\", "'", ":", "~", "\\binom{",
                "\\log_", "\\sin ",
                "\\{", "\\}", "\\left(", "\\right)", "$", "\\begin{pmatrix}", "\\end{pmatrix}", "\\int_", "\\sum_",
