@@ -13,7 +13,8 @@ _INTRO: Final = """\
 # Metrics
 
 Each process of a run serves `/metrics` for Prometheus and `/healthz` for probes at `metrics.host` and `metrics.port` of the
-recipe (workers at port + 1 + rank; `metrics.enabled: false` turns it off). `/healthz` answers `{"age_seconds": ...}`, the time
+recipe: driver and cold start at the port itself, workers at port + 1, + 2, ... on their node, ranks of SFT at port, port + 1,
+... on theirs (`metrics.enabled: false` turns it off). `/healthz` answers `{"age_seconds": ...}`, the time
 since the process last made progress, with status 503 once that is too long.
 
 The same numbers are in `steps.jsonl` of the run directory: one JSON line a step with `phase`, `stage` (null outside GRPO) and
@@ -31,7 +32,7 @@ def reference_page() -> str:
 
 
 def _row(item: Instrument) -> str:
-    label, key = (f"`{text}`" if text else "" for text in (item.label, item.key))
+    label, key = (f"`{text}`" if text else "" for text in (item.label, item.key if item.logged else None))
     return f"| `{item.name}` | {item.kind} | {item.unit} | {label} | {key} | {item.help} |"
 
 
