@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -197,6 +197,7 @@ def _report(run_url: str) -> None:
 def coldstart(run: RunOption) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
     from visionr1.data.coldstart.run import EndpointLost, run_coldstart
+    from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
     from visionr1.signals import StopFlag
     from visionr1.storage.run_recipe import read_recipe
@@ -205,8 +206,13 @@ def coldstart(run: RunOption) -> None:
     recipe = read_recipe(store)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
-        with Grader(answers) as grader, _teacher(recipe) as resolve_url, StopFlag() as should_stop:
-            run_coldstart(recipe, store, grader.same, should_stop, resolve_url)
+        with (
+            closing(Exporter(recipe.metrics, "coldstart", recipe.name)) as exporter,
+            Grader(answers) as grader,
+            _teacher(recipe) as resolve_url,
+            StopFlag() as should_stop,
+        ):
+            run_coldstart(recipe, store, grader.same, should_stop, resolve_url, exporter.update)
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from visionr1.errors import BadInput
 from visionr1.metrics import Exporter
 from visionr1.metrics.exporter import buckets
+from visionr1.metrics.table import logged
 from visionr1.recipe.schema import Metrics
 
 GRPO = {"phase": "stage-2", "stage": 2, "step": 101, "time": 1.7e9, "generated_tokens": 4000, "loss": 0.25}
@@ -195,3 +196,27 @@ def test_switched_off_it_listens_nowhere_and_all_calls_still_work(serve):
     exporter.observe("completion_tokens", [1])
     exporter.beat()
     assert exporter.port is None
+
+
+def test_an_engines_own_numbers_are_read_at_every_scrape(serve):
+    worker = serve(role="worker")
+    worker.update({"phase": "stage-1", "stage": 1})
+    running, preempted = iter([3, 5, 0]), iter([0, 2, 7])
+    worker.read_at_scrape(
+        lambda: {
+            "vllm_running_requests": next(running),
+            "vllm_preemptions": next(preempted),
+            "vllm_sleep_state": {"awake": 1, "discard_all": 0},
+        }
+    )
+    scrapes = [samples(worker) for _ in range(3)]
+    assert [seen["visionr1_vllm_running_requests",][0] for seen in scrapes] == [3, 5, 0]
+    assert [seen["visionr1_vllm_preemptions_total",][0] for seen in scrapes] == [0, 2, 7]
+    assert scrapes[2]["visionr1_vllm_sleep_state", "awake"] == (1, "1", "worker")
+
+
+def test_what_is_not_logged_is_no_key_of_a_record():
+    assert logged({"host_memory_bytes": 1, "vllm_running_requests": 2, "mfu_ratio": {}}) == {
+        "host_memory_bytes": 1,
+        "mfu_ratio": {},
+    }

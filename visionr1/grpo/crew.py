@@ -41,9 +41,11 @@ class Crew:
         nodes = ray.util.placement_group_table(self._group)["bundles_to_node_id"]
         bundles = sorted(range(recipe.rollout.workers), key=lambda bundle: (nodes[bundle], bundle))
         address, port = ray.get(_rendezvous.options(**_slot(self._group, bundles[0], recipe, workers=0)).remote())
+        ranks = [nodes[bundle] for bundle in bundles]
+        size = recipe.rollout.workers
         plans = [
-            WorkerPlan(recipe.model_dump_json(), run_url, phase.stage_index, rank, recipe.rollout.workers, address, port, start)
-            for rank in range(recipe.rollout.workers)
+            WorkerPlan(recipe.model_dump_json(), run_url, phase.stage_index, rank, size, address, port, start, place)
+            for rank, place in enumerate(ranks[:rank].count(node) for rank, node in enumerate(ranks))
         ]
         actor = ray.remote(Host)
         slots = [_slot(self._group, bundle, recipe, workers=1) for bundle in bundles]

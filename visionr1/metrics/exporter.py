@@ -22,6 +22,8 @@ from visionr1.recipe.schema import Metrics
 SILENCE_LIMIT_SECONDS: Final = 3600.0
 """A process without a beat for so long is taken for hung; a step of long rollouts may take many minutes."""
 
+_BY_KEY: Final = {item.key: item for item in TABLE if item.key}
+
 
 def buckets(limit: int) -> list[float]:
     """Bounds of the completion lengths in tokens: powers of two from 16 below the stage's `limit`, then the limit itself."""
@@ -58,6 +60,9 @@ class Exporter:
         self._checkpoint_time = time.time()
         self._beat = time.monotonic()
         self._silence_limit = silence_limit
+        self._live: Callable[[], Mapping[str, Any]] | None = None
+        self._live_totals: dict[str, float] = {}
+        self._reading = threading.Lock()
         self._server: _Server | None = None
         if settings.enabled:
             port = settings.port + port_offset if settings.port else 0
@@ -88,6 +93,10 @@ class Exporter:
             age.set_function(lambda: max(0.0, time.time() - self._checkpoint_time))
         self.beat()
 
+    def read_at_scrape(self, live: Callable[[], Mapping[str, Any]]) -> None:
+        """Calls `live` at every scrape, in the scrape's thread; a counter's value is its total, not what it grew by."""
+        self._live = live
+
     def observe(self, name: str, values: Iterable[float]) -> None:
         """Adds `values` to the histogram `visionr1_<name>`, at the stage of the last `update`."""
         histogram = self._instruments[f"visionr1_{name}"].labels(**self._labels)
@@ -114,9 +123,19 @@ class Exporter:
         else:
             child.set(number)
 
+    def _read_live(self) -> None:
+        with self._reading:  # two Prometheus servers may scrape at the same time
+            for key, value in self._live().items() if self._live else ():
+                item = _BY_KEY[key]
+                if item.kind == "counter":
+                    value, self._live_totals[key] = value - self._live_totals.get(key, 0.0), value
+                for label, number in value.items() if item.label else [("", value)]:
+                    self._put(item, label, number)
+
     def _answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type and body for a GET."""
         if path == "/metrics":
+            self._read_live()
             encode, content_type = choose_encoder(accept)
             return 200, content_type, encode(self.registry)
         if path == "/healthz":

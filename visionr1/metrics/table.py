@@ -6,8 +6,9 @@ counters. Every instrument has the labels `run`, `stage` and `role`; pod and nod
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 LABELS: Final = ("run", "stage", "role")
 """Labels of every instrument. `stage` is 1, 2, ... in GRPO and the phase's name elsewhere."""
@@ -61,13 +62,24 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("completion_tokens_max", "tokens", "Longest of the step's completions."),
     _gauge("completion_truncated_ratio", "ratio", "Completions cut at the stage's limit: how much the limit binds."),
     # Throughput.
-    _counter("rollout_generated_tokens", "tokens", "Completion tokens sampled by this worker; the driver's: by all.", "generated_tokens"),
+    _counter(
+        "rollout_generated_tokens",
+        "tokens",
+        "Completion tokens sampled here; the driver's: by all workers.",
+        "generated_tokens",
+    ),
     _counter("trained_tokens", "tokens", "Tokens that carried a loss here; the driver's: in all workers.", "trained_tokens"),
     # Distance from what the hardware allows; docs/monitoring.md has the formulas. In the log: the first worker's.
     _gauge("mfu_ratio", "ratio", "Model FLOPs of a part of the step over what the device could do in that time.", "phase"),
     _gauge("roofline_ratio", "ratio", "Roofline floor of a part of the step over its real time: 1 is perfect.", "phase"),
     _gauge("floor_seconds", "seconds", "Least time that the device needs for a part of the step.", "phase", logged=False),
-    _gauge("peak_flops_per_second", "FLOP/s", "Peak that the ratios refer to: published for a GPU, measured on a CPU.", "device", False),
+    _gauge(
+        "peak_flops_per_second",
+        "FLOP/s",
+        "Peak of the ratios: published for a GPU, measured on a CPU.",
+        "device",
+        False,
+    ),
     _gauge("peak_memory_bytes_per_second", "byte/s", "Peak memory bandwidth that the ratios refer to.", "device", False),
     # vLLM's own numbers, read from the engine in this worker at the time of the scrape.
     _gauge("vllm_running_requests", "requests", "Sequences that the engine decodes now.", logged=False),
@@ -103,3 +115,8 @@ TABLE: Final[tuple[Instrument, ...]] = (
 
 RECORD_KEYS: Final = frozenset({"phase", "stage"} | {item.key for item in TABLE if item.key and item.logged})
 """Every key that a step record may have."""
+
+
+def logged(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `values` that a step record may have."""
+    return {key: value for key, value in values.items() if key in RECORD_KEYS}

@@ -126,14 +126,22 @@ def model_work(config: Any, element_bytes: int) -> ModelWork:
         head_weights=text.hidden_size * text.vocab_size,
         attention_width=text.num_hidden_layers * queries,
         kv_elements=2 * text.num_hidden_layers * keys,
-        vision_weights=patch * vision.hidden_size
-        + vision.depth * block
-        + merged * (merged + vision.out_hidden_size) // merge,
+        vision_weights=patch * vision.hidden_size + vision.depth * block + merged * (merged + vision.out_hidden_size) // merge,
         full_width=full * vision.hidden_size,
         window_width=(vision.depth - full) * vision.hidden_size,
         window_patches=(vision.window_size // vision.patch_size) ** 2,
         element_bytes=element_bytes,
     )
+
+
+def peak_values(peak: Peak | None) -> dict[str, dict[str, float]]:
+    """What the ratios of `efficiency` refer to, keyed as in `visionr1.metrics`."""
+    if peak is None:
+        return {}
+    return {
+        "peak_flops_per_second": {peak.device: peak.flops},
+        "peak_memory_bytes_per_second": {peak.device: peak.bandwidth},
+    }
 
 
 def efficiency(parts: dict[str, tuple[Work, float]], peak: Peak | None) -> dict[str, dict[str, float]]:

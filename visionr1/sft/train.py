@@ -28,6 +28,7 @@ from visionr1.engine.zero import (
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
 from visionr1.metrics.exporter import Exporter
 from visionr1.metrics.steplog import StepLog
+from visionr1.metrics.table import logged
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir, load_model
 from visionr1.model.policy import Policy
@@ -35,12 +36,15 @@ from visionr1.progress import progress
 from visionr1.recipe.schema import SFT, Recipe, Source
 from visionr1.rollout.build import device_of
 from visionr1.sft.batches import Batch, ahead, make_batch
+from visionr1.sft.effort import Effort
 from visionr1.sft.schedule import learning_rate, total_steps
 from visionr1.signals import StopFlag
 from visionr1.storage import Checkpoints, FileEntry, Store, layout, open_store
 from visionr1.storage.run_recipe import read_recipe
 
 BETAS = (0.9, 0.999)
+WHERE = {"phase": "sft", "stage": None}
+"""Where every record and every rank's numbers belong."""
 
 
 class SftRank:
@@ -120,7 +124,10 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
     """
     sft, first = rank.sft, rank.rank == 0
     log = StepLog(rank.store, "sft", rank.done) if first else None
-    exporter = Exporter(rank.recipe.metrics, "sft", rank.recipe.name) if first else None
+    exporter = Exporter(rank.recipe.metrics, "sft", rank.recipe.name, port_offset=int(os.environ.get("LOCAL_RANK", "0")))
+    exporter.update(WHERE | {"started_timestamp_seconds": time.time(), "stage_first_step": 0, "stage_last_step": rank.total})
+    effort = Effort(sft, rank.recipe.model, rank.policy.inner.config, rank.device)
+    exporter.update(WHERE | effort.peak_values())
     sampler, states = rank.sampler, {}
 
     def draws() -> Iterator[list[int]]:
@@ -137,6 +144,10 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
             stats = rank.step(batch, rate)
             updated = time.perf_counter()
             seconds = {"update": updated - begun}
+            own = effort.step(batch.rows, batch.targets, seconds["update"]) | {
+                "trained_tokens": batch.targets,
+                "host_memory_bytes": psutil.Process().memory_info().rss,
+            }
             stopping = bool(same_count(int(should_stop()), rank.device))
             saved = None
             if stopping or step % sft.checkpoint_every == 0 or step == rank.total:
@@ -146,11 +157,11 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
             sampler_state = states.pop(step)
             for note in batch.left_out:
                 print(f"left out {note}", file=sys.stderr)
-            if log and exporter:
-                record = _record(step, rate, stats, seconds)
+            if log:
+                record = _record(step, rate, stats, seconds) | logged(own) | stats  # the log has all ranks' tokens
                 log.append(record)
-                exporter.update(record)
                 advance(1, f"loss {stats['loss']:.3f}")
+            exporter.update((record if log else WHERE) | own)
             if saved is not None:
                 # Last of all: a step that is committed is never run again, so nothing may be left to write.
                 rank.commit(step, saved, sampler_state)
@@ -166,13 +177,11 @@ def _make(rank: SftRank, indices: list[int]) -> Batch:
 
 def _record(step: int, rate: float, stats: dict[str, float], seconds: dict[str, float]) -> dict[str, Any]:
     return {
-        "phase": "sft",
-        "stage": None,
+        **WHERE,
         "step": step,
         "time": time.time(),
         "learning_rate": rate,
         "step_seconds": seconds,
-        "host_memory_bytes": psutil.Process().memory_info().rss,
         **stats,
     }
 
