@@ -72,6 +72,10 @@ endif
 e2e: $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one without vLLM [ARGS=...]
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
+.PHONY: dashboards
+dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics
+	@$(BIN)/python -m visionr1.watch.files
+
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types and who imports whom
 	$(BIN)/ruff check visionr1 tests
