@@ -212,9 +212,15 @@ def coldstart(run: RunOption) -> None:
             _teacher(recipe) as resolve_url,
             StopFlag() as should_stop,
         ):
-            run_coldstart(recipe, store, grader.same, should_stop, resolve_url, exporter.update)
+            run_coldstart(recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory()))
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
+
+
+def _memory() -> dict[str, int]:
+    import psutil
+
+    return {"host_memory_bytes": psutil.Process().memory_info().rss}
 
 
 @contextmanager

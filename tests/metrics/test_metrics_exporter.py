@@ -1,8 +1,10 @@
 """What Prometheus and a probe see over real HTTP."""
 
+import itertools
 import json
 import math
 import socket
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -220,3 +222,25 @@ def test_what_is_not_logged_is_no_key_of_a_record():
         "host_memory_bytes": 1,
         "mfu_ratio": {},
     }
+
+
+def test_a_scrape_sees_a_step_whole(serve):
+    exporter = serve()
+    done = threading.Event()
+
+    def steps():
+        for step in itertools.count():
+            if done.is_set():
+                return
+            exporter.update({**GRPO, "step": step, "loss": step, "time": step, "kl_mean": step})
+
+    trainer = threading.Thread(target=steps)
+    trainer.start()
+    try:
+        for _ in range(30):
+            seen = samples(exporter)
+            names = ("visionr1_step", "visionr1_loss", "visionr1_last_step_timestamp_seconds", "visionr1_kl_mean")
+            assert len({seen[name,][0] for name in names if (name,) in seen}) <= 1
+    finally:
+        done.set()
+        trainer.join()

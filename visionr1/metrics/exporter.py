@@ -62,7 +62,7 @@ class Exporter:
         self._silence_limit = silence_limit
         self._live: Callable[[], Mapping[str, Any]] | None = None
         self._live_totals: dict[str, float] = {}
-        self._reading = threading.Lock()
+        self._lock = threading.Lock()
         self._server: _Server | None = None
         if settings.enabled:
             port = settings.port + port_offset if settings.port else 0
@@ -79,6 +79,11 @@ class Exporter:
 
         A worker passes its own measurements without `step`: then no step is counted and no checkpoint's age is told.
         """
+        with self._lock:  # a scrape sees a step whole, or not yet
+            self._update(record)
+        self.beat()
+
+    def _update(self, record: Mapping[str, Any]) -> None:
         stage = record.get("stage")
         self._labels["stage"] = str(record.get("phase", "") if stage is None else stage)
         for item in TABLE:
@@ -91,7 +96,6 @@ class Exporter:
             self._instruments["visionr1_steps_total"].labels(**self._labels).inc()
             age = self._instruments["visionr1_checkpoint_age_seconds"].labels(**self._labels)
             age.set_function(lambda: max(0.0, time.time() - self._checkpoint_time))
-        self.beat()
 
     def read_at_scrape(self, live: Callable[[], Mapping[str, Any]]) -> None:
         """Calls `live` at every scrape, in the scrape's thread; a counter's value is its total, not what it grew by."""
@@ -124,20 +128,20 @@ class Exporter:
             child.set(number)
 
     def _read_live(self) -> None:
-        with self._reading:  # two Prometheus servers may scrape at the same time
-            for key, value in self._live().items() if self._live else ():
-                item = _BY_KEY[key]
-                if item.kind == "counter":
-                    value, self._live_totals[key] = value - self._live_totals.get(key, 0.0), value
-                for label, number in value.items() if item.label else [("", value)]:
-                    self._put(item, label, number)
+        for key, value in self._live().items() if self._live else ():
+            item = _BY_KEY[key]
+            if item.kind == "counter":
+                value, self._live_totals[key] = value - self._live_totals.get(key, 0.0), value
+            for label, number in value.items() if item.label else [("", value)]:
+                self._put(item, label, number)
 
     def _answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type and body for a GET."""
         if path == "/metrics":
-            self._read_live()
             encode, content_type = choose_encoder(accept)
-            return 200, content_type, encode(self.registry)
+            with self._lock:
+                self._read_live()
+                return 200, content_type, encode(self.registry)
         if path == "/healthz":
             age = time.monotonic() - self._beat
             body = json.dumps({"age_seconds": round(age, 3)}).encode()

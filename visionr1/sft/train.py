@@ -125,7 +125,9 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
     sft, first = rank.sft, rank.rank == 0
     log = StepLog(rank.store, "sft", rank.done) if first else None
     exporter = Exporter(rank.recipe.metrics, "sft", rank.recipe.name, port_offset=int(os.environ.get("LOCAL_RANK", "0")))
-    exporter.update(WHERE | {"started_timestamp_seconds": time.time(), "stage_first_step": 0, "stage_last_step": rank.total})
+    if first:
+        where = {"started_timestamp_seconds": time.time(), "stage_first_step": 0, "stage_last_step": rank.total}
+        exporter.update(WHERE | where)
     effort = Effort(sft, rank.recipe.model, rank.policy.inner.config, rank.device)
     exporter.update(WHERE | effort.peak_values())
     sampler, states = rank.sampler, {}
