@@ -81,7 +81,7 @@ def test_prometheus_evaluates_every_alert_and_what_it_asks_for_is_there(watched)
             assert bool(found) != bool(ELSEWHERE.search(selector)), selector
 
 
-@pytest.mark.parametrize(("phase", "role", "enough"), [("stage-1", "driver", 12), ("sft", "sft", 4)])
+@pytest.mark.parametrize(("phase", "role", "enough"), [("stage-1", "driver", 5), ("sft", "sft", 2)])
 def test_the_scraped_numbers_are_those_of_the_step_log(watched, phase, role, enough):
     server, _, ended, log = watched
     records = {record["step"]: record for record in log if record["phase"] == phase}

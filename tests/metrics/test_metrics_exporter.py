@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -244,3 +245,24 @@ def test_a_scrape_sees_a_step_whole(serve):
     finally:
         done.set()
         trainer.join()
+
+
+def test_a_scraper_that_hangs_up_leaves_no_traceback_in_the_log(serve, capfd):
+    exporter = serve()
+    hung_up = threading.Event()
+
+    def slow():
+        assert hung_up.wait(10)
+        time.sleep(0.1)
+        return {}
+
+    exporter.read_at_scrape(slow)
+    scraper = socket.create_connection(("127.0.0.1", exporter.port))
+    scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    time.sleep(0.2)
+    scraper.close()
+    hung_up.set()
+    assert get(exporter, "/metrics")[0] == 200  # after the other, for scrapes take turns
+    time.sleep(0.2)
+    assert "Traceback" not in capfd.readouterr().err
