@@ -76,6 +76,14 @@ e2e: $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one 
 dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics
 	@$(BIN)/python -m visionr1.watch.files
 
+.PHONY: fuzz
+fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SECONDS=60] [SEED=1]
+	@$(BIN)/python -m tests.fuzz.fuzz_inputs --seconds '$(or $(SECONDS),60)' --seed '$(or $(SEED),1)'
+
+.PHONY: soak
+soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 minutes [KILLS=100] [SEED=1]
+	@$(BIN)/python tests/kills/soak.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')
+
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types and who imports whom
 	$(BIN)/ruff check visionr1 tests

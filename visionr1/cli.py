@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -14,8 +15,9 @@ from typer.core import TyperGroup
 
 from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
+from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
-from visionr1.storage import StorageError, open_store
+from visionr1.storage import StorageError, Store, open_store, run_lock
 
 EXIT_INTERRUPTED: Final = 130
 DEMO_TEACHER: Final = "demo://teacher"
@@ -168,10 +170,12 @@ def _engine(rollout: Engine | None) -> list[str]:
 
 def _run(recipe: Recipe, run_dir: str) -> None:
     from visionr1.pipeline.local import run_local
+    from visionr1.reward import Grader
 
     console = Console(stderr=True)
     for line in warnings(recipe):
         typer.echo(f"note: {line}", err=True)
+    Grader(recipe.reward).close()  # A broken reward file is told of now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)
     if code != 0:
@@ -202,11 +206,11 @@ def coldstart(run: RunOption) -> None:
     from visionr1.signals import StopFlag
     from visionr1.storage.run_recipe import read_recipe
 
-    store = open_store(run)
-    recipe = read_recipe(store)
+    recipe = read_recipe(open_store(run))
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
         with (
+            _alone(run) as store,
             closing(Exporter(recipe.metrics, "coldstart", recipe.name)) as exporter,
             Grader(answers) as grader,
             _teacher(recipe) as resolve_url,
@@ -236,12 +240,22 @@ def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
         yield lambda url: address if url == DEMO_TEACHER else url
 
 
+@contextmanager
+def _alone(run_url: str) -> Iterator[Store]:
+    """Hold a local run directory, unless `visionr1 run` holds it for this phase, or SFT's other nodes share it."""
+    store = open_store(run_url)
+    shared = ATTEMPT in os.environ or "PET_NNODES" in os.environ
+    with nullcontext() if shared else run_lock(store):
+        yield store
+
+
 @app.command(rich_help_panel=PHASES)
 def sft(run: RunOption) -> None:
     """Fine-tune on the cold-start data, from the last checkpoint if there is one; starts torchrun itself."""
     from visionr1.sft import launch
 
-    launch.run(run)
+    with _alone(run):
+        launch.run(run)
 
 
 @app.command(rich_help_panel=PHASES)
@@ -251,7 +265,8 @@ def grpo(
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before."""
     from visionr1.grpo import driver
 
-    driver.run(run, stage - 1)
+    with _alone(run):
+        driver.run(run, stage - 1)
 
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+"""Went wrong in a way that may pass; the same command goes on from the last committed checkpoint."""
 EXIT_STOPPED: Final = 3
 """Stopped on request after a checkpoint; the same command goes on from there."""
 EXIT_BAD_INPUT: Final = 64

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionr1.data.fingerprint import difference, digest, fingerprint
-from visionr1.data.rows import Row
+from visionr1.data.badrow import BadRow
+from visionr1.data.fingerprint import difference, digest, fingerprint, sample_fingerprint
+from visionr1.data.rows import Row, Sample
 from visionr1.data.sampler import PromptSampler, shuffled
 from visionr1.errors import BadInput
 
@@ -37,6 +38,30 @@ def test_a_resumed_sampler_goes_on_exactly(n_rows, seed, before, after):
     resumed = PromptSampler(n_rows, seed, MARK, json.loads(json.dumps(whole.state)))
     assert resumed.next(after) == whole.next(after)
     assert resumed.state == whole.state
+
+
+def test_a_sampler_resumed_at_the_border_of_an_epoch_begins_the_next_one():
+    whole = PromptSampler(8, 1, MARK)
+    assert whole.next(8) == shuffled(8, 1, 0)
+    border = whole.state
+    assert (border["epoch"], border["index"]) == (0, 8)
+    resumed = PromptSampler(8, 1, MARK, border)
+    assert resumed.next(3) + resumed.next(5) == shuffled(8, 1, 1)
+
+
+def test_samples_for_sft_that_changed_are_noticed_and_damaged_ones_are_no_change():
+    samples = [Sample(row.id, row.problem, row.images, f"<answer>{row.answer}</answer>") for row in ROWS]
+
+    class Damaged(list):
+        def __getitem__(self, index):
+            if index == 4:
+                raise BadRow("r4", "image missing", "no file")
+            return super().__getitem__(index)
+
+    mark = sample_fingerprint(samples)
+    assert sample_fingerprint(Damaged([*samples, samples[0]])) == mark
+    other = [*samples[:3], replace(samples[3], response="<answer>7</answer>")]
+    assert difference(mark, sample_fingerprint(other)) == "other texts in the same number of rows"
 
 
 def test_epochs_and_seeds_differ():

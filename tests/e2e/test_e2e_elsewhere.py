@@ -1,16 +1,16 @@
 """The same phases with the run directory on S3, and with transformers instead of vLLM."""
 
 import json
-import os
-import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
+from s3_proxy import Proxy
+
+from visionr1.metrics import read_steps
+from visionr1.recipe import load_recipe, to_yaml
+from visionr1.storage import Checkpoints, open_store
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -26,9 +26,9 @@ TINY = [
 ]
 
 
-def visionr1(*arguments: str, **environment: str) -> None:
+def visionr1(*arguments: str) -> None:
     command = [sys.executable, "-m", "visionr1.cli", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
@@ -36,51 +36,21 @@ def settings() -> list[str]:
     return [part for setting in TINY for part in ("--set", setting)]
 
 
-@pytest.fixture
-def s3(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a user of a real S3 server."""
-    log = tmp_path / "moto.txt"
-    with log.open("w") as output:
-        server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], stderr=output)
-    deadline = time.monotonic() + 60
-    while not (address := re.search(r"Running on (http://[\d.:]+)", log.read_text())):
-        assert server.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-    yield {
-        "AWS_ENDPOINT_URL_S3": address[1],
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    server.kill()
-    server.wait()
-
-
-def test_training_with_the_run_directory_on_s3(s3: dict[str, str]) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3["AWS_ENDPOINT_URL_S3"],
-        region_name="us-east-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
-    client.create_bucket(Bucket="models")
-    from visionr1.recipe import load_recipe, to_yaml
-
-    client.put_object(Bucket="models", Key="runs/tiny/recipe.yaml", Body=to_yaml(load_recipe("demo", TINY)).encode())
-    run = "s3://models/runs/tiny"
-    visionr1("coldstart", "--run", run, **s3)
-    visionr1("sft", "--run", run, **s3)
-    visionr1("grpo", "--run", run, "--stage", "1", **s3)
-
-    def read(key: str) -> bytes:
-        return client.get_object(Bucket="models", Key=f"runs/tiny/{key}")["Body"].read()
-
-    steps = [json.loads(line) for line in read("steps.jsonl").splitlines()]
-    assert [(record["phase"], record["step"]) for record in steps][-2:] == [("stage-1", 1), ("stage-1", 2)]
-    manifest = json.loads(read("checkpoints/stage-1/step-2/manifest.json"))
-    assert {"model.safetensors", "config.json"} <= {file["path"] for file in manifest["files"]}
+def test_training_with_the_run_directory_on_s3(s3_url: str, proxy: Proxy) -> None:
+    """The bucket takes no weights of step 2 before the third step's rollouts: an upload inside the step would hang."""
+    rollouts = "PUT /" + s3_url.removeprefix("s3://") + "/rollouts/stage-1/step-3.jsonl.zst"
+    proxy.held = lambda line: "stage-1/step-2/model.safetensors" in line and rollouts not in proxy.seen
+    store = open_store(s3_url)
+    longer = ["stages=[{max_completion_tokens: 24, group_size: 2, steps: 4}]", "checkpoint.every=2"]
+    store.write_bytes("recipe.yaml", to_yaml(load_recipe("demo", [*TINY, *longer])).encode())
+    visionr1("coldstart", "--run", s3_url)
+    visionr1("sft", "--run", s3_url)
+    visionr1("grpo", "--run", s3_url, "--stage", "1")
+    steps = [(record["phase"], record["step"]) for record in read_steps(store)]
+    assert steps[-4:] == [("stage-1", step) for step in (1, 2, 3, 4)]
+    checkpoints = Checkpoints(store, "stage-1")
+    assert checkpoints.steps() == [2, 4]
+    assert {"model.safetensors", "config.json"} <= {path.name for path in checkpoints.fetch(4).iterdir()}
 
 
 def test_every_phase_without_vllm(tmp_path: Path) -> None:

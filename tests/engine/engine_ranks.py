@@ -1,7 +1,7 @@
 """What the ranks of the engine's tests do: optimiser steps on known experience, in every way to divide it."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Case:
         settings: changes of the recipe, as `--set` takes them.
         start: folder to start from, weights and trainer's state; None starts anew from the policy's weights.
         steps: numbers of the steps to take; each has its own advantages.
+        shared: whether the completions of a prompt share its pictures' features, as they do in training.
         save_after: step after which `folder` is written.
     """
 
@@ -43,6 +44,7 @@ class Case:
     settings: tuple[str, ...] = ()
     start: str | None = None
     steps: tuple[int, ...] = (1,)
+    shared: bool = True
     save_after: int | None = None
     folder: str | None = None
 
@@ -117,7 +119,7 @@ def run_case(case: Case, policy: str) -> Outcome:
     for step in case.steps:
         every = experience(step, builder)
         mine = [every[index] for index in share(case)]
-        outcome.stats.append(vars(trainer.update(prompts, mine, LEARNING_RATE)))
+        outcome.stats.append(vars(trainer.update(*(prompts, mine) if case.shared else unshared(prompts, mine), LEARNING_RATE)))
         if step == case.save_after and case.folder:
             save_weights(trainer.policy, trainer.zero_stage, read_companions(Path(case.start or policy)), Path(case.folder))
             save_trainer(trainer.engine, Path(case.folder))
@@ -129,6 +131,13 @@ def run_case(case: Case, policy: str) -> Outcome:
         if parameter.requires_grad
     }
     return outcome
+
+
+def unshared(prompts: list[Any], batch: list[Experience]) -> tuple[list[Any], list[Experience]]:
+    """A prompt of its own for each completion: every one's pictures go through the vision tower."""
+    own = [prompts[experience.sequence.prompt] for experience in batch]
+    sequences = [TrainSequence(place, experience.sequence.completion_ids) for place, experience in enumerate(batch)]
+    return own, [replace(experience, sequence=sequence) for experience, sequence in zip(batch, sequences, strict=True)]
 
 
 def build(recipe: Recipe, folder: Path) -> tuple[Trainer, PromptBuilder]:

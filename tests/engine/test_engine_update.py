@@ -13,6 +13,8 @@ LONG, SHORT = [0, 4, 8, 1, 2, 3, 5, 6], [7, 9, 10, 11]
 """The long completions are on the first rank, so it has more micro-batches than the second."""
 TEXT_ALONE = [list(range(8)), list(range(8, COMPLETIONS))]
 """The second rank has no picture."""
+SHUFFLED = [7, 2, 11, 0, 5, 9, 3, 8, 1, 10, 6, 4]
+"""Completions of one prompt are apart, so a row has some of its pictures and the next row has them again."""
 HALVES = [[0, 4, 8, 1, 5, 6], [7, 9, 10, 2, 3, 11]]
 HALVES_AS_ONE = [[0, 4, 8, 7, 9, 10, 1, 5, 6, 2, 3, 11]]
 """With two updates each rank's first half is one update: the same two updates as this order on a single rank."""
@@ -26,7 +28,9 @@ ONE_RANK = [
     Case("one"),
     Case("one, ZeRO 1", settings=zero(1)),
     Case("one, ZeRO 3", settings=zero(3)),
-    Case("one, small rows", settings=SMALL_ROWS),
+    *(Case(f"one, rows of {size}", settings=(f"optimiser.micro_batch_tokens={size}",)) for size in (64, 150, 100_000)),
+    Case("one, shuffled", [SHUFFLED], ("optimiser.micro_batch_tokens=150",)),
+    Case("one, features not shared", shared=False),
     Case("one, sequence mean", settings=("algorithm.loss_aggregation=sequence_mean",)),
     Case("one, two updates", shares=HALVES_AS_ONE, settings=TWO_UPDATES),
     Case("one, frozen tower", settings=("optimiser.freeze_vision_tower=true",)),
@@ -35,6 +39,8 @@ TWO_RANKS = [
     *(Case(f"two, ZeRO {stage}", settings=zero(stage)) for stage in (1, 2, 3)),
     *(Case(f"unequal, ZeRO {stage}", [LONG, SHORT], (*zero(stage), *SMALL_ROWS)) for stage in (1, 2, 3)),
     *(Case(f"no picture on one rank, ZeRO {stage}", TEXT_ALONE, zero(stage)) for stage in (2, 3)),
+    *(Case(f"two, shuffled, ZeRO {stage}", [SHUFFLED[:5], SHUFFLED[5:]], (*zero(stage), *SMALL_ROWS)) for stage in (1, 2, 3)),
+    Case("two, features not shared, ZeRO 3", [LONG, SHORT], zero(3), shared=False),
     Case("two, sequence mean", [LONG, SHORT], (*SMALL_ROWS, "algorithm.loss_aggregation=sequence_mean")),
     *(Case(f"two updates, ZeRO {stage}", HALVES, (*zero(stage), *TWO_UPDATES, *SMALL_ROWS)) for stage in (2, 3)),
     Case("two, frozen tower", TEXT_ALONE, ("optimiser.freeze_vision_tower=true", *zero(3))),
@@ -48,18 +54,22 @@ def policy(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def outcomes(policy) -> dict[str, Outcome]:
-    [single] = run_ranks(run_cases, 1, ONE_RANK, policy)
-    first, _ = run_ranks(run_cases, 2, TWO_RANKS, policy)
+    [single] = run_ranks(run_cases, 1, ONE_RANK, policy, seconds=240)
+    first, _ = run_ranks(run_cases, 2, TWO_RANKS, policy, seconds=240)
     return single | first
 
 
 PAIRS = [
     ("one, ZeRO 1", "one"),
     ("one, ZeRO 3", "one"),
-    ("one, small rows", "one"),
+    *((f"one, rows of {size}", "one") for size in (64, 150, 100_000)),
+    ("one, shuffled", "one"),
+    ("one, features not shared", "one"),
     *((f"two, ZeRO {stage}", "one") for stage in (1, 2, 3)),
     *((f"unequal, ZeRO {stage}", "one") for stage in (1, 2, 3)),
     *((f"no picture on one rank, ZeRO {stage}", "one") for stage in (2, 3)),
+    *((f"two, shuffled, ZeRO {stage}", "one") for stage in (1, 2, 3)),
+    ("two, features not shared, ZeRO 3", "one"),
     ("two, sequence mean", "one, sequence mean"),
     *((f"two updates, ZeRO {stage}", "one, two updates") for stage in (2, 3)),
     ("two, frozen tower", "one, frozen tower"),

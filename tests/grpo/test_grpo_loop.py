@@ -2,19 +2,21 @@
 
 import numpy as np
 import pytest
+from s3_proxy import Fault
 
 from visionr1.data.rows import Row
-from visionr1.data.sampler import PromptSampler
-from visionr1.errors import Stopped
+from visionr1.data.sampler import PromptSampler, shuffled
+from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.journal import Journal
 from visionr1.grpo.loop import run_stage
+from visionr1.grpo.parity import Gap, Probe
 from visionr1.grpo.start import stage_phase
 from visionr1.metrics.exporter import Exporter
 from visionr1.metrics.steplog import StepLog, read_steps
 from visionr1.recipe import load_recipe
 from visionr1.reward import Grader
 from visionr1.rollout.types import Completion
-from visionr1.storage import open_store
+from visionr1.storage import StorageError, open_store
 
 RECIPE = load_recipe(
     "demo",
@@ -22,10 +24,10 @@ RECIPE = load_recipe(
         'stages=[{"max_completion_tokens":8,"group_size":2,"steps":4}]',
         "algorithm.prompts_per_step=2",
         "checkpoint.every=2",
+        "rollout.parity_every=2",
         "metrics.enabled=false",
     ],
 )
-PHASE = stage_phase(RECIPE, 0)
 ROWS = [Row(f"row-{number}", "How many?", (), str(number)) for number in range(6)]
 
 
@@ -36,6 +38,9 @@ class Crew:
         self.committed: dict[int, dict] = {}
         self.sampled: list[list[str]] = []
         self.dies_at: int | None = None
+        self.waited: list[int] = []
+        self.probed: list[int] = []
+        self.gap = Gap(0.0, 0.0)
 
     def rollout(self, rows, sampling, seeds):
         self.sampled.append([row.id for row in rows])
@@ -43,36 +48,51 @@ class Crew:
 
     def update(self, advantages_PG, learning_rate):
         assert not advantages_PG.any(), "equal rewards teach nothing"
-        keys = ("loss", "kl_mean", "entropy_mean", "clip_ratio", "logprob_mismatch", "grad_norm", "trained_tokens")
+        keys = (
+            "loss",
+            "kl_mean",
+            "entropy_mean",
+            "clip_ratio",
+            "logprob_mismatch",
+            "logprob_mismatch_max",
+            "grad_norm",
+            "trained_tokens",
+        )
         return dict.fromkeys(keys, 0.0)
 
-    def check(self, stats, mismatch_limit, step): ...
+    def check(self, stats, step): ...
 
     def sync(self): ...
+
+    def probe(self):
+        self.probed.append(len(self.sampled))
+        return [Probe(self.gap, self.gap)]
 
     def save(self, step):
         return []
 
-    def commit(self, step, entries, state):
+    def commit(self, step, parts, state, *, wait):
         if step == self.dies_at:
             raise KeyboardInterrupt
         self.committed[step] = state
+        self.waited += [step] * wait
 
 
 @pytest.fixture
 def run(tmp_path):
     """Runs the stage from `first_step` with `crew`; gives the step log's records."""
-    store = open_store(str(tmp_path))
 
-    def go(crew, first_step=0, state=None, should_stop=lambda: False):
+    def go(crew, first_step=0, state=None, should_stop=lambda: False, recipe=RECIPE, stage=0, url=str(tmp_path)):
+        store, phase = open_store(url), stage_phase(recipe, stage)
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
-        journal = Journal(RECIPE, PHASE, store, StepLog(store, PHASE.name, first_step), exporter, lambda n, note="": None)
+        journal = Journal(recipe, phase, store, StepLog(store, phase.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
         try:
-            with Grader(RECIPE.reward) as grader:
-                run_stage(RECIPE, PHASE, first_step, ROWS, sampler, crew, grader, journal, should_stop)
+            with Grader(recipe.reward) as grader:
+                run_stage(recipe, phase, first_step, ROWS, sampler, crew, grader, journal, should_stop)
         finally:
-            go.steps = [record["step"] for record in read_steps(store)]
+            go.records = read_steps(store)
+            go.steps = [record["step"] for record in go.records]
 
     return go
 
@@ -82,6 +102,7 @@ def test_a_stage_commits_every_second_step_and_its_last(run):
     run(crew)
     assert run.steps == [1, 2, 3, 4]
     assert list(crew.committed) == [2, 4]
+    assert crew.waited == [4], "the stage's end waits for the last commit, no step for another"
 
 
 def test_a_step_is_in_the_log_before_it_is_committed(run):
@@ -106,17 +127,90 @@ def test_a_run_that_goes_on_logs_no_step_twice_and_draws_the_same_rows(run):
     assert crew.sampled[:2] + later.sampled == whole.sampled
 
 
+def test_steps_logged_behind_a_commit_that_never_came_are_not_logged_twice(run):
+    class Slow(Crew):
+        """Step 2 is still on its way to the bucket when the run is killed in step 4."""
+
+        def commit(self, step, parts, state, *, wait): ...
+
+        def update(self, advantages_PG, learning_rate):
+            if len(self.sampled) == 4:
+                raise KeyboardInterrupt
+            return super().update(advantages_PG, learning_rate)
+
+    killed, later = Slow(), Crew()
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    assert run.steps == [1, 2, 3]
+    run(later)
+    assert run.steps == [1, 2, 3, 4]
+    assert later.sampled == killed.sampled
+
+
+def test_a_record_that_a_bucket_does_not_take_ends_the_stage(run, proxy, s3_url, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    crew = Crew()
+    proxy.faults = [Fault("503", key="rollouts/stage-1/step-1.jsonl.zst")]
+    with pytest.raises(StorageError, match=r"step-1\.jsonl\.zst: http.* answered SlowDown"):
+        run(crew, url=s3_url)
+    assert len(crew.sampled) == 2 and not crew.committed and run.steps == []
+    run(Crew(), url=s3_url)
+    assert run.steps == [1, 2, 3, 4]
+
+
+def test_a_run_that_goes_on_at_the_border_of_an_epoch_begins_the_next_one(run):
+    """Six rows, two a step: an epoch ends with step 3."""
+    whole, crew, later = Crew(), Crew(), Crew()
+    run(whole)
+    with pytest.raises(Stopped):
+        run(crew, should_stop=lambda: len(crew.sampled) == 3)
+    run(later, first_step=3, state=crew.committed[3]["sampler"])
+    assert run.steps == [1, 2, 3, 4]
+    assert [ROWS[row].id for row in shuffled(len(ROWS), RECIPE.seed, 1)[:2]] == later.sampled[0] == whole.sampled[3]
+
+
+def test_a_stage_begins_with_the_rows_and_the_step_after_the_stage_before(run):
+    whole, first, second = Crew(), Crew(), Crew()
+    run(whole, recipe=RECIPE.model_copy(update={"stages": (RECIPE.stages[0].model_copy(update={"steps": 7}),)}))
+    two = RECIPE.model_copy(update={"stages": (RECIPE.stages[0], RECIPE.stages[0].model_copy(update={"steps": 3}))})
+    run(first, recipe=two)
+    run(second, recipe=two, stage=1, first_step=4, state=first.committed[4]["sampler"])
+    assert run.steps == [1, 2, 3, 4, 5, 6, 7]
+    assert list(second.committed) == [6, 7]
+    assert first.sampled + second.sampled == whole.sampled
+
+
 def test_a_request_to_stop_commits_the_step_that_runs(run):
     crew = Crew()
     with pytest.raises(Stopped, match="stopped after step 1, which is committed"):
         run(crew, should_stop=lambda: True)
-    assert list(crew.committed) == run.steps == [1]
+    assert list(crew.committed) == crew.waited == run.steps == [1]
 
 
 def test_a_request_to_stop_in_the_last_step_is_the_end(run):
     crew = Crew()
     run(crew, should_stop=lambda: len(crew.sampled) == 4)
     assert list(crew.committed) == [2, 4]
+
+
+def test_every_second_step_is_probed_after_its_sync_and_its_record_says_so(run):
+    crew = Crew()
+    run(crew)
+    assert crew.probed == [1, 3]
+    assert ["parity_probe_max" in record for record in run.records] == [True, False, True, False]
+
+
+def test_an_engine_that_left_the_trainer_stops_the_run_before_a_commit_and_with_its_figures(run):
+    class Drifts(Crew):
+        def probe(self):
+            self.gap = Gap(0.02 * (len(self.sampled) - 1), 0.25 * (len(self.sampled) - 1))
+            return super().probe()
+
+    crew = Drifts()
+    with pytest.raises(RuntimeError, match="step 3: right after the weight sync, .* by 0.04 on average and 0.5 at most"):
+        run(crew)
+    assert list(crew.committed) == [2]
+    assert run.records[-1]["parity_probe_mean"] == 0.04
 
 
 def test_rewards_that_differ_reach_the_update_in_row_order(run):
@@ -133,3 +227,21 @@ def test_rewards_that_differ_reach_the_update_in_row_order(run):
 
     run(Right())
     assert run.steps == [1, 2, 3, 4]
+
+
+def test_a_reward_file_that_breaks_on_the_first_batch_ends_the_stage_before_an_update(run, tmp_path):
+    path = tmp_path / "reward.py"
+    path.write_text(
+        "def score(rows):\n"
+        "    return [{'overall': 1.0 if row['response'].startswith('<think>') else float('nan'), 'format': 1, 'accuracy': 1}\n"
+        "            for row in rows]\n"
+    )
+
+    class Never(Crew):
+        def update(self, advantages_PG, learning_rate):
+            raise AssertionError("an update with rewards that are none")
+
+    crew = Never()
+    with pytest.raises(BadInput, match=r"reward.py:score: row 0: 'overall' is nan, not a finite number"):
+        run(crew, recipe=RECIPE.model_copy(update={"reward": RECIPE.reward.model_copy(update={"function": f"{path}:score"})}))
+    assert crew.sampled and run.steps == []

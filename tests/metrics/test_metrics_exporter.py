@@ -16,7 +16,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from visionr1.errors import BadInput
 from visionr1.metrics import Exporter
 from visionr1.metrics.exporter import buckets
-from visionr1.metrics.table import logged
 from visionr1.recipe.schema import Metrics
 
 GRPO = {"phase": "stage-2", "stage": 2, "step": 101, "time": 1.7e9, "generated_tokens": 4000, "loss": 0.25}
@@ -126,10 +125,12 @@ def test_a_checkpoints_age_is_told_at_the_time_of_the_scrape(serve):
     exporter = serve()
     exporter.update({**GRPO, "time": time.time()})
     assert 0 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 5
-    exporter.update({**GRPO, "time": time.time() - 100, "step_seconds": {"checkpoint": 2.0}})
-    assert 100 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 105
-    exporter.update({**GRPO, "time": time.time()})
-    assert 100 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 105
+    exporter.committed(12, 100.0)
+    seen = samples(exporter)
+    assert 100 <= seen["visionr1_checkpoint_age_seconds",][0] < 105, "its upload took so long: the steps since are not safe"
+    assert (seen["visionr1_checkpoint_step",][0], seen["visionr1_checkpoint_upload_seconds",][0]) == (12, 100)
+    exporter.update({**GRPO, "time": time.time(), "step_seconds": {"checkpoint": 2.0}})
+    assert 100 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 105, "written, but not committed"
 
 
 def test_a_worker_tells_its_own_numbers_only(serve):
@@ -216,13 +217,6 @@ def test_an_engines_own_numbers_are_read_at_every_scrape(serve):
     assert [seen["visionr1_vllm_running_requests",][0] for seen in scrapes] == [3, 5, 0]
     assert [seen["visionr1_vllm_preemptions_total",][0] for seen in scrapes] == [0, 2, 7]
     assert scrapes[2]["visionr1_vllm_sleep_state", "awake"] == (1, "1", "worker")
-
-
-def test_what_is_not_logged_is_no_key_of_a_record():
-    assert logged({"host_memory_bytes": 1, "vllm_running_requests": 2, "mfu_ratio": {}}) == {
-        "host_memory_bytes": 1,
-        "mfu_ratio": {},
-    }
 
 
 def test_a_scrape_sees_a_step_whole(serve):

@@ -134,7 +134,9 @@ def test_vision_tokens_have_no_probability(builder, policy) -> None:
     prompts, _ = batch(builder, policy)
     others = [token for token in builder.banned_token_ids if token != builder.image_token_id]
     with torch.no_grad():
-        assert float(policy(pack(prompts, [TrainSequence(0, [token]) for token in others])).logps_N.max()) < -80
+        stats = policy(pack(prompts, [TrainSequence(0, [token]) for token in others]))
+    assert float(stats.logps_N.max()) < -80
+    assert bool(stats.logps_N.isfinite().all() and stats.entropy_N.isfinite().all())
 
 
 def test_a_sampled_image_token_is_an_error_and_no_silent_shift(builder, policy) -> None:

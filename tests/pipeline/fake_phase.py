@@ -6,6 +6,7 @@ Usage: fake_phase.py BEHAVIOUR RUN PHASE INPUT_PHASE FIRST_STEP LAST_STEP SECOND
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,9 +36,11 @@ if behaviour == "bad input":
     sys.exit(64)
 if behaviour == "crash":
     sys.exit("Traceback: it broke")
-if behaviour == "leave a process":
+if behaviour in ("leave a process", "be killed"):
     left = subprocess.Popen(["sleep", "600"], start_new_session=True)
     (store.local_path("left.pid")).write_text(str(left.pid))
+    if behaviour == "be killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     sys.exit(1)
 if behaviour == "end early":
     sys.exit(0)

@@ -22,7 +22,8 @@ from visionr1.errors import BadInput
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
 from visionr1.pipeline.processes import marked, tree_bytes
-from visionr1.pipeline.rundir import attempts
+from visionr1.pipeline.rundir import AttemptRecord, attempts, write_attempt
+from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, parse_recipe, to_yaml
 from visionr1.storage import Checkpoints, open_store
 
@@ -143,6 +144,15 @@ def test_what_a_phase_leaves_running_is_ended(run: Run, monkeypatch: pytest.Monk
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+def test_what_a_killed_phase_leaves_is_ended_at_once(run: Run) -> None:
+    """Ray's and torchrun's processes do not end by themselves when their driver is killed: waiting for them loses time."""
+    assert run.go(sft=["be killed"]) == 0
+    first, second = attempts(run.store, "sft").values()
+    assert first.exit_code == -9 and not psutil.pid_exists(int((run.folder / "left.pid").read_text()))
+    assert first.ended is not None and first.ended - first.started < 9, "_LEFT_BEHIND_SECONDS is 10"
+    assert second.exit_code == 0
+
+
 def test_stages_can_be_added_later(run: Run) -> None:
     assert run.go(ALL_PHASES) == 0
     longer = ALL_PHASES.model_copy(update={"stages": (*ALL_PHASES.stages, ALL_PHASES.stages[1])})
@@ -252,6 +262,19 @@ def test_an_orphan_that_will_not_stop_is_ended_before_the_run_goes_on(run: Run) 
     assert run.go(grace=0.1) == 0
     assert "waiting for stage-1 of the run before to commit a checkpoint and end" in run.said
     assert not marked(folder)
+
+
+def test_what_an_orphan_that_was_killed_left_is_not_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runner and phase were killed both: nobody has asked the ranks below to stop, so they would train on unwatched."""
+    monkeypatch.setattr("visionr1.pipeline.local._LEFT_BEHIND_SECONDS", 0.3)
+    write_attempt(run.store, "sft", 0, AttemptRecord(["visionr1", "sft"], time.time(), None))
+    folder = (run.folder / "phases/sft/attempt-0").resolve()
+    left = subprocess.Popen(["sleep", "600"], env={**os.environ, ATTEMPT: str(folder)})
+    begun = time.monotonic()
+    assert run.go(grace=60.0) == 0
+    assert time.monotonic() - begun < 50
+    assert left.wait(10) == -signal.SIGKILL
+    assert run.codes("sft") == [None, 0]
 
 
 def test_the_memory_of_a_whole_tree_is_measured() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from visionr1.errors import BadInput
 from visionr1.pipeline.observe import Committed, committed
-from visionr1.pipeline.rundir import AttemptRecord, attempts, difference, write_attempt
+from visionr1.pipeline.rundir import MAY_CHANGE, AttemptRecord, attempts, difference, settle_recipe, write_attempt
 from visionr1.recipe import load_recipe, phases
 from visionr1.storage import Checkpoints, Store, open_store
 from visionr1.storage.layout import COLDSTART_MANIFEST, eval_key
@@ -27,6 +27,10 @@ ALLOWED = [
     [],
     ["stages.2.steps=5"],
     ["stages.1.steps=5", "stages.2.steps=5"],
+    ["rollout.workers=1", "sft.processes=1", "reward.processes=3"],
+    ["rollout.workers=4", "stages.0.tensor_parallel=2", "stages.2.tensor_parallel=4"],
+    ["optimiser.zero_stage=3", "optimiser.micro_batch_tokens=512", "rollout.gpu_memory_utilization=0.4"],
+    ["metrics.port=9999", "metrics.host=0.0.0.0", "checkpoint.every=2", "checkpoint.keep_last=9"],
 ]
 
 
@@ -47,6 +51,10 @@ REFUSED = [
     ("stages.1.group_size=2", ["stages.1.group_size: 8 in the run, 2 in this recipe"]),
     ("model.base=other", ['model.base: "demo" in the run, "other" in this recipe']),
     ("data.held_out=null", ["data.held_out: a group of values in the run, null in this recipe"]),
+    ("rollout.engine=hf", ['rollout.engine: "vllm" in the run, "hf" in this recipe']),
+    ("algorithm.prompts_per_step=8", ["algorithm.prompts_per_step: 16 in the run, 8 in this recipe"]),
+    ("data.train.limit=1400", ["data.train.limit: 1500 in the run, 1400 in this recipe"]),
+    ("reward.seconds_per_answer=1", ["reward.seconds_per_answer: 5.0 in the run, 1.0 in this recipe"]),
     ("optimiser.betas=[0.9, 0.95]", ["optimiser.betas: [0.9, 0.999] in the run, [0.9, 0.95] in this recipe"]),
 ]
 
@@ -54,6 +62,28 @@ REFUSED = [
 @pytest.mark.parametrize(("change", "lines"), REFUSED)
 def test_refused_changes_are_named(change: str, lines: list[str]) -> None:
     assert difference(DEMO, load_recipe("demo", [change]), {"stage-1"}) == lines
+
+
+def test_a_fewer_workers_recipe_replaces_the_runs_own_and_all_else_is_refused(store: Store) -> None:
+    """What a person does who has lost a machine: visionr1 run --run DIR --set rollout.workers=1."""
+    settle_recipe(store, DEMO)
+    commit(store, "stage-1", 5)
+    settle_recipe(store, load_recipe("demo", ["rollout.workers=1"]))
+    assert read_recipe(store).rollout.workers == 1
+    with pytest.raises(BadInput) as refused:
+        settle_recipe(store, load_recipe("demo", ["rollout.workers=4", "seed=2", "algorithm.kl_beta=0.5"]))
+    assert str(refused.value).splitlines()[1:] == [
+        "  seed: 1 in the run, 2 in this recipe",
+        "  algorithm.kl_beta: 0.01 in the run, 0.5 in this recipe",
+    ]
+    assert read_recipe(store).rollout.workers == 1
+
+
+@pytest.mark.parametrize("path", sorted(MAY_CHANGE))
+def test_what_may_change_is_in_the_recipe(path: str) -> None:
+    value = DEMO.model_dump()
+    for name in path.split("."):
+        value = value[name]
 
 
 def commit(store: Store, phase: str, step: int, **state: bool) -> None:

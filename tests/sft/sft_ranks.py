@@ -1,18 +1,18 @@
 """What the ranks of the SFT tests do: `visionr1 sft` without torchrun, and the faults that are planted in it."""
 
-import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from visionr1.demo.chains import chain
-from visionr1.demo.digits import problems
-from visionr1.recipe import Recipe, load_recipe, to_yaml
+from visionr1.errors import BadInput
+from visionr1.recipe import load_recipe, to_yaml
 from visionr1.sft import train
 from visionr1.storage import Checkpoints, open_store
 from visionr1.storage.layout import RECIPE
+from visionr1.storage.run_recipe import read_recipe
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,7 @@ class Killed(BaseException):
     """Not caught by anything, as SIGKILL is not."""
 
 
-def samples(folder: Path, broken: tuple[int, ...] = (), count: int = 12) -> Path:
-    """A file of chains of thought; the pictures of those in `broken` cannot be opened."""
-    from random import Random
-
-    folder.mkdir()
-    lines = []
-    for place, row in enumerate(problems("train")[:count]):
-        picture = folder / f"{place}.png"
-        picture.write_bytes(b"no picture" if place in broken else row.images[0])
-        text, answer = chain("sum", [place % 10, 3], Random(place))
-        reply = f"<think> {text} </think><answer> Final Answer:{answer} </answer>"
-        turns = [{"from": "human", "value": row.problem}, {"from": "gpt", "value": reply}]
-        lines.append(json.dumps({"image": picture.name, "conversations": turns}) + "\n")
-    file = folder / "data.jsonl"
-    file.write_text("".join(lines))
-    return file
-
-
-def prepare(run: Path, data: Path, *settings: str) -> str:
+def prepare(run: Path | str, data: Path, *settings: str) -> str:
     """A run directory for SFT alone."""
     recipe = load_recipe(
         "demo",
@@ -71,23 +53,33 @@ def sft(run: str, faults: Faults = Faults()) -> str:
     """Runs a rank to its end; says how that was."""
     torch.manual_seed(int(os.environ["RANK"]))  # nothing may depend on it
     store = open_store(run)
-    recipe = Recipe.model_validate(load_recipe(f"{run}/{RECIPE}"))
+    recipe = read_recipe(store)
     assert recipe.sft is not None
     _plant(faults)
-    rank = train.SftRank(store, recipe, recipe.sft)
-    taken = [rank.done]
+    taken = 0
 
     def should_stop() -> bool:
-        taken[0] += 1
-        return taken[0] == faults.stop_in
+        nonlocal taken
+        taken += 1
+        return rank.done + taken == faults.stop_in
 
     try:
+        rank = train.SftRank(store, recipe, recipe.sft)
         train.train(rank, should_stop)
     except train.Stopped as stopped:
         return str(stopped)
+    except BadInput as error:
+        return str(error)
     except Killed:
         return "killed"
     return "done"
+
+
+def sft_on_s3(run: str, environment: dict[str, str], scratch: str) -> str:
+    """The same as `sft` with a bucket's settings, and with another machine's TMPDIR."""
+    os.environ |= environment
+    tempfile.tempdir = scratch
+    return sft(run)
 
 
 def _plant(faults: Faults) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sft_ranks import prepare, samples
+from samples import samples
+from sft_ranks import prepare
 
 ROOT = Path(__file__).parents[2]
 

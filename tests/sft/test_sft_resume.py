@@ -1,11 +1,13 @@
 """SFT stopped, killed and gone on with ends with the weights of the run that nothing happened to, bit by bit."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from ranks import run_ranks
-from sft_ranks import Faults, prepare, samples, sft
+from samples import samples
+from sft_ranks import Faults, prepare, sft, sft_on_s3
 
 from visionr1.metrics.steplog import read_steps
 from visionr1.storage import Checkpoints, open_store
@@ -67,6 +69,33 @@ def test_a_run_killed_before_a_commit_goes_on_with_another_number_of_checkpoints
     folder = Path(run) / "checkpoints/sft/step-6"
     files = {entry["path"] for entry in json.loads((folder / "manifest.json").read_text())["files"]}
     assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "processor_config.json"} <= files
+
+
+def test_steps_go_on_while_a_bucket_takes_a_checkpoint(tmp_path, data, whole, proxy, s3_url) -> None:
+    """The bucket takes no weights of step 2 before the third step is in the log: an upload inside the step would hang."""
+    written = "PUT /" + s3_url.removeprefix("s3://") + "/steps.jsonl"  # once empty, then once a step
+    proxy.held = lambda line: "step-2/model.safetensors" in line and proxy.seen.count(written) < 4
+    run = prepare(s3_url, data)
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    (tmp_path / "ranks").mkdir()
+    assert run_ranks(sft_on_s3, 2, run, environment, str(tmp_path / "ranks")) == ["done", "done"]
+    assert [record["step"] for record in steps(run)] == STEPS
+    assert Checkpoints(open_store(run), "sft").steps() == [4, 6]
+    ours, theirs = (Checkpoints(open_store(place), "sft").fetch(6) / "model.safetensors" for place in (run, whole))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_samples_that_changed_are_refused(tmp_path) -> None:
+    data = samples(tmp_path / "data")
+    run = prepare(tmp_path / "run", data)
+    run_ranks(sft, 2, run, Faults(stop_in=2))
+    whole = data.read_text()
+    data.write_text(whole.replace("Final Answer:", "Final Answer: ", 1))
+    said = "the data for SFT is not what this run was trained on: other texts in the same number of rows. Bring the old data back"
+    assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
+    data.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    said = "the data for SFT is not what this run was trained on: 12 rows before, 11 now. Bring the old data back"
+    assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
 
 
 def test_one_rank_goes_on_where_two_were(tmp_path, data, whole) -> None:

@@ -1,59 +1,9 @@
 """A real S3 server, and both kinds of store."""
 
-import re
-import subprocess
-import sys
-import tempfile
-import time
-import uuid
-
-import boto3
 import pytest
+from s3_server import proxy, s3_endpoint, s3_environment, s3_url  # noqa: F401
 
 from visionr1.storage import open_store
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory):
-    """Address of a moto server that lives as long as the tests."""
-    log = tmp_path_factory.mktemp("moto") / "log.txt"
-    with log.open("w") as output:
-        server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], stderr=output)
-    try:
-        deadline = time.monotonic() + 30
-        while not (address := re.search(r"Running on (http://[\d.:]+)", log.read_text())):
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield address[1]
-    finally:
-        server.kill()
-        server.wait()
-
-
-@pytest.fixture
-def s3_environment(s3_endpoint, monkeypatch, tmp_path):
-    """The environment of a user of that server, with TMPDIR in `tmp_path`."""
-    for name, value in {
-        "AWS_ENDPOINT_URL_S3": s3_endpoint,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "2",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": "/dev/null",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
-
-
-@pytest.fixture
-def s3_url(s3_environment):
-    """A run's address in a bucket of its own."""
-    bucket = f"test-{uuid.uuid4().hex}"
-    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=bucket)
-    return f"s3://{bucket}/runs/demo"
 
 
 @pytest.fixture(params=["local", "s3"])

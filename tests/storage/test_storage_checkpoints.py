@@ -20,10 +20,18 @@ def save(checkpoints, step, files=FILES, state=None):
 
 
 def publish(checkpoints, step, folder, files):
+    checkpoints.clear(step)
+    return add(checkpoints, step, folder, files)
+
+
+def add(checkpoints, step, folder, files):
+    """What each process does."""
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    return checkpoints.publish(step, folder, files)
+    entries = checkpoints.publish(step, folder, files)
+    checkpoints.upload(step, entries)
+    return entries
 
 
 def contents(folder, names=FILES):
@@ -67,6 +75,7 @@ def test_two_broken_attempts_leave_nothing_behind(checkpoints, store):
 def test_a_committed_step_that_is_saved_again_is_replaced(checkpoints):
     save(checkpoints, 5, {"old.bin": b"old"})
     folder = checkpoints.staging(5)
+    checkpoints.clear(5)
     assert checkpoints.latest() is None
     checkpoints.commit(5, publish(checkpoints, 5, folder, FILES), {})
     assert contents(checkpoints.fetch(5)) == FILES
@@ -77,7 +86,7 @@ def test_processes_write_their_own_files_and_one_commits(checkpoints, store):
     entries = []
     for rank in range(3):
         mine = Checkpoints(open_store(store.url), "stage-1")
-        entries += publish(mine, 5, mine.folder(5), {f"rank-{rank}.pt": bytes([rank])})
+        entries += add(mine, 5, mine.folder(5), {f"rank-{rank}.pt": bytes([rank])})
     checkpoints.commit(5, entries, {})
     assert contents(checkpoints.fetch(5), ["rank-0.pt", "rank-2.pt"]) == {"rank-0.pt": b"\0", "rank-2.pt": b"\2"}
 

@@ -42,11 +42,11 @@ def test_large_files_go_in_parts(s3_url, tmp_path, monkeypatch):
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
 
-def test_staging_ends_uploads_that_were_broken_off(s3_url):
+def test_clearing_ends_uploads_that_were_broken_off(s3_url):
     client, bucket = boto3.client("s3"), bucket_of(s3_url)
     for step in (5, 50):
         client.create_multipart_upload(Bucket=bucket, Key=f"runs/demo/checkpoints/sft/step-{step}/model.safetensors")
-    Checkpoints(open_store(s3_url), "sft").staging(5)
+    Checkpoints(open_store(s3_url), "sft").clear(5)
     left = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
     assert [upload["Key"] for upload in left] == ["runs/demo/checkpoints/sft/step-50/model.safetensors"]
 

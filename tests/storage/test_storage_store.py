@@ -107,6 +107,24 @@ def test_a_reader_sees_one_version_or_the_other(tmp_path):
     assert seen <= versions
 
 
+def test_what_is_removed_while_it_is_listed_is_no_error(tmp_path):
+    """A report of a run that works, or a runner that looks, lists folders that the run deletes."""
+    store = open_store(str(tmp_path))
+
+    def make_and_remove() -> None:
+        for _ in range(40):
+            for name in "abcdefgh":
+                store.write_bytes(f"checkpoints/step-{name}/file", b"x")
+            store.delete("checkpoints")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(make_and_remove)
+        while not writing.done():
+            store.list("checkpoints")
+        writing.result()
+    assert store.list("checkpoints") == []
+
+
 def test_half_written_files_are_not_listed(tmp_path):
     store = open_store(str(tmp_path))
     store.write_bytes("a", b"")

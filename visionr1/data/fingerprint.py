@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from visionr1.data.rows import Row
+from visionr1.data.badrow import BadRow
+from visionr1.data.rows import Row, Sample
+from visionr1.progress import progress
 
 
 class RowDigest(NamedTuple):
@@ -17,9 +21,30 @@ class RowDigest(NamedTuple):
     images: bytes
 
 
-def digest(row: Row) -> RowDigest:
+def digest(row: Row | Sample) -> RowDigest:
     """The content identity of a row; lengths go into the hashes, so parts cannot run into one another."""
-    return RowDigest(_hash([row.id]), _hash([row.problem, row.answer]), _hash(row.images))
+    truth = row.answer if isinstance(row, Row) else row.response
+    return RowDigest(_hash([row.id]), _hash([row.problem, truth]), _hash(row.images))
+
+
+def sample_fingerprint(samples: Sequence[Sample]) -> str:
+    """The identity of the samples that can be read, in their order; reads each once, in a few threads."""
+
+    def look(index: int) -> RowDigest | None:
+        try:
+            sample = samples[index]
+        except BadRow:  # SFT leaves it out and says so
+            return None
+        return digest(sample)
+
+    def looked() -> Iterator[RowDigest]:
+        with progress("reading samples", len(samples)) as advance, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for found in pool.map(look, range(len(samples))):
+                advance(1)
+                if found is not None:
+                    yield found
+
+    return fingerprint(looked())
 
 
 def fingerprint(digests: Iterable[RowDigest]) -> str:

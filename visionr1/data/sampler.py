@@ -14,12 +14,16 @@ class PromptSampler:
     """Draws row indices; every epoch holds each row once, in an order given by (seed, epoch) alone.
 
     `state` is {seed, epoch, index, fingerprint}: `index` rows of `epoch` have been drawn. A sampler made with it
-    goes on with exactly the rows that would have come. Raises BadInput when the data or the seed is not the state's.
+    goes on with exactly the rows that would have come. Raises BadInput, naming `source`, when the data or the seed is not
+    the state's.
     """
 
-    def __init__(self, n_rows: int, seed: int, fingerprint: str, state: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, n_rows: int, seed: int, fingerprint: str, state: Mapping[str, Any] | None = None, source: str = "data.train"
+    ) -> None:
         if n_rows < 1:
-            raise BadInput("there is no row to sample from; run `visionr1 check` on data.train")
+            raise BadInput(f"there is no row to sample from in {source}; `visionr1 data check` lists what is wrong")
+        self._source = source
         self._n_rows = n_rows
         self._seed = seed
         self._fingerprint = fingerprint
@@ -30,7 +34,7 @@ class PromptSampler:
         changed = difference(state["fingerprint"], self._fingerprint)
         if changed:
             raise BadInput(
-                f"data.train is not what this run was trained on: {changed}. Bring the old data back, or start a new run"
+                f"{self._source} is not what this run was trained on: {changed}. Bring the old data back, or start a new run"
             )
         if state["seed"] != self._seed:
             raise BadInput(f"this run was begun with seed {state['seed']}, the recipe says {self._seed}; set it back")

@@ -20,8 +20,8 @@ def tiny_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditional
     """A model with random float32 weights for this tokenizer.
 
     Heads have 32 dimensions, for vLLM's CPU attention knows no smaller ones. The head is not tied to
-    the embeddings, for on a CPU vLLM would keep an old tied head when it takes new weights. The
-    first vision layer attends within a digit (a window of 56 pixels), the second over the picture.
+    the embeddings, as in the 7B model. The first vision layer attends within a digit (a window of 56
+    pixels), the second over the picture.
     """
     import torch
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration

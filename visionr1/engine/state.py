@@ -9,6 +9,10 @@ pickle is ever read.
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,11 +27,12 @@ from deepspeed.utils import (
     safe_set_local_fp32_param,
     safe_set_local_optimizer_state,
 )
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from visionr1.engine.zero import full_weights
 from visionr1.model.policy import Policy
+from visionr1.storage.store import os_errors
 
 TRAINER = "trainer"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -60,12 +65,13 @@ def save_weights(policy: Policy, zero_stage: int, companions: dict[str, bytes], 
             weights[name] = tensor.to("cpu", copy=True).contiguous()
     if not first:
         return []
-    for name, data in companions.items():
-        (target / name).write_bytes(data)
-    _tell_dtype(target / "config.json", str(policy.inner.dtype).removeprefix("torch."))
     if policy.inner.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    with _writing(target):
+        for name, data in companions.items():
+            (target / name).write_bytes(data)
+        _tell_dtype(target / "config.json", str(policy.inner.dtype).removeprefix("torch."))
+        save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
     return [*companions, "model.safetensors"]
 
 
@@ -91,9 +97,22 @@ def save_trainer(engine: Any, target: Path) -> list[str]:
             share |= {f"{name}/{kind}": value.to("cpu", copy=True).reshape(_shape(parameter)) for kind, value in values.items()}
     # In a folder of its own: vLLM reads every safetensors file that lies beside the weights.
     file = f"{TRAINER}/rank-{rank:05d}-of-{world:05d}.safetensors"
-    (target / file).parent.mkdir(exist_ok=True)
-    save_file(share, target / file, metadata={"updates": str(_updates(engine))})
+    with _writing(target):
+        (target / file).parent.mkdir(exist_ok=True)
+        save_file(share, target / file, metadata={"updates": str(_updates(engine))})
     return [file]
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Errors for people also from safetensors, which tells of a full disk in words alone."""
+    with os_errors(target):
+        try:
+            yield
+        except SafetensorError as error:
+            if not (number := re.search(r"\(os error (\d+)\)", str(error))):
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def load_trainer(engine: Any, folder: Path) -> None:

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from visionr1.errors import BadInput
+
 OBJECT_STORE_BYTES = 256 * 2**20
 """Enough for the encoded pictures of a step on one machine."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  only looked at
+
+
+def require_shared_memory(folder: Path = SHARED_MEMORY) -> None:
+    """Sees that a cluster of our own finds shared memory. Without it Ray fails, or works on the disk and says so at length.
+
+    Raises:
+        BadInput: there is none, or too little is free.
+    """
+    if "RAY_ADDRESS" in os.environ:
+        return
+    advice = f"give it {2 * OBJECT_STORE_BYTES >> 20} MiB (a container: --shm-size=512m, or an emptyDir with medium: Memory)"
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise BadInput(f"{folder}: there is no shared memory to write to, which Ray needs; {advice}")
+    free = shutil.disk_usage(folder).free
+    if free < OBJECT_STORE_BYTES:
+        needed = OBJECT_STORE_BYTES >> 20
+        raise BadInput(f"{folder}: {free >> 20} MiB are free, and Ray needs {needed}; {advice}, or delete what lies there")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from visionr1.data.check import CheckReport
 from visionr1.data.rows import Row
 from visionr1.grpo.host import Host, WorkerPlan
+from visionr1.grpo.parity import Probe
+from visionr1.grpo.saving import Parts, Saving
 from visionr1.grpo.start import Start
+from visionr1.grpo.upload import upload
 from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Sampling
-from visionr1.storage import Checkpoints, FileEntry, open_store
+from visionr1.storage import Checkpoints, open_store
 from visionr1.storage.checkpoints import kept
 
 PLACEMENT_SECONDS = 1800
@@ -31,16 +35,19 @@ class Crew:
     member, and the next attempt goes on from the last committed checkpoint.
     """
 
-    def __init__(self, recipe: Recipe, run_url: str, phase: Phase, start: Start):
+    def __init__(self, recipe: Recipe, run_url: str, phase: Phase, start: Start, on_commit: Callable[[int, float], None]):
+        """`on_commit` is told of each committed step and how many seconds its upload and commit took, in any thread."""
         assert phase.stage_index is not None
         self._recipe, self._phase = recipe, phase
         self._tensor_parallel = recipe.stages[phase.stage_index].tensor_parallel
-        self._checkpoints = Checkpoints(open_store(run_url), phase.name)
+        self._run_url = run_url
+        self._saving = Saving(Checkpoints(open_store(run_url), phase.name), self._upload, self._kept, on_commit)
         self._group = _reserve(recipe)
         # Tensor-parallel peers are consecutive ranks, so ranks are counted node by node.
         nodes = ray.util.placement_group_table(self._group)["bundles_to_node_id"]
         bundles = sorted(range(recipe.rollout.workers), key=lambda bundle: (nodes[bundle], bundle))
-        address, port = ray.get(_rendezvous.options(**_slot(self._group, bundles[0], recipe, workers=0)).remote())
+        self._beside = [_slot(self._group, bundle, recipe, workers=0) for bundle in bundles]
+        address, port = ray.get(_rendezvous.options(**self._beside[0]).remote())
         places = places_on_nodes([nodes[bundle] for bundle in bundles])
         size = recipe.rollout.workers
         plans = [
@@ -77,40 +84,48 @@ class Crew:
         ]
         return _results(calls)[0]
 
-    def check(self, stats: dict[str, float], mismatch_limit: float, step: int) -> None:
+    def check(self, stats: dict[str, float], step: int) -> None:
         """Ends the run when training has gone wrong without an error.
 
         Raises:
-            RuntimeError: a loss that is no number, or an engine that no longer agrees with the trainer.
+            RuntimeError: a loss or a gradient that is no number.
+            StorageError: the checkpoint before could not be uploaded or committed.
         """
+        self._saving.check()
         if not math.isfinite(stats["loss"]) or not math.isfinite(stats["grad_norm"]):
             raise RuntimeError(
                 f"step {step}: loss {stats['loss']} and gradient norm {stats['grad_norm']} are not finite; "
                 "lower optimiser.learning_rate, then start again from the last checkpoint"
-            )
-        if stats["logprob_mismatch"] > mismatch_limit:
-            raise RuntimeError(
-                f"step {step}: the engine's log-probs differ from the trainer's by {stats['logprob_mismatch']:.3g} on average, "
-                f"more than rollout.mismatch_limit ({mismatch_limit}): the rollout engine does not serve the trained weights"
             )
 
     def sync(self) -> None:
         """Gives every rollout engine the new weights."""
         self._all("sync")
 
-    def save(self, step: int) -> list[FileEntry]:
-        """Writes the files of global step `step`; `commit` makes them a checkpoint."""
-        self._checkpoints.staging(step)
-        return [entry for part in self._all("save", self._phase.name, step) for entry in part]
+    def probe(self) -> list[Probe]:
+        """How far every worker's engine is from its trainer, right after `sync`."""
+        return self._all("probe")
 
-    def commit(self, step: int, entries: list[FileEntry], state: dict[str, Any]) -> None:
-        """Commits what `save` wrote, then drops checkpoints that are no longer kept."""
-        self._checkpoints.commit(step, entries, state)
-        stage = self._recipe.stages[self._phase.stage_index or 0]
-        rules = self._recipe.checkpoint
-        end = self._phase.first_step + stage.steps
-        steps = self._checkpoints.steps()
-        self._checkpoints.retain(kept(steps, rules.keep_last, end, rules.keep_stage_end))
+    def save(self, step: int) -> Parts:
+        """Writes the files of global step `step` on the workers' machines, once the commit before is through."""
+        self._saving.begin(step)
+        return self._all("save", self._phase.name, step)
+
+    def commit(self, step: int, parts: Parts, state: dict[str, Any], *, wait: bool) -> None:
+        """Makes what `save` wrote a checkpoint, then drops those that are no longer kept.
+
+        On S3 the next steps train meanwhile, unless `wait` says to return only when the checkpoint is there. What fails is
+        raised by the next `check`, `save` or `commit`.
+        """
+        self._saving.commit(step, parts, state, wait=wait)
+
+    def _upload(self, step: int, parts: Parts) -> None:
+        where = self._run_url, self._phase.name, step
+        _results([upload.options(**beside).remote(*where, part) for beside, part in zip(self._beside, parts, strict=True)])
+
+    def _kept(self, steps: list[int]) -> set[int]:
+        rules, stage = self._recipe.checkpoint, self._recipe.stages[self._phase.stage_index or 0]
+        return kept(steps, rules.keep_last, self._phase.first_step + stage.steps, rules.keep_stage_end)
 
     def _engine_parts(self, n_rows: int) -> list[slice]:
         """For each worker, the rows that its engine samples (the same for tensor-parallel peers)."""

@@ -7,7 +7,7 @@ from contextlib import closing
 from visionr1.data.check import CheckReport
 from visionr1.data.readers import load_problems, select
 from visionr1.data.sampler import PromptSampler
-from visionr1.grpo.cluster import ray_cluster
+from visionr1.grpo.cluster import ray_cluster, require_shared_memory
 from visionr1.grpo.journal import Journal
 from visionr1.grpo.start import stage_phase, stage_start
 from visionr1.metrics.exporter import Exporter
@@ -23,7 +23,8 @@ def run(run_url: str, stage_index: int) -> None:
     """Runs stage `stage_index` (from 0) of the run directory's recipe to its end, from where it was.
 
     Raises:
-        BadInput: the recipe, the data or the chain of checkpoints is not as it must be.
+        BadInput: the recipe, the data, the machine or the chain of checkpoints is not as it must be.
+        StorageError: a checkpoint or a record could not be stored.
         Stopped: SIGTERM or Ctrl-C came; the last step is committed.
         RuntimeError: training went wrong; see `Crew.check`.
     """
@@ -38,6 +39,7 @@ def run(run_url: str, stage_index: int) -> None:
     )
     if start.step == phase.first_step + recipe.stages[stage_index].steps:
         return
+    require_shared_memory()
     log = StepLog(store, phase.name, start.step)
     stage = recipe.stages[stage_index]
     title = f"{phase.title}: {stage.max_completion_tokens} tokens x {stage.group_size}"
@@ -51,7 +53,7 @@ def run(run_url: str, stage_index: int) -> None:
         from visionr1.grpo.crew import Crew
         from visionr1.grpo.loop import run_stage
 
-        crew = Crew(recipe, run_url, phase, start)
+        crew = Crew(recipe, run_url, phase, start, exporter.committed)
         report = crew.usable_problems()
         rows = select(load_problems(recipe.data.train), _told(report).usable())
         sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)

@@ -21,8 +21,8 @@ from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grade
 from visionr1.rollout.types import Completion
-from visionr1.storage import Store
-from visionr1.storage.layout import rollouts_key
+from visionr1.storage import Background, Store
+from visionr1.storage.layout import STEPS, rollouts_key
 
 
 class Clock:
@@ -79,6 +79,7 @@ class Journal:
     def __init__(self, recipe: Recipe, phase: Phase, store: Store, log: StepLog, exporter: Exporter, advance: Advance):
         self._recipe, self._phase, self._store, self._log, self._exporter = recipe, phase, store, log, exporter
         self._advance = advance
+        self._storing = Background("journal")
         stage = recipe.stages[phase.stage_index or 0]
         exporter.update(
             {
@@ -103,16 +104,29 @@ class Journal:
         stats: dict[str, float],
         clock: Clock,
     ) -> None:
-        """Records one step everywhere."""
+        """Records one step everywhere. On S3 its objects are written while the next step runs; see `flush`.
+
+        Raises:
+            StorageError: the step before could not be stored, or a local disk cannot take this one.
+        """
         record = step_record(self._phase, step, learning_rate, groups, grades, rewards_PG, stats, clock.seconds)
-        if self._recipe.metrics.save_rollouts:
-            data = rollout_lines(batch, groups, grades).encode()
-            self._store.write_bytes(rollouts_key(self._phase.name, step), zstandard.compress(data))
-        self._log.append(record)
+        rollouts = rollout_lines(batch, groups, grades).encode() if self._recipe.metrics.save_rollouts else None
+        self._storing.start(lambda: self._keep(step, rollouts, record))
+        if self._store.local_path(STEPS) is not None:
+            self.flush()
         self._exporter.update(record | {"host_memory_bytes": psutil.Process().memory_info().rss})
         self._exporter.observe("completion_tokens", [len(c.token_ids) for group in groups for c in group])
         length, cut = record["completion_tokens_mean"], record["completion_truncated_ratio"]
         self._advance(1, f"reward {record['reward_mean']:.2f}  length {length:.0f}  cut {cut:.0%}")
+
+    def flush(self) -> None:
+        """Returns when all steps are stored; raises what kept one from it."""
+        self._storing.wait()
+
+    def _keep(self, step: int, rollouts: bytes | None, record: dict[str, Any]) -> None:
+        if rollouts is not None:
+            self._store.write_bytes(rollouts_key(self._phase.name, step), zstandard.compress(rollouts))
+        self._log.append(record)
 
 
 def rollout_lines(batch: Sequence[Row], groups: Sequence[Sequence[Completion]], grades: Sequence[Grade]) -> str:

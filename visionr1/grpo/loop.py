@@ -12,7 +12,8 @@ from visionr1.errors import Stopped
 from visionr1.grpo.advantage import advantages
 from visionr1.grpo.crew import Crew
 from visionr1.grpo.journal import Clock, Journal
-from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed
+from visionr1.grpo.parity import fault, probe_stats
+from visionr1.grpo.schedule import checkpoint_due, learning_rate, probe_due, request_seed
 from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grader
@@ -34,6 +35,7 @@ def run_stage(
 
     Raises:
         Stopped: asked to stop, after a checkpoint.
+        RuntimeError: a loss that is no number, or an engine that does not agree with the trainer.
     """
     stage = recipe.stages[phase.stage_index or 0]
     sampling = Sampling(stage.group_size, stage.max_completion_tokens, recipe.rollout.temperature, recipe.rollout.top_p)
@@ -53,19 +55,27 @@ def run_stage(
         with clock("update"):
             rate = learning_rate(recipe.optimiser, step - phase.first_step)
             stats = crew.update(advantages_PG, rate)
-        crew.check(stats, recipe.rollout.mismatch_limit, step)
+        crew.check(stats, step)
         with clock("weight_sync"):
             crew.sync()
+        probes = []
+        if probe_due(step - phase.first_step, recipe.rollout.parity_every):
+            with clock("parity_probe"):
+                probes = crew.probe()
+            stats |= probe_stats(probes)
         stopping = should_stop()
         saved = None
         if stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint):
             with clock("checkpoint"):
                 saved = crew.save(step)
-            stats["checkpoint_bytes"] = sum(entry.bytes for entry in saved)
+            stats["checkpoint_bytes"] = sum(entry.bytes for part in saved for entry in part)
         stats["grading_timeouts"] = grader.timeouts - timeouts
         journal.write(step, rate, batch, groups, grades, rewards_PG, stats, clock)
+        if found := fault(recipe, stats, probes):  # after the record, which has the figures, and before the commit
+            raise RuntimeError(f"step {step}: {found}")
         if saved is not None:
             # Last of all: a step that is committed is never run again, so nothing may be left to write.
-            crew.commit(step, saved, {"sampler": sampler.state})
+            journal.flush()
+            crew.commit(step, saved, {"sampler": sampler.state}, wait=stopping or step == last_step)
         if stopping and step < last_step:
             raise Stopped(f"stopped after step {step}, which is committed")

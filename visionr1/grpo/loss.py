@@ -18,9 +18,19 @@ class LossTerms:
     clipped_N: torch.Tensor
 
 
+MAX_LOG_RATIO = 20.0
+"""Further apart, two log-probs say only that they are far apart, and their ratio's infinity would make gradients NaN."""
+
+
+def log_ratio(logps_N: torch.Tensor, other_logps_N: torch.Tensor) -> torch.Tensor:
+    """Difference of two models' log-probs, within MAX_LOG_RATIO; 0 where both are -inf, as for a token that both ban."""
+    impossible_N = logps_N.isneginf() & other_logps_N.isneginf()
+    return (logps_N - other_logps_N).masked_fill(impossible_N, 0.0).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
 def kl_estimate(logps_N: torch.Tensor, reference_logps_N: torch.Tensor, estimator: str) -> torch.Tensor:
     """Schulman's k1, k2 or k3 estimate of KL(policy || reference) at each token; k3 is the paper's."""
-    difference_N = reference_logps_N - logps_N
+    difference_N = log_ratio(reference_logps_N, logps_N)
     if estimator == "k1":
         return -difference_N
     if estimator == "k2":
@@ -43,7 +53,7 @@ def grpo_terms(
         reference_logps_N: the same under the reference model; None when `kl_beta` is 0.
         advantages_N: the advantage of each token's completion.
     """
-    ratio_N = (logps_N - old_logps_N).exp()
+    ratio_N = log_ratio(logps_N, old_logps_N).exp()
     clipped_ratio_N = ratio_N.clamp(1.0 - algorithm.clip_low, 1.0 + algorithm.clip_high)
     surrogate_N = torch.minimum(ratio_N * advantages_N, clipped_ratio_N * advantages_N)
     if algorithm.dual_clip is not None:

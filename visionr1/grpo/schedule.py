@@ -19,6 +19,11 @@ def checkpoint_due(step: int, first_step: int, last_step: int, checkpoint: Check
     return step == last_step or (step - first_step) % checkpoint.every == 0
 
 
+def probe_due(stage_step: int, every: int) -> bool:
+    """The stage's first step and every `every`-th after it; `stage_step` counts from 1 in each stage."""
+    return (stage_step - 1) % every == 0
+
+
 def request_seed(run_seed: int, step: int, row_id: str) -> int:
     """31-bit sampling seed of one prompt at one step: a resumed step samples what it would have sampled."""
     digest = blake2b(f"{run_seed}/{step}/{row_id}".encode(), digest_size=4).digest()

@@ -41,13 +41,14 @@ class Experience:
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """Means over all tokens of the global batch; the same on every rank."""
+    """Means over all tokens of the global batch, but for one maximum; the same on every rank."""
 
     loss: float
     kl_mean: float
     entropy_mean: float
     clip_ratio: float
     logprob_mismatch: float
+    logprob_mismatch_max: float
     grad_norm: float
     trained_tokens: int
 
@@ -113,6 +114,12 @@ class Trainer:
             passes = [self.engine(self._pack(prompts, row)).logps_N for row in self._as_many(rows)]
         return passes[: len(rows)]
 
+    def score(self, prompts: list[PromptTensors], sequences: list[TrainSequence]) -> torch.Tensor:
+        """Log-probs [N] under the present policy of all completion tokens, in one packed row; collective under ZeRO-3."""
+        with torch.no_grad():
+            logps_N: torch.Tensor = self.engine(pack(prompts, sequences).to(self._device)).logps_N
+        return logps_N
+
     def _as_many(self, rows: list[list[Experience]]) -> list[list[Experience]]:
         """This rank's micro-batches and its first again and again, until all ranks have as many passes."""
         return rows + rows[:1] * (same_count(len(rows), self._device) - len(rows))
@@ -128,14 +135,19 @@ class Trainer:
         dist.all_reduce(totals)
         tokens, sequences = (int(total) for total in totals)
         sums = torch.zeros(5, dtype=torch.float64, device=self._device)
+        farthest = torch.zeros((), device=self._device)
         for index, row in enumerate(self._as_many(rows)):
             idle = index >= len(rows)
             old_logps_N = old[index] if old is not None and not idle else None
-            sums += self._micro_batch(prompts, row, old_logps_N, tokens, sequences, 0.0 if idle else 1.0)
+            parts, mismatch_N = self._micro_batch(prompts, row, old_logps_N, tokens, sequences, 0.0 if idle else 1.0)
+            sums += parts
+            farthest = torch.maximum(farthest, mismatch_N.max())
         grad_norm = optimiser_step(self.engine, learning_rate)
         dist.all_reduce(sums)
+        dist.all_reduce(farthest, op=dist.ReduceOp.MAX)
         loss, kl, entropy, clipped, mismatch = (float(total) for total in sums)
-        return UpdateStats(loss, kl / tokens, entropy / tokens, clipped / tokens, mismatch / tokens, grad_norm, tokens)
+        means = [total / tokens for total in (kl, entropy, clipped, mismatch)]
+        return UpdateStats(loss, *means, float(farthest), grad_norm, tokens)
 
     def _micro_batch(
         self,
@@ -145,8 +157,8 @@ class Trainer:
         tokens: int,
         sequences: int,
         share: float,
-    ) -> torch.Tensor:
-        """Forward and backward of one packed row; sums of loss, KL, entropy, clipped tokens and mismatch."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward and backward of one packed row; sums of loss, KL, entropy, clipped tokens and mismatch, and each mismatch."""
         packed = self._pack(prompts, row)
         reference_N = None
         if self._reference is not None:
@@ -163,8 +175,9 @@ class Trainer:
         # DeepSpeed averages over ranks; the weights already sum to 1 over all of them.
         self.engine.backward(loss * dist.get_world_size(), scale_wrt_gas=False)
         rollout_N = torch.tensor([logp for e in row for logp in e.rollout_logps], device=self._device)
-        sums = [terms.kl_N.detach(), stats.entropy_N, terms.clipped_N, (now_N - rollout_N).abs()]
-        return torch.stack([loss.detach().double(), *(share * value.double().sum() for value in sums)])
+        mismatch_N = (now_N - rollout_N).abs()
+        sums = [terms.kl_N.detach(), stats.entropy_N, terms.clipped_N, mismatch_N]
+        return torch.stack([loss.detach().double(), *(share * value.double().sum() for value in sums)]), mismatch_N
 
 
 def _merged(results: list[UpdateStats]) -> UpdateStats:
@@ -180,6 +193,7 @@ def _merged(results: list[UpdateStats]) -> UpdateStats:
         mean("entropy_mean"),
         mean("clip_ratio"),
         results[0].logprob_mismatch,
+        results[0].logprob_mismatch_max,
         mean("grad_norm"),
         tokens,
     )

@@ -6,9 +6,9 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import psutil
+import torch
 
 from visionr1.data.check import CheckReport, check_problems
 from visionr1.data.readers import load_problems
@@ -17,14 +17,15 @@ from visionr1.engine.state import load_trainer, read_companions, save_trainer, s
 from visionr1.engine.zero import join_process_group, states_to_cpu, states_to_device
 from visionr1.grpo.effort import Effort
 from visionr1.grpo.host import WorkerPlan
+from visionr1.grpo.parity import Gap, Probe, probe_sampling
 from visionr1.grpo.start import Weights
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
-from visionr1.metrics.table import logged
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
 from visionr1.model.peak import device_peak
+from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.build import build_engine, device_of
 from visionr1.rollout.types import Completion, Group, Sampling
@@ -73,6 +74,7 @@ class Worker:
         self._groups: list[Group] = []
         self._prompts: list[PromptTensors] = []
         self._exporter.update(self._where | self._effort.peak_values())
+        self._seen: Prompt | None = None
         self.sync()
 
     def _folder(self, weights: Weights) -> Path:
@@ -108,30 +110,55 @@ class Worker:
         groups = self._engine.generate(prompts, sampling, seeds)
         self._engine.sleep()
         self._rollout_seconds = time.perf_counter() - begun
+        # For the parity probe, the same on tensor-parallel peers: pictures that the engine has certainly kept.
+        self._seen = next((prompt for prompt in reversed(prompts) if prompt.images), prompts[-1])
         self._refuse_banned(groups)
         mine = slice(self._peer, None, self._stage.tensor_parallel)
         self._groups = groups[mine]
-        self._prompts = [
-            prompt_tensors(
-                self._trainer.rope_model,
-                group.prompt_token_ids,
-                self._builder.image_inputs(prompt.images) if prompt.images else None,
-                self._builder.image_token_id,
-            )
-            for prompt, group in zip(prompts[mine], self._groups, strict=True)
-        ]
+        self._prompts = [self._tensors(prompt, group) for prompt, group in zip(prompts[mine], self._groups, strict=True)]
         generated = sum(len(completion.token_ids) for group in self._groups for completion in group.completions)
         self._exporter.update(self._where | {"generated_tokens": generated})
         return [group.completions for group in self._groups]
+
+    def _tensors(self, prompt: Prompt, group: Group) -> PromptTensors:
+        """The engine's expanded prompt as the trainer takes it.
+
+        Raises:
+            RuntimeError: it has not one image token for each feature of its pictures.
+        """
+        features = sum(self._builder.image_tokens(image) for image in prompt.images)
+        tokens = group.prompt_token_ids.count(self._builder.image_token_id)
+        if tokens != features:
+            raise RuntimeError(
+                f"the rollout engine made {tokens} image tokens of a prompt whose pictures have {features} features: "
+                "it expands prompts itself, so they must reach it with one placeholder an image (PromptBuilder.build, not expand)"
+            )
+        images = self._builder.image_inputs(prompt.images) if prompt.images else None
+        return prompt_tensors(self._trainer.rope_model, group.prompt_token_ids, images, self._builder.image_token_id)
+
+    def probe(self) -> Probe:
+        """Engine and trainer on a few tokens, right after a sync: is what the engine serves what was trained?"""
+        assert self._seen is not None, "a probe needs a rollout before it"
+        prompts = [self._seen, self._builder.without_images(self._seen)]
+        groups = self._engine.generate(prompts, probe_sampling(self._recipe), [self._recipe.seed] * len(prompts))
+        self._refuse_banned(groups)
+        tensors = [self._tensors(prompt, group) for prompt, group in zip(prompts, groups, strict=True)]
+        completions = [(place, completion) for place, group in enumerate(groups) for completion in group.completions]
+        logps_N = self._trainer.score(tensors, [TrainSequence(place, completion.token_ids) for place, completion in completions])
+        sampled_N = torch.tensor([logp for _, completion in completions for logp in completion.logprobs])
+        differences_N = (logps_N.cpu() - sampled_N).abs()
+        n_problem = sum(len(completion.token_ids) for place, completion in completions if place == 0)
+        return Probe(*(Gap(float(part.mean()), float(part.max())) for part in differences_N.tensor_split([n_problem])))
 
     def _refuse_banned(self, groups: list[Group]) -> None:
         banned = set(self._builder.banned_token_ids)
         if any(not banned.isdisjoint(completion.token_ids) for group in groups for completion in group.completions):
             raise RuntimeError(
-                "the rollout engine sampled a vision token although it is banned: such a completion cannot be trained on"
+                "the rollout engine sampled a vision token although it is banned: such a completion cannot be trained on; "
+                "the engine ignores the bias on its logits (logit_bias in vLLM, sequence_bias in transformers)"
             )
 
-    def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, Any]:
+    def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
         """One rollout batch's update; `advantages` has one list a group kept by the last rollout."""
         begun = time.perf_counter()
         states_to_device(self._trainer.engine, self._device)
@@ -146,7 +173,7 @@ class Worker:
         trained = sum(len(experience.sequence.completion_ids) for experience in batch)
         memory = psutil.Process().memory_info().rss
         self._exporter.update(self._where | effort | {"trained_tokens": trained, "host_memory_bytes": memory})
-        return asdict(stats) | logged(effort) | {"host_memory_bytes": memory}
+        return asdict(stats) | {"host_memory_bytes": memory}
 
     def save(self, phase: str, step: int) -> list[FileEntry]:
         """Writes this rank's files of a checkpoint; the driver commits it."""

@@ -91,8 +91,6 @@ class Exporter:
             if item.key is not None and (value := record.get(item.key)) is not None:
                 for label, number in value.items() if item.label else [("", value)]:
                     self._put(item, label, number)
-        if record.get("step_seconds", {}).get("checkpoint"):
-            self._checkpoint_time = record["time"]
         if "step" in record:
             self._instruments["visionr1_steps_total"].labels(**self._labels).inc()
             age = self._instruments["visionr1_checkpoint_age_seconds"].labels(**self._labels)
@@ -101,6 +99,17 @@ class Exporter:
     def read_at_scrape(self, live: Callable[[], Mapping[str, Any]]) -> None:
         """Calls `live` at every scrape, in the scrape's thread; a counter's value is its total, not what it grew by."""
         self._live = live
+
+    def committed(self, step: int, seconds: float) -> None:
+        """Tells of a checkpoint that has just been committed, at the stage of the last `update`; in any thread.
+
+        Args:
+            step: Its global step.
+            seconds: How long its upload and commit took after the step.
+        """
+        self._checkpoint_time = time.time() - seconds
+        self._instruments["visionr1_checkpoint_step"].labels(**self._labels).set(step)
+        self._instruments["visionr1_checkpoint_upload_seconds"].labels(**self._labels).set(seconds)
 
     def observe(self, name: str, values: Iterable[float]) -> None:
         """Adds `values` to the histogram `visionr1_<name>`, at the stage of the last `update`."""

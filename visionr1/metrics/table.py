@@ -6,9 +6,8 @@ counters. Every instrument has the labels `run`, `stage` and `role`; pod and nod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 LABELS: Final = ("run", "stage", "role")
 """Labels of every instrument. `stage` is 1, 2, ... in GRPO and the phase's name elsewhere."""
@@ -69,9 +68,9 @@ TABLE: Final[tuple[Instrument, ...]] = (
         "generated_tokens",
     ),
     _counter("trained_tokens", "tokens", "Tokens that carried a loss here; the driver's: in all workers.", "trained_tokens"),
-    # Distance from what the hardware allows; docs/monitoring.md has the formulas. In the log: the first worker's.
-    _gauge("mfu_ratio", "ratio", "Model FLOPs of a part of the step over what the device could do in that time.", "phase"),
-    _gauge("roofline_ratio", "ratio", "Roofline floor of a part of the step over its real time: 1 is perfect.", "phase"),
+    # Distance from what the hardware allows; docs/monitoring.md has the formulas.
+    _gauge("mfu_ratio", "ratio", "Model FLOPs of a part of the step over what the device could do in that time.", "phase", False),
+    _gauge("roofline_ratio", "ratio", "Roofline floor of a part of the step over its real time: 1 is perfect.", "phase", False),
     _gauge("floor_seconds", "seconds", "Least time that the device needs for a part of the step.", "phase", logged=False),
     _gauge(
         "peak_flops_per_second",
@@ -95,14 +94,24 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("entropy_mean", "nats", "Mean entropy of the policy at a token."),
     _gauge("clip_ratio", "ratio", "Tokens whose probability ratio was clipped."),
     _gauge("logprob_mismatch", "nats", "Mean absolute difference of a token's log-prob between rollout engine and trainer."),
+    _gauge("logprob_mismatch_max", "nats", "The largest such difference in the step's rollouts."),
+    _gauge("parity_probe_mean", "nats", "The same mean right after a weight sync, over a probe's tokens, on the worst worker."),
+    _gauge("parity_probe_max", "nats", "The largest difference in a probe."),
     # Health.
     _gauge("host_memory_bytes", "bytes", "Resident memory of this process; in the log of GRPO the first worker's."),
     _gauge("checkpoint_bytes", "bytes", "Size of the newest checkpoint."),
+    Instrument("visionr1_checkpoint_step", "gauge", "steps", "Global step of the newest committed checkpoint."),
+    Instrument(
+        "visionr1_checkpoint_upload_seconds",
+        "gauge",
+        "seconds",
+        "How long upload and commit of the newest checkpoint took; on S3 steps go on meanwhile.",
+    ),
     Instrument(
         "visionr1_checkpoint_age_seconds",
         "gauge",
         "seconds",
-        "Work that would be lost now: time since the last checkpoint, or since the process began if it made none.",
+        "Work that would be lost now: time since the step of the last commit, or since the process began if it made none.",
     ),
     # Cold-start data.
     _gauge("coldstart_problems", "problems", "Problems that the cold start asks about.", logged=False),
@@ -115,8 +124,3 @@ TABLE: Final[tuple[Instrument, ...]] = (
 
 RECORD_KEYS: Final = frozenset({"phase", "stage"} | {item.key for item in TABLE if item.key and item.logged})
 """Every key that a step record may have."""
-
-
-def logged(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `values` that a step record may have."""
-    return {key: value for key, value in values.items() if key in RECORD_KEYS}

@@ -16,7 +16,7 @@ from typing import Final
 
 from rich.console import Console
 
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_STOPPED, BadInput
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from visionr1.pipeline import planner, processes
 from visionr1.pipeline.display import Display, last_lines
 from visionr1.pipeline.observe import Committed, committed
@@ -29,7 +29,6 @@ from visionr1.storage.layout import STEPS, attempt_log_key, attempt_prefix
 CommandFor = Callable[[Phase, str], list[str]]
 """The command line of a phase in a run directory."""
 
-EXIT_FAILED: Final = 1
 _LOOK_SECONDS: Final = 0.2
 _SAMPLE_SECONDS: Final = 1.0
 _LOG_LINES: Final = 15
@@ -170,7 +169,8 @@ class _Runner:
                     folder = self._path(attempt_prefix(name, number))
                     if processes.marked(folder):
                         self._say(f"waiting for {name} of the run before to commit a checkpoint and end")
-                    processes.end_all(folder, self._grace_seconds)
+                    processes.wait_for(record.command, folder, self._grace_seconds)
+                    processes.end_all(folder, _LEFT_BEHIND_SECONDS)
                     ended = replace(record, ended=time.time(), to_step=self._read_committed(self._phases[name]).step)
                     write_attempt(self._store, name, number, ended)
 
@@ -217,7 +217,8 @@ class _Runner:
             self.display.refresh(child.phase, child.folder)
 
     def _record_end(self, child: _Child) -> None:
-        processes.end_all(child.folder, _LEFT_BEHIND_SECONDS)  # it would hold memory and ports
+        # What is left would hold memory and ports. Below a process that was killed it has nobody to end it in order.
+        processes.end_all(child.folder, 0.0 if child.process.returncode < 0 else _LEFT_BEHIND_SECONDS)
         now = self._read_committed(child.phase)
         record = replace(
             child.record,

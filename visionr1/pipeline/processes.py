@@ -86,6 +86,20 @@ def marked(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def wait_for(command: Sequence[str], folder: Path, seconds: float) -> None:
+    """Wait until the attempt's own process, which was started by `command`, has ended; what it started was not asked to."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(_runs(process, command) for process in marked(folder)):
+        time.sleep(0.1)
+
+
+def _runs(process: psutil.Process, command: Sequence[str]) -> bool:
+    try:
+        return process.cmdline() == list(command)
+    except psutil.Error:  # it has just ended
+        return False
+
+
 def end_all(folder: Path, grace_seconds: float = 0.0) -> None:
     """Give the attempt's processes so many seconds to end by themselves, then kill what is left."""
     deadline = time.monotonic() + grace_seconds

@@ -6,13 +6,48 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, to_yaml
 from visionr1.storage import Store
 from visionr1.storage.layout import RECIPE, attempt_prefix, attempts_prefix
 from visionr1.storage.run_recipe import read_recipe
+
+MAY_CHANGE: Final = frozenset(
+    {
+        "model.gradient_checkpointing",
+        "coldstart.concurrency",
+        "coldstart.retries",
+        "coldstart.describer.base_url",
+        "coldstart.describer.api_key_env",
+        "coldstart.reasoner.base_url",
+        "coldstart.reasoner.api_key_env",
+        "sft.micro_batch_tokens",
+        "sft.zero_stage",
+        "sft.processes",
+        "sft.checkpoint_every",
+        "optimiser.zero_stage",
+        "optimiser.micro_batch_tokens",
+        "rollout.workers",
+        "rollout.gpu_memory_utilization",
+        "rollout.cpu_kv_cache_gib",
+        "rollout.max_sequences",
+        "rollout.mismatch_limit",
+        "rollout.parity_every",
+        "reward.processes",
+        "checkpoint.every",
+        "checkpoint.keep_last",
+        "checkpoint.keep_stage_end",
+        "metrics.enabled",
+        "metrics.host",
+        "metrics.port",
+        "metrics.save_rollouts",
+    }
+)
+"""How a run is carried out: how many processes, where, in how much memory, what is kept. None of them changes which rows are
+drawn, what they are trained for or how they are scored (but for the last bits, where sums are taken in another order), so a run
+that lost a node may go on with fewer workers. A value that is not listed here may not change."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +88,8 @@ def settle_recipe(store: Store, recipe: Recipe) -> None:
 def difference(old: Recipe, new: Recipe, begun: Collection[str]) -> list[str]:
     """One line for each value of a run that may not change any more.
 
-    A run may get more stages at its end, and stages whose name (stage-1, ...) is not in `begun` may get
-    another number of steps.
+    A run may get more stages at its end, stages whose name (stage-1, ...) is not in `begun` may get another number of steps,
+    and what MAY_CHANGE lists and a stage's tensor_parallel may change at any time.
     """
     then, now = old.model_dump(mode="json"), new.model_dump(mode="json")
     stages_then, stages_now = then.pop("stages"), now.pop("stages")
@@ -63,7 +98,7 @@ def difference(old: Recipe, new: Recipe, begun: Collection[str]) -> list[str]:
         if index >= len(stages_now):
             lines.append(f"stages.{index}: in the run, but not in this recipe")
             continue
-        other = dict(stages_now[index])
+        other = {**stages_now[index], "tensor_parallel": stage["tensor_parallel"]}
         if f"stage-{index + 1}" not in begun:
             other["steps"] = stage["steps"]
         lines.extend(_differing(stage, other, f"stages.{index}"))
@@ -74,7 +109,7 @@ def _differing(old: Any, new: Any, path: str) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in old:
             yield from _differing(old[key], new[key], f"{path}.{key}" if path else key)
-    elif old != new:
+    elif old != new and path not in MAY_CHANGE:
         yield f"{path}: {_shown(old)} in the run, {_shown(new)} in this recipe"
 
 

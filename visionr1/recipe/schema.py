@@ -194,8 +194,17 @@ class Rollout(Part):
     gpu_memory_utilization: float = Field(0.6, gt=0, lt=1, description="Part of GPU memory that vLLM may take.")
     cpu_kv_cache_gib: float = Field(0.25, gt=0, description="KV cache of a CPU engine in GiB.")
     max_sequences: int = Field(256, ge=1, description="Sequences that one engine decodes at a time.")
-    mismatch_limit: float = Field(
-        0.1, gt=0, description="Mean absolute difference between the engine's and the trainer's log-probs that stops the run."
+    mismatch_limit: float | None = Field(
+        None,
+        gt=0,
+        description="Mean absolute difference between the engine's and the trainer's log-probs that stops the run, and a "
+        "hundredth of what stops it at one token; null: 1e-4 in float32, 0.05 in bfloat16.",
+    )
+    parity_every: int = Field(
+        10,
+        ge=1,
+        description="Steps between parity probes, from a stage's first: right after the weight sync, engine and trainer must "
+        "agree on a few tokens.",
     )
 
 

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from visionr1.data.rows import MAX_IMAGES
 from visionr1.errors import BadInput
 from visionr1.model.policy import BAN
 from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Group, Sampling
-
-MAX_IMAGES = 8
-"""Most pictures in one problem."""
 
 _LIVE = {
     "vllm:num_requests_running": "vllm_running_requests",
@@ -38,6 +36,11 @@ _CPU_ENVIRONMENT = {
     # A slim image has no C++ compiler, which vLLM's compiled functions would need.
     "TORCHDYNAMO_DISABLE": "1",
 }
+
+
+def _pack_head(model: Any) -> None:
+    head = model.language_model.lm_head
+    head.quant_method.process_weights_after_loading(head)
 
 
 def _prepare_environment(cuda: bool) -> None:
@@ -152,12 +155,19 @@ class VllmEngine:
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Takes over weights under their Hugging Face names, then forgets all that was computed with the old ones."""
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        self._renew_head()
         self._forget()
 
     def load(self, model_dir: Path) -> None:
         """Takes over the weights of another directory of the same model."""
         self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(model_dir)})
+        self._renew_head()
         self._forget()
+
+    def _renew_head(self) -> None:
+        # On a CPU vLLM computes from packed copies of weights and renews those of a layer that it loads. A head that is tied to
+        # the embeddings is not loaded: it has their new weights, and its copy the old ones.
+        self._llm.apply_model(_pack_head)
 
     def _forget(self) -> None:
         # Image embeddings and prefixes of the old weights would be served again, silently.

@@ -10,12 +10,16 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import psutil
 
-from visionr1.errors import EXIT_BAD_INPUT, BadInput, Stopped
-from visionr1.storage import Checkpoints, open_store
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped
+from visionr1.storage import Checkpoints, StorageError, open_store
 from visionr1.storage.run_recipe import read_recipe
+
+_ERRORS: Final = {EXIT_FAILED: StorageError, EXIT_STOPPED: Stopped, EXIT_BAD_INPUT: BadInput}
+"""What a rank left in its exit file, as the error that it was."""
 
 
 def run(run_url: str) -> None:
@@ -27,6 +31,7 @@ def run(run_url: str) -> None:
     Raises:
         BadInput: the recipe has no sft section, or a rank found bad data.
         Stopped: SIGTERM or Ctrl-C came; the last step, if there was one, is committed.
+        StorageError: a rank could not read or write the run directory.
         RuntimeError: a rank failed; its traceback is in the log above.
     """
     store = open_store(run_url)
@@ -44,7 +49,7 @@ def run(run_url: str) -> None:
             code = torchrun.wait()
         if exit_file.exists():
             kind, _, message = exit_file.read_text().partition(" ")
-            raise BadInput(message) if int(kind) == EXIT_BAD_INPUT else Stopped(message)
+            raise _ERRORS[int(kind)](message)
     if code != 0 and forwarding.asked:
         raise Stopped("SFT was stopped before it had taken a step; it goes on from its last checkpoint, if it has one")
     if code != 0:

@@ -14,6 +14,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
+from visionr1.data.fingerprint import sample_fingerprint
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
@@ -25,10 +26,9 @@ from visionr1.engine.zero import (
     optimiser_step,
     same_count,
 )
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped
 from visionr1.metrics.exporter import Exporter
 from visionr1.metrics.steplog import StepLog
-from visionr1.metrics.table import logged
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir, load_model
 from visionr1.model.policy import Policy
@@ -39,7 +39,7 @@ from visionr1.sft.batches import Batch, ahead, make_batch
 from visionr1.sft.effort import Effort
 from visionr1.sft.schedule import learning_rate, total_steps
 from visionr1.signals import StopFlag
-from visionr1.storage import Checkpoints, FileEntry, Store, layout, open_store
+from visionr1.storage import Background, Checkpoints, FileEntry, StorageError, Store, layout, open_store
 from visionr1.storage.run_recipe import read_recipe
 
 BETAS = (0.9, 0.999)
@@ -71,14 +71,24 @@ class SftRank:
         if self.done:
             load_trainer(self.engine, model_dir)
         state = self.checkpoints.state(self.done)["sampler"] if self.done else None
-        self.sampler = PromptSampler(len(self.samples), recipe.seed, f"rows={len(self.samples)}", state)
+        self.sampler = PromptSampler(len(self.samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
         self.total = total_steps(sft, len(self.samples))
+        self.uploading, self.uploading_since = Background("upload"), 0.0
+        self.in_flight: tuple[int, list[FileEntry], dict[str, Any]] | None = None
+        # Each rank of a node has a port of its own.
+        self.exporter = Exporter(recipe.metrics, "sft", recipe.name, port_offset=int(os.environ.get("LOCAL_RANK", "0")))
 
     def _agreed(self, value: int) -> int:
         """Rank 0's value, on every rank."""
         box = torch.tensor([value], device=self.device)
         dist.broadcast(box, 0)
         return int(box)
+
+    def _fingerprint(self) -> str:
+        """What the samples are, read by rank 0 for all ranks."""
+        box = [sample_fingerprint(self.samples) if self.rank == 0 else ""]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
 
     def step(self, batch: Batch, rate: float) -> dict[str, float]:
         """One optimiser step: mean cross-entropy over all response tokens of the global batch."""
@@ -97,21 +107,45 @@ class SftRank:
         dist.all_reduce(loss_sum)
         return {"loss": float(loss_sum), "grad_norm": norm, "trained_tokens": int(targets)}
 
-    def save(self, step: int) -> list[FileEntry]:
-        """Writes a checkpoint's files, which `commit` makes a checkpoint; collective. Only rank 0 gets their entries."""
+    def save(self, step: int) -> list[list[FileEntry]]:
+        """Writes a checkpoint's files, which `commit` makes a checkpoint; collective. Returns each rank's entries."""
         if self.rank == 0:
             self.checkpoints.staging(step)
+            self.checkpoints.clear(step)
         dist.barrier()
         folder = self.checkpoints.folder(step)
         names = save_weights(self.policy, self.zero_stage, self.companions, folder) + save_trainer(self.engine, folder)
         parts: list[Any] = [None] * self.world
         dist.all_gather_object(parts, [entry.model_dump() for entry in self.checkpoints.publish(step, folder, names)])
-        return [FileEntry.model_validate(item) for part in parts for item in part] if self.rank == 0 else []
+        return [[FileEntry.model_validate(item) for item in part] for part in parts]
+
+    def upload(self, step: int, parts: list[list[FileEntry]], sampler: dict[str, Any]) -> None:
+        """Begins to upload what `save` wrote, if the run is on S3; `settle` commits it when all ranks are done."""
+        self.in_flight, self.uploading_since = (step, [entry for part in parts for entry in part], sampler), time.time()
+        self.uploading.start(partial(self.checkpoints.upload, step, parts[self.rank]))
+
+    def settle(self, *, wait: bool) -> None:
+        """Commits the checkpoint in flight, if there is one, once every rank has uploaded its part; collective.
+
+        Args:
+            wait: until all have, else the next call may find them ready.
+
+        Raises:
+            StorageError: this rank could not upload its part.
+        """
+        if self.in_flight is None:
+            return
+        if wait:
+            self.uploading.wait()
+        if not same_count(int(self.uploading.running()), self.device):
+            self.commit(*self.in_flight)
+            self.in_flight = None
 
     def commit(self, step: int, entries: list[FileEntry], sampler: dict[str, Any]) -> None:
         """Commits what `save` wrote and drops older checkpoints; returns when it is there for all ranks."""
         if self.rank == 0:
             self.checkpoints.commit(step, entries, {"sampler": sampler, "final": step == self.total})
+            self.exporter.committed(step, time.time() - self.uploading_since)
             self.checkpoints.retain(self.checkpoints.steps()[-self.recipe.checkpoint.keep_last :])
         dist.barrier()
 
@@ -124,12 +158,12 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
     """
     sft, first = rank.sft, rank.rank == 0
     log = StepLog(rank.store, "sft", rank.done) if first else None
-    exporter = Exporter(rank.recipe.metrics, "sft", rank.recipe.name, port_offset=int(os.environ.get("LOCAL_RANK", "0")))
+    logging = Background("step log")
     if first:
-        where = {"started_timestamp_seconds": time.time(), "stage_first_step": 0, "stage_last_step": rank.total}
-        exporter.update(WHERE | where)
+        begun_at = {"started_timestamp_seconds": time.time(), "stage_first_step": 0, "stage_last_step": rank.total}
+        rank.exporter.update(WHERE | begun_at)
     effort = Effort(sft, rank.recipe.model, rank.policy.inner.config, rank.device)
-    exporter.update(WHERE | effort.peak_values())
+    rank.exporter.update(WHERE | effort.peak_values())
     sampler, states = rank.sampler, {}
 
     def draws() -> Iterator[list[int]]:
@@ -151,22 +185,28 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
                 "host_memory_bytes": psutil.Process().memory_info().rss,
             }
             stopping = bool(same_count(int(should_stop()), rank.device))
-            saved = None
-            if stopping or step % sft.checkpoint_every == 0 or step == rank.total:
+            due = stopping or step % sft.checkpoint_every == 0 or step == rank.total
+            rank.settle(wait=due)  # so that a machine holds the files of one checkpoint at a time
+            if due:
                 saved = rank.save(step)
                 seconds["checkpoint"] = time.perf_counter() - updated
+                stats["checkpoint_bytes"] = sum(entry.bytes for part in saved for entry in part)
             begun = time.perf_counter()
             sampler_state = states.pop(step)
             for note in batch.left_out:
                 print(f"left out {note}", file=sys.stderr)
             if log:
-                record = _record(step, rate, stats, seconds) | logged(own) | stats  # the log has all ranks' tokens
-                log.append(record)
+                record = _record(step, rate, stats, seconds) | {"host_memory_bytes": own["host_memory_bytes"]}
+                logging.start(partial(log.append, record))
                 advance(1, f"loss {stats['loss']:.3f}")
-            exporter.update((record if log else WHERE) | own)
-            if saved is not None:
+            rank.exporter.update((record if log else WHERE) | own)  # the log has all ranks' tokens, /metrics this rank's
+            if due or rank.checkpoints.local:
+                logging.wait()
+            if due:
                 # Last of all: a step that is committed is never run again, so nothing may be left to write.
-                rank.commit(step, saved, sampler_state)
+                rank.upload(step, saved, sampler_state)
+                if rank.checkpoints.local or stopping or step == rank.total:
+                    rank.settle(wait=True)
             if stopping and step < rank.total:
                 raise Stopped(f"SFT stopped after step {step}, which is committed")
 
@@ -189,7 +229,7 @@ def _record(step: int, rate: float, stats: dict[str, float], seconds: dict[str, 
 
 
 def main(run_url: str) -> None:
-    """Runs this rank; leaves 3 or 64 in the file that VISIONR1_EXIT_FILE names, for torchrun passes no exit code on."""
+    """Runs this rank; leaves 1, 3 or 64 with a line in the file VISIONR1_EXIT_FILE, for torchrun passes no exit code on."""
     exit_file = Path(os.environ["VISIONR1_EXIT_FILE"])
     try:
         with StopFlag() as should_stop:
@@ -201,6 +241,9 @@ def main(run_url: str) -> None:
         exit_file.write_text(f"{EXIT_STOPPED} {stopped}")
     except BadInput as error:
         exit_file.write_text(f"{EXIT_BAD_INPUT} {error}")
+        sys.exit(1)
+    except StorageError as error:
+        exit_file.write_text(f"{EXIT_FAILED} {error}")
         sys.exit(1)
     dist.destroy_process_group()
 

@@ -1,8 +1,8 @@
 """Checkpoints that exist wholly or not at all.
 
-Every process writes its files and publishes them (bytes and SHA-256 of each); one process then commits the checkpoint by
-writing its manifest, last. Whatever lacks a manifest is not a checkpoint: nothing reads it, and the next attempt at that step
-removes it. Deleting takes the manifest first, for the same reason.
+Every process writes its files, publishes them (bytes and SHA-256 of each) and uploads them if the store is remote; one process
+then commits the checkpoint by writing its manifest, last. Whatever lacks a manifest is not a checkpoint: nothing reads it, and
+the next attempt at that step removes it. Deleting takes the manifest first, for the same reason.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from visionr1.errors import BadInput
 from visionr1.storage.layout import MANIFEST, checkpoint_prefix, checkpoints_prefix
 from visionr1.storage.progress import showing
-from visionr1.storage.store import Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
+from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
 
 _CHUNK: Final = 1 << 20
+_DOWNLOADS: Final = 2
+"""A file that arrives damaged is fetched once more: the fault may lie on the way."""
 
 
 class FileEntry(BaseModel):
@@ -73,42 +75,72 @@ class Checkpoints:
         self.store = store
         self.phase = phase
 
+    @property
+    def local(self) -> bool:
+        """Whether the files lie where they are written, so that there is nothing to upload."""
+        return self.store.local_path(checkpoints_prefix(self.phase)) is not None
+
     def staging(self, step: int) -> Path:
         """An empty local folder for the files of `step`: their final place, or for a remote store one to upload from.
 
         Removes all that is there for this step, be it left by an attempt that was interrupted or a committed checkpoint. One
-        process of the run calls it, before the others call `folder`.
+        process of the run calls it, before the others call `folder`. It never waits for a remote store: there `clear` removes,
+        which is to be called before the first `upload`.
         """
-        self.remove(step)
+        if self.local:
+            self._delete(step)
+        self.forget(step)
         return self.folder(step)
 
+    def clear(self, step: int) -> None:
+        """Removes what a remote store has of a step that is about to be uploaded; a local one was cleared by `staging`."""
+        if not self.local:
+            self._delete(step)
+
     def folder(self, step: int) -> Path:
-        """What `staging` gave, for the other processes that write; for a remote store each machine has its own."""
+        """What `staging` gave, for the other processes that write; for a remote store each machine has its own.
+
+        There it holds one step at a time: what an attempt that was interrupted left of other steps goes.
+        """
         folder = self._staged(step)
         with os_errors(folder):
             make_folders(folder)
+            if not self.local:
+                for other in folder.parent.iterdir():
+                    if other != folder:
+                        shutil.rmtree(other, ignore_errors=True)  # a process beside this one does the same
         return folder
 
     def publish(self, step: int, folder: Path, names: Iterable[str]) -> list[FileEntry]:
-        """Makes this process's files durable: hashes them, and uploads them if the store is remote.
+        """Measures and hashes this process's files; in a local store they are then on the disk.
 
         Args:
             folder: What `staging` or `folder` gave.
-            names: Paths of the files within it, with `/`. After an upload they are removed there.
+            names: Paths of the files within it, with `/`.
 
         Raises:
-            StorageError: A file is missing, or cannot be stored.
+            StorageError: A file is missing, or cannot be read.
         """
         names = [check_key(name) for name in names]
         if MANIFEST in names:
             raise ValueError(f"{MANIFEST} is the name of what commits a checkpoint")
         total = sum(_size(folder / name) for name in names)
         with showing(f"saving {self.phase} step {step}", total) as moved:
-            entries = [self._publish_file(step, folder / name, name, moved) for name in names]
-        if self.store.local_path(self._key(step)) is None:
-            for name in names:
-                (folder / name).unlink()
-        return entries
+            return [self._publish_file(step, folder / name, name, moved) for name in names]
+
+    def upload(self, step: int, entries: Collection[FileEntry]) -> None:
+        """Brings what this machine's `publish` returned into a remote store and removes it here; local files are there already.
+
+        Raises:
+            StorageError: A file cannot be stored.
+        """
+        if self.local:
+            return
+        with showing(f"uploading {self.phase} step {step}", sum(entry.bytes for entry in entries)) as moved:
+            for entry in entries:
+                path = self._staged(step) / check_key(entry.path)
+                self.store.put_file(path, self._key(step, entry.path), moved)
+                path.unlink()
 
     def commit(self, step: int, entries: Iterable[FileEntry], state: dict[str, Any]) -> int:
         """Writes the manifest; from then on the checkpoint exists. One process calls it, with all processes' entries.
@@ -117,7 +149,7 @@ class Checkpoints:
             Bytes of the whole checkpoint.
 
         Raises:
-            StorageError: A published file is not in the store, as when nodes do not share the run directory.
+            StorageError: A published file is not in the store whole, as when nodes do not share the run directory.
         """
         files = tuple(sorted(entries, key=lambda entry: entry.path))
         if len({entry.path for entry in files}) != len(files):
@@ -125,10 +157,12 @@ class Checkpoints:
         there = self.store.sizes(self._key(step))
         for entry in files:
             key = self._key(step, entry.path)
-            if there.get(key) != entry.bytes:
+            if key not in there:
                 raise StorageError(f"{self.store.url}/{key}: published, but not there; all nodes must share the run directory")
+            if there[key] != entry.bytes:
+                raise StorageError(f"{self.store.url}/{key}: {there[key]} of {entry.bytes} bytes arrived; save it again")
         manifest = Manifest(phase=self.phase, step=step, time=time.time(), state=state, files=files)
-        self.store.write_bytes(self._key(step, MANIFEST), manifest.model_dump_json(indent=1).encode())
+        self._write_manifest(self._key(step, MANIFEST), manifest.model_dump_json(indent=1).encode())
         return sum(entry.bytes for entry in files)
 
     def steps(self) -> list[int]:
@@ -174,14 +208,13 @@ class Checkpoints:
 
     def forget(self, step: int) -> None:
         """Removes this machine's copy of a remote checkpoint; the checkpoint itself stays."""
-        if self.store.local_path(self._key(step)) is None:
+        if not self.local:
             for folder in (self._fetched(step), self._staged(step)):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, step: int) -> None:
-        """Deletes what there is of a step, the manifest first: a checkpoint that is half deleted is not one."""
-        self.store.delete(self._key(step, MANIFEST))
-        self.store.delete(self._key(step))
+        """Deletes what there is of a step, this machine's copy included."""
+        self._delete(step)
         self.forget(step)
 
     def retain(self, keep: Collection[int]) -> None:
@@ -201,6 +234,11 @@ class Checkpoints:
         committed = {int(match[1]) for match in matches if match[2] == MANIFEST}
         return sorted(committed), sorted({int(match[1]) for match in matches} - committed)
 
+    def _delete(self, step: int) -> None:
+        """Takes the manifest first: a checkpoint that is half deleted is not one."""
+        self.store.delete(self._key(step, MANIFEST))
+        self.store.delete(self._key(step))
+
     def _key(self, step: int, name: str | None = None) -> str:
         prefix = checkpoint_prefix(self.phase, step)
         return prefix if name is None else f"{prefix}/{check_key(name)}"
@@ -219,26 +257,41 @@ class Checkpoints:
             address = f"{self.store.url}/{key}"
             raise BadInput(f"{address}: this is no checkpoint manifest; delete it to use the checkpoint before") from error
 
+    def _write_manifest(self, key: str, data: bytes) -> None:
+        """Nothing vouches for the manifest itself, so a remote one is read again; one that is torn goes."""
+        self.store.write_bytes(key, data)
+        if self.local:
+            return
+        try:
+            arrived = self.store.read_bytes(key)
+        except Damaged:
+            arrived = b""
+        if arrived != data:
+            self.store.delete(key)
+            raise StorageError(f"{self.store.url}/{key}: it arrived damaged and was removed; save the checkpoint again")
+
     def _publish_file(self, step: int, path: Path, name: str, moved: Moved) -> FileEntry:
-        final = self.store.local_path(self._key(step, name))
+        if path != self._staged(step) / name:
+            raise ValueError(f"{path}: the files of {self.phase} step {step} belong into what staging({step}) gave")
         with os_errors(path):
-            entry = FileEntry(path=name, bytes=path.stat().st_size, sha256=_sha256(path, moved if final else _nothing))
-            if final is None:
-                self.store.put_file(path, self._key(step, name), moved)
-            elif final == path:
+            entry = FileEntry(path=name, bytes=path.stat().st_size, sha256=_sha256(path, moved))
+            if self.local:
                 for durable in (path, *(parent for parent in path.parents if parent.is_relative_to(self._staged(step)))):
                     fsync(durable)
-            else:
-                raise ValueError(f"{path}: the files of {self.phase} step {step} belong into what staging({step}) gave")
         return entry
 
     def _download(self, step: int, path: Path, entry: FileEntry, moved: Moved) -> None:
-        if _damage(path, entry) is not None:
+        for left in reversed(range(_DOWNLOADS)):
+            if _damage(path, entry) is None:
+                return
             try:
                 self.store.get_file(self._key(step, entry.path), path, moved)
             except NotFound:
                 path.unlink(missing_ok=True)
-            self._expect_sound(step, path, entry, _nothing)
+            except Damaged:
+                if not left:
+                    raise
+        self._expect_sound(step, path, entry, _nothing)
 
     def _expect_sound(self, step: int, path: Path, entry: FileEntry, moved: Moved) -> None:
         if (damage := _damage(path, entry, moved)) is not None:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
-from boto3.exceptions import Boto3Error
+from boto3.exceptions import Boto3Error, RetriesExceededError
 from boto3.s3.transfer import TransferConfig
 from botocore import exceptions as boto
 from botocore.config import Config
 
 from visionr1.errors import BadInput
-from visionr1.storage.store import Moved, NotFound, StorageError, check_key, os_errors, replacing
+from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, check_key, os_errors, replacing
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -46,7 +46,10 @@ _MAY_PASS: dict[str, str] = {
     "AccessDenied": "the credentials lack a permission; allow List, Get, Put, Delete and AbortMultipartUpload on the bucket",
     "403": "the credentials lack a permission; allow List, Get, Put, Delete and AbortMultipartUpload on the bucket",
     "ExpiredToken": "the credentials have expired; renew them",
+    "RequestTimeTooSkewed": "this machine's clock is too far from the server's; set it right (by NTP), then start again",
 }
+_ON_THE_WAY = "the bytes were damaged on their way; try again, and look for a faulty proxy or network if it comes back"
+_BROKEN_OFF = (RetriesExceededError, boto.FlexibleChecksumError, boto.IncompleteReadError, boto.ResponseStreamingError)
 
 
 def make_client() -> S3Client:
@@ -76,12 +79,16 @@ def explain_s3(error: Exception, address: str) -> Exception:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
     if isinstance(error, Boto3Error) and isinstance(error.__context__, (boto.ClientError, boto.BotoCoreError)):
         error = error.__context__  # boto3 wraps a failed upload and keeps only its text
+    if isinstance(error, _BROKEN_OFF):
+        return Damaged(f"{address}: {_ON_THE_WAY}")
     if isinstance(error, boto.ClientError):
         code = error.response["Error"].get("Code", "unknown")
         if code in ("NoSuchKey", "404"):
             return NotFound(address)
         if code in _BAD_SETTINGS:
             return BadInput(f"{address}: {_BAD_SETTINGS[code]}")
+        if code == "BadDigest":
+            return Damaged(f"{address}: {_ON_THE_WAY}")
         return StorageError(f"{address}: {_MAY_PASS.get(code) or f'{endpoint} answered {code}: {_line(error)}; try again later'}")
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
         return BadInput(f"{address}: no complete S3 credentials; {_SET_CREDENTIALS}")

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -23,6 +23,10 @@ Moved = Callable[[int], object]
 
 class StorageError(Exception):
     """The store cannot do it now, but a later attempt may succeed. One line: what, where, what to do."""
+
+
+class Damaged(StorageError):
+    """What arrived is not what was sent; sent once more it may arrive whole."""
 
 
 class NotFound(KeyError):
@@ -110,6 +114,8 @@ def explain(error: OSError, path: Path) -> Exception:
         return NotFound(str(path))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"{path}: the disk is full; free some space, keep fewer checkpoints or choose another run directory")
+    if error.errno == errno.EFBIG:
+        return StorageError(f"{path}: larger than a file may be here; raise the limit (ulimit -f) or use another file system")
     if error.errno == errno.EROFS:
         return StorageError(f"{path}: the file system is read-only; mount it writable or choose another run directory")
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -193,9 +199,13 @@ class LocalStore:
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         top = self.local_path(prefix) if prefix else self.root
+        found = {}
         with os_errors(top):
-            files = [path for path in _files(top) if not path.name.startswith(TEMPORARY)]
-            return {path.relative_to(self.root).as_posix(): path.stat().st_size for path in sorted(files)}
+            for path in sorted(_files(top)):
+                if not path.name.startswith(TEMPORARY):
+                    with suppress(FileNotFoundError):  # removed since it was listed, as by a run that one looks at
+                        found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+        return found
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
@@ -222,7 +232,8 @@ def _files(top: Path) -> Iterator[Path]:
     """Regular files below `top`. An unreadable directory is an error: "no checkpoints" would start the run anew."""
 
     def fail(error: OSError) -> None:
-        raise error
+        if not isinstance(error, FileNotFoundError):  # such a directory has just been removed
+            raise error
 
     if top.is_dir():
         for folder, _, names in os.walk(top, onerror=fail):

@@ -91,7 +91,7 @@ ALERTS: Final[tuple[Alert, ...]] = (
     Alert(
         "VisionR1LogprobMismatch",
         "critical",
-        'visionr1_logprob_mismatch{role="driver"} > @mismatchNats@',
+        'visionr1_logprob_mismatch{role="driver"} > @mismatchNats@ or visionr1_parity_probe_mean{role="driver"} > @mismatchNats@',
         "5m",
         '{{ $labels.run }}: engine and trainer disagree by {{ $value | printf "%.3f" }} nats a token',
         "vLLM samples from another model than the one that is trained, so the ratio of the objective is wrong. bfloat16 alone "

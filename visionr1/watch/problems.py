@@ -69,8 +69,9 @@ def _reward(records: Records) -> Iterator[str]:
 
 
 def _engine(records: Records) -> Iterator[str]:
-    mismatch = records[-1].get("logprob_mismatch")
-    if mismatch is not None and mismatch > MISMATCH_NATS.default:
+    told = [records[-1].get(key) for key in ("logprob_mismatch", "parity_probe_mean")]
+    mismatch = max((value for value in told if value is not None), default=0.0)
+    if mismatch > MISMATCH_NATS.default:
         yield f"engine and trainer disagree by {mismatch:.3f} nats a token"
 
 

@@ -188,7 +188,10 @@ RUN: Final = Dashboard(
                     "Engine against trainer",
                     "short",
                     "Mean difference of a token's log-prob in nats. bfloat16: 0.01 to 0.03, float32: below 0.00001. Bad: 0.05.",
-                    (Query(_driver("visionr1_logprob_mismatch"), _HERE),),
+                    (
+                        Query(_driver("visionr1_logprob_mismatch"), f"{_HERE} rollouts"),
+                        Query(_driver("visionr1_parity_probe_mean"), f"{_HERE} probe"),
+                    ),
                     width=6,
                 ),
                 Panel(
@@ -220,16 +223,26 @@ RUN: Final = Dashboard(
                 Panel(
                     "Work that would be lost",
                     "s",
-                    "Time since the last checkpoint. Good: a saw. Bad: a line that rises without end.",
+                    "Time since the step of the last commit. Good: a saw. Bad: a line that rises without end.",
                     (Query(_trainers("visionr1_checkpoint_age_seconds"), _HERE),),
-                    width=6,
+                ),
+                Panel(
+                    "Steps not committed yet",
+                    "short",
+                    "Good: a saw up to checkpoint.every, and a little more while an upload goes on. Bad: it only rises.",
+                    (Query(f"{_trainers('visionr1_step')} - {_trainers('visionr1_checkpoint_step')}", _HERE),),
+                ),
+                Panel(
+                    "Upload and commit",
+                    "s",
+                    "Of the newest checkpoint. Good: much less than the time between two. On S3 steps go on meanwhile.",
+                    (Query(_trainers("visionr1_checkpoint_upload_seconds"), _HERE),),
                 ),
                 Panel(
                     "Checkpoint size",
                     "bytes",
-                    "Constant within a stage: about 14 bytes a parameter with bfloat16 weights.",
+                    "Constant within a stage: about 14 bytes a parameter with bfloat16 weights. Bad: it changes.",
                     (Query(_trainers("visionr1_checkpoint_bytes"), _HERE),),
-                    width=6,
                 ),
                 Panel(
                     "Cold start: requests",
@@ -239,7 +252,6 @@ RUN: Final = Dashboard(
                         Query(f"rate({select('visionr1_coldstart_requests_total', 'coldstart')}[$window])", "{{run}} requests"),
                         Query(f"rate({select('visionr1_coldstart_failures_total', 'coldstart')}[$window])", "{{run}} given up"),
                     ),
-                    width=6,
                 ),
                 Panel(
                     "Cold start: problems",
@@ -251,7 +263,6 @@ RUN: Final = Dashboard(
                         Query(select("visionr1_coldstart_kept", "coldstart"), "{{run}} kept"),
                         Query(select("visionr1_coldstart_dropped", "coldstart"), "{{run}} dropped: {{rule}}"),
                     ),
-                    width=6,
                 ),
             ),
         ),

@@ -1,0 +1,86 @@
+"""A whole worker in this process, alone in its group: the trainer under DeepSpeed and a rollout engine, as a stage has them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from ranks import free_port
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+from visionr1.demo.digits import problems
+from visionr1.demo.tiny import save, tiny_model, tiny_processor
+from visionr1.grpo.host import WorkerPlan
+from visionr1.grpo.parity import Probe, fault
+from visionr1.grpo.start import BASE, Start
+from visionr1.grpo.worker import Worker
+from visionr1.recipe import Recipe, load_recipe
+from visionr1.rollout.types import Sampling
+
+ROWS = problems("train")[:4]
+RATE = load_recipe("demo").optimiser.learning_rate
+SAMPLING = Sampling(4, 16, 1.0)
+
+
+class Stage:
+    """Steps of a stage by one worker: what `run_stage` does to it and asks of it."""
+
+    def __init__(self, engine: str, base: str = "demo", temperature: float = 1.0):
+        self.recipe: Recipe = load_recipe(
+            "demo",
+            [
+                f"rollout.engine={engine}",
+                f"model.base={base}",
+                f"rollout.temperature={temperature}",
+                "rollout.workers=1",
+                "metrics.enabled=false",
+            ],
+        )
+        start = Start(BASE, BASE, restore_trainer=False, step=0, sampler=None)
+        plan = WorkerPlan(self.recipe.model_dump_json(), "unused", 0, 0, 1, "127.0.0.1", free_port(), start)
+        self.worker = Worker(plan)
+        self.steps = 0
+
+    def update(self) -> dict[str, float]:
+        """Rollout and update, at the demo's learning rate and with advantages of the usual size."""
+        self.steps += 1
+        groups = self.worker.rollout(ROWS, SAMPLING, list(range(self.steps, self.steps + len(ROWS))))
+        advantages = np.random.default_rng(self.steps).standard_normal((len(groups), SAMPLING.n))
+        return self.worker.update(advantages.tolist(), RATE)
+
+    def step(self) -> str | None:
+        """A whole step; what the loop would stop the run with."""
+        stats = self.update()
+        self.worker.sync()
+        return self.verdict(stats)
+
+    def verdict(self, stats: dict[str, float] | None = None) -> str | None:
+        """What the loop would say now; without the update's statistics the probe alone speaks."""
+        well = {"logprob_mismatch": 0.0, "logprob_mismatch_max": 0.0}
+        return fault(self.recipe, well if stats is None else stats, [self.probe()])
+
+    def probe(self) -> Probe:
+        return self.worker.probe()
+
+    @contextmanager
+    def repaired(self) -> Iterator[None]:
+        """Whatever happened inside, engine and trainer agree again after it."""
+        yield
+        self.worker._engine.sleep()
+        self.worker.sync()
+        assert self.verdict() is None, "the fault was planted and is gone: all is well again"
+
+
+def tied_model(folder: Path, base: Path) -> str:
+    """A tiny model whose head is tied to its embeddings, as the real 3B model's is; its tokenizer is `base`'s."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    untied = tiny_model(tokenizer, seed=5)
+    config = untied.config
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config = untied.generation_config
+    save(model, tiny_processor(tokenizer), folder)
+    return str(folder)

@@ -1,0 +1,73 @@
+"""Fixtures: a real S3 server, a run's address on it, and the proxy with faults before it."""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+import boto3
+import pytest
+from s3_proxy import Proxy
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory):
+    """Address of a moto server that lives as long as the tests."""
+    log = tmp_path_factory.mktemp("moto") / "log.txt"
+    with log.open("w") as output:
+        server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], stderr=output)
+    try:
+        deadline = time.monotonic() + 60
+        while not (address := re.search(r"Running on (http://[\d.:]+)", log.read_text())):
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield address[1]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def settle(endpoint, patch, scratch):
+    """The environment of a user of that server, with TMPDIR in `scratch`."""
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_REGION": "us-east-1",
+        "AWS_MAX_ATTEMPTS": "2",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }.items():
+        patch.setenv(name, value)
+    patch.setattr(tempfile, "tempdir", str(scratch))
+
+
+def new_bucket(endpoint, patch, scratch):
+    """A run's address in a bucket of its own."""
+    settle(endpoint, patch, scratch)
+    bucket = f"test-{uuid.uuid4().hex}"
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/runs/demo"
+
+
+@pytest.fixture
+def s3_environment(s3_endpoint, monkeypatch, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    settle(s3_endpoint, monkeypatch, tmp_path / "scratch")
+
+
+@pytest.fixture
+def s3_url(s3_environment, s3_endpoint, monkeypatch, tmp_path):
+    return new_bucket(s3_endpoint, monkeypatch, tmp_path / "scratch")
+
+
+@pytest.fixture
+def proxy(s3_url, s3_endpoint, monkeypatch):
+    """Between all clients of the test and the server; `s3_url` is a run there."""
+    between = Proxy(s3_endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", between.url)
+    yield between
+    between.close()

@@ -1,0 +1,13 @@
+"""Uploading a worker's part of a checkpoint, in a process beside it: the worker trains on."""
+
+from __future__ import annotations
+
+import ray
+
+from visionr1.storage import Checkpoints, FileEntry, open_store
+
+
+@ray.remote(max_retries=0)
+def upload(run_url: str, phase: str, step: int, entries: list[FileEntry]) -> None:
+    """To run on the machine of the worker that wrote the files: they lie there."""
+    Checkpoints(open_store(run_url), phase).upload(step, entries)
