@@ -72,6 +72,10 @@ endif
 e2e: $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one without vLLM [ARGS=...]
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
+.PHONY: dashboards
+dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics
+	@$(BIN)/python -m visionr1.watch.files
+
 .PHONY: fuzz
 fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SECONDS=60] [SEED=1]
 	@$(BIN)/python -m tests.fuzz.fuzz_inputs --seconds '$(or $(SECONDS),60)' --seed '$(or $(SEED),1)'

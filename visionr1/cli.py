@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app
+from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
 from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
@@ -201,6 +201,7 @@ def _report(run_url: str) -> None:
 def coldstart(run: RunOption) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
     from visionr1.data.coldstart.run import EndpointLost, run_coldstart
+    from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
     from visionr1.signals import StopFlag
     from visionr1.storage.run_recipe import read_recipe
@@ -208,10 +209,22 @@ def coldstart(run: RunOption) -> None:
     recipe = read_recipe(open_store(run))
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
-        with _alone(run) as store, Grader(answers) as grader, _teacher(recipe) as resolve_url, StopFlag() as should_stop:
-            run_coldstart(recipe, store, grader.same, should_stop, resolve_url)
+        with (
+            _alone(run) as store,
+            closing(Exporter(recipe.metrics, "coldstart", recipe.name)) as exporter,
+            Grader(answers) as grader,
+            _teacher(recipe) as resolve_url,
+            StopFlag() as should_stop,
+        ):
+            run_coldstart(recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory()))
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
+
+
+def _memory() -> dict[str, int]:
+    import psutil
+
+    return {"host_memory_bytes": psutil.Process().memory_info().rss}
 
 
 @contextmanager
@@ -258,6 +271,7 @@ def grpo(
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)
 app.add_typer(data_app, name="data", rich_help_panel=LOOK)
+app.command(rich_help_panel=RUNS)(watch)
 app.command(rich_help_panel=LOOK)(grade)
 app.command("eval", rich_help_panel=LOOK)(evaluate)
 

@@ -149,6 +149,18 @@ def _builder(recipe: Recipe) -> PromptBuilder:
     return PromptBuilder(base_dir(recipe.model), recipe.model)
 
 
+def watch(
+    run: Annotated[str, typer.Argument(help="The run directory: a local path, or s3://bucket/prefix.", metavar="DIR")],
+    once: Annotated[bool, typer.Option("--once", help="Print one frame and end, as into a pipe.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
+) -> None:
+    """Watch a run: phase, progress, reward and length, tokens/s, time left, what is wrong. Ctrl-C leaves; the run goes on."""
+    from visionr1.storage import open_store
+    from visionr1.watch.screen import watch as show_run
+
+    show_run(open_store(run), Console(), once=once, every=every)
+
+
 def grade(
     file: Annotated[Path, typer.Argument(help="JSON lines with `response` and `answer`.", metavar="FILE.jsonl")],
     reward: Annotated[str, typer.Option(help="hfrrf, zero, or file.py:function.")] = "hfrrf",

@@ -29,6 +29,7 @@ COMMANDS = [
     "demo",
     "run",
     "report",
+    "watch",
     "grade",
     "eval",
     "coldstart",

@@ -21,9 +21,11 @@ from visionr1.data.coldstart.output import load_coldstart
 from visionr1.data.coldstart.run import EndpointLost, run_coldstart
 from visionr1.data.coldstart.templates import fill, load_templates
 from visionr1.errors import BadInput, Stopped
+from visionr1.metrics import TABLE
 from visionr1.recipe.schema import Recipe
 from visionr1.storage import open_store
 
+KEYS = {"phase", "stage"} | {item.key for item in TABLE if item.key}
 KEY = "sk-very-secret-0123456789"
 
 
@@ -381,3 +383,19 @@ def test_the_demo_s_teacher(tmp_path):
     assert report.problems == 30 and report.kept >= 12
     assert "request failed" not in report.rejected and "bad row" not in report.rejected
     assert all("description" not in sample.response.lower() for sample in load_coldstart(open_store(str(tmp_path / "run"))))
+
+
+def test_what_is_asked_answered_kept_and_dropped_can_be_watched(teacher, problems, tmp_path):
+    def refuses_the_last(request):
+        return (400, {"error": "no"}) if "What is 5+5?" in text_of(request) else helpful(request)
+
+    teacher.answer = refuses_the_last
+    told: list[dict] = []
+    store = open_store(str(tmp_path / "run"))
+    report = run_coldstart(recipe(problems, teacher.url), store, same, lambda: False, tell=told.append)
+    assert all(values["phase"] == "coldstart" and values.keys() <= KEYS for values in told)
+    assert told[0]["coldstart_problems"] == 6
+    assert sum(values.get("coldstart_requests", 0) for values in told) == report.asked
+    assert sum(values.get("coldstart_failures", 0) for values in told) == 1
+    assert [values["coldstart_answered"] for values in told if "coldstart_answered" in values][-1] == 6
+    assert (told[-1]["coldstart_kept"], told[-1]["coldstart_dropped"]) == (5, {"request failed": 1})

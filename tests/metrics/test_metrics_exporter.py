@@ -1,8 +1,11 @@
 """What Prometheus and a probe see over real HTTP."""
 
+import itertools
 import json
 import math
 import socket
+import struct
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -197,3 +200,63 @@ def test_switched_off_it_listens_nowhere_and_all_calls_still_work(serve):
     exporter.observe("completion_tokens", [1])
     exporter.beat()
     assert exporter.port is None
+
+
+def test_an_engines_own_numbers_are_read_at_every_scrape(serve):
+    worker = serve(role="worker")
+    worker.update({"phase": "stage-1", "stage": 1})
+    running, preempted = iter([3, 5, 0]), iter([0, 2, 7])
+    worker.read_at_scrape(
+        lambda: {
+            "vllm_running_requests": next(running),
+            "vllm_preemptions": next(preempted),
+            "vllm_sleep_state": {"awake": 1, "discard_all": 0},
+        }
+    )
+    scrapes = [samples(worker) for _ in range(3)]
+    assert [seen["visionr1_vllm_running_requests",][0] for seen in scrapes] == [3, 5, 0]
+    assert [seen["visionr1_vllm_preemptions_total",][0] for seen in scrapes] == [0, 2, 7]
+    assert scrapes[2]["visionr1_vllm_sleep_state", "awake"] == (1, "1", "worker")
+
+
+def test_a_scrape_sees_a_step_whole(serve):
+    exporter = serve()
+    done = threading.Event()
+
+    def steps():
+        for step in itertools.count():
+            if done.is_set():
+                return
+            exporter.update({**GRPO, "step": step, "loss": step, "time": step, "kl_mean": step})
+
+    trainer = threading.Thread(target=steps)
+    trainer.start()
+    try:
+        for _ in range(30):
+            seen = samples(exporter)
+            names = ("visionr1_step", "visionr1_loss", "visionr1_last_step_timestamp_seconds", "visionr1_kl_mean")
+            assert len({seen[name,][0] for name in names if (name,) in seen}) <= 1
+    finally:
+        done.set()
+        trainer.join()
+
+
+def test_a_scraper_that_hangs_up_leaves_no_traceback_in_the_log(serve, capfd):
+    exporter = serve()
+    hung_up = threading.Event()
+
+    def slow():
+        assert hung_up.wait(10)
+        time.sleep(0.1)
+        return {}
+
+    exporter.read_at_scrape(slow)
+    scraper = socket.create_connection(("127.0.0.1", exporter.port))
+    scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    time.sleep(0.2)
+    scraper.close()
+    hung_up.set()
+    assert get(exporter, "/metrics")[0] == 200  # after the other, for scrapes take turns
+    time.sleep(0.2)
+    assert "Traceback" not in capfd.readouterr().err

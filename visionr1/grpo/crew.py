@@ -48,9 +48,11 @@ class Crew:
         bundles = sorted(range(recipe.rollout.workers), key=lambda bundle: (nodes[bundle], bundle))
         self._beside = [_slot(self._group, bundle, recipe, workers=0) for bundle in bundles]
         address, port = ray.get(_rendezvous.options(**self._beside[0]).remote())
+        places = places_on_nodes([nodes[bundle] for bundle in bundles])
+        size = recipe.rollout.workers
         plans = [
-            WorkerPlan(recipe.model_dump_json(), run_url, phase.stage_index, rank, recipe.rollout.workers, address, port, start)
-            for rank in range(recipe.rollout.workers)
+            WorkerPlan(recipe.model_dump_json(), run_url, phase.stage_index, rank, size, address, port, start, place)
+            for rank, place in enumerate(places)
         ]
         actor = ray.remote(Host)
         slots = [_slot(self._group, bundle, recipe, workers=1) for bundle in bundles]
@@ -152,6 +154,11 @@ class Crew:
         for worker in self._workers:
             ray.kill(worker)
         ray.util.remove_placement_group(self._group)
+
+
+def places_on_nodes(nodes: list[str]) -> list[int]:
+    """For each rank, how many ranks before it are on its node: workers of one pod need different ports, those of all do not."""
+    return [nodes[:rank].count(node) for rank, node in enumerate(nodes)]
 
 
 def _results(calls: list[ray.ObjectRef[Any]]) -> list[Any]:

@@ -10,7 +10,7 @@ from visionr1.grpo.start import Start
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What a worker is told at its start."""
+    """What a worker is told at its start; `place_on_node` counts the workers of its node from 0."""
 
     recipe_json: str
     run_url: str
@@ -20,6 +20,7 @@ class WorkerPlan:
     master_address: str
     master_port: int
     start: Start
+    place_on_node: int
 
 
 class Host:

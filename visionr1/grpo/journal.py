@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import psutil
 import zstandard
 
 from visionr1.data.rows import Row
@@ -79,6 +80,18 @@ class Journal:
         self._recipe, self._phase, self._store, self._log, self._exporter = recipe, phase, store, log, exporter
         self._advance = advance
         self._storing = Background("journal")
+        stage = recipe.stages[phase.stage_index or 0]
+        exporter.update(
+            {
+                "phase": phase.name,
+                "stage": (phase.stage_index or 0) + 1,
+                "started_timestamp_seconds": time.time(),
+                "stage_first_step": phase.first_step,
+                "stage_last_step": phase.first_step + stage.steps,
+                "completion_tokens_limit": stage.max_completion_tokens,
+                "host_memory_bytes": psutil.Process().memory_info().rss,
+            }
+        )
 
     def write(
         self,
@@ -101,7 +114,7 @@ class Journal:
         self._storing.start(lambda: self._keep(step, rollouts, record))
         if self._store.local_path(STEPS) is not None:
             self.flush()
-        self._exporter.update(record)
+        self._exporter.update(record | {"host_memory_bytes": psutil.Process().memory_info().rss})
         self._exporter.observe("completion_tokens", [len(c.token_ids) for group in groups for c in group])
         length, cut = record["completion_tokens_mean"], record["completion_truncated_ratio"]
         self._advance(1, f"reward {record['reward_mean']:.2f}  length {length:.0f}  cut {cut:.0%}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
 from visionr1.engine.zero import join_process_group, states_to_cpu, states_to_device
+from visionr1.grpo.effort import Effort
 from visionr1.grpo.host import WorkerPlan
 from visionr1.grpo.parity import Gap, Probe, probe_sampling
 from visionr1.grpo.start import Weights
@@ -22,6 +24,7 @@ from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
+from visionr1.model.peak import device_peak
 from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.build import build_engine, device_of
@@ -63,10 +66,14 @@ class Worker:
             distributed=True,
         )
         self._engine.sleep()
-        self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=1 + plan.rank)
+        port = 1 + plan.place_on_node
+        self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=port)
+        self._exporter.read_at_scrape(self._engine.live)
+        self._effort = Effort(recipe, self._trainer.policy.inner.config, device_peak(self._device, recipe.model.dtype))
         self._where = {"phase": f"stage-{plan.stage_index + 1}", "stage": plan.stage_index + 1}
         self._groups: list[Group] = []
         self._prompts: list[PromptTensors] = []
+        self._exporter.update(self._where | self._effort.peak_values())
         self._seen: Prompt | None = None
         self.sync()
 
@@ -87,18 +94,22 @@ class Worker:
 
     def sync(self) -> None:
         """Hands the trainer's weights to the rollout engine, which is asleep before and ready after."""
+        begun = time.perf_counter()
         self._engine.wake_weights()
         self._engine.load_weights(self._trainer.weights())
         self._engine.wake_cache()
+        self._exporter.update(self._where | self._effort.sync(time.perf_counter() - begun))
 
     def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
         """Samples a group for each row; keeps prompts and log-probs here, returns this worker's groups.
 
         Tensor-parallel peers get the same rows; each keeps every `tensor_parallel`-th group.
         """
+        begun = time.perf_counter()
         prompts = [self._builder.build(row) for row in rows]
         groups = self._engine.generate(prompts, sampling, seeds)
         self._engine.sleep()
+        self._rollout_seconds = time.perf_counter() - begun
         # For the parity probe, the same on tensor-parallel peers: pictures that the engine has certainly kept.
         self._seen = next((prompt for prompt in reversed(prompts) if prompt.images), prompts[-1])
         self._refuse_banned(groups)
@@ -149,6 +160,7 @@ class Worker:
 
     def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
         """One rollout batch's update; `advantages` has one list a group kept by the last rollout."""
+        begun = time.perf_counter()
         states_to_device(self._trainer.engine, self._device)
         batch = [
             Experience(TrainSequence(index, completion.token_ids), advantage, completion.logprobs)
@@ -157,9 +169,10 @@ class Worker:
         ]
         stats = self._trainer.update(self._prompts, batch, learning_rate)
         states_to_cpu(self._trainer.engine, self._device)
+        effort = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
         trained = sum(len(experience.sequence.completion_ids) for experience in batch)
         memory = psutil.Process().memory_info().rss
-        self._exporter.update(self._where | {"trained_tokens": trained, "host_memory_bytes": memory})
+        self._exporter.update(self._where | effort | {"trained_tokens": trained, "host_memory_bytes": memory})
         return asdict(stats) | {"host_memory_bytes": memory}
 
     def save(self, phase: str, step: int) -> list[FileEntry]:

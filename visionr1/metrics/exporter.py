@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, Final
@@ -21,6 +22,8 @@ from visionr1.recipe.schema import Metrics
 
 SILENCE_LIMIT_SECONDS: Final = 3600.0
 """A process without a beat for so long is taken for hung; a step of long rollouts may take many minutes."""
+
+_BY_KEY: Final = {item.key: item for item in TABLE if item.key}
 
 
 def buckets(limit: int) -> list[float]:
@@ -58,6 +61,9 @@ class Exporter:
         self._checkpoint_time = time.time()
         self._beat = time.monotonic()
         self._silence_limit = silence_limit
+        self._live: Callable[[], Mapping[str, Any]] | None = None
+        self._live_totals: dict[str, float] = {}
+        self._lock = threading.Lock()
         self._server: _Server | None = None
         if settings.enabled:
             port = settings.port + port_offset if settings.port else 0
@@ -74,6 +80,11 @@ class Exporter:
 
         A worker passes its own measurements without `step`: then no step is counted and no checkpoint's age is told.
         """
+        with self._lock:  # a scrape sees a step whole, or not yet
+            self._update(record)
+        self.beat()
+
+    def _update(self, record: Mapping[str, Any]) -> None:
         stage = record.get("stage")
         self._labels["stage"] = str(record.get("phase", "") if stage is None else stage)
         for item in TABLE:
@@ -84,7 +95,10 @@ class Exporter:
             self._instruments["visionr1_steps_total"].labels(**self._labels).inc()
             age = self._instruments["visionr1_checkpoint_age_seconds"].labels(**self._labels)
             age.set_function(lambda: max(0.0, time.time() - self._checkpoint_time))
-        self.beat()
+
+    def read_at_scrape(self, live: Callable[[], Mapping[str, Any]]) -> None:
+        """Calls `live` at every scrape, in the scrape's thread; a counter's value is its total, not what it grew by."""
+        self._live = live
 
     def committed(self, step: int, seconds: float) -> None:
         """Tells of a checkpoint that has just been committed, at the stage of the last `update`; in any thread.
@@ -123,11 +137,21 @@ class Exporter:
         else:
             child.set(number)
 
+    def _read_live(self) -> None:
+        for key, value in self._live().items() if self._live else ():
+            item = _BY_KEY[key]
+            if item.kind == "counter":
+                value, self._live_totals[key] = value - self._live_totals.get(key, 0.0), value
+            for label, number in value.items() if item.label else [("", value)]:
+                self._put(item, label, number)
+
     def _answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type and body for a GET."""
         if path == "/metrics":
             encode, content_type = choose_encoder(accept)
-            return 200, content_type, encode(self.registry)
+            with self._lock:
+                self._read_live()
+                return 200, content_type, encode(self.registry)
         if path == "/healthz":
             age = time.monotonic() - self._beat
             body = json.dumps({"age_seconds": round(age, 3)}).encode()
@@ -157,8 +181,9 @@ def _listen(host: str, port: int, answer: Callable[[str, str], tuple[int, str, b
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(BrokenPipeError, ConnectionResetError):  # a scraper that no longer waits is no error of ours
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             """A scrape every few seconds is no news."""

@@ -18,7 +18,8 @@ class Instrument:
     """One thing to watch.
 
     `label` is a label of its own besides LABELS; its record value is a mapping from the label's value to a number.
-    `key` is the key of a step record that feeds it; a counter grows by the record's value. None: the exporter makes it itself.
+    `key` is what feeds it in `Exporter.update`; a counter grows by the value. None: the exporter makes it itself.
+    `logged` says that step records have that key, too; otherwise only the process that measures it tells it.
     """
 
     name: str
@@ -27,14 +28,15 @@ class Instrument:
     help: str
     key: str | None = None
     label: str | None = None
+    logged: bool = True
 
 
-def _gauge(key: str, unit: str, help: str, label: str | None = None) -> Instrument:
-    return Instrument(f"visionr1_{key}", "gauge", unit, help, key, label)
+def _gauge(key: str, unit: str, help: str, label: str | None = None, logged: bool = True) -> Instrument:
+    return Instrument(f"visionr1_{key}", "gauge", unit, help, key, label, logged)
 
 
-def _counter(name: str, unit: str, help: str, key: str | None = None) -> Instrument:
-    return Instrument(f"visionr1_{name}_total", "counter", unit, help, key)
+def _counter(name: str, unit: str, help: str, key: str | None = None, logged: bool = True) -> Instrument:
+    return Instrument(f"visionr1_{name}_total", "counter", unit, help, key, logged=logged)
 
 
 TABLE: Final[tuple[Instrument, ...]] = (
@@ -42,6 +44,11 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("step", "steps", "Global step of the newest record."),
     Instrument("visionr1_last_step_timestamp_seconds", "gauge", "seconds", "When the newest step ended, as Unix time.", "time"),
     _gauge("step_seconds", "seconds", "How long each part of the newest step took.", "phase"),
+    # Where the stage is: told once, when the process begins.
+    _gauge("started_timestamp_seconds", "seconds", "When this attempt at its phase began, as Unix time.", logged=False),
+    _gauge("stage_first_step", "steps", "Global step before the first of this stage.", logged=False),
+    _gauge("stage_last_step", "steps", "Global step that ends this stage (SFT: its number of steps).", logged=False),
+    _gauge("completion_tokens_limit", "tokens", "The stage's length limit: a longer completion is cut.", logged=False),
     # Reward and advantage.
     _gauge("reward_mean", "reward", "Mean reward of the step's completions."),
     _gauge("reward_std", "reward", "Standard deviation of the step's rewards."),
@@ -54,8 +61,31 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("completion_tokens_max", "tokens", "Longest of the step's completions."),
     _gauge("completion_truncated_ratio", "ratio", "Completions cut at the stage's limit: how much the limit binds."),
     # Throughput.
-    _counter("rollout_generated_tokens", "tokens", "Completion tokens sampled by this process.", "generated_tokens"),
-    _counter("trained_tokens", "tokens", "Tokens that carried a loss in this process.", "trained_tokens"),
+    _counter(
+        "rollout_generated_tokens",
+        "tokens",
+        "Completion tokens sampled here; the driver's: by all workers.",
+        "generated_tokens",
+    ),
+    _counter("trained_tokens", "tokens", "Tokens that carried a loss here; the driver's: in all workers.", "trained_tokens"),
+    # Distance from what the hardware allows; docs/monitoring.md has the formulas.
+    _gauge("mfu_ratio", "ratio", "Model FLOPs of a part of the step over what the device could do in that time.", "phase", False),
+    _gauge("roofline_ratio", "ratio", "Roofline floor of a part of the step over its real time: 1 is perfect.", "phase", False),
+    _gauge("floor_seconds", "seconds", "Least time that the device needs for a part of the step.", "phase", logged=False),
+    _gauge(
+        "peak_flops_per_second",
+        "FLOP/s",
+        "Peak of the ratios: published for a GPU, measured on a CPU.",
+        "device",
+        False,
+    ),
+    _gauge("peak_memory_bytes_per_second", "byte/s", "Peak memory bandwidth that the ratios refer to.", "device", False),
+    # vLLM's own numbers, read from the engine in this worker at the time of the scrape.
+    _gauge("vllm_running_requests", "requests", "Sequences that the engine decodes now.", logged=False),
+    _gauge("vllm_waiting_requests", "requests", "Sequences that wait for room in the engine.", logged=False),
+    _gauge("vllm_kv_cache_usage_ratio", "ratio", "Part of the KV cache in use.", logged=False),
+    _counter("vllm_preemptions", "sequences", "Sequences that lost their KV cache and start over.", "vllm_preemptions", False),
+    _gauge("vllm_sleep_state", "1", "1 for the engine's present state: awake, weights_offloaded or discard_all.", "state", False),
     # Optimisation.
     _gauge("loss", "1", "Training loss of the step."),
     _gauge("learning_rate", "1", "Learning rate of the step."),
@@ -68,7 +98,7 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("parity_probe_mean", "nats", "The same mean right after a weight sync, over a probe's tokens, on the worst worker."),
     _gauge("parity_probe_max", "nats", "The largest difference in a probe."),
     # Health.
-    _gauge("host_memory_bytes", "bytes", "Resident memory of the training process."),
+    _gauge("host_memory_bytes", "bytes", "Resident memory of this process; in the log of GRPO the first worker's."),
     _gauge("checkpoint_bytes", "bytes", "Size of the newest checkpoint."),
     Instrument("visionr1_checkpoint_step", "gauge", "steps", "Global step of the newest committed checkpoint."),
     Instrument(
@@ -83,7 +113,14 @@ TABLE: Final[tuple[Instrument, ...]] = (
         "seconds",
         "Work that would be lost now: time since the step of the last commit, or since the process began if it made none.",
     ),
+    # Cold-start data.
+    _gauge("coldstart_problems", "problems", "Problems that the cold start asks about.", logged=False),
+    _gauge("coldstart_answered", "problems", "Problems that have their replies, or failed.", logged=False),
+    _counter("coldstart_requests", "requests", "Requests sent to the teachers.", "coldstart_requests", False),
+    _counter("coldstart_failures", "problems", "Problems given up after all retries.", "coldstart_failures", False),
+    _gauge("coldstart_kept", "problems", "Problems that gave a sample.", logged=False),
+    _gauge("coldstart_dropped", "problems", "Problems that gave none, by the rule that dropped them.", "rule", False),
 )
 
-RECORD_KEYS: Final = frozenset({"phase", "stage"} | {instrument.key for instrument in TABLE if instrument.key})
+RECORD_KEYS: Final = frozenset({"phase", "stage"} | {item.key for item in TABLE if item.key and item.logged})
 """Every key that a step record may have."""

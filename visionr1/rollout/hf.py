@@ -83,6 +83,10 @@ class HfEngine:
         # Names in a file are not the model's own (transformers maps them as it reads).
         self.load_weights(load_model(model_dir, self._settings, self._device).named_parameters())
 
+    def live(self) -> dict[str, float]:
+        """It has no queue and no cache to tell of."""
+        return {}
+
     def sleep(self) -> None:
         """Nothing to give back: the copy is small."""
 

@@ -21,6 +21,14 @@ from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Group, Sampling
 
+_LIVE = {
+    "vllm:num_requests_running": "vllm_running_requests",
+    "vllm:num_requests_waiting": "vllm_waiting_requests",
+    "vllm:kv_cache_usage_perc": "vllm_kv_cache_usage_ratio",
+    "vllm:num_preemptions": "vllm_preemptions",
+    "vllm:engine_sleep_state": "vllm_sleep_state",
+}
+
 _CPU_ENVIRONMENT = {
     # The CPU worker otherwise binds threads and memory for itself and takes them from the trainer.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -104,7 +112,7 @@ class VllmEngine:
             # The pictures come already fitted; with the same limits vLLM's own resizing leaves them as they are.
             mm_processor_kwargs={"min_pixels": recipe.model.min_pixels, "max_pixels": recipe.model.max_pixels},
             seed=recipe.seed,
-            disable_log_stats=True,
+            disable_log_stats=False,
             trust_remote_code=False,
             **options,
         )
@@ -166,6 +174,17 @@ class VllmEngine:
         self._llm.reset_prefix_cache()
         self._llm.reset_mm_cache()
         self._llm.llm_engine.reset_encoder_cache()
+
+    def live(self) -> dict[str, Any]:
+        """The engine's own numbers now, under their keys in `visionr1.metrics`; may be called from another thread."""
+        found: dict[str, Any] = {}
+        for metric in self._llm.get_metrics():
+            key = _LIVE.get(metric.name)
+            if key == "vllm_sleep_state":
+                found.setdefault(key, {})[metric.labels["sleep_state"]] = metric.value
+            elif key is not None:
+                found[key] = metric.value
+        return found
 
     def sleep(self) -> None:
         """Gives weights and KV cache back to the trainer (a no-op on a CPU)."""

@@ -36,12 +36,15 @@ from visionr1.progress import progress
 from visionr1.recipe.schema import SFT, Recipe, Source
 from visionr1.rollout.build import device_of
 from visionr1.sft.batches import Batch, ahead, make_batch
+from visionr1.sft.effort import Effort
 from visionr1.sft.schedule import learning_rate, total_steps
 from visionr1.signals import StopFlag
 from visionr1.storage import Background, Checkpoints, FileEntry, StorageError, Store, layout, open_store
 from visionr1.storage.run_recipe import read_recipe
 
 BETAS = (0.9, 0.999)
+WHERE = {"phase": "sft", "stage": None}
+"""Where every record and every rank's numbers belong."""
 
 
 class SftRank:
@@ -72,7 +75,8 @@ class SftRank:
         self.total = total_steps(sft, len(self.samples))
         self.uploading, self.uploading_since = Background("upload"), 0.0
         self.in_flight: tuple[int, list[FileEntry], dict[str, Any]] | None = None
-        self.exporter = Exporter(recipe.metrics, "sft", recipe.name) if self.rank == 0 else None
+        # Each rank of a node has a port of its own.
+        self.exporter = Exporter(recipe.metrics, "sft", recipe.name, port_offset=int(os.environ.get("LOCAL_RANK", "0")))
 
     def _agreed(self, value: int) -> int:
         """Rank 0's value, on every rank."""
@@ -139,7 +143,7 @@ class SftRank:
 
     def commit(self, step: int, entries: list[FileEntry], sampler: dict[str, Any]) -> None:
         """Commits what `save` wrote and drops older checkpoints; returns when it is there for all ranks."""
-        if self.exporter is not None:  # rank 0 has it
+        if self.rank == 0:
             self.checkpoints.commit(step, entries, {"sampler": sampler, "final": step == self.total})
             self.exporter.committed(step, time.time() - self.uploading_since)
             self.checkpoints.retain(self.checkpoints.steps()[-self.recipe.checkpoint.keep_last :])
@@ -155,6 +159,11 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
     sft, first = rank.sft, rank.rank == 0
     log = StepLog(rank.store, "sft", rank.done) if first else None
     logging = Background("step log")
+    if first:
+        begun_at = {"started_timestamp_seconds": time.time(), "stage_first_step": 0, "stage_last_step": rank.total}
+        rank.exporter.update(WHERE | begun_at)
+    effort = Effort(sft, rank.recipe.model, rank.policy.inner.config, rank.device)
+    rank.exporter.update(WHERE | effort.peak_values())
     sampler, states = rank.sampler, {}
 
     def draws() -> Iterator[list[int]]:
@@ -171,6 +180,10 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
             stats = rank.step(batch, rate)
             updated = time.perf_counter()
             seconds = {"update": updated - begun}
+            own = effort.step(batch.rows, batch.targets, seconds["update"]) | {
+                "trained_tokens": batch.targets,
+                "host_memory_bytes": psutil.Process().memory_info().rss,
+            }
             stopping = bool(same_count(int(should_stop()), rank.device))
             due = stopping or step % sft.checkpoint_every == 0 or step == rank.total
             rank.settle(wait=due)  # so that a machine holds the files of one checkpoint at a time
@@ -182,11 +195,11 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
             sampler_state = states.pop(step)
             for note in batch.left_out:
                 print(f"left out {note}", file=sys.stderr)
-            if log and rank.exporter:
-                record = _record(step, rate, stats, seconds)
+            if log:
+                record = _record(step, rate, stats, seconds) | {"host_memory_bytes": own["host_memory_bytes"]}
                 logging.start(partial(log.append, record))
-                rank.exporter.update(record)
                 advance(1, f"loss {stats['loss']:.3f}")
+            rank.exporter.update((record if log else WHERE) | own)  # the log has all ranks' tokens, /metrics this rank's
             if due or rank.checkpoints.local:
                 logging.wait()
             if due:
@@ -206,13 +219,11 @@ def _make(rank: SftRank, indices: list[int]) -> Batch:
 
 def _record(step: int, rate: float, stats: dict[str, float], seconds: dict[str, float]) -> dict[str, Any]:
     return {
-        "phase": "sft",
-        "stage": None,
+        **WHERE,
         "step": step,
         "time": time.time(),
         "learning_rate": rate,
         "step_seconds": seconds,
-        "host_memory_bytes": psutil.Process().memory_info().rss,
         **stats,
     }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from visionr1.data.coldstart.bridge import Bridge, Bridged
 from visionr1.data.coldstart.endpoint import Endpoint
@@ -19,6 +20,8 @@ from visionr1.progress import progress
 from visionr1.recipe.schema import ColdStart, Recipe
 from visionr1.storage import Store
 
+Tell = Callable[[dict[str, Any]], None]
+WHERE: Final = {"phase": "coldstart", "stage": None}
 POLL_SECONDS: Final = 0.5
 COMPARE_AT_ONCE: Final = 512
 FEW_FAILURES: Final = 20
@@ -35,11 +38,13 @@ def run_coldstart(
     same_answer: SameAnswer,
     should_stop: Callable[[], bool],
     resolve_url: Callable[[str], str] = lambda url: url,
+    tell: Tell = lambda _: None,
 ) -> Report:
     """Makes the cold-start data of a run (section 3.3.1) and commits it with a manifest; returns the report.
 
     Committed data is left as it is. `same_answer` compares (answer, true answer) pairs; `resolve_url` turns a teacher's
-    base_url into an address that can be called (for `demo://teacher`).
+    base_url into an address that can be called (for `demo://teacher`). `tell` is given what can be watched, keyed as in
+    `visionr1.metrics`.
 
     Raises Stopped when asked to stop (what was answered is kept), BadInput for recipes, data or endpoints that cannot work
     and when no problem survives, EndpointLost when an endpoint that worked has gone.
@@ -52,10 +57,12 @@ def run_coldstart(
         return report
     rows = load_problems(coldstart.problems)
     bridge = _bridge(recipe, coldstart, store, resolve_url)
-    bridged = asyncio.run(_ask_all(bridge, rows, should_stop))
+    tell(WHERE | {"coldstart_problems": len(rows), "started_timestamp_seconds": time.time()})
+    bridged = asyncio.run(_ask_all(bridge, rows, should_stop, _Teller(bridge, tell)))
     outcomes = list(_filtered(bridged, same_answer, should_stop))
     report = make_report([problem.row_id for problem in bridged], outcomes, bridge.asked, bridge.reused)
     write_report(store, report)
+    tell(WHERE | {"coldstart_kept": report.kept, "coldstart_dropped": report.rejected})
     if not report.kept:
         reasons = ", ".join(f"{count} x {rule}" for rule, count in report.rejected.items())
         example = next(iter(report.examples.values()))
@@ -73,7 +80,21 @@ def _bridge(recipe: Recipe, coldstart: ColdStart, store: Store, resolve_url: Cal
     return Bridge(coldstart, recipe.model, load_templates(coldstart.prompts_dir), describer, reasoner, WorkLog(store))
 
 
-async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[], bool]) -> list[Bridged]:
+class _Teller:
+    """Tells what is new since the last time."""
+
+    def __init__(self, bridge: Bridge, tell: Tell) -> None:
+        self._bridge, self._tell = bridge, tell
+        self._asked = self._failed = 0
+
+    def __call__(self, answered: int) -> None:
+        asked, failed = self._bridge.asked, len(self._bridge.failures)
+        new = {"coldstart_requests": asked - self._asked, "coldstart_failures": failed - self._failed}
+        self._asked, self._failed = asked, failed
+        self._tell(WHERE | {"coldstart_answered": answered} | new)
+
+
+async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[], bool], tell: _Teller) -> list[Bridged]:
     """Every row's reply, at most `concurrency` rows at a time, each with one request in flight."""
     done: dict[int, Bridged] = {}
     todo = iter(range(len(rows)))
@@ -87,8 +108,9 @@ async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[]
 
         workers = {asyncio.create_task(work()) for _ in range(min(bridge.recipe.concurrency, len(rows)))}
         try:
-            await _watch(workers, bridge, done, len(rows), should_stop)
+            await _watch(workers, bridge, done, len(rows), should_stop, tell)
         finally:
+            tell(len(done))
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
@@ -99,7 +121,12 @@ async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[]
 
 
 async def _watch(
-    workers: set[asyncio.Task[None]], bridge: Bridge, done: dict[int, Bridged], total: int, should_stop: Callable[[], bool]
+    workers: set[asyncio.Task[None]],
+    bridge: Bridge,
+    done: dict[int, Bridged],
+    total: int,
+    should_stop: Callable[[], bool],
+    tell: _Teller,
 ) -> None:
     """Waits for the workers; keeps what they were told, and ends early on a stop request or a lost endpoint."""
     running = workers
@@ -108,6 +135,7 @@ async def _watch(
         for worker in finished:
             worker.result()
         bridge.work.flush()
+        tell(len(done))
         if running and should_stop():
             raise Stopped(f"stopped with {len(done)} of {total} problems answered; the replies are kept")
         if len(bridge.failures) > max(FEW_FAILURES, total // 20):

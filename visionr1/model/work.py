@@ -1,0 +1,159 @@
+"""How much work a step is: FLOPs and bytes that any implementation of Qwen2.5-VL must spend, and the least time for them.
+
+A multiply-add is 2 FLOPs. Causal attention counts the pairs it needs, recomputation and padding count nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a device can do at most: FLOP/s in the training dtype, byte/s of memory; `device` says whose and how it is known."""
+
+    device: str
+    flops: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a part of a step needs from one device."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+
+    def floor_seconds(self, peak: Peak) -> float:
+        """The roofline floor: the device either computes or waits for memory, whichever takes longer."""
+        return max(self.flops / peak.flops, self.bytes / peak.bandwidth)
+
+
+@dataclass(frozen=True)
+class ModelWork:
+    """Sizes of a Qwen2.5-VL that its work follows from.
+
+    Attributes:
+        text_weights: elements of all matrices that each text token is multiplied with, the head excepted.
+        head_weights: elements of the head.
+        attention_width: query width (heads x head dimension) times layers.
+        kv_elements: elements of a token's keys and values in all layers.
+        vision_weights: elements of the matrices that each patch is multiplied with; the merger's are a quarter of its own.
+        full_width, window_width: width of the vision tower times its layers with full and with windowed attention.
+        window_patches: patches of a window.
+        element_bytes: bytes of a weight, and of a cached key or value.
+    """
+
+    text_weights: int
+    head_weights: int
+    attention_width: int
+    kv_elements: int
+    vision_weights: int
+    full_width: int
+    window_width: int
+    window_patches: int
+    element_bytes: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that decoding reads for every token of a batch."""
+        return (self.text_weights + self.head_weights) * self.element_bytes
+
+    def text_flops(self, lengths: Sequence[int], predicted: int) -> float:
+        """A forward pass over sequences of `lengths` tokens with the head at `predicted` places."""
+        pairs = sum(length * (length + 1) // 2 for length in lengths)
+        return 2 * self.text_weights * sum(lengths) + 2 * self.head_weights * predicted + 4 * self.attention_width * pairs
+
+    def vision_flops(self, patches: Sequence[int]) -> float:
+        """A forward pass of the vision tower over pictures of so many patches each."""
+        full = sum(count * count for count in patches)
+        windowed = sum(count * min(count, self.window_patches) for count in patches)
+        return 2 * self.vision_weights * sum(patches) + 4 * (self.full_width * full + self.window_width * windowed)
+
+    def update(
+        self, lengths: Sequence[int], predicted: int, patches: Sequence[int], *, reference: bool, vision_trained: bool
+    ) -> Work:
+        """Forward and backward (twice a forward) of a batch; one forward more with a `reference` model.
+
+        Args:
+            lengths: tokens of each sequence, prompt and completion.
+            predicted: completion tokens of them all.
+            patches: patches of each distinct picture.
+        """
+        text, vision = self.text_flops(lengths, predicted), self.vision_flops(patches)
+        passes = 4 if reference else 3
+        return Work(text * passes + vision * (passes if vision_trained else passes - 2))
+
+    def rollout(
+        self, prompts: Sequence[int], groups: Sequence[Sequence[int]], patches: Sequence[int], max_sequences: int
+    ) -> Work:
+        """Prompts of so many tokens read once each, then decoding of each prompt's group of completions.
+
+        The weights are read for every token of the longest completion, or more often where `max_sequences` at a time
+        cannot do it; every new token reads the keys and values of all before it.
+        """
+        flops = self.text_flops(prompts, 0) + self.vision_flops(patches)
+        generated = context = longest = 0
+        for prompt, lengths in zip(prompts, groups, strict=True):
+            for length in lengths:
+                generated += length
+                longest = max(longest, length)
+                context += length * prompt + length * (length + 1) // 2
+        flops += 2 * (self.text_weights + self.head_weights) * generated + 4 * self.attention_width * context
+        rounds = max(longest, -(-generated // max_sequences))
+        return Work(flops, rounds * self.weight_bytes + context * self.kv_elements * self.element_bytes)
+
+    def sync(self) -> Work:
+        """Every weight read from the trainer and written into the engine."""
+        return Work(bytes=2 * self.weight_bytes)
+
+
+def model_work(config: Any, element_bytes: int) -> ModelWork:
+    """From a transformers configuration of Qwen2.5-VL."""
+    text, vision = config.get_text_config(), config.vision_config
+    head = text.hidden_size // text.num_attention_heads
+    queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
+    layer = text.hidden_size * (2 * queries + 2 * keys + 3 * text.intermediate_size)
+    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    merge = vision.spatial_merge_size**2
+    merged = vision.hidden_size * merge
+    block = vision.hidden_size * (4 * vision.hidden_size + 3 * vision.intermediate_size)
+    full = len(vision.fullatt_block_indexes)
+    return ModelWork(
+        text_weights=text.num_hidden_layers * layer,
+        head_weights=text.hidden_size * text.vocab_size,
+        attention_width=text.num_hidden_layers * queries,
+        kv_elements=2 * text.num_hidden_layers * keys,
+        vision_weights=patch * vision.hidden_size + vision.depth * block + merged * (merged + vision.out_hidden_size) // merge,
+        full_width=full * vision.hidden_size,
+        window_width=(vision.depth - full) * vision.hidden_size,
+        window_patches=(vision.window_size // vision.patch_size) ** 2,
+        element_bytes=element_bytes,
+    )
+
+
+def peak_values(peak: Peak | None) -> dict[str, dict[str, float]]:
+    """What the ratios of `efficiency` refer to, keyed as in `visionr1.metrics`."""
+    if peak is None:
+        return {}
+    return {
+        "peak_flops_per_second": {peak.device: peak.flops},
+        "peak_memory_bytes_per_second": {peak.device: peak.bandwidth},
+    }
+
+
+def efficiency(parts: dict[str, tuple[Work, float]], peak: Peak | None) -> dict[str, dict[str, float]]:
+    """The values of `visionr1.metrics` for parts of a step, each given as (work, seconds); nothing without a known peak.
+
+    MFU is FLOPs over what the device could have done in that time, the roofline ratio the floor over the real time.
+    """
+    if peak is None:
+        return {}
+    floors = {part: work.floor_seconds(peak) for part, (work, _) in parts.items()}
+    return {
+        "floor_seconds": floors,
+        "roofline_ratio": {part: floors[part] / seconds for part, (_, seconds) in parts.items()},
+        "mfu_ratio": {part: work.flops / seconds / peak.flops for part, (work, seconds) in parts.items() if work.flops},
+    }

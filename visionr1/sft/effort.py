@@ -1,0 +1,45 @@
+"""How near a rank's step comes to what its device can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from visionr1.model.load import DTYPES
+from visionr1.model.pack import PackedRow
+from visionr1.model.peak import device_peak
+from visionr1.model.work import efficiency, model_work, peak_values
+from visionr1.recipe.schema import SFT, Model
+
+
+class Effort:
+    """Measures one rank's update against the roofline; values are keyed as in `visionr1.metrics`, none without a known peak.
+
+    Args:
+        config: transformers configuration of the policy.
+    """
+
+    def __init__(self, sft: SFT, model: Model, config: Any, device: torch.device):
+        self._sft = sft
+        self._work = model_work(config, DTYPES[model.dtype].itemsize)
+        self._peak = device_peak(device, model.dtype)
+
+    def peak_values(self) -> dict[str, Any]:
+        """What the ratios refer to."""
+        return peak_values(self._peak)
+
+    def step(self, rows: list[PackedRow], targets: int, seconds: float) -> dict[str, Any]:
+        """Of one optimiser step on this rank's rows."""
+        pictures = [int(grid.prod()) for row in rows if row.images for grid in row.images.grid_thw_I3]
+        lengths = [length for row in rows for length in sequence_lengths(row)]
+        trained = not self._sft.freeze_vision_tower
+        work = self._work.update(lengths, targets, pictures, reference=False, vision_trained=trained)
+        return efficiency({"update": (work, seconds)}, self._peak)
+
+
+def sequence_lengths(row: PackedRow) -> list[int]:
+    """Tokens of each sequence of a row: text positions begin at 0 again with each."""
+    positions_T = row.position_ids_41T[0, 0]
+    starts = [*(positions_T == 0).nonzero()[:, 0].tolist(), len(positions_T)]
+    return [after - start for start, after in zip(starts[:-1], starts[1:], strict=True)]

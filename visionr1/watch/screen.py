@@ -1,0 +1,128 @@
+"""The live view of `visionr1 watch`: one frame of it, and the loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from visionr1.errors import BadInput
+from visionr1.pipeline.display import title
+from visionr1.storage import StorageError, Store
+from visionr1.watch.look import View, look
+
+SPARKS: Final = "▁▂▃▄▅▆▇█"
+BORDER: Final = "┊"
+_SPARK_WIDTH: Final = 48
+_STYLES: Final = {"running": "green", "waiting": "yellow", "stopped": "yellow", "failed": "red", "done": "green"}
+
+
+def watch(store: Store, console: Console, *, once: bool, every: float) -> None:
+    """Shows the run until it is done or the user ends it; one frame if `once`, or if nobody sees a terminal.
+
+    Raises:
+        BadInput: there is no run here.
+        StorageError: it cannot be read, the first time; later it is told on the screen.
+    """
+    view = look(store, time.time())
+    if once or not console.is_terminal:
+        console.print(frame(view))
+        return
+    with Live(frame(view), console=console, auto_refresh=False) as live:
+        try:
+            while view.state != "done":
+                time.sleep(every)
+                try:
+                    view = look(store, time.time())
+                    live.update(frame(view), refresh=True)
+                except (StorageError, BadInput) as error:  # a network that fails, a file that is being replaced
+                    live.update(Group(frame(view), Text(f"cannot read it now: {error}", "yellow")), refresh=True)
+        except KeyboardInterrupt:  # how one leaves
+            return
+
+
+def frame(view: View) -> RenderableType:
+    """The whole view."""
+    head = Text.assemble((view.name, "bold"), f"  {view.url}  ", (view.state, _STYLES[view.state]))
+    lines: list[RenderableType] = [head, _chain(view), _bar(view)]
+    table = Table.grid(padding=(0, 2))
+    for row in _curves(view):
+        table.add_row(*row)
+    lines.append(table)
+    lines += [Text(f"! {problem}", "bold red") for problem in view.problems] or [Text("no problem seen", "dim")]
+    return Group(*lines)
+
+
+def _chain(view: View) -> Text:
+    parts = Text()
+    for index, phase in enumerate(view.chain):
+        finished = index < view.current or view.state == "done"
+        mark, style = ("✓ ", "green") if finished else ("● ", "bold") if index == view.current else ("  ", "dim")
+        parts.append(f"{'   ' if index else ''}{mark}{title(phase)}", style)
+    return parts
+
+
+def _bar(view: View) -> RenderableType:
+    line = Table.grid(padding=(0, 2))
+    count = f"{view.done}" if view.total is None else f"{view.done}/{view.total}"
+    told = [title(view.phase), count]
+    if view.seconds_left is not None:
+        told.append(f"{timedelta(seconds=round(view.seconds_left))} left")
+    if view.tokens_per_second is not None:
+        told.append(f"{view.tokens_per_second:,.0f} tokens/s")
+    if view.records and view.state != "done":
+        told.append(f"last step {max(0.0, view.now - view.records[-1]['time']):.0f} s ago")
+    line.add_row(ProgressBar(total=view.total or 1, completed=view.done if view.total else 0, width=24), Text("   ".join(told)))
+    return line
+
+
+def _curves(view: View) -> list[tuple[str, Text, str]]:
+    """Name, sparkline and newest value; of the stages, or of SFT before there is one."""
+    if view.stages:
+        limit = f" of {view.limit}" if view.limit else ""
+        return [
+            _curve("reward", view.stages, "reward_mean", "{:.3f}", ""),
+            _curve("length", view.stages, "completion_tokens_mean", "{:,.0f}", f"{limit} tokens"),
+            _curve("cut", view.stages, "completion_truncated_ratio", "{:.0%}", ""),
+        ]
+    return [_curve("loss", view.records, "loss", "{:.3f}", "")] if view.records else []
+
+
+def _curve(name: str, records: Sequence[dict[str, Any]], key: str, shape: str, unit: str) -> tuple[str, Text, str]:
+    newest = records[-1].get(key)
+    said = "not finite" if newest is None else shape.format(newest) + unit
+    return name, Text(sparkline(records, key, _SPARK_WIDTH), "cyan"), said
+
+
+def sparkline(records: Sequence[dict[str, Any]], key: str, width: int) -> str:
+    """The values as blocks from their lowest to their highest, means where there are more than `width`; stages are set apart.
+
+    A step without a finite value is a gap.
+    """
+    size = -(-len(records) // width)
+    groups = [records[start : start + size] for start in range(0, len(records), size)] if records else []
+    means = [_mean([record[key] for record in group if record.get(key) is not None]) for group in groups]
+    seen = [mean for mean in means if mean is not None]
+    low, high = (min(seen), max(seen)) if seen else (0.0, 0.0)
+    line = ""
+    for index, (group, mean) in enumerate(zip(groups, means, strict=True)):
+        if index and group[-1].get("stage") != groups[index - 1][-1].get("stage"):
+            line += BORDER
+        line += " " if mean is None else _block(mean, low, high)
+    return line
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _block(value: float, low: float, high: float) -> str:
+    share = (value - low) / (high - low) if high > low else 0.5
+    return SPARKS[round(share * (len(SPARKS) - 1))]
