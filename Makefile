@@ -74,8 +74,8 @@ e2e: $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one 
 
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types and who imports whom
-	$(BIN)/ruff check visionr1 tests
-	$(BIN)/ruff format --check visionr1 tests
+	$(BIN)/ruff check visionr1 operators charts tests
+	$(BIN)/ruff format --check visionr1 operators charts tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
