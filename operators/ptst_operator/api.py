@@ -149,7 +149,6 @@ class Api:
         return made
 
     def _send(self, method: str, path: str, query: dict[str, str], body: Any, content: str, seconds: int) -> Any:
-        # The body goes as bytes: the client would look for what it knows of the content type.
         try:
             response = self._transport.call_api(
                 path,

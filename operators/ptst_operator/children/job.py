@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ptst_operator.children.phase import Child, waiting
+from ptst_operator.children.phase import Child, ChildPhase, waiting
 from ptst_operator.children.pods import Manifest, Owner, metadata, template
 from visionr1.recipe import Phase
 
@@ -33,7 +33,7 @@ def read(manifest: Mapping[str, Any]) -> Child:
     status = manifest.get("status", {})
     for one in status.get("conditions", []):
         if one.get("status") == "True" and one["type"] in ("Complete", "Failed"):
-            phase = "Succeeded" if one["type"] == "Complete" else "Failed"
+            phase: ChildPhase = "Succeeded" if one["type"] == "Complete" else "Failed"
             return Child.of(manifest, phase, one.get("reason") or one["type"], one.get("message", ""))
     if status.get("ready"):
         return Child.of(manifest, "Running", "Running")

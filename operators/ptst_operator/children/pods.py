@@ -81,12 +81,14 @@ def template(
     gpus: int,
     command: list[str] | None,
     env: Mapping[str, str] = {},
+    ports: Mapping[str, int] = {},
 ) -> Manifest:
     """A pod template with one container; Ray's own pods have no command, KubeRay gives it.
 
     Args:
         gpus: GPUs that the pod asks for, unless the recipe runs on CPUs.
         env: Variables that the role needs; the user's win.
+        ports: Named ports besides that of the run's metrics.
     """
     pods = merged(owner.spec.pods, own)
     volumes, mounts = _volumes(owner, pods)
@@ -104,8 +106,11 @@ def template(
             "capabilities": {"drop": ["ALL"]},
         },
     }
+    if role != "worker":  # of Ray: it has other ports than the driver's
+        named = {"run-metrics": METRICS_PORT, **ports}
+        main["ports"] = [{"name": name, "containerPort": port} for name, port in named.items()]
     if command:
-        main |= {"command": command, "ports": [{"name": "run-metrics", "containerPort": METRICS_PORT}]}
+        main["command"] = command
     user = pods.run_as_user or 1000
     spec: Manifest = {
         "containers": [_filled(main)],

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kubeflow.training import models
 from kubernetes.client import ApiClient
 
-from ptst_operator.children.phase import Child, waiting
+from ptst_operator.children.phase import Child, ChildPhase, waiting
 from ptst_operator.children.pods import Manifest, Owner, metadata, template
 from visionr1.recipe import Phase
 
@@ -54,7 +54,7 @@ def build(owner: Owner, name: str, phase: Phase) -> Manifest:
 def read(manifest: Mapping[str, Any]) -> Child:
     """Its phase, by the conditions that hold, whatever their order: a resumed job lists Suspended last, with status False."""
     holds = {one["type"]: one for one in manifest.get("status", {}).get("conditions", []) if one.get("status") == "True"}
-    for condition, phase in (("Failed", "Failed"), ("Succeeded", "Succeeded"), ("Suspended", "Pending"), ("Running", "Running")):
+    for condition, phase in _ORDER:
         if condition in holds:
             said = holds[condition]
             return Child.of(manifest, phase, said.get("reason") or condition, said.get("message", ""))
@@ -62,3 +62,9 @@ def read(manifest: Mapping[str, Any]) -> Child:
 
 
 _SERIALISER: Final = ApiClient()
+_ORDER: Final[tuple[tuple[str, ChildPhase], ...]] = (
+    ("Failed", "Failed"),
+    ("Succeeded", "Succeeded"),
+    ("Suspended", "Pending"),
+    ("Running", "Running"),
+)
