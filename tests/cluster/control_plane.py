@@ -190,7 +190,7 @@ class ControlPlane:
         self.apply(address)
         WEBHOOK_CERTIFICATES.mkdir(parents=True, exist_ok=True)
         self.start(
-            "training-operator", "training-operator", f"--kubeconfig={admin}", "--enable-scheme=pytorchjob",
+            "training-operator", "training-operator.v1", f"--kubeconfig={admin}", "--enable-scheme=pytorchjob",
             "--metrics-bind-address=:8080", "--health-probe-bind-address=:8081", "--webhook-server-port=9443",
             MY_POD_NAMESPACE="kubeflow",
         )  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,21 @@ class Platform:
 
     def start_operator(self) -> subprocess.Popen[bytes]:
         config = self.plane.service_account(self.namespace, "ptst-operator")
+        port = 18080 + len(self.operators)
         process = self.plane.start(
             f"operator-{self.namespace}", sys.executable, "-m", "ptst_operator.main", "--namespace", self.namespace,
-            "--port", str(18080 + len(self.operators)), "--resync", "3", KUBECONFIG=str(config),
+            "--port", str(port), "--resync", "3", KUBECONFIG=str(config),
         )  # fmt: skip
         self.operators.append(process)
+        wait_for("operator", lambda: self._ready(port), 90)
         return process
+
+    def _ready(self, port: int) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
 
     def run(self, name: str = "demo") -> Any:
         return self.plane.get("-n", self.namespace, "ptst", name)
