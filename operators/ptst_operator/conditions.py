@@ -59,6 +59,13 @@ def refused(before: Status, generation: int, message: str, now: float) -> Status
     return _with_conditions(status, before, {**dict.fromkeys(TYPES, ("False", "Unknown", "")), **said}, now)
 
 
+def unreachable(before: Status, message: str, now: float) -> Status:
+    """The status of a run whose run directory cannot be read now; nothing else is known anew."""
+    said = {one.type: (one.status, one.reason, one.message) for one in before.conditions}
+    said |= {"Progressing": (said.get("Progressing", ("False",))[0], "StorageUnavailable", message)}
+    return _with_conditions(before, before, {**dict.fromkeys(TYPES, ("False", "Unknown", "")), **said}, now)
+
+
 def _is(said: _Said, phase: RunPhase) -> tuple[str, str, str]:
     return ("True", said.reason, said.message) if said.phase == phase else ("False", f"Not{phase}", "")
 

@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children.pods import Manifest, Owner
-from ptst_operator.conditions import news, refused
+from ptst_operator.conditions import news, refused, unreachable
 from ptst_operator.decide import APPROVE, Apply, Decision, Wanted, decide, status_patch
 from ptst_operator.observe import look
 from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import Status, moment
 from visionr1.errors import BadInput
 from visionr1.pipeline.rundir import settle_recipe
-from visionr1.storage import Store, open_store
+from visionr1.storage import StorageError, Store, open_store
 
 Changed = Callable[[str, Status, Status], None]
 """Told a run's name and its status before and after, once it is written."""
@@ -61,6 +61,9 @@ class Reconciler:
         except BadInput as error:
             self._write(run, before, Decision(refused(before, run["metadata"]["generation"], str(error), now)))
             return None
+        except StorageError as error:
+            self._write(run, before, Decision(unreachable(before, str(error), now)))
+            raise
         decision = decide(wanted, before, world, now)
         self._write(run, before, decision)
         self._act(name, decision)

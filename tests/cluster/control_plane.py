@@ -140,9 +140,9 @@ class ControlPlane:
             "etcd", "etcd", "--data-dir", str(folder / "etcd"), "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level", "warn",
         )  # fmt: skip
-        self.start_api_server()
+        self._api_server = self._start_api_server()
         admin = self.kubeconfig("admin", self._admin)
-        wait_for("API server", lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), 120)
+        self._wait_for_api_server()
         common = (f"--kubeconfig={admin}", "--leader-elect=false", "--bind-address=127.0.0.1")
         self.start(
             "controllers", "kube-controller-manager", *common, f"--service-account-private-key-file={key}",
@@ -158,8 +158,17 @@ class ControlPlane:
         self.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
         wait_for("service account", lambda: "default" in self.kubectl("get", "sa", "default", check=False))
 
-    def start_api_server(self) -> subprocess.Popen[bytes]:
-        """Starts it, or starts it again."""
+    def restart_api_server(self) -> None:
+        """Kills it, and waits until a new one answers."""
+        self._api_server.kill()
+        self._api_server.wait()
+        self._api_server = self._start_api_server()
+        self._wait_for_api_server()
+
+    def _wait_for_api_server(self) -> None:
+        wait_for("API server", lambda: self.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok", 120)
+
+    def _start_api_server(self) -> subprocess.Popen[bytes]:
         key, folder = self.folder / "sa.key", self.folder
         return self.start(
             "apiserver", "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--bind-address=127.0.0.1",

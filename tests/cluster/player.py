@@ -12,7 +12,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from control_plane import ControlPlane
+from control_plane import ControlPlane, wait_for
 
 from visionr1.recipe import Phase, phases
 from visionr1.storage import Checkpoints, open_store
@@ -53,9 +53,10 @@ class Player(threading.Thread):
 
     def run(self) -> None:
         while not self._closed.wait(0.3):
-            pods = json.loads(self._plane.kubectl("-n", self._namespace, "get", "pods", "-l", "visionr1.io/run", "-o", "json"))[
-                "items"
-            ]
+            try:
+                pods = self._plane.get("-n", self._namespace, "pods", "-l", "visionr1.io/run")["items"]
+            except (RuntimeError, ValueError):
+                continue  # the API server is away
             alive = set()
             for pod in pods:
                 uid, role = pod["metadata"]["uid"], pod["metadata"]["labels"]["visionr1.io/role"]
@@ -79,7 +80,8 @@ class Player(threading.Thread):
         command = pod["spec"]["containers"][0]["command"]
         code = self._work(command, lambda: self._pods[meta["uid"]])
         if code is not None:
-            self._plane.kubectl("-n", self._namespace, "annotate", "pod", meta["name"], f"visionr1.io/exit={code}", check=False)
+            words = ("-n", self._namespace, "annotate", "pod", meta["name"], f"visionr1.io/exit={code}")
+            wait_for("the API server", lambda: "annotated" in self._plane.kubectl(*words, check=False))
 
     def _run_job(self, job: dict[str, Any]) -> None:
         code = self._work(shlex.split(job["entrypoint"]), lambda: bool(job["alive"]), lambda: bool(job["stop"]))

@@ -128,6 +128,20 @@ def test_an_operator_that_is_killed_again_and_again_does_nothing_twice(platform:
 
 
 @pytest.mark.timeout(600)
+def test_restarts_of_the_api_server_change_nothing(platform: Platform) -> None:
+    platform.player.seconds_a_step = 1.0
+    platform.install()
+    operator = platform.start_operator()
+    for phase in ("sft", "stage-1"):
+        wait_for(phase, lambda phase=phase: phase in begun(platform), 200)  # type: ignore[misc]
+        platform.plane.restart_api_server()
+    platform.wait_phase("Succeeded", 240)
+    assert operator.poll() is None, "the operator has lived through it"
+    assert begun(platform) == DONE
+    assert platform.player.overlaps == []
+
+
+@pytest.mark.timeout(600)
 def test_a_rayjob_deleted_by_hand_is_tried_again_on_a_new_cluster(platform: Platform) -> None:
     platform.player.seconds_a_step = 2.0
     platform.install("run.retry.firstWaitSeconds=1")

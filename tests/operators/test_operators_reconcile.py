@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fake_cluster import FakeCluster
 from ptst_operator.api import ApiError
 from ptst_operator.metrics import Metrics
@@ -17,7 +18,7 @@ from ptst_operator.status import Status
 from ptst_operator.watch import Queue, run_of
 from schedules import RECIPE, STAGE, new_run
 
-from visionr1.storage import Checkpoints, open_store
+from visionr1.storage import Checkpoints, StorageError, open_store
 from visionr1.storage.layout import COLDSTART_MANIFEST
 
 
@@ -138,6 +139,26 @@ def test_what_the_api_server_refuses_is_said_in_its_words(tmp_path: Path) -> Non
     assert "PyTorchJob run-sft-0: pods" in condition(status, "Progressing").message
     site.look(2)
     assert condition(site.look(), "Progressing").reason != "ChildRefused"
+
+
+def test_a_run_directory_that_cannot_be_read_is_said_and_tried_again(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.look(2)
+    site.start_child()
+    before = site.look()
+
+    def unreadable(url: str) -> Any:
+        raise StorageError(f"{url}: no answer; check the endpoint")
+
+    site.operator.store = unreadable
+    with pytest.raises(StorageError):
+        site.look()
+    status = Status.model_validate(site.cluster.run["status"])
+    assert condition(status, "Progressing").reason == "StorageUnavailable"
+    assert "no answer; check the endpoint" in condition(status, "Progressing").message
+    assert status.phases == before.phases and len(site.cluster.processes) == 1, "what runs goes on"
+    site.operator.store = open_store
+    assert condition(site.look(), "Progressing").reason == "Running"
 
 
 def test_events_tell_the_story_in_order(tmp_path: Path) -> None:
