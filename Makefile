@@ -78,9 +78,13 @@ else
 endif
 
 .PHONY: cluster
-cluster: $(SYNCED) ## the chart and the operator on a real control plane; builds it once, in about 20 minutes [ARGS=...]
+cluster: $(SYNCED) ## chart and operator on a real control plane, built once in 20 minutes [E2E_KUBECONFIG=file: definition and chart on that one]
+ifdef E2E_KUBECONFIG
+	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py $(ARGS)
+else
 	@tests/cluster/build.sh
 	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
+endif
 
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types and who imports whom

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from control_plane import ControlPlane, wait_for
+from control_plane import Cluster, ControlPlane, wait_for
 from installed import CHART, Platform
 from player import Player
 
@@ -17,30 +17,36 @@ _names = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def bare_plane() -> Iterator[ControlPlane]:
-    """API server, scheduler, controllers and fake nodes, with the chart's definition."""
-    assert os.environ.get("VISIONR1_INSIDE"), "run these tests by `make e2e`, which gives them a network of their own"
-    with ControlPlane() as plane:
-        plane.kubectl("create", "-f", str(CHART / "crds"))
-        plane.kubectl("wait", "--for=condition=established", "crd/ptstruns.visionr1.io", "--timeout=30s")
-        yield plane
+def cluster() -> Iterator[Cluster]:
+    """API server, scheduler, controllers and fake nodes, or that of E2E_KUBECONFIG; with the chart's definition."""
+    with ExitStack() as stack:
+        if "E2E_KUBECONFIG" in os.environ:
+            made = Cluster(Path(os.environ["E2E_KUBECONFIG"]))
+        else:
+            assert os.environ.get("VISIONR1_INSIDE"), "run these tests by `make cluster`, which gives them a network of their own"
+            made = stack.enter_context(ControlPlane())
+        made.kubectl("apply", "--server-side", "-f", str(CHART / "crds"))
+        made.kubectl("wait", "--for=condition=established", "crd/ptstruns.visionr1.io", "--timeout=30s")
+        yield made
 
 
 @pytest.fixture(scope="session")
-def plane(bare_plane: ControlPlane) -> ControlPlane:
-    """With KubeRay and the training-operator."""
-    bare_plane.start_operators()
-    return bare_plane
+def plane(cluster: Cluster) -> ControlPlane:
+    """Our own control plane with KubeRay and the training-operator."""
+    assert isinstance(cluster, ControlPlane), "pods can only be played on our own control plane"
+    cluster.start_operators()
+    return cluster
 
 
 @pytest.fixture
-def namespace(bare_plane: ControlPlane) -> str:
+def namespace(cluster: Cluster) -> Iterator[str]:
     """A new namespace that enforces PodSecurity's restricted profile."""
-    name = f"vision-{next(_names)}"
+    name = f"visionr1-{os.getpid()}-{next(_names)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    bare_plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    wait_for("service account", lambda: "default" in bare_plane.kubectl("-n", name, "get", "sa", "default", check=False))
-    return name
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    wait_for("service account", lambda: "default" in cluster.kubectl("-n", name, "get", "sa", "default", check=False))
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
@@ -53,5 +59,3 @@ def platform(plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Pl
         process.kill()
         process.wait()
     player.close()
-    plane.kubectl("delete", "namespace", namespace, "--wait=false")
-    time.sleep(0.5)

@@ -29,6 +29,11 @@ WEBHOOK_CERTIFICATES = Path("/tmp/k8s-webhook-server/serving-certs")
 """Where the training-operator looks for its certificate, whatever it is told."""
 
 
+def tool(name: str) -> str:
+    """Our own build of a command, else the one on the PATH."""
+    return str(BIN / name) if (BIN / name).exists() else name
+
+
 def wait_for(what: str, check: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true answer of `check`."""
     end = time.monotonic() + seconds
@@ -41,14 +46,40 @@ def wait_for(what: str, check: Callable[[], Any], seconds: float = 60.0) -> Any:
         time.sleep(0.2)
 
 
-class ControlPlane:
-    """Use as a context manager; `kubectl` and `kubeconfig` talk to it."""
+class Cluster:
+    """Any cluster, by the kubeconfig of somebody who may do everything."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.admin = kubeconfig
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """What kubectl prints, errors included."""
+        done = subprocess.run(
+            [tool("kubectl"), "--kubeconfig", str(self.admin), *arguments], input=stdin, capture_output=True, text=True
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr}")
+        return done.stdout + done.stderr
+
+    def get(self, *arguments: str) -> Any:
+        """`kubectl get ... -o json`."""
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        """Server-side apply."""
+        items = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=items)
+
+
+class ControlPlane(Cluster):
+    """A control plane of our own. Use as a context manager."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="visionr1-cluster-")
         self.folder = Path(self._folder.name)
+        super().__init__(self.folder / "admin.json")
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._admin = secrets.token_hex(16)
+        self._token = secrets.token_hex(16)
         self.audit = self.folder / "audit.log"
 
     def __enter__(self) -> ControlPlane:
@@ -73,7 +104,7 @@ class ControlPlane:
         """A process of the cluster, with a log of its own."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [str(BIN / command[0]) if (BIN / command[0]).exists() else command[0], *command[1:]],
+                [tool(command[0]), *command[1:]],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **environment},
@@ -81,27 +112,6 @@ class ControlPlane:
             )
         self._processes.append(process)
         return process
-
-    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        """What kubectl prints, errors included."""
-        done = subprocess.run(
-            [str(BIN / "kubectl"), "--kubeconfig", str(self.folder / "admin.json"), *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-        )
-        if check and done.returncode:
-            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr}")
-        return done.stdout + done.stderr
-
-    def get(self, *arguments: str) -> Any:
-        """`kubectl get ... -o json`."""
-        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
-
-    def apply(self, *manifests: dict[str, Any]) -> None:
-        """Server-side apply."""
-        items = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
-        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=items)
 
     def kubeconfig(self, name: str, token: str, namespace: str = "default") -> Path:
         """A kubeconfig for a token."""
@@ -127,7 +137,7 @@ class ControlPlane:
     def _start(self) -> None:
         key, folder = self.folder / "sa.key", self.folder
         subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
-        (folder / "tokens.csv").write_text(f'{self._admin},admin,admin,"system:masters"\n')
+        (folder / "tokens.csv").write_text(f'{self._token},admin,admin,"system:masters"\n')
         policy = {
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
@@ -141,9 +151,9 @@ class ControlPlane:
             "--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level", "warn",
         )  # fmt: skip
         self._api_server = self._start_api_server()
-        admin = self.kubeconfig("admin", self._admin)
+        self.kubeconfig("admin", self._token)
         self._wait_for_api_server()
-        common = (f"--kubeconfig={admin}", "--leader-elect=false", "--bind-address=127.0.0.1")
+        common = (f"--kubeconfig={self.admin}", "--leader-elect=false", "--bind-address=127.0.0.1")
         self.start(
             "controllers", "kube-controller-manager", *common, f"--service-account-private-key-file={key}",
             f"--root-ca-file={folder}/pki/apiserver.crt", "--controllers=*,-node-lifecycle-controller",
@@ -151,7 +161,7 @@ class ControlPlane:
         )  # fmt: skip
         self.start("scheduler", "kube-scheduler", *common, f"--cert-dir={folder}/scheduler")
         self.start(
-            "kwok", "kwok", f"--kubeconfig={admin}", "--manage-all-nodes=true", f"--config={HERE}/kwok.yaml",
+            "kwok", "kwok", f"--kubeconfig={self.admin}", "--manage-all-nodes=true", f"--config={HERE}/kwok.yaml",
             "--cidr=198.18.0.0/17", f"--node-ip={NODE_IP}",
         )  # fmt: skip
         nodes = [_node(f"fake-{number}") for number in range(4)]
@@ -181,7 +191,6 @@ class ControlPlane:
 
     def start_operators(self) -> None:
         """KubeRay and the training-operator, from their own manifests."""
-        admin = self.folder / "admin.json"
         for name in ("training-operator", "kuberay"):
             self.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(_without_pods(name)))
         address = {
@@ -199,7 +208,7 @@ class ControlPlane:
         self.apply(address)
         WEBHOOK_CERTIFICATES.mkdir(parents=True, exist_ok=True)
         self.start(
-            "training-operator", "training-operator.v1", f"--kubeconfig={admin}", "--enable-scheme=pytorchjob",
+            "training-operator", "training-operator.v1", f"--kubeconfig={self.admin}", "--enable-scheme=pytorchjob",
             "--metrics-bind-address=:8080", "--health-probe-bind-address=:8081", "--webhook-server-port=9443",
             MY_POD_NAMESPACE="kubeflow",
         )  # fmt: skip
@@ -209,7 +218,7 @@ class ControlPlane:
         for name, content in found.items():
             (WEBHOOK_CERTIFICATES / name).write_bytes(base64.b64decode(content))
         self.start(
-            "kuberay", "ray-operator", f"--kubeconfig={admin}", "--metrics-addr=127.0.0.1:8090",
+            "kuberay", "ray-operator", f"--kubeconfig={self.admin}", "--metrics-addr=127.0.0.1:8090",
             "--health-probe-bind-address=127.0.0.1:8092", "--enable-leader-election=false", "--use-kubernetes-proxy=true",
         )  # fmt: skip
         # The webhook answers once the operator works.

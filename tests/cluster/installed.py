@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from control_plane import BIN, ControlPlane, wait_for
+from control_plane import ControlPlane, tool, wait_for
 from player import Player
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
@@ -31,7 +31,7 @@ class Platform:
     def helm(self, *arguments: str) -> str:
         environment = {**os.environ, "KUBECONFIG": str(self.plane.folder / "admin.json"), "HOME": str(self.plane.folder)}
         done = subprocess.run(
-            [str(BIN / "helm"), "--namespace", self.namespace, *arguments], capture_output=True, text=True, env=environment
+            [tool("helm"), "--namespace", self.namespace, *arguments], capture_output=True, text=True, env=environment
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

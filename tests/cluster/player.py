@@ -131,9 +131,11 @@ class Player(threading.Thread):
             return 0
         last = phase.first_step + (recipe.stages[phase.stage_index].steps if phase.stage_index is not None else 3)
         for step in range((checkpoints.latest() or phase.first_step) + 1, last + 1):
-            time.sleep(self.seconds_a_step)
-            if not alive():
-                return None
+            end = time.monotonic() + self.seconds_a_step
+            while time.monotonic() < end:
+                time.sleep(0.1)
+                if not alive():
+                    return None
             folder = checkpoints.staging(step)
             (folder / "weights").write_bytes(b"w")
             checkpoints.commit(step, checkpoints.publish(step, folder, ["weights"]), {"final": step == last})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from control_plane import BIN, ControlPlane
+from control_plane import Cluster, tool
 from installed import CHART
 from ptst_operator.children import job, pytorchjob, raycluster
 from ptst_operator.children.pods import Owner
@@ -61,22 +61,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("manifest", "answer"), BAD.values(), ids=BAD.keys())
-def test_a_mistake_is_answered_by_the_api_server(
-    manifest: dict[str, Any], answer: str, bare_plane: ControlPlane, namespace: str
-) -> None:
-    said = bare_plane.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(manifest), check=False)
+def test_a_mistake_is_answered_by_the_api_server(manifest: dict[str, Any], answer: str, cluster: Cluster, namespace: str) -> None:
+    said = cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(manifest), check=False)
     assert answer in said
 
 
-def test_what_has_begun_is_frozen_and_more_stages_are_welcome(bare_plane: ControlPlane, namespace: str) -> None:
+def test_what_has_begun_is_frozen_and_more_stages_are_welcome(cluster: Cluster, namespace: str) -> None:
     def patch(spec: dict[str, Any], *, subresource: str = "") -> str:
         words = ["-n", namespace, "patch", "ptst", "run", "--type", "merge", "-p", json.dumps(spec)]
-        return bare_plane.kubectl(*words, *(["--subresource", subresource] if subresource else []), check=False)
+        return cluster.kubectl(*words, *(["--subresource", subresource] if subresource else []), check=False)
 
     stages = [stage(4096, 16), stage(8192, 8)]
-    bare_plane.kubectl(
-        "-n", namespace, "create", "-f", "-", stdin=json.dumps(run(recipe={"preset": "vision-r1", "stages": stages}))
-    )
+    cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(run(recipe={"preset": "vision-r1", "stages": stages})))
     assert "patched" in patch({"spec": {"recipe": {"stages": [stage(4096, 16, 50), stages[1]]}}}), "nothing has begun"
     assert "patched" in patch({"status": {"stagesBegun": 1, "phase": "Running"}}, subresource="status")
     begun = [stage(4096, 16, 50), stages[1]]
@@ -88,13 +84,13 @@ def test_what_has_begun_is_frozen_and_more_stages_are_welcome(bare_plane: Contro
     assert "spec.restarts only grows" in patch({"spec": {"restarts": 1}})
 
 
-def test_kubectl_explains_every_value_of_a_stage(bare_plane: ControlPlane) -> None:
-    said = bare_plane.kubectl("explain", "ptst.spec.recipe.stages")
+def test_kubectl_explains_every_value_of_a_stage(cluster: Cluster) -> None:
+    said = cluster.kubectl("explain", "ptst.spec.recipe.stages")
     assert "Length limit L_s" in said and "Completions sampled for each prompt" in said
 
 
 def helm(*arguments: str) -> str:
-    done = subprocess.run([str(BIN / "helm"), *arguments], capture_output=True, text=True, env={**os.environ, "HOME": "/nowhere"})
+    done = subprocess.run([tool("helm"), *arguments], capture_output=True, text=True, env={**os.environ, "HOME": "/nowhere"})
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -110,7 +106,7 @@ def test_helm_lints_the_chart() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, bare_plane: ControlPlane, namespace: str) -> None:
+def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, cluster: Cluster, namespace: str) -> None:
     """All that Helm renders, and the pods that the operator would make of it."""
     manifests = rendered(preset)
     (made,) = [one for one in manifests if one["kind"] == "PTSTRun"]
@@ -122,8 +118,8 @@ def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, b
             pods.append(pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Master"]["template"])
         elif phase.kind != "grpo":
             pods.append(job.build(owner, "x", phase)["spec"]["template"])
-    cluster = raycluster.build(owner, "x")["spec"]
-    pods += [cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]]
+    ray = raycluster.build(owner, "x")["spec"]
+    pods += [ray["headGroupSpec"]["template"], ray["workerGroupSpecs"][0]["template"]]
     deployment = next(one for one in manifests if one["kind"] == "Deployment")
     pods.append(deployment["spec"]["template"])
     for number, pod in enumerate(pods):
@@ -132,7 +128,7 @@ def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, b
     for one in manifests:
         one["metadata"].pop("namespace", None)
     items = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-    said = bare_plane.kubectl("-n", namespace, "apply", "--server-side", "--dry-run=server", "-f", "-", stdin=items)
+    said = cluster.kubectl("-n", namespace, "apply", "--server-side", "--dry-run=server", "-f", "-", stdin=items)
     assert said.count("serverside-applied") == len(manifests)
     assert "Warning" not in said
 
@@ -146,7 +142,7 @@ def test_the_platform_can_be_installed_without_a_run_and_without_extras() -> Non
 
 def test_a_mistake_in_the_values_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(BIN / "helm"), "template", "ptst", str(CHART), "--set", "run.sft.node=4"],
+        [tool("helm"), "template", "ptst", str(CHART), "--set", "run.sft.node=4"],
         capture_output=True,
         text=True,
         env={**os.environ, "HOME": str(tmp_path)},
