@@ -101,6 +101,8 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
             )
         case planner.Hold(name):
             line = f"kubectl annotate ptst NAME --overwrite visionr1.io/approve={name}"
+            if world.breaches:
+                return _Said("Held", "GateBreached", f"{'; '.join(world.breaches)}; to let {name} begin all the same: {line}")
             return _Said("Held", "WaitsForApproval", f"{name} waits for a person; to let it begin: {line}")
         case planner.Stopped(name):
             return _Said("Suspended", "StoppedOnRequest", f"stopped before or in {name}; it goes on when spec.suspend is false")

@@ -79,6 +79,10 @@ def spec_schema() -> Schema:
     properties = schema["properties"]
     properties["recipe"] = {**recipe_schema(), "description": properties["recipe"]["description"]}
     properties["holdBefore"]["items"]["pattern"] = r"^(coldstart|sft|stage-[1-9][0-9]?|evaluate)$"
+    properties["gates"]["items"]["x-kubernetes-validations"] = [
+        _rule("has(self.min) || has(self.max)", "a gate needs min, max or both"),
+        _rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a gate's min is larger than its max"),
+    ]
     properties["storage"]["x-kubernetes-validations"] = [
         _rule("self == oldSelf", "spec.storage is frozen: checkpoints stay where they are; make a new run for another place"),
         _rule(

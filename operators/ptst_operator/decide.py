@@ -72,7 +72,7 @@ def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision
         action: planner.Action | None = None  # over until a person starts it again
     else:
         status = status.model_copy(update={"restarts": max(status.restarts, wanted.owner.spec.restarts)})
-        action = planner.plan(_run_spec(wanted), _observed(wanted, status), now)
+        action = planner.plan(_run_spec(wanted, status, world), _observed(wanted, status), now)
     made = _Hand(wanted, world, now).act(status, action)
     stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and (one.attempts_begun or one.complete))
     status = made.status.model_copy(update={"observed_generation": wanted.generation, "stages_begun": stages})
@@ -93,10 +93,11 @@ def _reopened(wanted: Wanted, status: Status) -> Status:
     return status
 
 
-def _run_spec(wanted: Wanted) -> planner.RunSpec:
+def _run_spec(wanted: Wanted, status: Status, world: World) -> planner.RunSpec:
     spec = wanted.owner.spec
+    due = [phase.name for phase in wanted.chain if not status.of(phase.name).complete][:1] if world.breaches else []
     retry = planner.Retry(spec.retry.max_attempts, spec.retry.first_wait_seconds, spec.retry.longest_wait_seconds)
-    held = frozenset(spec.hold_before) - {wanted.approved}
+    held = frozenset([*spec.hold_before, *due]) - {wanted.approved}
     return planner.RunSpec(tuple(phase.name for phase in wanted.chain), retry, held)
 
 

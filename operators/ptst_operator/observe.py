@@ -14,10 +14,12 @@ from ptst_operator.api import Api
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob
 from ptst_operator.children.phase import Child
 from ptst_operator.decide import Wanted
+from ptst_operator.gates import breaches
 from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import Status
 from ptst_operator.world import Progress, World
 from visionr1.errors import EXIT_BAD_INPUT
+from visionr1.metrics.steplog import read_steps
 from visionr1.pipeline.observe import Committed, committed
 from visionr1.storage import Store
 
@@ -53,12 +55,14 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
         and cluster.head
     ):
         progress = ask_driver(f"http://{cluster.head}:{METRICS_PORT}/metrics", *_step_size(wanted, live[0].name))
+    seen_phases = look_at_run_directory(store, wanted, status)
     return World(
         child=child,
         leftover=leftover,
         pod_exit_code=code,
         cluster=cluster,
-        committed=look_at_run_directory(store, wanted, status),
+        committed=seen_phases,
+        breaches=look_at_gates(store, wanted, status, seen_phases),
         progress=progress,
         refused=refused,
     )
@@ -82,6 +86,16 @@ def look_at_run_directory(store: Store, wanted: Wanted, status: Status) -> dict[
         if not seen[phase.name].complete:
             return seen
     return seen
+
+
+def look_at_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> tuple[str, ...]:
+    """What keeps the next phase from beginning, if that is a stage after another one."""
+    due = next((phase for phase in wanted.chain if phase.name in seen and not seen[phase.name].complete), None)
+    gates = wanted.owner.spec.gates
+    if not gates or due is None or not due.stage_index or status.of(due.name).attempts_begun:
+        return ()
+    assert due.input_phase is not None, "a later stage starts from the one before"
+    return breaches(gates, read_steps(store), due.input_phase)
 
 
 def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -102,6 +102,17 @@ class JobPlatform(Part):
     pods: Pods = Field(default_factory=Pods, description="What differs from spec.pods.")
 
 
+class Gate(Part):
+    """What the end of a stage must look like for the next stage to begin by itself."""
+
+    metric: Literal["reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean"] = Field(
+        description="A key of steps.jsonl."
+    )
+    steps: int = Field(20, ge=1, le=10_000, description="Its mean is taken over so many last steps of the stage.")
+    min: float | None = Field(None, description="A smaller mean holds the next stage.")
+    max: float | None = Field(None, description="A larger mean holds the next stage.")
+
+
 class RetryPolicy(Part):
     """How often a phase may fail in a row without a new checkpoint, and the wait before each retry, which doubles."""
 
@@ -137,6 +148,9 @@ class Spec(Part):
         [],
         max_length=40,
         description="Phases (sft, stage-1, stage-2, ..., evaluate) that wait for a person; the Held condition says how to go on.",
+    )
+    gates: list[Gate] = Field(
+        [], max_length=16, description="Looked at between two stages; a breach holds the next one until a person approves it."
     )
     suspend: bool = Field(False, description="True stops after a checkpoint and frees the GPUs; false goes on from there.")
     restarts: int = Field(0, ge=0, description="Raise it by one to let a failed run try again; failures before do not count.")

@@ -33,6 +33,7 @@ class World:
         cluster: the RayCluster of the status, by its name.
         committed: what the run directory says, at least of the first phase that is not complete.
         progress: what the driver serves, if it could be asked.
+        breaches: gates that keep the phase that is next from beginning.
         refused: what the API server said when the operator could not make a child.
     """
 
@@ -43,3 +44,4 @@ class World:
     committed: Mapping[str, Committed] = field(default_factory=dict)
     progress: Progress | None = None
     refused: str | None = None
+    breaches: tuple[str, ...] = ()

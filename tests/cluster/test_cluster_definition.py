@@ -56,6 +56,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown key of the recipe": (run(recipe={"optimiser": {"learning_rat": 1}}), "learning_rat"),
     "text for a number": (run(recipe={"optimiser": {"learning_rate": "small"}}), "must be of type number"),
     "an unknown preset": (run(recipe={"preset": "vision-r2"}), "supported values"),
+    "a gate without a bound": (run(gates=[{"metric": "kl_mean"}]), "a gate needs min, max or both"),
+    "a gate upside down": (run(gates=[{"metric": "kl_mean", "min": 2, "max": 1}]), "a gate's min is larger than its max"),
     "no time to stop": (run(deadlines={"stopSeconds": 0}), "should be greater than or equal to 1"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from fake_cluster import FakeCluster
 from ptst_operator.api import ApiError
+from ptst_operator.gates import breaches
 from ptst_operator.metrics import Metrics
 from ptst_operator.reconcile import Reconciler
+from ptst_operator.spec import Gate
 from ptst_operator.status import Status
 from ptst_operator.watch import Queue, run_of
 from schedules import RECIPE, STAGE, new_run
@@ -175,6 +178,44 @@ def test_events_tell_the_story_in_order(tmp_path: Path) -> None:
         "Attempt 0 of sft ended: Succeeded",
         "stage-1 waits for a person; to let it begin: kubectl annotate ptst NAME --overwrite visionr1.io/approve=stage-1",
     ]
+
+
+def test_a_gate_holds_the_next_stage_and_says_why(tmp_path: Path) -> None:
+    gates = [{"metric": "reward_mean", "steps": 2, "min": 0.5}, {"metric": "kl_mean", "steps": 2, "max": 1}]
+    site = Site(tmp_path, **without_coldstart(), gates=gates)
+    records = [{"phase": "stage-1", "step": step, "reward_mean": 0.1 * step, "kl_mean": 0.0} for step in (1, 2, 3, 4)]
+    site.store.write_bytes("steps.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
+    site.commit("sft", 3, final=True)
+    site.commit("stage-1", 4, final=True)
+    status = site.look(3)
+    assert status.phase == "Held" and site.cluster.made == []
+    held = condition(status, "Held")
+    assert held.reason == "GateBreached"
+    assert held.message.startswith("reward_mean of stage-1 is 0.35 over its last 2 steps, less than 0.5; to let stage-2 begin")
+    site.cluster.annotate("visionr1.io/approve", "stage-2")
+    site.look(2)
+    assert site.cluster.made == [("RayCluster", "run-ray-0")]
+
+
+@pytest.mark.parametrize(
+    ("gate", "lines"),
+    [
+        ({"metric": "reward_mean", "min": 0.5}, ()),
+        ({"metric": "reward_mean", "max": 0.5}, ("reward_mean of stage-1 is 0.6 over its last 2 steps, more than 0.5",)),
+        (
+            {"metric": "reward_mean", "steps": 1, "min": 0.75},
+            ("reward_mean of stage-1 is 0.7 over its last 1 steps, less than 0.75",),
+        ),
+        ({"metric": "kl_mean", "max": 1}, ("stage-1 has no kl_mean in steps.jsonl",)),
+    ],
+)
+def test_a_gate_is_a_mean_over_the_stage_s_last_steps(gate: dict[str, Any], lines: tuple[str, ...]) -> None:
+    records = [
+        {"phase": "sft", "reward_mean": 9.0},
+        {"phase": "stage-1", "reward_mean": 0.5, "kl_mean": None},
+        {"phase": "stage-1", "reward_mean": 0.7, "kl_mean": math.nan},
+    ]
+    assert breaches([Gate.model_validate(gate)], records, "stage-1") == lines
 
 
 def test_a_child_of_an_earlier_run_of_the_same_name_is_waited_for(tmp_path: Path) -> None:
