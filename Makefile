@@ -78,7 +78,7 @@ else
 endif
 
 .PHONY: cluster
-cluster: $(SYNCED) ## chart and operator on a real control plane, built once in 20 minutes [E2E_KUBECONFIG=file: definition and chart on that one]
+cluster: $(SYNCED) ## definition and chart on a real control plane, built once in 20 minutes [E2E_KUBECONFIG=file: on that one]
 ifdef E2E_KUBECONFIG
 	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py $(ARGS)
 else

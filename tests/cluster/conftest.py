@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from control_plane import Cluster, ControlPlane, wait_for
-from installed import CHART, Platform
-from player import Player
 
+CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
 _names = itertools.count(1)
 
 
@@ -30,14 +29,6 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def plane(cluster: Cluster) -> ControlPlane:
-    """Our own control plane with KubeRay and the training-operator."""
-    assert isinstance(cluster, ControlPlane), "pods can only be played on our own control plane"
-    cluster.start_operators()
-    return cluster
-
-
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A new namespace that enforces PodSecurity's restricted profile."""
@@ -47,15 +38,3 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     wait_for("service account", lambda: "default" in cluster.kubectl("-n", name, "get", "sa", "default", check=False))
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
-
-
-@pytest.fixture
-def platform(plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Platform]:
-    player = Player(plane, namespace)
-    player.start()
-    made = Platform(plane, namespace, tmp_path, player)
-    yield made
-    for process in made.operators:
-        process.kill()
-        process.wait()
-    player.close()

@@ -1,4 +1,4 @@
-"""A real control plane with fake nodes, and the real KubeRay and training-operator beside it, as plain processes.
+"""A real control plane with fake nodes, as plain processes.
 
 `build.sh` must have built the binaries, and the process must run under `inside.sh`: ports and addresses are fixed. Nothing is
 left when it is closed.
@@ -6,7 +6,6 @@ left when it is closed.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import secrets
@@ -18,15 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 HERE = Path(__file__).parent
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visionr1-ptst/cluster"
 BIN = HOME / "bin"
 API = "https://127.0.0.1:6443"
 NODE_IP = "198.18.255.1"
-WEBHOOK_CERTIFICATES = Path("/tmp/k8s-webhook-server/serving-certs")
-"""Where the training-operator looks for its certificate, whatever it is told."""
 
 
 def tool(name: str) -> str:
@@ -129,11 +124,6 @@ class ControlPlane(Cluster):
         path.write_text(json.dumps(made))
         return path
 
-    def service_account(self, namespace: str, name: str) -> Path:
-        """A kubeconfig with the rights of a service account."""
-        token = self.kubectl("-n", namespace, "create", "token", name, "--duration=24h").strip()
-        return self.kubeconfig(f"{namespace}-{name}", token, namespace)
-
     def _start(self) -> None:
         key, folder = self.folder / "sa.key", self.folder
         subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
@@ -150,7 +140,7 @@ class ControlPlane(Cluster):
             "etcd", "etcd", "--data-dir", str(folder / "etcd"), "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level", "warn",
         )  # fmt: skip
-        self._api_server = self._start_api_server()
+        self._start_api_server()
         self.kubeconfig("admin", self._token)
         self._wait_for_api_server()
         common = (f"--kubeconfig={self.admin}", "--leader-elect=false", "--bind-address=127.0.0.1")
@@ -168,13 +158,6 @@ class ControlPlane(Cluster):
         self.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
         wait_for("service account", lambda: "default" in self.kubectl("get", "sa", "default", check=False))
 
-    def restart_api_server(self) -> None:
-        """Kills it, and waits until a new one answers."""
-        self._api_server.kill()
-        self._api_server.wait()
-        self._api_server = self._start_api_server()
-        self._wait_for_api_server()
-
     def _wait_for_api_server(self) -> None:
         wait_for("API server", lambda: self.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok", 120)
 
@@ -189,42 +172,6 @@ class ControlPlane(Cluster):
             f"--audit-policy-file={folder}/audit.json", f"--audit-log-path={self.audit}",
         )  # fmt: skip
 
-    def start_operators(self) -> None:
-        """KubeRay and the training-operator, from their own manifests."""
-        for name in ("training-operator", "kuberay"):
-            self.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(_without_pods(name)))
-        address = {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": "training-operator-1",
-                "namespace": "kubeflow",
-                "labels": {"kubernetes.io/service-name": "training-operator"},
-            },
-            "addressType": "IPv4",
-            "ports": [{"name": "webhook-server", "port": 9443, "protocol": "TCP"}],
-            "endpoints": [{"addresses": [NODE_IP], "conditions": {"ready": True}}],
-        }
-        self.apply(address)
-        WEBHOOK_CERTIFICATES.mkdir(parents=True, exist_ok=True)
-        self.start(
-            "training-operator", "training-operator.v1", f"--kubeconfig={self.admin}", "--enable-scheme=pytorchjob",
-            "--metrics-bind-address=:8080", "--health-probe-bind-address=:8081", "--webhook-server-port=9443",
-            MY_POD_NAMESPACE="kubeflow",
-        )  # fmt: skip
-        secret = ("-n", "kubeflow", "get", "secret", "training-operator-webhook-cert", "-o", "json")
-        # What the kubelet does for a Secret's volume: the operator fills the Secret, then waits for the files.
-        found = wait_for("webhook certificate", lambda: json.loads(self.kubectl(*secret)).get("data"))
-        for name, content in found.items():
-            (WEBHOOK_CERTIFICATES / name).write_bytes(base64.b64decode(content))
-        self.start(
-            "kuberay", "ray-operator", f"--kubeconfig={self.admin}", "--metrics-addr=127.0.0.1:8090",
-            "--health-probe-bind-address=127.0.0.1:8092", "--enable-leader-election=false", "--use-kubernetes-proxy=true",
-        )  # fmt: skip
-        # The webhook answers once the operator works.
-        wait_for("training-operator", lambda: "must have at least one container" in self.kubectl(
-            "create", "--dry-run=server", "-f", "-", stdin=json.dumps(_BAD_JOB), check=False))  # fmt: skip
-
 
 def _node(name: str) -> dict[str, Any]:
     size = {"cpu": "64", "memory": "512Gi", "pods": "200", "nvidia.com/gpu": "8"}
@@ -235,35 +182,3 @@ def _node(name: str) -> dict[str, Any]:
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
         "status": {"allocatable": size, "capacity": size, "conditions": [ready], "phase": "Running"},
     }
-
-
-_BAD_JOB = {
-    "apiVersion": "kubeflow.org/v1",
-    "kind": "PyTorchJob",
-    "metadata": {"name": "bad", "namespace": "default"},
-    "spec": {
-        "pytorchReplicaSpecs": {
-            "Master": {"replicas": 1, "template": {"spec": {"containers": [{"name": "wrong", "image": "x"}]}}},
-        },
-    },
-}
-_WANTED_DEFINITIONS = ("pytorchjobs.", "rayclusters.", "rayjobs.", "rayservices.", "raycronjobs.")
-
-
-def _without_pods(name: str) -> dict[str, Any]:
-    """An operator's own manifests without its Deployment and the definitions that are not used; parsed once, then cached."""
-    cached = HOME / f"manifests/{name}.json"
-    source = HOME / f"manifests/{name}.yaml"
-    if not cached.exists() or cached.stat().st_mtime < source.stat().st_mtime:
-        items = []
-        for one in yaml.load_all(source.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            if not one or one["kind"] == "Deployment":
-                continue
-            if one["kind"] == "CustomResourceDefinition" and not one["metadata"]["name"].startswith(_WANTED_DEFINITIONS):
-                continue
-            if one["kind"] == "Service":
-                one["spec"].pop("selector", None)  # we say where it is
-            items.append(one)
-        cached.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
-    made: dict[str, Any] = json.loads(cached.read_text())
-    return made

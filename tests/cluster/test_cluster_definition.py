@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 from control_plane import Cluster, tool
-from installed import CHART
 from ptst_operator.children import job, pytorchjob, raycluster
 from ptst_operator.children.pods import Owner
 from ptst_operator.spec import Spec, resolve_recipe
 
 from visionr1.recipe import phases
 
+CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
 PRESETS = ["values", *sorted(path.stem for path in (CHART / "presets").glob("*.yaml"))]
 
 
