@@ -146,8 +146,9 @@ class Trainer:
         dist.all_reduce(sums)
         dist.all_reduce(farthest, op=dist.ReduceOp.MAX)
         loss, kl, entropy, clipped, mismatch = (float(total) for total in sums)
-        means = [total / tokens for total in (kl, entropy, clipped, mismatch)]
-        return UpdateStats(loss, *means, float(farthest), grad_norm, tokens)
+        return UpdateStats(
+            loss, kl / tokens, entropy / tokens, clipped / tokens, mismatch / tokens, float(farthest), grad_norm, tokens
+        )
 
     def _micro_batch(
         self,

@@ -177,8 +177,12 @@ class VllmEngine:
 
     def live(self) -> dict[str, Any]:
         """The engine's own numbers now, under their keys in `visionr1.metrics`; may be called from another thread."""
+        from vllm.v1.metrics.reader import Counter, Gauge
+
         found: dict[str, Any] = {}
         for metric in self._llm.get_metrics():
+            if not isinstance(metric, Counter | Gauge):
+                continue
             key = _LIVE.get(metric.name)
             if key == "vllm_sleep_state":
                 found.setdefault(key, {})[metric.labels["sleep_state"]] = metric.value
