@@ -23,7 +23,7 @@ def test_engines_that_agree_pass() -> None:
 def test_words_that_differ_point_to_the_weights_and_the_temperature() -> None:
     found = said([Probe(NEAR, NEAR), Probe(FAR, FAR)])
     assert found and "by 0.01 on average and 0.1 at most" in found
-    assert "rollout.mismatch_limit allows 0.0001 (0.01 for one token)" in found
+    assert "rollout.mismatch_limit allows 3e-05 (0.003 for one token)" in found
     assert "does not serve the trained weights" in found and "rollout.temperature" in found
     assert "\n" not in found
 
