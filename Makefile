@@ -63,19 +63,33 @@ test: $(SYNCED) ## all tests but the long ones [ARGS="tests/reward -x"]
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/rollout
+	@$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/rollout
 	@# vLLM changes the process that it starts in, so its tests have one of their own.
 	@$(BIN)/python -m pytest tests/rollout
 endif
 
 .PHONY: e2e
-e2e: $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one without vLLM [ARGS=...]
+e2e: $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one without vLLM, a Kubernetes cluster [ARGS=...]
+ifdef ARGS
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+else
+	@$(BIN)/python -m pytest tests/e2e
+	@$(MAKE) --no-print-directory cluster
+endif
+
+.PHONY: cluster
+cluster: $(SYNCED) ## definition and chart on a real control plane, built once in 20 minutes [E2E_KUBECONFIG=file: on that one]
+ifdef E2E_KUBECONFIG
+	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py $(ARGS)
+else
+	@tests/cluster/build.sh
+	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
+endif
 
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types and who imports whom
-	$(BIN)/ruff check visionr1 tests
-	$(BIN)/ruff format --check visionr1 tests
+	$(BIN)/ruff check visionr1 operators charts tests
+	$(BIN)/ruff format --check visionr1 operators charts tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -1,0 +1,1 @@
+"""The Kubernetes hands of `visionr1.pipeline.planner`: observes PTSTRuns and their children, applies what the planner says."""

@@ -1,0 +1,175 @@
+"""The few calls of the Kubernetes API that the operator makes, over the official client's transport.
+
+Paths are known, so nothing is discovered: a cluster that lacks KubeRay answers 404 where a RayCluster is asked for, and no
+sooner. Reads have no resourceVersion, so the API server answers with what is now, not with what it once knew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from kubernetes import client, config
+from urllib3.exceptions import HTTPError
+
+from ptst_operator.children.pods import Manifest
+from ptst_operator.conditions import News
+
+FIELD_MANAGER: Final = "ptst-operator"
+_SECONDS: Final = 20
+_PATHS: Final = {
+    "PTSTRun": "/apis/visionr1.io/v1alpha1/namespaces/{namespace}/ptstruns",
+    "PyTorchJob": "/apis/kubeflow.org/v1/namespaces/{namespace}/pytorchjobs",
+    "RayCluster": "/apis/ray.io/v1/namespaces/{namespace}/rayclusters",
+    "RayJob": "/apis/ray.io/v1/namespaces/{namespace}/rayjobs",
+    "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
+    "Pod": "/api/v1/namespaces/{namespace}/pods",
+    "Event": "/api/v1/namespaces/{namespace}/events",
+}
+
+
+class ApiError(Exception):
+    """The API server said no, or could not be asked; `status` is 0 then. One line."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Api:
+    """One namespace of one cluster."""
+
+    def __init__(self, namespace: str, transport: client.ApiClient) -> None:
+        self.namespace, self._transport = namespace, transport
+
+    @staticmethod
+    def connected(namespace: str) -> Api:
+        """By KUBECONFIG where it is set, else as a pod."""
+        config.load_config()
+        return Api(namespace, client.ApiClient())
+
+    def get(self, kind: str, name: str) -> Manifest | None:
+        """One object as it is now; None if there is none, or no such kind."""
+        try:
+            return self._call("GET", f"{self._path(kind)}/{name}")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(self, kind: str, selector: str = "") -> Manifest:
+        """Objects of a kind, as a List."""
+        return self._call("GET", self._path(kind), query={"labelSelector": selector} if selector else {})
+
+    def apply(self, manifest: Manifest) -> None:
+        """Server-side apply under the operator's own field manager."""
+        path = f"{self._path(manifest['kind'])}/{manifest['metadata']['name']}"
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+        self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
+
+    def delete(self, kind: str, name: str, uid: str) -> None:
+        """Deletes one object, if it is still the one with this uid; it is gone once its pods are."""
+        body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+        try:
+            self._call("DELETE", f"{self._path(kind)}/{name}", body=body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    def write_status(self, run: Manifest, status: Manifest) -> None:
+        """Replaces the status, if nobody has written the run since it was read (ApiError 409)."""
+        body = {
+            "apiVersion": run["apiVersion"],
+            "kind": run["kind"],
+            "metadata": {key: run["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion")},
+            "spec": run["spec"],
+            "status": status,
+        }
+        self._call("PUT", f"{self._path('PTSTRun')}/{run['metadata']['name']}/status", {"fieldManager": FIELD_MANAGER}, body)
+
+    def tell(self, run: Manifest, news: News, now: str) -> None:
+        """An Event of the run."""
+        meta = run["metadata"]
+        self._call(
+            "POST",
+            self._path("Event"),
+            body={
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"generateName": f"{meta['name']}.", "namespace": self.namespace},
+                "involvedObject": {
+                    "apiVersion": run["apiVersion"],
+                    "kind": run["kind"],
+                    "name": meta["name"],
+                    "namespace": self.namespace,
+                    "uid": meta["uid"],
+                },
+                "type": news.kind,
+                "reason": news.reason,
+                "message": news.message[:1024],
+                "source": {"component": FIELD_MANAGER},
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "count": 1,
+            },
+        )
+
+    def watch(self, kind: str, version: str, seconds: int) -> Iterator[Manifest]:
+        """Changes of a kind since `version`, for at most so many seconds; ApiError 410 if that is too long ago."""
+        query = {
+            "watch": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(seconds),
+            "allowWatchBookmarks": "true",
+        }
+        response = self._send("GET", self._path(kind), query, None, "application/json", seconds + 10)
+        try:
+            for line in response:
+                event: Manifest = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise ApiError(int(event["object"].get("code", 0)), str(event["object"].get("message", "")))
+                yield event
+        except HTTPError as error:
+            raise ApiError(0, f"watching {kind}: {error}") from error
+        finally:
+            response.release_conn()
+
+    def _path(self, kind: str) -> str:
+        return _PATHS[kind].format(namespace=self.namespace)
+
+    def _call(
+        self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None, content: str = "application/json"
+    ) -> Manifest:
+        response = self._send(method, path, query or {}, body, content, _SECONDS)
+        try:
+            made: Manifest = json.loads(response.read())
+        except (HTTPError, ValueError) as error:
+            raise ApiError(0, f"{method} {path}: {error}") from error
+        return made
+
+    def _send(self, method: str, path: str, query: dict[str, str], body: Any, content: str, seconds: int) -> Any:
+        try:
+            response = self._transport.call_api(
+                path,
+                method,
+                query_params=list(query.items()),
+                header_params={"Accept": "application/json", "Content-Type": content},
+                body=body,
+                auth_settings=["BearerToken"],
+                _return_http_data_only=True,
+                _preload_content=False,
+                _request_timeout=(5, seconds),
+            )
+        except client.ApiException as error:
+            raise ApiError(error.status, _message(error)) from None
+        except HTTPError as error:
+            raise ApiError(0, f"{method} {path}: {error}") from error
+        return response
+
+
+def _message(error: client.ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (ValueError, TypeError, LookupError):
+        return f"{error.status} {error.reason}"

@@ -1,0 +1,1 @@
+"""One file for each kind of child: how it is made, and how its status is read."""

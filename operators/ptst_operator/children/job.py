@@ -1,0 +1,40 @@
+"""Cold-start data and evaluation as a batch/v1 Job with one pod."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ptst_operator.children.phase import Child, ChildPhase, waiting
+from ptst_operator.children.pods import Manifest, Owner, metadata, template
+from visionr1.recipe import Phase
+
+CONTAINER: Final = "visionr1"
+_COMMANDS: Final = {"coldstart": "coldstart", "evaluate": "eval"}
+
+
+def build(owner: Owner, name: str, phase: Phase) -> Manifest:
+    """The job of one attempt; it does not try again by itself. Only evaluation has a model, and so a GPU."""
+    own = owner.spec.coldstart if phase.kind == "coldstart" else owner.spec.evaluate
+    gpus = 1 if phase.kind == "evaluate" else 0
+    command = ["visionr1", _COMMANDS[phase.kind], "--run", owner.spec.storage.url]
+    pod = template(owner, own.pods, phase.name, phase.kind, CONTAINER, gpus, command)
+    pod["spec"]["restartPolicy"] = "Never"
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(owner, name, phase.name, phase.kind),
+        "spec": {"backoffLimit": 0, "template": pod},
+    }
+
+
+def read(manifest: Mapping[str, Any]) -> Child:
+    """Its phase. FailureTarget and SuccessCriteriaMet come before the pods are gone, so they do not count."""
+    status = manifest.get("status", {})
+    for one in status.get("conditions", []):
+        if one.get("status") == "True" and one["type"] in ("Complete", "Failed"):
+            phase: ChildPhase = "Succeeded" if one["type"] == "Complete" else "Failed"
+            return Child.of(manifest, phase, one.get("reason") or one["type"], one.get("message", ""))
+    if status.get("ready"):
+        return Child.of(manifest, "Running", "Running")
+    return waiting(manifest, "Suspended" if manifest.get("spec", {}).get("suspend") else "Created")

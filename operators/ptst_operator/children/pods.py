@@ -1,0 +1,164 @@
+"""Pod templates of all children: what a role asks for, under PodSecurity's *restricted* profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ptst_operator.spec import METRICS_PORT, Pods, Spec
+from visionr1.recipe import Recipe
+from visionr1.recipe.document import merge
+
+Manifest = dict[str, Any]
+
+RUN_LABEL: Final = "visionr1.io/run"
+PHASE_LABEL: Final = "visionr1.io/phase"
+ROLE_LABEL: Final = "visionr1.io/role"
+_SCRATCH: Final = ("scratch", "/tmp")  # noqa: S108 - an empty volume of the pod's own
+_HOME: Final = "/tmp/home"  # noqa: S108 - HOME on that volume: the root file system cannot be written
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The run that children belong to."""
+
+    name: str
+    namespace: str
+    uid: str
+    spec: Spec
+    recipe: Recipe
+
+    @property
+    def gpus(self) -> bool:
+        """Whether pods ask for GPUs."""
+        return self.recipe.rollout.device != "cpu"
+
+
+def labels(owner: Owner, phase: str, role: str) -> dict[str, str]:
+    """Labels by which a run's pods are found: by network policies, monitors and people."""
+    return {
+        "app.kubernetes.io/name": "visionr1-ptst",
+        "app.kubernetes.io/component": role,
+        "app.kubernetes.io/managed-by": "ptst-operator",
+        RUN_LABEL: owner.name,
+        PHASE_LABEL: phase,
+        ROLE_LABEL: role,
+    }
+
+
+def metadata(owner: Owner, name: str, phase: str, role: str) -> Manifest:
+    """Metadata of a child: it goes with its run."""
+    return {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": labels(owner, phase, role),
+        "ownerReferences": [
+            {
+                "apiVersion": "visionr1.io/v1alpha1",
+                "kind": "PTSTRun",
+                "name": owner.name,
+                "uid": owner.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
+def merged(common: Pods, own: Pods) -> Pods:
+    """A role's pods: its own values over those of all roles."""
+    lower = common.model_dump(by_alias=True, exclude_unset=True)
+    return Pods.model_validate(merge(lower, own.model_dump(by_alias=True, exclude_unset=True)))
+
+
+def template(
+    owner: Owner,
+    own: Pods,
+    phase: str,
+    role: str,
+    container: str,
+    gpus: int,
+    command: list[str] | None,
+    env: Mapping[str, str] = {},
+    ports: Mapping[str, int] = {},
+) -> Manifest:
+    """A pod template with one container; Ray's own pods have no command, KubeRay gives it.
+
+    Args:
+        gpus: GPUs that the pod asks for, unless the recipe runs on CPUs.
+        env: Variables that the role needs; the user's win.
+        ports: Named ports besides that of the run's metrics.
+    """
+    pods = merged(owner.spec.pods, own)
+    volumes, mounts = _volumes(owner, pods)
+    main: Manifest = {
+        "name": container,
+        "image": pods.image,
+        "imagePullPolicy": pods.image_pull_policy or "IfNotPresent",
+        "env": [{"name": name, "value": value} for name, value in {"HOME": _HOME, **env, **pods.env}.items()],
+        "envFrom": pods.env_from,
+        "resources": _resources(pods, gpus if owner.gpus else 0),
+        "volumeMounts": mounts,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    if role != "worker":  # of Ray: it has other ports than the driver's
+        named = {"run-metrics": METRICS_PORT, **ports}
+        main["ports"] = [{"name": name, "containerPort": port} for name, port in named.items()]
+    if command:
+        main["command"] = command
+    user = pods.run_as_user or 1000
+    spec: Manifest = {
+        "containers": [_filled(main)],
+        "volumes": volumes,
+        "imagePullSecrets": pods.image_pull_secrets,
+        "nodeSelector": pods.node_selector,
+        "tolerations": pods.tolerations,
+        "affinity": pods.affinity,
+        "topologySpreadConstraints": pods.topology_spread_constraints,
+        "priorityClassName": pods.priority_class_name,
+        "schedulerName": pods.scheduler_name,
+        "runtimeClassName": pods.runtime_class_name,
+        "serviceAccountName": pods.service_account_name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": owner.spec.deadlines.stop_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": user,
+            "runAsGroup": user,
+            "fsGroup": pods.fs_group or user,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    meta = {"labels": {**pods.labels, **labels(owner, phase, role)}, "annotations": pods.annotations}
+    return {"metadata": _filled(meta), "spec": _filled(spec)}
+
+
+def _resources(pods: Pods, gpus: int) -> Manifest:
+    if not gpus:
+        return pods.resources
+    return merge(pods.resources, {"limits": {pods.gpu_resource or "nvidia.com/gpu": gpus}})
+
+
+def _volumes(owner: Owner, pods: Pods) -> tuple[list[Manifest], list[Manifest]]:
+    volumes: list[Manifest] = [{"name": _SCRATCH[0], "emptyDir": {}}, *pods.volumes]
+    mounts: list[Manifest] = [{"name": _SCRATCH[0], "mountPath": _SCRATCH[1]}, *pods.volume_mounts]
+    if pods.shared_memory:
+        volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": pods.shared_memory}})
+        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108
+    claim = owner.spec.storage.claim
+    if claim:
+        volumes.append({"name": "run", "persistentVolumeClaim": {"claimName": claim.name}})
+        mounts.append({"name": "run", "mountPath": claim.mount_path})
+    return volumes, mounts
+
+
+def _filled(node: Manifest) -> Manifest:
+    """Without keys that say nothing: an empty value would own a field that others may set."""
+    return {key: value for key, value in node.items() if value is not None and value != {} and value != []}

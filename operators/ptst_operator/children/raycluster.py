@@ -1,0 +1,65 @@
+"""The RayCluster that stays through the stages: the GPUs are not given back between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ptst_operator.children.pods import Manifest, Owner, metadata, template
+
+RAY_VERSION: Final = "2.60.0"
+CONTAINER: Final = "ray"
+_ENV: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
+_PORTS: Final = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
+"""KubeRay gives a head these only if it has no port of its own; the head's Service is made from them."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a RayCluster says of itself; `head` is the address of its head pod."""
+
+    uid: str
+    run_uid: str
+    ready: bool
+    head: str | None = None
+    deleting: bool = False
+
+
+def build(owner: Owner, name: str) -> Manifest:
+    """A head without work of its own, where the drivers run, and one worker pod for each `workersPerPod` actors."""
+    grpo, recipe = owner.spec.grpo, owner.recipe
+    pods = recipe.rollout.workers // grpo.workers_per_pod
+    # Ray ends a driver this long after it has asked it to stop; the driver commits its step first.
+    head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(owner.spec.deadlines.stop_seconds)}
+    head = template(owner, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, _PORTS)
+    worker = template(owner, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV)
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": metadata(owner, name, "grpo", "cluster"),
+        "spec": {
+            "rayVersion": RAY_VERSION,
+            "authOptions": {"mode": "token"},
+            "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+            "workerGroupSpecs": [
+                {
+                    "groupName": "workers",
+                    "replicas": pods,
+                    "minReplicas": pods,
+                    "maxReplicas": pods,
+                    "rayStartParams": {} if owner.gpus else {"num-cpus": str(grpo.workers_per_pod)},
+                    "template": worker,
+                }
+            ],
+        },
+    }
+
+
+def read(manifest: Mapping[str, Any]) -> Cluster:
+    """Whether it is ready is what RayJobs wait for, too: `status.state`."""
+    meta, status = manifest["metadata"], manifest.get("status", {})
+    owner = next((one["uid"] for one in meta.get("ownerReferences", []) if one.get("controller")), "")
+    return Cluster(
+        meta["uid"], owner, status.get("state") == "ready", status.get("head", {}).get("podIP"), "deletionTimestamp" in meta
+    )

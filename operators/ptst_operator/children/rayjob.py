@@ -1,0 +1,54 @@
+"""One attempt at a GRPO stage as a RayJob on the run's RayCluster."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ptst_operator.children.phase import Child, waiting
+from ptst_operator.children.pods import Manifest, Owner, metadata
+from visionr1.recipe import Phase
+
+_EXIT_CODE: Final = re.compile(r"(?:Job entrypoint command )?failed with exit code (-?\d{1,3})\b")
+_DRIVER_GONE: Final = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+def build(owner: Owner, name: str, phase: Phase, cluster: str) -> Manifest:
+    """The job of one attempt: submitted over HTTP, so that no further pod can lose the connection to it."""
+    assert phase.stage_index is not None
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": metadata(owner, name, phase.name, "stage"),
+        "spec": {
+            "entrypoint": shlex.join(
+                ["visionr1", "grpo", "--run", owner.spec.storage.url, "--stage", str(phase.stage_index + 1)]
+            ),
+            "submissionMode": "HTTPMode",
+            "clusterSelector": {"ray.io/cluster": cluster},
+        },
+    }
+
+
+def read(manifest: Mapping[str, Any]) -> Child:
+    """Its phase by both of its words.
+
+    ValidationFailed is final though KubeRay goes on looking at it; Complete counts STOPPED in; Failed may stand beside a job
+    that is still RUNNING, and then the driver may be alive.
+    """
+    status = manifest.get("status", {})
+    deployment, job = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
+    message = status.get("message", "")
+    if deployment == "Complete" and job == "SUCCEEDED":
+        return Child.of(manifest, "Succeeded", job, exit_code=0)
+    if deployment in ("Complete", "Failed", "ValidationFailed"):
+        reason = job if deployment == "Complete" else status.get("reason") or deployment
+        found = _EXIT_CODE.match(message)
+        # A job that KubeRay refused, or never submitted, has no driver.
+        gone = job in _DRIVER_GONE or deployment == "ValidationFailed" or not job
+        return Child.of(manifest, "Failed", reason, message, int(found[1]) if found else None, quiet=gone)
+    if deployment == "Running":
+        return Child.of(manifest, "Running", job or deployment)
+    return waiting(manifest, deployment or "Created")

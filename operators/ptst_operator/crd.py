@@ -1,0 +1,214 @@
+"""The custom resource's definition, made from the models of the spec, the status and the recipe.
+
+`python -m ptst_operator.crd` prints it. A Kubernetes schema is *structural*: no $ref, a type everywhere, null said by
+`nullable`. Defaults are left out of the recipe, whose preset they would hide.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import yaml
+
+from ptst_operator.spec import Spec
+from ptst_operator.status import Status
+from visionr1.recipe import json_schema
+
+GROUP: Final = "visionr1.io"
+VERSION: Final = "v1alpha1"
+KIND: Final = "PTSTRun"
+PLURAL: Final = "ptstruns"
+LONGEST_NAME: Final = 33
+"""KubeRay refuses RayJobs with names of more than 47 characters, and `-evaluate-0` or `-stage-32-9999` come after the run's."""
+MOST_STAGES: Final = 32
+
+Schema = dict[str, Any]
+
+_COLUMNS: Final = (
+    ("Phase", "string", ".status.phase", 0),
+    ("Stage", "string", ".status.stage", 0),
+    ("Step", "integer", ".status.step", 0),
+    ("Reward", "number", ".status.reward", 0),
+    ("Length", "number", ".status.length", 0),
+    ("Tok/s/GPU", "number", ".status.tokensPerSecondPerGpu", 0),
+    ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Truncated", "number", ".status.truncated", 1),
+    ("KL", "number", ".status.kl", 1),
+    ("Reason", "string", '.status.conditions[?(@.type=="Progressing")].reason', 1),
+    ("Message", "string", '.status.conditions[?(@.type=="Progressing")].message', 1),
+)
+
+
+def definition() -> Schema:
+    """The CustomResourceDefinition."""
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "plural": PLURAL,
+                "singular": "ptstrun",
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "shortNames": ["ptst"],
+                "categories": ["all"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        {"name": name, "type": kind, "jsonPath": path, **({"priority": priority} if priority else {})}
+                        for name, kind, path, priority in _COLUMNS
+                    ],
+                    "schema": {"openAPIV3Schema": _run_schema()},
+                }
+            ],
+        },
+    }
+
+
+def spec_schema() -> Schema:
+    """The structural schema of `spec`."""
+    schema = _of_model(Spec, defaults=True)
+    properties = schema["properties"]
+    properties["recipe"] = {**recipe_schema(), "description": properties["recipe"]["description"]}
+    properties["holdBefore"]["items"]["pattern"] = r"^(coldstart|sft|stage-[1-9][0-9]?|evaluate)$"
+    properties["gates"]["items"]["x-kubernetes-validations"] = [
+        _rule("has(self.min) || has(self.max)", "a gate needs min, max or both"),
+        _rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a gate's min is larger than its max"),
+    ]
+    properties["storage"]["x-kubernetes-validations"] = [
+        _rule("self == oldSelf", "spec.storage is frozen: checkpoints stay where they are; make a new run for another place"),
+        _rule(
+            "self.url.startsWith('s3://') || (has(self.claim) && self.url.startsWith(self.claim.mountPath + '/'))",
+            "spec.storage.url is a path, so spec.storage.claim must name the volume that it lies on, mounted at a parent of it",
+        ),
+    ]
+    schema["x-kubernetes-validations"] = [
+        _rule("has(self.pods.image)", "spec.pods.image: give the trainer image"),
+        _rule("self.restarts >= oldSelf.restarts", "spec.restarts only grows: raise it by one to let a failed run try again"),
+        _rule(
+            "self.allowUnequalStages || !has(self.recipe.stages) || self.recipe.stages.all(s, "
+            "s.max_completion_tokens * s.group_size == "
+            "self.recipe.stages[0].max_completion_tokens * self.recipe.stages[0].group_size)",
+            "PTST keeps max_completion_tokens x group_size the same in all stages (4096 x 16 = 8192 x 8 = 16384 x 4); "
+            "set spec.allowUnequalStages to true if you mean it",
+        ),
+    ]
+    return schema
+
+
+def recipe_schema() -> Schema:
+    """The structural schema of a recipe file, but for what the operator sets itself: name and the metrics' address."""
+    document = json_schema()
+    schema = structural({key: value for key, value in document.items() if key != "$schema"}, document["$defs"], defaults=False)
+    del schema["properties"]["name"]
+    for key in ("host", "port", "enabled"):
+        del schema["properties"]["metrics"]["properties"][key]
+    schema["properties"]["stages"]["maxItems"] = MOST_STAGES
+    return schema
+
+
+def structural(node: Schema, definitions: Schema, *, defaults: bool) -> Schema:
+    """A JSON Schema of pydantic's as a structural schema."""
+    if "$ref" in node:
+        target = definitions[node["$ref"].removeprefix("#/$defs/")]
+        return structural(
+            {**target, **{key: value for key, value in node.items() if key != "$ref"}}, definitions, defaults=defaults
+        )
+    if "anyOf" in node:
+        (choice,) = (one for one in node["anyOf"] if one != {"type": "null"})
+        rest = {key: value for key, value in node.items() if key != "anyOf"}
+        return {**structural({**choice, **rest}, definitions, defaults=defaults), "nullable": True}
+    made: Schema = {key: node[key] for key in _KEPT if key in node}
+    if "type" not in node:
+        made["x-kubernetes-int-or-string"] = True
+    for limit, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if exclusive in node:
+            made |= {limit: node[exclusive], exclusive: True}
+    if defaults and isinstance(node.get("default"), bool | int | float | str):
+        made["default"] = node["default"]
+    if "properties" in node:
+        made["properties"] = {
+            name: structural(below, definitions, defaults=defaults) for name, below in node["properties"].items()
+        }
+    elif node.get("type") == "object":
+        values = node["additionalProperties"]
+        made |= (
+            {"x-kubernetes-preserve-unknown-fields": True}
+            if values is True
+            else {"additionalProperties": structural(values, definitions, defaults=defaults)}
+        )
+    items = node.get("items") or (node["prefixItems"][0] if "prefixItems" in node else None)
+    if items:
+        made["items"] = structural(items, definitions, defaults=defaults)
+    return made
+
+
+_KEPT: Final = (
+    *("description", "enum", "format", "maxItems", "maxLength", "maximum", "minItems", "minLength"),
+    *("minimum", "pattern", "required", "type"),
+)
+
+
+def _of_model(model: type[Spec] | type[Status], *, defaults: bool) -> Schema:
+    document = model.model_json_schema(by_alias=True)
+    return structural(document, document.get("$defs", {}), defaults=defaults)
+
+
+def _run_schema() -> Schema:
+    status = _of_model(Status, defaults=False)
+    # Keys that the models have defaults for may be missing in a status of an older operator.
+    status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    status["properties"]["phases"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    return {
+        "type": "object",
+        "description": "One run of the Vision-R1 recipe: cold start, SFT, GRPO in stages (PTST), evaluation.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "Version of this schema."},
+            "kind": {"type": "string", "description": KIND},
+            "metadata": {"type": "object"},
+            "spec": spec_schema(),
+            "status": status,
+        },
+        "x-kubernetes-validations": [
+            _rule(
+                f"size(self.metadata.name) <= {LONGEST_NAME} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                f"metadata.name must have at most {LONGEST_NAME} lower-case letters, digits and '-', a letter first: "
+                "names of Ray jobs are made from it",
+            ),
+            _rule(_frozen_stages(), "stages that have begun are frozen; only stages after them may be changed or added"),
+        ],
+    }
+
+
+def _frozen_stages() -> str:
+    """Begun stages are as they were. CEL has no range(), so the indices are written out."""
+    indices = ", ".join(str(index) for index in range(MOST_STAGES))
+    begun = "oldSelf.status.stagesBegun"
+    old, new = "oldSelf.spec.recipe.stages", "self.spec.recipe.stages"
+    return (
+        f"!has(oldSelf.status) || !has({begun}) || {begun} == 0 || !has({old}) || (has({new}) && size({new}) >= {begun} && "
+        f"[{indices}].all(i, i >= {begun} || i >= size({old}) || {new}[i] == {old}[i]))"
+    )
+
+
+def _rule(rule: str, message: str) -> Schema:
+    return {"rule": rule, "message": message}
+
+
+def to_yaml(manifest: Schema) -> str:
+    """YAML as the chart holds it, without aliases."""
+    dumper = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda self, data: True})
+    return str(yaml.dump(manifest, Dumper=dumper, sort_keys=False, width=120, allow_unicode=True))
+
+
+if __name__ == "__main__":
+    print(to_yaml(definition()), end="")

@@ -1,0 +1,251 @@
+"""One decision about a run: pure. The planner says what comes next; here it becomes children to make and to delete.
+
+A name is in the status, and the status is written, before the child of that name is made. So an operator that is killed
+between any two calls makes nothing twice, and one that starts anew goes on from the status alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ptst_operator.children import job, pytorchjob, raycluster, rayjob
+from ptst_operator.children.pods import Manifest, Owner
+from ptst_operator.conditions import settled
+from ptst_operator.fold import fold, stopped_for, with_attempt
+from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Kind, PhaseStatus, Status, moment
+from ptst_operator.world import World
+from visionr1.pipeline import planner
+from visionr1.recipe import Phase, phases
+
+APPROVE: Final = "visionr1.io/approve"
+"""Annotation that lets a held phase begin: its name."""
+KINDS: Final[dict[str, Kind]] = {"coldstart": "Job", "sft": "PyTorchJob", "grpo": "RayJob", "evaluate": "Job"}
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Make a child."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete a child; it is gone only when its pods are."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+Effect = Apply | Delete
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The status to write first, then what to do; `look_at` is when to look again at the latest, in unix seconds."""
+
+    status: Status
+    effects: tuple[Effect, ...] = ()
+    look_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The run as its owner wants it."""
+
+    owner: Owner
+    generation: int = 1
+    approved: str = ""
+
+    @property
+    def chain(self) -> tuple[Phase, ...]:
+        return phases(self.owner.recipe)
+
+
+def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision:
+    """What to write and do now."""
+    status = fold(before, wanted.owner.uid, world, now)
+    status = _reopened(wanted, status)
+    if before.phase == "Failed" and wanted.owner.spec.restarts <= before.restarts:
+        action: planner.Action | None = None  # over until a person starts it again
+    else:
+        status = status.model_copy(update={"restarts": max(status.restarts, wanted.owner.spec.restarts)})
+        action = planner.plan(_run_spec(wanted, status, world), _observed(wanted, status), now)
+    made = _Hand(wanted, world, now).act(status, action)
+    stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and (one.attempts_begun or one.complete))
+    status = made.status.model_copy(update={"observed_generation": wanted.generation, "stages_begun": stages})
+    status = settled(status, before, action, wanted.chain, world, now)
+    return Decision(status, made.effects, made.look_at)
+
+
+def _reopened(wanted: Wanted, status: Status) -> Status:
+    """A person's restart forgives failures; more stages open a finished evaluation again."""
+    if wanted.owner.spec.restarts > status.restarts:
+        for phase in status.phases:
+            status = status.with_phase(phase.model_copy(update={"count_from": phase.attempts_begun}))
+    evaluate = status.of("evaluate")
+    before = [phase for phase in wanted.chain if phase.kind != "evaluate"]
+    if evaluate.complete and not all(status.of(phase.name).complete for phase in before):
+        again = {"complete": False, "completed": None, "count_from": evaluate.attempts_begun}
+        status = status.with_phase(evaluate.model_copy(update=again))
+    return status
+
+
+def _run_spec(wanted: Wanted, status: Status, world: World) -> planner.RunSpec:
+    spec = wanted.owner.spec
+    due = [phase.name for phase in wanted.chain if not status.of(phase.name).complete][:1] if world.breaches else []
+    retry = planner.Retry(spec.retry.max_attempts, spec.retry.first_wait_seconds, spec.retry.longest_wait_seconds)
+    held = frozenset([*spec.hold_before, *due]) - {wanted.approved}
+    return planner.RunSpec(tuple(phase.name for phase in wanted.chain), retry, held)
+
+
+def _observed(wanted: Wanted, status: Status) -> planner.Observed:
+    return planner.Observed(
+        {phase.name: _state(status.of(phase.name)) for phase in wanted.chain}, stop_requested=wanted.owner.spec.suspend
+    )
+
+
+def _state(phase: PhaseStatus) -> planner.PhaseState:
+    counted = [one for one in phase.attempts if one.number >= phase.count_from or one.ended is None]
+    tried = tuple(
+        planner.Attempt(one.started.timestamp(), one.from_step, one.ended.timestamp() if one.ended else None, one.exit_code)
+        for one in counted
+    )
+    return planner.PhaseState(tried, phase.committed_step, phase.complete)
+
+
+@dataclass(frozen=True)
+class _Hand:
+    """Carries out one action of the planner on paper."""
+
+    wanted: Wanted
+    world: World
+    now: float
+
+    def act(self, status: Status, action: planner.Action | None) -> Decision:
+        match action:
+            case planner.Wait(name, None):
+                return self._watch(status, name)
+            case planner.Wait(name, until):
+                keeps = name.startswith("stage-")
+                return Decision(status, look_at=until) if keeps else self._without_cluster(status, look_at=until)
+            case planner.Stop(name):
+                phase = status.of(name)
+                asked = "stopped on request" if self.wanted.owner.spec.suspend else ""
+                stopped = stopped_for(phase.attempts[-1], "Suspended", asked, phase.committed_step, self.now)
+                return self._watch(with_attempt(status, name, stopped), name)
+            case planner.Start(name):
+                return self._start(status, next(phase for phase in self.wanted.chain if phase.name == name))
+            case _:
+                return self._without_cluster(status)
+
+    def _start(self, status: Status, phase: Phase) -> Decision:
+        if phase.kind != "grpo":
+            if status.cluster is not None:
+                return self._without_cluster(status)
+            return Decision(self._with_attempt_of(status, phase))
+        if status.cluster is None:
+            name = f"{self.wanted.owner.name}-ray-{status.clusters_begun}"
+            cluster = ClusterStatus(name=name, started=moment(self.now))
+            return Decision(status.model_copy(update={"cluster": cluster, "clusters_begun": status.clusters_begun + 1}))
+        if status.cluster.deleting:
+            return self._without_cluster(status)
+        seen = self.world.cluster
+        if seen is None:
+            return Decision(status, (Apply(raycluster.build(self.wanted.owner, status.cluster.name)),))
+        ready = seen.ready and seen.run_uid == self.wanted.owner.uid
+        return Decision(self._with_attempt_of(status, phase)) if ready else Decision(status)
+
+    def _with_attempt_of(self, status: Status, phase: Phase) -> Status:
+        """Fixes the next attempt's name; its child is made once this is written."""
+        before = status.of(phase.name)
+        attempt = AttemptStatus(
+            number=before.attempts_begun,
+            kind=KINDS[phase.kind],
+            name=f"{self.wanted.owner.name}-{phase.name}-{before.attempts_begun}",
+            started=moment(self.now),
+            from_step=before.committed_step,
+        )
+        attempts = [*before.attempts, attempt][-KEPT_ATTEMPTS:]
+        return status.with_phase(before.model_copy(update={"attempts": attempts, "attempts_begun": before.attempts_begun + 1}))
+
+    def _watch(self, status: Status, name: str) -> Decision:
+        """An attempt that has not ended: make its child, end it, or let it run."""
+        attempt = status.of(name).attempts[-1]
+        if attempt.stopping is None:
+            attempt = self._timed(attempt, status.of(name).committed_step)
+            if status.of(name).complete and attempt.uid is None and self.world.child is None:
+                # It was made, worked and was deleted by hand, all unseen.
+                attempt = stopped_for(attempt, "ChildLost", "its phase is complete without it", None, self.now)
+            status = with_attempt(status, name, attempt)
+        if attempt.stopping is not None:
+            return self._end(status, name, attempt)
+        if self.world.child is None and attempt.uid is None:
+            return Decision(status, (Apply(self._manifest(status, name, attempt)),), self._next_deadline(attempt))
+        return Decision(status, look_at=self._next_deadline(attempt))
+
+    def _manifest(self, status: Status, name: str, attempt: AttemptStatus) -> Manifest:
+        owner = self.wanted.owner
+        phase = next(one for one in self.wanted.chain if one.name == name)
+        match attempt.kind:
+            case "PyTorchJob":
+                return pytorchjob.build(owner, attempt.name, phase)
+            case "RayJob":
+                assert status.cluster is not None, "fold() stops an attempt without a cluster"
+                return rayjob.build(owner, attempt.name, phase, status.cluster.name)
+            case "Job":
+                return job.build(owner, attempt.name, phase)
+
+    def _end(self, status: Status, name: str, attempt: AttemptStatus) -> Decision:
+        """First the child; then, since a driver may outlive its RayJob, the cluster."""
+        child, stopping = self.world.child, attempt.stopping
+        assert stopping is not None
+        ours = child is not None and child.run_uid == self.wanted.owner.uid
+        if child is not None and ours:
+            return Decision(status, () if child.deleting else (Delete(attempt.kind, attempt.name, child.uid),))
+        if attempt.kind != "RayJob" or attempt.uid is None or status.cluster is None:
+            return Decision(status)
+        committed = status.of(name).committed_step
+        patience = stopping.reason in ("Suspended", "DeadlineExceeded")
+        due = stopping.since.timestamp() + self.wanted.owner.spec.deadlines.stop_seconds
+        if patience and committed == stopping.from_step and self.now < due and not status.cluster.deleting:
+            return Decision(status, look_at=due)
+        return self._without_cluster(status)
+
+    def _timed(self, attempt: AttemptStatus, committed_step: int | None) -> AttemptStatus:
+        for due, limit in self._deadlines(attempt):
+            if self.now >= due:
+                return stopped_for(attempt, "DeadlineExceeded", f"over its {limit}", committed_step, self.now)
+        return attempt
+
+    def _deadlines(self, attempt: AttemptStatus) -> list[tuple[float, str]]:
+        limits, started = self.wanted.owner.spec.deadlines, attempt.started.timestamp()
+        due = []
+        if limits.pending_seconds is not None and attempt.running_since is None:
+            due.append((started + limits.pending_seconds, f"deadlines.pendingSeconds ({limits.pending_seconds} s)"))
+        if limits.attempt_seconds is not None:
+            due.append((started + limits.attempt_seconds, f"deadlines.attemptSeconds ({limits.attempt_seconds} s)"))
+        return due
+
+    def _next_deadline(self, attempt: AttemptStatus) -> float | None:
+        return min((due for due, _ in self._deadlines(attempt)), default=None)
+
+    def _without_cluster(self, status: Status, look_at: float | None = None) -> Decision:
+        """No stage runs or is due: the GPUs are given back."""
+        cluster = status.cluster
+        if cluster is None:
+            return Decision(status, look_at=look_at)
+        status = status.model_copy(update={"cluster": cluster.model_copy(update={"deleting": True})})
+        seen = self.world.cluster
+        ours = seen is not None and seen.run_uid == self.wanted.owner.uid
+        effects: tuple[Effect, ...] = ()
+        if seen is not None and ours and not seen.deleting:
+            effects = (Delete("RayCluster", cluster.name, seen.uid),)
+        return Decision(status, effects, look_at)
+
+
+def status_patch(status: Status) -> dict[str, Any]:
+    """The status as it is written."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)

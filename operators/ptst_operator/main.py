@@ -1,0 +1,137 @@
+"""The operator's process: watches wake, workers look, an HTTP server says how it is."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ptst_operator.api import Api, ApiError
+from ptst_operator.metrics import Metrics, serve
+from ptst_operator.reconcile import Reconciler
+from ptst_operator.watch import WATCHED, Queue, Watcher, backoff
+from visionr1.errors import EXIT_BAD_INPUT, BadInput
+from visionr1.storage import StorageError
+
+STALLED_SECONDS: Final = 240.0
+"""A watch answers at least once a minute; one that is silent so long hangs."""
+_log = logging.getLogger("ptst_operator")
+
+
+class Operator:
+    """One namespace's runs."""
+
+    def __init__(self, api: Api, resync: float) -> None:
+        self._resync = resync
+        self.metrics = Metrics()
+        self._queue = Queue()
+        self._reconciler = Reconciler(api, self.metrics.changed, self.metrics.gone)
+        self.watchers = [Watcher(api, kind, self._queue) for kind in WATCHED]
+        self._failures: dict[str, int] = {}
+        self._stop = threading.Event()
+        self._workers: list[threading.Thread] = []
+
+    def run(self, workers: int) -> None:
+        """Works until `stop`."""
+        for watcher in self.watchers:
+            watcher.start()
+        self._workers = [threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)]
+        for worker in self._workers:
+            worker.start()
+        self._stop.wait()
+        for worker in self._workers:
+            worker.join(timeout=25)
+
+    def stop(self) -> None:
+        """Lets what is being done end, and no more."""
+        self._stop.set()
+
+    def unhealthy(self) -> str | None:
+        """What is wrong, so that the kubelet starts the operator anew."""
+        now = time.monotonic()
+        for watcher in self.watchers:
+            if watcher.ready.is_set() and now - watcher.beat > STALLED_SECONDS or not watcher.is_alive():
+                return f"{watcher.name} has stalled"
+        dead = [worker.name for worker in self._workers if not worker.is_alive()]
+        return f"{dead[0]} has ended" if dead else None
+
+    def unready(self) -> str | None:
+        """What is not there yet."""
+        late = [watcher.name for watcher in self.watchers if not watcher.ready.is_set()]
+        return f"{late[0]} has not listed yet" if late else None
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            name = self._queue.take(1.0)
+            if name is not None:
+                with self._handled(name):
+                    self._queue.add(name, time.monotonic() + self._look(name))  # never again, if the run is gone
+
+    @contextmanager
+    def _handled(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._queue.done(name)
+
+    def _look(self, name: str) -> float:
+        """Looks at a run; gives the seconds until it is looked at again."""
+        try:
+            with self.metrics.seconds.time():
+                due = self._reconciler.reconcile(name)
+        except (ApiError, StorageError) as error:
+            conflict = isinstance(error, ApiError) and error.status == 409
+            reason = f"api_{error.status}" if isinstance(error, ApiError) else "storage"
+            self.metrics.errors.labels(reason).inc()
+            if not conflict:  # somebody else wrote the run meanwhile, which is no news
+                _log.warning("%s: %s", name, error)
+            return self._again(name)
+        except Exception:
+            self.metrics.errors.labels("bug").inc()
+            _log.exception("%s: the operator has a bug here; it tries again", name)
+            return self._again(name)
+        self._failures.pop(name, None)
+        if due == math.inf:
+            return due
+        return self._resync if due is None else min(self._resync, max(0.0, due - time.time()))
+
+    def _again(self, name: str) -> float:
+        self._failures[name] = self._failures.get(name, 0) + 1
+        return backoff(self._failures[name])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of the installed command `ptst-operator`."""
+    parser = argparse.ArgumentParser(prog="ptst-operator", description="Runs the PTSTRuns of one namespace.")
+    parser.add_argument("--namespace", default=os.environ.get("POD_NAMESPACE", ""), help="Namespace; default: POD_NAMESPACE.")
+    parser.add_argument("--port", type=int, default=8080, help="Port of /metrics, /healthz and /readyz.")
+    parser.add_argument("--workers", type=int, default=4, help="Runs that are looked at side by side.")
+    parser.add_argument("--resync", type=float, default=15.0, help="Seconds after which every run is looked at again.")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        if not options.namespace:
+            raise BadInput("give --namespace, or set POD_NAMESPACE")
+        operator = Operator(Api.connected(options.namespace), options.resync)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: operator.stop())
+    server = serve(options.port, operator.metrics, operator.unhealthy, operator.unready)
+    _log.info("watching PTSTRuns in %s", options.namespace)
+    operator.run(options.workers)
+    server.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What can be watched of the operator itself, and its health."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+
+from ptst_operator.status import RunPhase, Status
+
+
+class Metrics:
+    """The operator's instruments; the series of a run go with it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._phase = Gauge(
+            "visionr1_ptst_run_phase", "1 for the run's phase, 0 for the others.", ["run", "phase"], registry=self.registry
+        )
+        self._stage = Counter(
+            "visionr1_ptst_stage_transitions",
+            "Changes from one phase of the recipe to another.",
+            ["run", "from", "to"],
+            registry=self.registry,
+        )
+        self._restarts = Counter(
+            "visionr1_ptst_child_restarts", "Attempts at a phase after its first.", ["run", "stage"], registry=self.registry
+        )
+        self.seconds = Histogram("visionr1_ptst_reconcile_seconds", "Duration of one look at a run.", registry=self.registry)
+        self.errors = Counter(
+            "visionr1_ptst_reconcile_errors", "Looks that failed and are tried again.", ["reason"], registry=self.registry
+        )
+        self._series: dict[str, set[tuple[str, ...]]] = {}
+
+    def changed(self, run: str, before: Status, after: Status) -> None:
+        """A status was written."""
+        self._series.setdefault(run, set())
+        for phase in get_args(RunPhase):
+            self._phase.labels(run, phase).set(float(phase == after.phase))
+        if before.stage != after.stage and before.stage is not None:
+            pair = (before.stage, after.stage or "done")
+            self._stage.labels(run, *pair).inc()
+            self._series[run].add(("stage", *pair))
+        for phase in after.phases:
+            again = max(0, phase.attempts_begun - 1) - max(0, before.of(phase.name).attempts_begun - 1)
+            if again > 0:
+                self._restarts.labels(run, phase.name).inc(again)
+                self._series[run].add(("restart", phase.name))
+
+    def gone(self, run: str) -> None:
+        """A run was deleted."""
+        if run not in self._series:
+            return
+        for phase in get_args(RunPhase):
+            self._phase.remove(run, phase)
+        for kind, *labels in self._series.pop(run):
+            (self._stage if kind == "stage" else self._restarts).remove(run, *labels)
+
+
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+def serve(port: int, metrics: Metrics, healthy: Any, ready: Any) -> ThreadingHTTPServer:
+    """/metrics, /healthz and /readyz on all addresses of the pod; `healthy` and `ready` give None or what is wrong."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 30
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                encode, content = choose_encoder(self.headers.get("Accept", ""))
+                self._answer(200, content, encode(metrics.registry))
+            elif path in ("/healthz", "/readyz"):
+                wrong = healthy() if path == "/healthz" else ready()
+                self._answer(503 if wrong else 200, _TEXT, f"{wrong or 'ok'}\n".encode())
+            else:
+                self._answer(404, _TEXT, b"try /metrics, /healthz or /readyz\n")
+
+        def _answer(self, status: int, content: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """A probe every few seconds is no news."""
+
+    server = ThreadingHTTPServer(("", port), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.2,), name="http", daemon=True).start()
+    return server

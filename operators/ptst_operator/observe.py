@@ -1,0 +1,157 @@
+"""Looking at a run: its child, its cluster, its run directory, its driver. Reads only, but for the run's recipe.yaml."""
+
+from __future__ import annotations
+
+import math
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any, Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from ptst_operator.api import Api
+from ptst_operator.children import job, pytorchjob, raycluster, rayjob
+from ptst_operator.children.phase import Child
+from ptst_operator.decide import Wanted
+from ptst_operator.gates import breaches
+from ptst_operator.spec import METRICS_PORT
+from ptst_operator.status import Status
+from ptst_operator.world import Progress, World
+from visionr1.errors import EXIT_BAD_INPUT
+from visionr1.metrics.steplog import read_steps
+from visionr1.pipeline.observe import Committed, committed
+from visionr1.storage import Store
+
+READERS: Final = {"PyTorchJob": pytorchjob.read, "RayJob": rayjob.read, "Job": job.read}
+_POD_LABELS: Final = {"PyTorchJob": "training.kubeflow.org/job-name", "Job": "batch.kubernetes.io/job-name"}
+_METRICS_SECONDS: Final = 2.0
+_METRICS_BYTES: Final = 2_000_000
+
+
+def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | None) -> World:
+    """All that a decision needs, by the names that the status holds."""
+    child: Child | None = None
+    leftover, code = False, None
+    live = status.live()
+    if live is not None:
+        attempt = live[1]
+        seen = api.get(attempt.kind, attempt.name)
+        child = READERS[attempt.kind](seen) if seen is not None else None
+        if attempt.kind in _POD_LABELS and (child is None or child.phase in ("Succeeded", "Failed")):
+            pods = api.list("Pod", f"{_POD_LABELS[attempt.kind]}={attempt.name}")["items"]
+            leftover, code = read_pods(pods)
+    cluster = None
+    if status.cluster is not None:
+        seen = api.get("RayCluster", status.cluster.name)
+        cluster = raycluster.read(seen) if seen is not None else None
+    progress = None
+    if (
+        live is not None
+        and live[1].kind == "RayJob"
+        and child is not None
+        and child.phase == "Running"
+        and cluster
+        and cluster.head
+    ):
+        progress = ask_driver(f"http://{cluster.head}:{METRICS_PORT}/metrics", *_step_size(wanted, live[0].name))
+    seen_phases = look_at_run_directory(store, wanted, status)
+    return World(
+        child=child,
+        leftover=leftover,
+        pod_exit_code=code,
+        cluster=cluster,
+        committed=seen_phases,
+        breaches=look_at_gates(store, wanted, status, seen_phases),
+        progress=progress,
+        refused=refused,
+    )
+
+
+def _step_size(wanted: Wanted, phase: str) -> tuple[int, int]:
+    """Completions of one step of a stage, and the workers that share them."""
+    recipe = wanted.owner.recipe
+    index = next(one.stage_index for one in wanted.chain if one.name == phase)
+    assert index is not None, "only a stage is a RayJob"
+    return recipe.algorithm.prompts_per_step * recipe.stages[index].group_size, recipe.rollout.workers
+
+
+def look_at_run_directory(store: Store, wanted: Wanted, status: Status) -> dict[str, Committed]:
+    """What is committed of each phase in order, up to the first that is not complete."""
+    seen: dict[str, Committed] = {}
+    for phase in wanted.chain:
+        if status.of(phase.name).complete and phase.kind != "evaluate":
+            continue
+        seen[phase.name] = committed(store, wanted.owner.recipe, phase)
+        if not seen[phase.name].complete:
+            return seen
+    return seen
+
+
+def look_at_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> tuple[str, ...]:
+    """What keeps the next phase from beginning, if that is a stage after another one."""
+    due = next((phase for phase in wanted.chain if phase.name in seen and not seen[phase.name].complete), None)
+    gates = wanted.owner.spec.gates
+    if not gates or due is None or not due.stage_index or status.of(due.name).attempts_begun:
+        return ()
+    assert due.input_phase is not None, "a later stage starts from the one before"
+    return breaches(gates, read_steps(store), due.input_phase)
+
+
+def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
+    """Whether one of a job's pods has not ended, and how they ended: 64 wins, then any failure, then 0."""
+    leftover = any(pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") for pod in pods)
+    codes = [
+        container["state"]["terminated"]["exitCode"]
+        for pod in pods
+        for container in pod.get("status", {}).get("containerStatuses", [])
+        if container["name"] in (pytorchjob.CONTAINER, job.CONTAINER) and "terminated" in container.get("state", {})
+    ]
+    if EXIT_BAD_INPUT in codes:
+        return leftover, EXIT_BAD_INPUT
+    return leftover, next((code for code in codes if code), 0 if codes else None)
+
+
+def ask_driver(url: str, completions: int, workers: int) -> Progress | None:
+    """The driver's numbers; None if it does not answer at once, or with anything but metrics. Never raises."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+    try:
+        with opener.open(url, timeout=_METRICS_SECONDS) as response:
+            text = response.read(_METRICS_BYTES).decode(errors="replace")
+        return read_metrics(text, completions, workers)
+    except (OSError, HTTPException, ValueError):
+        return None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A training pod does not choose whom the operator talks to."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def read_metrics(text: str, completions: int, workers: int) -> Progress:
+    """The newest step's values from the driver's /metrics; what is no finite number is passed over.
+
+    Args:
+        completions: of one step, prompts x group size.
+
+    Raises:
+        ValueError: the text is not metrics.
+    """
+    values: dict[str, float] = {}
+    seconds = 0.0
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if math.isfinite(sample.value):
+                values[sample.name] = sample.value
+                seconds += sample.value if sample.name == "visionr1_step_seconds" else 0.0
+    step, length = values.get("visionr1_step"), values.get("visionr1_completion_tokens_mean")
+    return Progress(
+        step=int(step) if step is not None else None,
+        reward=values.get("visionr1_reward_mean"),
+        length=length,
+        tokens_per_second=length * completions / seconds / workers if length is not None and seconds > 0 else None,
+        truncated=values.get("visionr1_completion_truncated_ratio"),
+        kl=values.get("visionr1_kl_mean"),
+    )

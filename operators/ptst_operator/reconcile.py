@@ -1,0 +1,122 @@
+"""One look at one run and what follows from it: read, decide, write the status, act. Safe to be killed anywhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from ptst_operator.api import Api, ApiError
+from ptst_operator.children.pods import Manifest, Owner
+from ptst_operator.conditions import news, refused, unreachable
+from ptst_operator.decide import APPROVE, Apply, Decision, Wanted, decide, status_patch
+from ptst_operator.observe import look
+from ptst_operator.spec import Spec, resolve_recipe
+from ptst_operator.status import Status, moment
+from visionr1.errors import BadInput
+from visionr1.pipeline.rundir import settle_recipe
+from visionr1.storage import StorageError, Store, open_store
+
+Changed = Callable[[str, Status, Status], None]
+"""Told a run's name and its status before and after, once it is written."""
+
+
+@dataclass
+class Reconciler:
+    """Holds nothing that a new operator would miss: only what the API server last refused, for the condition."""
+
+    api: Api
+    changed: Changed = lambda name, before, after: None
+    run_gone: Callable[[str], object] = lambda name: None
+    clock: Callable[[], float] = time.time
+    store: Callable[[str], Store] = open_store
+    _refused: dict[str, str] = field(default_factory=dict)
+
+    def reconcile(self, name: str) -> float | None:
+        """Does what is to be done for a run now; gives when to look again at the latest, in unix seconds.
+
+        None leaves it to the watches and the resync; infinity says that the run is gone.
+
+
+        Raises:
+            ApiError, StorageError: it could not be done now; trying again later is right.
+        """
+        run = self.api.get("PTSTRun", name)
+        if run is None or "deletionTimestamp" in run["metadata"]:
+            self.gone(name)  # its children go with it; checkpoints stay
+            return math.inf
+        before = Status.model_validate(run.get("status", {}))
+        now = self.clock()
+        try:
+            wanted = _wanted(run)
+            if _over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
+                return None
+            store = self.store(wanted.owner.spec.storage.url)
+            if not (_settled(before, wanted.generation) or _over(wanted, before)):
+                settle_recipe(store, wanted.owner.recipe)
+            world = look(self.api, wanted, before, store, self._refused.get(name))
+        except BadInput as error:
+            self._write(run, before, Decision(refused(before, run["metadata"]["generation"], str(error), now)))
+            return None
+        except StorageError as error:
+            self._write(run, before, Decision(unreachable(before, str(error), now)))
+            raise
+        decision = decide(wanted, before, world, now)
+        self._write(run, before, decision)
+        self._act(name, decision)
+        return now if decision.status != before else decision.look_at
+
+    def gone(self, name: str) -> None:
+        """Forgets a run that was deleted."""
+        self._refused.pop(name, None)
+        self.run_gone(name)
+
+    def _write(self, run: Manifest, before: Status, decision: Decision) -> None:
+        if decision.status == before:
+            return
+        name = run["metadata"]["name"]
+        self.api.write_status(run, status_patch(decision.status))
+        self.changed(name, before, decision.status)
+        for one in news(before, decision.status):
+            self.api.tell(run, one, f"{moment(self.clock()):%Y-%m-%dT%H:%M:%SZ}")
+
+    def _act(self, name: str, decision: Decision) -> None:
+        for effect in decision.effects:
+            if isinstance(effect, Apply):
+                try:
+                    self.api.apply(effect.manifest)
+                except ApiError as error:
+                    self._refused[name] = f"{effect.manifest['kind']} {effect.manifest['metadata']['name']}: {error}"
+                    raise
+                self._refused.pop(name, None)
+            else:
+                self.api.delete(effect.kind, effect.name, effect.uid)
+
+
+def _settled(status: Status, generation: int) -> bool:
+    """Whether the run directory has the recipe of this generation of the spec."""
+    valid = any(one.type == "RecipeValid" and one.status == "True" for one in status.conditions)
+    return valid and status.observed_generation == generation
+
+
+def _over(wanted: Wanted, status: Status) -> bool:
+    """Whether nothing is left to do until a person changes the run."""
+    if status.phase == "Failed":
+        return wanted.owner.spec.restarts <= status.restarts
+    return status.phase == "Succeeded" and all(status.of(phase.name).complete for phase in wanted.chain)
+
+
+def _wanted(run: Manifest) -> Wanted:
+    meta = run["metadata"]
+    try:
+        spec = Spec.model_validate(run["spec"])
+    except ValidationError as error:
+        # The API server checks the same schema: only a CRD of another version lets this through.
+        lines = [f"spec.{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+        raise BadInput("\n".join(lines)) from None
+    recipe = resolve_recipe(spec, meta["name"])
+    owner = Owner(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
+    return Wanted(owner, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""))

@@ -1,0 +1,182 @@
+"""What a PTSTRun asks for. The custom resource's schema is made from these models; see `ptst_operator.crd`."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from visionr1.errors import BadInput
+from visionr1.recipe import Recipe, parse_recipe
+
+METRICS_PORT: Final = 9464
+"""Where the driver and SFT's rank 0 serve /metrics in a pod."""
+
+Items = list[dict[str, Any]]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """One mapping of the spec, written in camelCase as Kubernetes does; only the recipe has its own snake_case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Claim(Part):
+    """A PersistentVolumeClaim that many pods can mount at a time (ReadWriteMany)."""
+
+    name: str = Field(
+        description="Name of the claim, in the run's namespace; the operator's pod must mount it, too.", max_length=253
+    )
+    mount_path: str = Field("/runs", description="Where it is mounted, in every pod of the run.", pattern="^/", max_length=256)
+
+
+class Storage(Part):
+    """Where the run directory is. It is never owned by the run and stays when the run is deleted."""
+
+    url: str = Field(
+        description="Run directory: s3://bucket/prefix, or a path below claim.mountPath.",
+        pattern=r"^(s3://|/)[-A-Za-z0-9._=/]+$",
+        max_length=1024,
+    )
+    claim: Claim | None = Field(None, description="The volume that holds a run directory that is a path.")
+
+
+class Pods(Part):
+    """What pods look like. What is left out of a role's own is taken from `spec.pods`; lists are replaced, mappings merged."""
+
+    image: str | None = Field(None, description="Trainer image, by tag or digest.", max_length=512)
+    image_pull_policy: str | None = Field(None, description="Always, IfNotPresent or Never.", max_length=16)
+    image_pull_secrets: Items = Field([], description="Secrets for the image's registry, as in a pod.")
+    gpu_resource: str | None = Field(None, description="Resource name of a GPU; default nvidia.com/gpu.", max_length=128)
+    resources: dict[str, Any] = Field({}, description="Requests and limits but for GPUs, which follow from the recipe.")
+    shared_memory: str | None = Field(
+        None, description="Size of /dev/shm, such as 64Gi; counts as memory of the pod.", max_length=32
+    )
+    env: dict[str, str] = Field({}, description="Environment variables, such as NCCL_IB_HCA.")
+    env_from: Items = Field([], description="ConfigMaps and Secrets with environment variables, such as S3 keys.")
+    volumes: Items = Field([], description="Further volumes, as in a pod.")
+    volume_mounts: Items = Field([], description="Where the further volumes are mounted.")
+    labels: dict[str, str] = Field({}, description="Further labels of the pods.")
+    annotations: dict[str, str] = Field({}, description="Annotations of the pods.")
+    node_selector: dict[str, str] = Field({}, description="Labels that a node must have.")
+    tolerations: Items = Field([], description="Taints that do not matter.")
+    affinity: dict[str, Any] = Field({}, description="Affinity, as in a pod.")
+    topology_spread_constraints: Items = Field([], description="How pods spread over nodes.")
+    priority_class_name: str | None = Field(None, description="Priority class.", max_length=253)
+    scheduler_name: str | None = Field(None, description="Another scheduler.", max_length=253)
+    runtime_class_name: str | None = Field(None, description="Runtime class, such as nvidia.", max_length=253)
+    service_account_name: str | None = Field(
+        None, description="Service account, for cloud storage by workload identity; its token is not mounted.", max_length=253
+    )
+    run_as_user: int | None = Field(None, description="User id of all processes; default 1000.", ge=1)
+    fs_group: int | None = Field(None, description="Group that owns volumes; default runAsUser.", ge=1)
+
+
+class SftPlatform(Part):
+    """How cold-start fine-tuning runs: a PyTorchJob with one pod a node and the recipe's sft.processes in each."""
+
+    nodes: int = Field(1, ge=1, le=1024, description="Pods of the PyTorchJob.")
+    pods: Pods = Field(default_factory=Pods, description="What differs from spec.pods.")
+
+
+class GrpoPlatform(Part):
+    """How the stages run: one RayCluster that stays through them, and a RayJob for each attempt at a stage."""
+
+    workers_per_pod: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="Ray actors of one worker pod, each with a GPU; rollout.workers divided by it is the number of pods.",
+    )
+    head: Pods = Field(default_factory=Pods, description="What differs from spec.pods for the head, where the driver runs.")
+    workers: Pods = Field(default_factory=Pods, description="What differs from spec.pods for the workers.")
+
+
+class JobPlatform(Part):
+    """How cold-start data and evaluation run: a Job with one pod."""
+
+    pods: Pods = Field(default_factory=Pods, description="What differs from spec.pods.")
+
+
+class Gate(Part):
+    """What the end of a stage must look like for the next stage to begin by itself."""
+
+    metric: Literal["reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean"] = Field(
+        description="A key of steps.jsonl."
+    )
+    steps: int = Field(20, ge=1, le=10_000, description="Its mean is taken over so many last steps of the stage.")
+    min: float | None = Field(None, description="A smaller mean holds the next stage.")
+    max: float | None = Field(None, description="A larger mean holds the next stage.")
+
+
+class RetryPolicy(Part):
+    """How often a phase may fail in a row without a new checkpoint, and the wait before each retry, which doubles."""
+
+    max_attempts: int = Field(3, ge=1, le=10, description="Failures in a row that end the run.")
+    first_wait_seconds: float = Field(10, ge=0, le=86_400, description="Wait before the first retry.")
+    longest_wait_seconds: float = Field(300, ge=0, le=86_400, description="The wait doubles up to this.")
+
+
+class Deadlines(Part):
+    """Times after which the operator acts by itself; it does not rely on the children's own deadlines."""
+
+    pending_seconds: Positive | None = Field(None, description="An attempt that has not started to run by then has failed.")
+    attempt_seconds: Positive | None = Field(None, description="An attempt that has not ended by then has failed.")
+    stop_seconds: int = Field(
+        600, ge=1, le=86_400, description="Time to commit a checkpoint when an attempt is stopped; also the pods' grace period."
+    )
+
+
+class Spec(Part):
+    """What is wanted."""
+
+    recipe: dict[str, Any] = Field(
+        description="The recipe, as in a recipe file: `preset` and what changes it, or all of it. Its stages may be extended at "
+        "the end at any time; what has begun is frozen."
+    )
+    storage: Storage = Field(description="Where the run directory is; frozen.")
+    pods: Pods = Field(description="What the pods of all roles look like.")
+    sft: SftPlatform = Field(default_factory=SftPlatform, description="Pods of fine-tuning.")
+    grpo: GrpoPlatform = Field(default_factory=GrpoPlatform, description="Pods of the GRPO stages.")
+    coldstart: JobPlatform = Field(default_factory=JobPlatform, description="Pod that writes the cold-start data.")
+    evaluate: JobPlatform = Field(default_factory=JobPlatform, description="Pod of the evaluation.")
+    hold_before: list[Annotated[str, Field(max_length=32)]] = Field(
+        [],
+        max_length=40,
+        description="Phases (sft, stage-1, stage-2, ..., evaluate) that wait for a person; the Held condition says how to go on.",
+    )
+    gates: list[Gate] = Field(
+        [], max_length=16, description="Looked at between two stages; a breach holds the next one until a person approves it."
+    )
+    suspend: bool = Field(False, description="True stops after a checkpoint and frees the GPUs; false goes on from there.")
+    restarts: int = Field(0, ge=0, description="Raise it by one to let a failed run try again; failures before do not count.")
+    retry: RetryPolicy = Field(default_factory=RetryPolicy, description="What happens when an attempt fails.")
+    deadlines: Deadlines = Field(default_factory=Deadlines, description="When the operator gives up waiting.")
+    allow_unequal_stages: bool = Field(
+        False, description="Allow stages whose max_completion_tokens x group_size differ; PTST keeps it constant."
+    )
+
+
+def resolve_recipe(spec: Spec, run_name: str) -> Recipe:
+    """The whole recipe of a run, as its pods read it: named as the run, with metrics that can be reached from other pods.
+
+    Raises:
+        BadInput: one line for each mistake.
+    """
+    recipe = _parsed(json.dumps(spec.recipe), run_name)
+    if recipe.stages and recipe.rollout.workers % spec.grpo.workers_per_pod:
+        raise BadInput(
+            f"spec.grpo.workersPerPod: {spec.grpo.workers_per_pod} does not divide the recipe's rollout.workers "
+            f"({recipe.rollout.workers}); every worker pod holds as many"
+        )
+    return recipe
+
+
+@lru_cache(maxsize=512)  # a run is looked at many times between changes of its spec
+def _parsed(text: str, run_name: str) -> Recipe:
+    own = [f"name={json.dumps(run_name)}", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
+    return parse_recipe(text, "spec.recipe", own)

@@ -1,0 +1,118 @@
+"""What the operator keeps of a run: all that it needs to go on after it was killed at any point."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, PlainSerializer
+
+from ptst_operator.spec import Part
+
+RunPhase = Literal["Pending", "Running", "Stopping", "Suspended", "Held", "Succeeded", "Failed"]
+Kind = Literal["PyTorchJob", "RayJob", "Job"]
+KEPT_ATTEMPTS: Final = 12
+"""Attempts of a phase that stay in its history; more than a phase may fail in a row."""
+
+
+def moment(seconds: float) -> datetime:
+    """Unix seconds as the status writes them: whole seconds, UTC."""
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+Time = Annotated[datetime, PlainSerializer(lambda value: value.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")]
+StopReason = Literal["Suspended", "DeadlineExceeded", "ClusterLost", "ChildLost", "ChildUnclear"]
+
+
+class Stopping(Part):
+    """Why an attempt is being ended by the operator."""
+
+    reason: StopReason = Field(description="Why.")
+    message: str = Field("", description="The same for people.", max_length=1024)
+    since: Time = Field(description="When the operator began to end it.")
+    from_step: int | None = Field(None, description="Newest committed global step then.")
+
+
+class AttemptStatus(Part):
+    """One child that ran a phase, or runs it."""
+
+    number: int = Field(ge=0, description="Counted from 0 within the phase.")
+    kind: Kind = Field(description="Kind of the child.")
+    name: str = Field(description="Name of the child, fixed before it is made.")
+    uid: str | None = Field(None, description="The child's uid once it was seen.")
+    started: Time = Field(description="When the attempt was decided.")
+    running_since: Time | None = Field(None, description="When the child was first seen running.")
+    ended: Time | None = Field(None, description="When it had ended and nothing of it ran any more.")
+    from_step: int | None = Field(None, description="Newest committed global step when it began.")
+    exit_code: int | None = Field(None, description="Exit code of its process, where it is known.")
+    reason: str = Field("", description="How it ended.", max_length=1024)
+    stopping: Stopping | None = Field(None, description="Set while and after the operator ends it.")
+
+
+class PhaseStatus(Part):
+    """One phase of the recipe: its history and how far it is."""
+
+    name: str = Field(description="coldstart, sft, stage-1, ..., evaluate.")
+    attempts: list[AttemptStatus] = Field([], description="The newest attempts, oldest first.")
+    attempts_begun: int = Field(0, ge=0, description="How many attempts there were.")
+    count_from: int = Field(0, ge=0, description="Attempts before this number do not count as failures any more.")
+    committed_step: int | None = Field(None, description="Newest committed global step.")
+    complete: bool = Field(False, description="Whether its final checkpoint or output is committed.")
+    completed: Time | None = Field(None, description="When that was seen.")
+
+
+class ClusterStatus(Part):
+    """The RayCluster of the stages."""
+
+    name: str = Field(description="Its name, fixed before it is made.")
+    uid: str | None = Field(None, description="Its uid once it was seen.")
+    started: Time = Field(description="When it was decided.")
+    deleting: bool = Field(False, description="Whether it is to go.")
+
+
+class Condition(Part):
+    """A condition as Kubernetes defines it."""
+
+    type: str = Field(description="What is said.")
+    status: Literal["True", "False"] = Field(description="Whether it holds.")
+    reason: str = Field(description="Why, in one word.")
+    message: str = Field("", description="The same for people.", max_length=4096)
+    last_transition_time: Time = Field(description="When the status changed last.")
+    observed_generation: int = Field(0, description="Generation of the spec that this was said of.")
+
+
+class Status(Part):
+    """How far the run is. Only the operator writes it."""
+
+    observed_generation: int = Field(0, description="Generation of the spec that was last acted on.")
+    phase: RunPhase = Field("Pending", description="What the run is doing.")
+    stage: str | None = Field(None, description="The recipe's phase that is next or runs.")
+    step: int | None = Field(None, description="Global step: the driver's, else the newest committed one.")
+    reward: float | None = Field(None, description="Mean reward of the newest step.")
+    length: float | None = Field(None, description="Mean completion length of the newest step, in tokens.")
+    tokens_per_second_per_gpu: float | None = Field(None, description="Completion tokens a second and worker in the newest step.")
+    truncated: float | None = Field(None, description="Part of the newest step's completions that was cut at the stage's limit.")
+    kl: float | None = Field(None, description="Mean KL estimate of the newest step.")
+    phases: list[PhaseStatus] = Field([], description="History of every phase that has begun or is done.")
+    stages_begun: int = Field(0, ge=0, description="Stages that have begun; they are frozen.")
+    cluster: ClusterStatus | None = Field(None, description="The RayCluster, while there is one.")
+    clusters_begun: int = Field(0, ge=0, description="How many RayClusters there were.")
+    restarts: int = Field(0, ge=0, description="spec.restarts that was acted on.")
+    conditions: list[Condition] = Field([], description="RecipeValid, Progressing, Held, Suspended, Complete and Failed.")
+
+    def of(self, phase: str) -> PhaseStatus:
+        """A phase's part; a phase that has not begun has an empty one."""
+        return next((one for one in self.phases if one.name == phase), PhaseStatus(name=phase))
+
+    def with_phase(self, changed: PhaseStatus) -> Status:
+        """The status with one phase's part replaced or added at the end."""
+        if any(one.name == changed.name for one in self.phases):
+            return self.model_copy(update={"phases": [changed if one.name == changed.name else one for one in self.phases]})
+        return self.model_copy(update={"phases": [*self.phases, changed]})
+
+    def live(self) -> tuple[PhaseStatus, AttemptStatus] | None:
+        """The attempt that has not ended, if there is one; there are never two."""
+        for phase in self.phases:
+            if phase.attempts and phase.attempts[-1].ended is None:
+                return phase, phase.attempts[-1]
+        return None

@@ -1,0 +1,47 @@
+"""What the operator sees when it looks at a run, besides the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ptst_operator.children.phase import Child
+from ptst_operator.children.raycluster import Cluster
+from visionr1.pipeline.observe import Committed
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Numbers that the driver serves; None where it does not say."""
+
+    step: int | None = None
+    reward: float | None = None
+    length: float | None = None
+    tokens_per_second: float | None = None
+    truncated: float | None = None
+    kl: float | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """One look.
+
+    Attributes:
+        child: the child of the attempt that has not ended, by its name.
+        leftover: whether pods of that child are there that have not ended.
+        pod_exit_code: exit code of that child's pods, where they have ended; 64 if one of them says so.
+        cluster: the RayCluster of the status, by its name.
+        committed: what the run directory says, at least of the first phase that is not complete.
+        progress: what the driver serves, if it could be asked.
+        breaches: gates that keep the phase that is next from beginning.
+        refused: what the API server said when the operator could not make a child.
+    """
+
+    child: Child | None = None
+    leftover: bool = False
+    pod_exit_code: int | None = None
+    cluster: Cluster | None = None
+    committed: Mapping[str, Committed] = field(default_factory=dict)
+    progress: Progress | None = None
+    refused: str | None = None
+    breaches: tuple[str, ...] = ()

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Builds the pinned binaries of the test cluster into a cache outside the checkout; nothing is built twice.
+# Cold about 20 minutes on 2 quiet cores, no time when it is all there. Needs Go 1.26 and a Go module proxy.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+home=${XDG_CACHE_HOME:-$HOME/.cache}/visionr1-ptst/cluster
+export PATH=$PATH:/usr/local/go/bin CGO_ENABLED=0 GOFLAGS=-buildvcs=false
+command -v go >/dev/null || { echo "the test cluster is built with Go 1.26 or newer: install it (https://go.dev/dl)" >&2; exit 1; }
+mkdir -p "$home/bin"
+
+build() { # MODULE VERSION LDFLAGS PACKAGE...: from a module in go/, whose go.sum pins every source
+    local module=$1 version=$2 flags=$3
+    shift 3
+    [ "$(cat "$home/bin/$module.version" 2>/dev/null)" != "$version" ] || return 0
+    echo "building the test cluster's binaries: $module ($version)"
+    (cd "$here/go/$module" && go build -ldflags "-s -w $flags" -o "$home/bin/" "$@")
+    echo "$version" >"$home/bin/$module.version"
+}
+
+installed() { # NAME PACKAGE VERSION: a module that builds as it is; the checksum database vouches for it
+    [ "$(cat "$home/bin/$1.version" 2>/dev/null)" != "$3" ] || return 0
+    echo "building the test cluster's binaries: $1 ($3)"
+    GOBIN=$home/bin go install -ldflags "-s -w" "$2@$3"
+    echo "$3" >"$home/bin/$1.version"
+}
+
+build etcd v3.6.16 "" go.etcd.io/etcd/server/v3
+[ ! -e "$home/bin/v3" ] || mv "$home/bin/v3" "$home/bin/etcd"
+v=k8s.io/component-base/version
+build k8s v1.35.4 "-X $v.gitVersion=v1.35.4 -X $v.gitMajor=1 -X $v.gitMinor=35 -X $v.gitTreeState=clean" \
+    k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubectl}
+installed kwok sigs.k8s.io/kwok/cmd/kwok v0.8.0
+installed helm helm.sh/helm/v4/cmd/helm v4.3.1

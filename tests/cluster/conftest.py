@@ -1,0 +1,40 @@
+"""One control plane for the whole folder; each test has a namespace of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from control_plane import Cluster, ControlPlane, wait_for
+
+CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
+_names = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """API server, scheduler, controllers and fake nodes, or that of E2E_KUBECONFIG; with the chart's definition."""
+    with ExitStack() as stack:
+        if "E2E_KUBECONFIG" in os.environ:
+            made = Cluster(Path(os.environ["E2E_KUBECONFIG"]))
+        else:
+            assert os.environ.get("VISIONR1_INSIDE"), "run these tests by `make cluster`, which gives them a network of their own"
+            made = stack.enter_context(ControlPlane())
+        made.kubectl("apply", "--server-side", "-f", str(CHART / "crds"))
+        made.kubectl("wait", "--for=condition=established", "crd/ptstruns.visionr1.io", "--timeout=30s")
+        yield made
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace that enforces PodSecurity's restricted profile."""
+    name = f"visionr1-{os.getpid()}-{next(_names)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    wait_for("service account", lambda: "default" in cluster.kubectl("-n", name, "get", "sa", "default", check=False))
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")

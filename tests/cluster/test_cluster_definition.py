@@ -1,0 +1,153 @@
+"""The definition and the chart before a real API server: schemas, rules, admission."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from control_plane import Cluster, tool
+from ptst_operator.children import job, pytorchjob, raycluster
+from ptst_operator.children.pods import Owner
+from ptst_operator.spec import Spec, resolve_recipe
+
+from visionr1.recipe import phases
+
+CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
+PRESETS = ["values", *sorted(path.stem for path in (CHART / "presets").glob("*.yaml"))]
+
+
+def run(name: str = "run", **changes: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "recipe": {"preset": "vision-r1"},
+        "storage": {"url": "s3://bucket/run"},
+        "pods": {"image": "trainer:1"},
+        **changes,
+    }
+    return {"apiVersion": "visionr1.io/v1alpha1", "kind": "PTSTRun", "metadata": {"name": name}, "spec": spec}
+
+
+def stage(tokens: int, group: int, steps: int = 100) -> dict[str, int]:
+    return {"max_completion_tokens": tokens, "group_size": group, "steps": steps}
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no image": (run(pods={}), "spec.pods.image: give the trainer image"),
+    "a path without a claim": (run(storage={"url": "/runs/run"}), "spec.storage.claim must name the volume"),
+    "a path beside the claim": (
+        run(storage={"url": "/other/run", "claim": {"name": "c", "mountPath": "/runs"}}),
+        "spec.storage.claim must name the volume",
+    ),
+    "credentials in the address": (run(storage={"url": "s3://key:secret@bucket/run"}), "should match"),
+    "a long name": (run("a" * 34), "metadata.name must have at most 33"),
+    "a name that begins with a digit": (run("1a"), "a letter first"),
+    "unequal stages": (
+        run(recipe={"stages": [stage(4096, 16), stage(8192, 16)]}),
+        "PTST keeps max_completion_tokens x group_size",
+    ),
+    "a stage without a group": (run(recipe={"stages": [{"max_completion_tokens": 8}]}), "group_size: Required value"),
+    "a group of one": (run(recipe={"stages": [stage(8, 1)]}), "should be greater than or equal to 2"),
+    "no stage of that name": (run(holdBefore=["stage-0"]), "spec.holdBefore[0]"),
+    "an unknown key": (run(suspended=True), 'unknown field "spec.suspended"'),
+    "an unknown key of the recipe": (run(recipe={"optimiser": {"learning_rat": 1}}), "learning_rat"),
+    "text for a number": (run(recipe={"optimiser": {"learning_rate": "small"}}), "must be of type number"),
+    "an unknown preset": (run(recipe={"preset": "vision-r2"}), "supported values"),
+    "a gate without a bound": (run(gates=[{"metric": "kl_mean"}]), "a gate needs min, max or both"),
+    "a gate upside down": (run(gates=[{"metric": "kl_mean", "min": 2, "max": 1}]), "a gate's min is larger than its max"),
+    "no time to stop": (run(deadlines={"stopSeconds": 0}), "should be greater than or equal to 1"),
+}
+
+
+@pytest.mark.parametrize(("manifest", "answer"), BAD.values(), ids=BAD.keys())
+def test_a_mistake_is_answered_by_the_api_server(manifest: dict[str, Any], answer: str, cluster: Cluster, namespace: str) -> None:
+    said = cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(manifest), check=False)
+    assert answer in said
+
+
+def test_what_has_begun_is_frozen_and_more_stages_are_welcome(cluster: Cluster, namespace: str) -> None:
+    def patch(spec: dict[str, Any], *, subresource: str = "") -> str:
+        words = ["-n", namespace, "patch", "ptst", "run", "--type", "merge", "-p", json.dumps(spec)]
+        return cluster.kubectl(*words, *(["--subresource", subresource] if subresource else []), check=False)
+
+    stages = [stage(4096, 16), stage(8192, 8)]
+    cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(run(recipe={"preset": "vision-r1", "stages": stages})))
+    assert "patched" in patch({"spec": {"recipe": {"stages": [stage(4096, 16, 50), stages[1]]}}}), "nothing has begun"
+    assert "patched" in patch({"status": {"stagesBegun": 1, "phase": "Running"}}, subresource="status")
+    begun = [stage(4096, 16, 50), stages[1]]
+    assert "stages that have begun are frozen" in patch({"spec": {"recipe": {"stages": [stage(4096, 16, 60), stages[1]]}}})
+    assert "stages that have begun are frozen" in patch({"spec": {"recipe": {"stages": []}}})
+    assert "patched" in patch({"spec": {"recipe": {"stages": [begun[0], stage(8192, 8, 10), stage(16384, 4)]}}})
+    assert "spec.storage is frozen" in patch({"spec": {"storage": {"url": "s3://bucket/other"}}})
+    assert "patched" in patch({"spec": {"restarts": 2}})
+    assert "spec.restarts only grows" in patch({"spec": {"restarts": 1}})
+
+
+def test_kubectl_explains_every_value_of_a_stage(cluster: Cluster) -> None:
+    said = cluster.kubectl("explain", "ptst.spec.recipe.stages")
+    assert "Length limit L_s" in said and "Completions sampled for each prompt" in said
+
+
+def helm(*arguments: str) -> str:
+    done = subprocess.run([tool("helm"), *arguments], capture_output=True, text=True, env={**os.environ, "HOME": "/nowhere"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rendered(preset: str, *more: str) -> list[dict[str, Any]]:
+    chosen = [] if preset == "values" else ["-f", str(CHART / f"presets/{preset}.yaml")]
+    text = helm("template", "ptst", str(CHART), "--namespace", "vision", *chosen, *more)
+    return [one for one in yaml.safe_load_all(text) if one]
+
+
+def test_helm_lints_the_chart() -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, cluster: Cluster, namespace: str) -> None:
+    """All that Helm renders, and the pods that the operator would make of it."""
+    manifests = rendered(preset)
+    (made,) = [one for one in manifests if one["kind"] == "PTSTRun"]
+    spec = Spec.model_validate(made["spec"])
+    owner = Owner(made["metadata"]["name"], namespace, "uid", spec, resolve_recipe(spec, made["metadata"]["name"]))
+    pods = []
+    for phase in phases(owner.recipe):
+        if phase.kind == "sft":
+            pods.append(pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Master"]["template"])
+        elif phase.kind != "grpo":
+            pods.append(job.build(owner, "x", phase)["spec"]["template"])
+    ray = raycluster.build(owner, "x")["spec"]
+    pods += [ray["headGroupSpec"]["template"], ray["workerGroupSpecs"][0]["template"]]
+    deployment = next(one for one in manifests if one["kind"] == "Deployment")
+    pods.append(deployment["spec"]["template"])
+    for number, pod in enumerate(pods):
+        pod["spec"].pop("serviceAccountName", None)
+        manifests.append({"apiVersion": "v1", "kind": "Pod", **pod, "metadata": {**pod["metadata"], "name": f"pod-{number}"}})
+    for one in manifests:
+        one["metadata"].pop("namespace", None)
+    items = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    said = cluster.kubectl("-n", namespace, "apply", "--server-side", "--dry-run=server", "-f", "-", stdin=items)
+    assert said.count("serverside-applied") == len(manifests)
+    assert "Warning" not in said
+
+
+def test_the_platform_can_be_installed_without_a_run_and_without_extras() -> None:
+    kinds = {one["kind"] for one in rendered("values", "--set", "run.enabled=false", "--set", "networkPolicy.enabled=false")}
+    assert not kinds & {"PTSTRun", "NetworkPolicy", "PodMonitor", "CustomResourceDefinition"}
+    monitors = [one for one in rendered("values", "--set", "monitoring.podMonitor.enabled=true") if one["kind"] == "PodMonitor"]
+    assert len(monitors) == 3
+
+
+def test_a_mistake_in_the_values_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [tool("helm"), "template", "ptst", str(CHART), "--set", "run.sft.node=4"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    assert done.returncode != 0
+    assert "run/sft" in done.stderr and "node" in done.stderr

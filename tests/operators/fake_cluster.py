@@ -1,0 +1,201 @@
+"""An API server, the three operators behind it and the processes of a run, in memory; for schedules by the thousand.
+
+It keeps what the decisions depend on: uids, resourceVersions with conflicts, deletion that takes time, drivers that outlive
+their RayJob. What it leaves out (schemas, admission, the real controllers) is tested against the real ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ptst_operator.api import ApiError
+from ptst_operator.conditions import News
+
+from visionr1.pipeline.observe import Committed
+from visionr1.recipe import Phase
+
+
+class Crash(BaseException):
+    """The operator's process is killed here."""
+
+
+@dataclass
+class Process:
+    """A driver, or the pods of a job; `cluster` is the RayCluster it would end with."""
+
+    phase: str
+    child: str
+    uid: str
+    cluster: str | None
+
+
+@dataclass
+class FakeCluster:
+    """`before_call` and `after_call` are told every call of the API, and may raise."""
+
+    run: dict[str, Any]
+    objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    processes: list[Process] = field(default_factory=list)
+    made: list[tuple[str, str]] = field(default_factory=list)
+    committed: dict[str, Committed] = field(default_factory=dict)
+    events: list[News] = field(default_factory=list)
+    before_call: Callable[[str], object] = lambda call: None
+    after_call: Callable[[str], object] = lambda call: None
+    _uids: Any = field(default_factory=lambda: itertools.count(1))
+
+    namespace = "default"
+
+    def get(self, kind: str, name: str) -> dict[str, Any] | None:
+        self.before_call("get")
+        found = self.run if kind == "PTSTRun" else self.objects.get((kind, name))
+        found = copy.deepcopy(found)
+        self.after_call("get")
+        return found
+
+    def list(self, kind: str, selector: str = "") -> dict[str, Any]:
+        self.before_call("list")
+        assert kind == "Pod"
+        child = selector.partition("=")[2]
+        alive = [one for one in self.processes if one.child == child]
+        ended = self.objects.get(("pods of", child), {"items": []})["items"]
+        return {"items": [{"status": {"phase": "Running"}} for _ in alive] + copy.deepcopy(ended)}
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        self.before_call("apply")
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if (kind, name) not in self.objects:
+            made = copy.deepcopy(manifest)
+            made["metadata"]["uid"] = f"uid-{next(self._uids)}"
+            self.objects[kind, name] = made
+            self.made.append((kind, name))
+        self.after_call("apply")
+
+    def delete(self, kind: str, name: str, uid: str) -> None:
+        self.before_call("delete")
+        found = self.objects.get((kind, name))
+        if found is not None and found["metadata"]["uid"] == uid:
+            found["metadata"]["deletionTimestamp"] = "now"
+        self.after_call("delete")
+
+    def write_status(self, run: dict[str, Any], status: dict[str, Any]) -> None:
+        self.before_call("status")
+        if run["metadata"]["resourceVersion"] != self.run["metadata"]["resourceVersion"]:
+            raise ApiError(409, "the object has been modified")
+        self.run["status"] = copy.deepcopy(status)
+        self._touch()
+        self.after_call("status")
+
+    def tell(self, run: dict[str, Any], news: News, now: str) -> None:
+        self.before_call("event")
+        self.events.append(news)
+
+    def change_spec(self, **changes: Any) -> None:
+        """A person edits the run."""
+        self.run["spec"] |= changes
+        self.run["metadata"]["generation"] += 1
+        self._touch()
+
+    def annotate(self, key: str, value: str) -> None:
+        self.run["metadata"].setdefault("annotations", {})[key] = value
+        self._touch()
+
+    def _touch(self) -> None:
+        self.run["metadata"]["resourceVersion"] = str(int(self.run["metadata"]["resourceVersion"]) + 1)
+
+    # What happens in the cluster by itself.
+
+    def children(self) -> list[tuple[str, dict[str, Any]]]:
+        """Jobs of all kinds that are not being deleted."""
+        kinds = ("Job", "PyTorchJob", "RayJob")
+        return [(kind, one) for (kind, _), one in self.objects.items() if kind in kinds and not _deleting(one)]
+
+    def start(self, kind: str, child: dict[str, Any]) -> None:
+        """The child's process begins, if it has none and is not over; a RayJob needs its cluster."""
+        meta = child["metadata"]
+        if child.get("status") or any(one.uid == meta["uid"] for one in self.processes):
+            return
+        cluster = child["spec"]["clusterSelector"]["ray.io/cluster"] if kind == "RayJob" else None
+        if cluster is not None and _deleting(self.objects.get(("RayCluster", cluster), {"metadata": {"deletionTimestamp": ""}})):
+            return
+        child["status"] = _STATUS[kind]["running"]
+        self.processes.append(Process(meta["labels"]["visionr1.io/phase"], meta["name"], meta["uid"], cluster))
+
+    def commit(self, phase: Phase, step: int | None, complete: bool) -> None:
+        self.committed[phase.name] = Committed(step, complete)
+
+    def end(self, process: Process, code: int) -> None:
+        """The process ends, and its child, if it is there, says so."""
+        self.processes.remove(process)
+        for kind, child in self.children():
+            if child["metadata"]["uid"] == process.uid:
+                child["status"] = ended_status(kind, code)
+                if kind != "RayJob":
+                    name = "pytorch" if kind == "PyTorchJob" else "visionr1"
+                    state = {"terminated": {"exitCode": code}}
+                    pod = {"status": {"phase": "Failed", "containerStatuses": [{"name": name, "state": state}]}}
+                    self.objects["pods of", process.child] = {"metadata": {}, "items": [pod]}
+
+    def lose_touch(self, process: Process) -> None:
+        """KubeRay gives up a RayJob whose driver lives."""
+        for kind, child in self.children():
+            if kind == "RayJob" and child["metadata"]["uid"] == process.uid:
+                child["status"] = {
+                    "jobDeploymentStatus": "Failed",
+                    "jobStatus": "RUNNING",
+                    "reason": "JobStatusCheckTimeoutExceeded",
+                }
+
+    def collect(self) -> None:
+        """Deletions end: pods of a job with it, a driver only with its cluster."""
+        for key, one in list(self.objects.items()):
+            if not _deleting(one):
+                continue
+            kind, name = key
+            if kind == "RayCluster":
+                self.processes = [process for process in self.processes if process.cluster != name]
+            elif kind != "RayJob":
+                self.processes = [process for process in self.processes if process.uid != one["metadata"]["uid"]]
+                self.objects.pop(("pods of", name), None)
+            del self.objects[key]
+
+    def ready(self) -> None:
+        """RayClusters become ready."""
+        for (kind, _), one in self.objects.items():
+            if kind == "RayCluster" and not _deleting(one):
+                one["status"] = {"state": "ready"}
+
+
+def _deleting(manifest: dict[str, Any]) -> bool:
+    return "deletionTimestamp" in manifest["metadata"]
+
+
+def ended_status(kind: str, code: int) -> dict[str, Any]:
+    """What a child of this kind says when its process has ended with `code`."""
+    return _STATUS[kind]["done"] if code == 0 else copy.deepcopy(_failed(kind, code))
+
+
+def _failed(kind: str, code: int) -> dict[str, Any]:
+    if kind == "RayJob":
+        said = f"Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 chars):\nlogs"
+        return {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": said}
+    return {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}]}
+
+
+_STATUS: dict[str, dict[str, dict[str, Any]]] = {
+    "Job": {
+        "running": {"ready": 1},
+        "done": {"conditions": [{"type": "SuccessCriteriaMet", "status": "True"}, {"type": "Complete", "status": "True"}]},
+    },
+    "PyTorchJob": {
+        "running": {"conditions": [{"type": "Created", "status": "True"}, {"type": "Running", "status": "True"}]},
+        "done": {"conditions": [{"type": "Running", "status": "False"}, {"type": "Succeeded", "status": "True"}]},
+    },
+    "RayJob": {
+        "running": {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"},
+        "done": {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"},
+    },
+}

@@ -1,0 +1,250 @@
+"""One schedule: a run, an operator that is killed anywhere, a cluster and people that do what they like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import ptst_operator.reconcile as reconcile_module
+from fake_cluster import Crash, FakeCluster, Process
+from ptst_operator import observe
+from ptst_operator.api import ApiError
+from ptst_operator.reconcile import Reconciler
+from ptst_operator.spec import Spec, resolve_recipe
+from ptst_operator.status import Status
+
+from visionr1.pipeline.observe import Committed
+from visionr1.recipe import Phase, phases
+
+STAGE = {"max_completion_tokens": 8, "group_size": 2, "steps": 4}
+RECIPE: dict[str, Any] = {"preset": "demo", "stages": [STAGE, STAGE]}
+SPEC: dict[str, Any] = {
+    "recipe": RECIPE,
+    "storage": {"url": "s3://bucket/run"},
+    "pods": {"image": "trainer:1"},
+    "grpo": {"workersPerPod": 2},
+    "retry": {"maxAttempts": 3, "firstWaitSeconds": 5, "longestWaitSeconds": 20},
+    "deadlines": {"pendingSeconds": 300, "attemptSeconds": 3000, "stopSeconds": 60},
+}
+
+
+def new_run(**changes: Any) -> dict[str, Any]:
+    meta = {"name": "run", "namespace": "default", "uid": "run-uid", "generation": 1, "resourceVersion": "1"}
+    return {"apiVersion": "visionr1.io/v1alpha1", "kind": "PTSTRun", "metadata": meta, "spec": {**SPEC, **changes}}
+
+
+def chain_of(run: dict[str, Any]) -> tuple[Phase, ...]:
+    return _chain(len(run["spec"]["recipe"]["stages"]))
+
+
+@cache
+def _chain(stages: int) -> tuple[Phase, ...]:
+    return phases(resolve_recipe(Spec.model_validate({**SPEC, "recipe": {**RECIPE, "stages": [STAGE] * stages}}), "run"))
+
+
+class Schedule:
+    """Time, cluster and operator of one schedule."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.cluster = FakeCluster(new_run())
+        self.now = 1_000_000.0
+        self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
+        self.deleted_by_hand: set[str] = set()
+        self.failed_since: float | None = None
+
+    # The operator.
+
+    def reconcile(
+        self, fault: Callable[[str], object] = lambda call: None, after: Callable[[str], object] = lambda call: None
+    ) -> None:
+        """A new operator looks once; what it knew before is lost."""
+        self.cluster.before_call, self.cluster.after_call = fault, after
+        operator = Reconciler(self.cluster, clock=lambda: self.now, store=lambda url: None)  # type: ignore[arg-type, return-value]
+        try:
+            operator.reconcile("run")
+        except (Crash, ApiError):
+            pass
+        finally:
+            self.cluster.before_call = self.cluster.after_call = lambda call: None
+        self.check()
+
+    def reconcile_faultily(self) -> None:
+        """Killed, refused or overtaken by another operator at a random call."""
+        at, seen, kind = self.random.randrange(8), [0], self.random.choice(["crash", "refuse", "overtake", "unheard"])
+
+        def act(call: str) -> None:
+            seen[0] += 1
+            if seen[0] - 1 != at:
+                return
+            if kind == "crash":
+                raise Crash
+            if kind == "refuse":
+                raise ApiError(self.random.choice([0, 429, 500]), "no")
+            if kind == "overtake":
+                hooks = self.cluster.before_call, self.cluster.after_call
+                self.reconcile()
+                self.cluster.before_call, self.cluster.after_call = hooks
+
+        def unheard(call: str) -> None:
+            act(call)
+            if kind == "unheard" and seen[0] - 1 == at:
+                raise ApiError(0, "the answer was lost")  # what was asked has been done
+
+        self.reconcile(*((act, lambda call: None) if kind != "unheard" else (lambda call: None, unheard)))
+
+    # The cluster, the training code and people.
+
+    def happen(self) -> None:
+        """One random thing."""
+        cluster, random = self.cluster, self.random
+        processes = list(cluster.processes)
+        choices: list[Callable[[], object]] = [
+            self.reconcile,
+            self.reconcile,
+            self.reconcile_faultily,
+            cluster.ready,
+            cluster.collect,
+        ]
+        choices.append(lambda: self._wait(random.choice([1, 10, 70, 400])))
+        for kind, child in cluster.children():
+            choices += [lambda kind=kind, child=child: cluster.start(kind, child)] * 2  # type: ignore[misc]
+            choices.append(lambda child=child: random.random() < 0.1 and self._delete(child))  # type: ignore[misc]
+        for process in processes:
+            choices += [lambda process=process: self._work(process)] * 4  # type: ignore[misc]
+            choices.append(lambda process=process: random.random() < 0.2 and cluster.lose_touch(process))  # type: ignore[misc]
+        choices.append(lambda: random.random() < 0.15 and self._meddle())
+        choice = random.choice(choices)
+        choice()
+        self.check()
+
+    def _wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _delete(self, child: dict[str, Any]) -> None:
+        child["metadata"]["deletionTimestamp"] = "now"
+        self.deleted_by_hand.add(child["metadata"]["name"])
+
+    def _meddle(self) -> None:
+        """A person does something."""
+        kind = self.random.choice(["suspend", "resume", "resume", "hold", "approve", "extend", "restart", "cluster"])
+        run, spec = self.cluster, self.cluster.run["spec"]
+        if kind in ("suspend", "resume"):
+            run.change_spec(suspend=kind == "suspend")
+        elif kind == "hold":
+            run.change_spec(holdBefore=["stage-2"])
+        elif kind == "approve":
+            run.annotate("visionr1.io/approve", "stage-2")
+        elif kind == "extend" and len(spec["recipe"]["stages"]) < 4:
+            run.change_spec(recipe={**spec["recipe"], "stages": [*spec["recipe"]["stages"], STAGE]})
+            run.committed.pop("evaluate", None)  # its score is of another checkpoint now
+        elif kind == "restart":
+            run.change_spec(restarts=spec.get("restarts", 0) + 1)
+        elif kind == "cluster":
+            for (what, _), one in run.objects.items():
+                if what == "RayCluster":
+                    self._delete(one)
+
+    def _work(self, process: Process) -> None:
+        """The process commits something, ends well, or fails."""
+        phase = next(one for one in chain_of(self.cluster.run) if one.name == process.phase)
+        known = self.cluster.committed.get(phase.name, Committed(None, False))
+        last = phase.first_step + 4
+        what = self.random.choice(["commit", "commit", "end", "end", *["fail"] * self.failures, *["stop"], *["bad"] * self.bad])
+        if what == "commit" and phase.kind in ("sft", "grpo"):
+            step = min(last, (known.step or phase.first_step) + self.random.randint(1, 2))
+            self.cluster.commit(phase, step, step == last)
+        elif what == "end":
+            self.cluster.commit(phase, last if phase.kind in ("sft", "grpo") else None, True)
+            self.cluster.end(process, 0)
+        elif what in ("fail", "stop", "bad"):
+            self.cluster.end(process, {"fail": 1, "stop": 3, "bad": 64}[what])
+
+    # What always holds.
+
+    def check(self) -> None:
+        """The invariants."""
+        cluster, status = self.cluster, Status.model_validate(self.cluster.run.get("status", {}))
+        alive = {process.uid for process in cluster.processes}
+        assert len(alive) <= 1, f"two processes of one run live: {cluster.processes}"
+        clusters = [name for kind, name in cluster.objects if kind == "RayCluster"]
+        assert len(clusters) <= 1, f"two RayClusters: {clusters}"
+        twice = {name for _, name in cluster.made if [one for _, one in cluster.made].count(name) > 1}
+        assert twice <= self.deleted_by_hand, f"made twice: {twice}"
+        names = [phase.name for phase in chain_of(cluster.run)]
+        live = [phase.name for phase in status.phases for attempt in phase.attempts if attempt.ended is None]
+        assert len(live) <= 1, f"two attempts live in the status: {live}"
+        for process in cluster.processes:
+            before = names[: names.index(process.phase)]
+            assert all(cluster.committed.get(name, Committed(None, False)).complete for name in before), "a phase was skipped"
+        for phase in status.phases:
+            assert (
+                phase.complete <= cluster.committed.get(phase.name, Committed(None, False)).complete or phase.name == "evaluate"
+            )
+            if phase.name != "evaluate":
+                late = [one for one in phase.attempts if phase.completed and one.started > phase.completed]
+                assert not late, f"{phase.name} was started after it was complete"
+            counted = [one for one in phase.attempts if one.number >= phase.count_from]
+            fruitless = 0
+            for one in reversed(counted):
+                if one.exit_code == 3 or one.from_step != phase.committed_step or phase.complete:
+                    break
+                fruitless += 1
+            assert fruitless <= 3, f"{phase.name} had {fruitless} attempts without a checkpoint"
+        self._check_terminal(status)
+
+    def _check_terminal(self, status: Status) -> None:
+        if status.phase == "Failed":
+            assert not self.cluster.processes, "a run that failed holds GPUs"
+            self.failed_since = self.failed_since or self.now
+        elif self.failed_since is not None:
+            assert self.cluster.run["spec"].get("restarts", 0) > 0, "a run that had failed went on by itself"
+            self.failed_since = None
+
+    def settle(self) -> str:
+        """Everybody behaves from now on: the run must come to an end. Gives its phase."""
+        self.cluster.change_spec(suspend=False, holdBefore=[])
+        for _ in range(400):
+            self.reconcile()
+            phase = self.cluster.run["status"]["phase"]
+            if phase in ("Succeeded", "Failed") and not self.cluster.objects.get(("RayCluster", "x")):
+                self.reconcile()
+                return str(phase)
+            self.cluster.collect()
+            self.cluster.ready()
+            for process in list(self.cluster.processes):
+                one = next(phase for phase in chain_of(self.cluster.run) if phase.name == process.phase)
+                self.cluster.commit(one, one.first_step + 4 if one.kind in ("sft", "grpo") else None, True)
+                self.cluster.end(process, 0)
+            for kind, child in self.cluster.children():
+                self.cluster.start(kind, child)
+            self._wait(30)
+        raise AssertionError(f"the run never ended: {json.dumps(self.cluster.run['status'], indent=1)}")
+
+
+@contextmanager
+def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
+    """Reads commits from the fake cluster in place of a run directory."""
+
+    def committed(store: object, recipe: object, phase: Phase) -> Committed:
+        return cluster.committed.get(phase.name, Committed(None, False))
+
+    with (
+        patch.object(observe, "committed", committed),
+        patch.object(reconcile_module, "settle_recipe", lambda store, recipe: None),
+    ):
+        yield
+
+
+def play(seed: int, length: int) -> str:
+    """One whole schedule; gives the run's phase at its end."""
+    schedule = Schedule(seed)
+    with run_directory_of(schedule.cluster):
+        for _ in range(length):
+            schedule.happen()
+        return schedule.settle()

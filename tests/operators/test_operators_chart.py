@@ -1,0 +1,83 @@
+"""The chart's files: generated ones are up to date, presets are runs that the operator accepts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ptst_operator.spec import Spec, resolve_recipe
+
+from visionr1.recipe import phases
+from visionr1.recipe.document import merge
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts/visionr1-ptst"
+PRESETS = sorted((CHART / "presets").glob("*.yaml"))
+
+
+def generator() -> Any:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "charts/generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["generate"] = module  # its dataclasses look there for their types
+    spec.loader.exec_module(module)
+    return module
+
+
+def without_null(node: Any) -> Any:
+    """As Helm merges: a null takes the chart's default away."""
+    return {key: without_null(value) for key, value in node.items() if value is not None} if isinstance(node, dict) else node
+
+
+def values(preset: Path | None, **run: Any) -> dict[str, Any]:
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    changed = merge(defaults, yaml.safe_load(preset.read_text())) if preset else defaults
+    made: dict[str, Any] = without_null(merge(changed, {"run": run}))
+    return made
+
+
+def test_generated_files_are_up_to_date() -> None:
+    stale = [path.name for path, text in generator().files().items() if path.read_text() != text]
+    assert stale == [], "run `python charts/generate.py`"
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS], ids=lambda path: path.stem if path else "values")
+def test_every_preset_is_a_run_that_the_operator_accepts(preset: Path | None) -> None:
+    made = values(preset)
+    jsonschema.validate(made, json.loads((CHART / "values.schema.json").read_text()))
+    run = {key: value for key, value in made["run"].items() if key not in ("enabled", "name")}
+    spec = Spec.model_validate(run)
+    assert spec.storage.claim and spec.storage.claim.mount_path == made["claim"]["mountPath"]
+    assert phases(resolve_recipe(spec, made["run"]["name"]))
+
+
+@pytest.mark.parametrize(
+    ("run", "path"),
+    [
+        ({"recipe": {"stages": [{"max_completion_tokens": 8, "group_size": 2, "step": 1}]}}, "run.recipe.stages.0"),
+        ({"recipe": {"optimiser": {"learning_rat": 1}}}, "run.recipe.optimiser"),
+        ({"sft": {"node": 4}}, "run.sft"),
+        ({"pods": {"nodeSelecter": {}}}, "run.pods"),
+        ({"deadlines": {"stopSeconds": 0}}, "run.deadlines.stopSeconds"),
+        ({"holdBefore": ["stage-0"]}, "run.holdBefore.0"),
+    ],
+)
+def test_a_mistake_anywhere_in_the_values_is_refused_at_its_place(run: dict[str, Any], path: str) -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    errors = list(jsonschema.Draft202012Validator(schema).iter_errors(values(None, **run)))
+    assert [".".join(str(part) for part in error.absolute_path) for error in errors] == [path]
+
+
+def test_every_value_is_described() -> None:
+    def silent(node: dict[str, Any], path: str) -> list[str]:
+        # A group of the chart's own says what it is by its values.
+        found = [] if "description" in node or "properties" in node else [path]
+        return found + [one for name, below in node.get("properties", {}).items() for one in silent(below, f"{path}.{name}")]
+
+    assert silent(json.loads((CHART / "values.schema.json").read_text()), "") == []

@@ -1,0 +1,212 @@
+"""Children: what is made of a run, and every row of how their statuses are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ptst_operator.children import job, pytorchjob, raycluster, rayjob
+from ptst_operator.children.pods import Owner
+from ptst_operator.observe import read_metrics, read_pods
+from ptst_operator.spec import Spec, resolve_recipe
+from schedules import SPEC
+
+from visionr1.errors import BadInput
+from visionr1.recipe import phases
+
+OWNED = {"name": "x", "uid": "u", "ownerReferences": [{"controller": True, "uid": "run-uid"}]}
+
+
+def owner(**changes: Any) -> Owner:
+    spec = Spec.model_validate({**SPEC, **changes})
+    return Owner("run", "default", "run-uid", spec, resolve_recipe(spec, "run"))
+
+
+def phase(run: Owner, name: str) -> Any:
+    return next(one for one in phases(run.recipe) if one.name == name)
+
+
+def condition(kind: str, status: str = "True", reason: str = "") -> dict[str, str]:
+    return {"type": kind, "status": status, "reason": reason}
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([], "Pending"),
+        ([condition("Created")], "Pending"),
+        ([condition("Created"), condition("Running")], "Running"),
+        ([condition("Created"), condition("Restarting")], "Pending"),
+        ([condition("Created"), condition("Suspended")], "Pending"),
+        # Resumed: the last of the list is Suspended, but it does not hold.
+        ([condition("Created"), condition("Running"), condition("Suspended", "False", "PyTorchJobResumed")], "Running"),
+        ([condition("Created"), condition("Suspended", "False", "PyTorchJobResumed")], "Pending"),
+        ([condition("Running", "False"), condition("Succeeded")], "Succeeded"),
+        ([condition("Running", "False"), condition("Failed")], "Failed"),
+        # The master ended well after the job had failed.
+        ([condition("Succeeded"), condition("Failed")], "Failed"),
+    ],
+)
+def test_a_pytorchjob_is_read_by_the_conditions_that_hold(conditions: list[dict[str, str]], expected: str) -> None:
+    assert pytorchjob.read({"metadata": OWNED, "status": {"conditions": conditions}}).phase == expected
+
+
+@pytest.mark.parametrize(
+    ("deployment", "ray_job", "expected", "quiet"),
+    [
+        ("", "", "Pending", True),
+        ("Initializing", "", "Pending", True),
+        ("Waiting", "PENDING", "Pending", True),
+        ("Suspended", "", "Pending", True),
+        ("Retrying", "FAILED", "Pending", True),
+        ("Running", "PENDING", "Running", True),
+        ("Running", "RUNNING", "Running", True),
+        ("Complete", "SUCCEEDED", "Succeeded", True),
+        ("Complete", "STOPPED", "Failed", True),
+        ("Failed", "FAILED", "Failed", True),
+        ("Failed", "", "Failed", True),
+        # KubeRay has given up, the driver has not: it may write checkpoints for hours.
+        ("Failed", "RUNNING", "Failed", False),
+        ("Failed", "PENDING", "Failed", False),
+        ("ValidationFailed", "", "Failed", True),
+    ],
+)
+def test_a_rayjob_is_read_by_both_of_its_words(deployment: str, ray_job: str, expected: str, quiet: bool) -> None:
+    child = rayjob.read({"metadata": OWNED, "status": {"jobDeploymentStatus": deployment, "jobStatus": ray_job}})
+    assert (child.phase, child.quiet) == (expected, quiet)
+
+
+def test_the_driver_s_exit_code_is_read_from_ray_s_own_words_only() -> None:
+    status = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed"}
+    said = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nx"
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).exit_code == 64
+    forged = "Something else.\nJob entrypoint command failed with exit code 64"
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": forged}}).exit_code is None
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({}, "Pending"),
+        ({"ready": 1}, "Running"),
+        ({"active": 1, "ready": 0}, "Pending"),
+        ({"conditions": [condition("FailureTarget")], "ready": 1}, "Running"),
+        ({"conditions": [condition("SuccessCriteriaMet"), condition("Complete")]}, "Succeeded"),
+        ({"conditions": [condition("FailureTarget"), condition("Failed", reason="BackoffLimitExceeded")]}, "Failed"),
+    ],
+)
+def test_a_job_is_over_once_its_pods_are(status: dict[str, Any], expected: str) -> None:
+    assert job.read({"metadata": OWNED, "spec": {}, "status": status}).phase == expected
+
+
+def test_a_rank_that_found_bad_data_decides_whatever_the_others_ended_with() -> None:
+    def pod(code: int, name: str = "pytorch") -> dict[str, Any]:
+        return {"status": {"phase": "Failed", "containerStatuses": [{"name": name, "state": {"terminated": {"exitCode": code}}}]}}
+
+    assert read_pods([pod(1), pod(64)]) == (False, 64)
+    assert read_pods([pod(0), pod(137)]) == (False, 137)
+    assert read_pods([pod(0), {"status": {"phase": "Running"}}]) == (True, 0)
+    assert read_pods([pod(64, "istio-proxy")]) == (False, None), "a side-car's code is not the phase's"
+    assert read_pods([]) == (False, None)
+
+
+def test_sft_is_a_pytorchjob_with_its_replicas_written_out() -> None:
+    run = owner(sft={"nodes": 4}, recipe={"preset": "vision-r1"}, grpo={"workersPerPod": 8})
+    made = pytorchjob.build(run, "run-sft-0", phase(run, "sft"))
+    replicas = made["spec"]["pytorchReplicaSpecs"]
+    assert {role: one["replicas"] for role, one in replicas.items()} == {"Master": 1, "Worker": 3}
+    assert made["spec"]["nprocPerNode"] == "8", "the CRD wants a string"
+    assert made["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "backoffLimit": 0}
+    container = replicas["Worker"]["template"]["spec"]["containers"][0]
+    assert (container["name"], container["resources"]) == ("pytorch", {"limits": {"nvidia.com/gpu": 8}})
+    assert container["command"] == ["visionr1", "sft", "--run", "s3://bucket/run"]
+    one_node = owner()
+    alone = pytorchjob.build(one_node, "run-sft-0", phase(one_node, "sft"))
+    assert list(alone["spec"]["pytorchReplicaSpecs"]) == ["Master"], "Worker.replicas of 0 would make pods anyway"
+
+
+def test_the_cluster_has_a_place_for_each_worker_and_a_head_without_work() -> None:
+    run = owner(recipe={"preset": "vision-r1"}, grpo={"workersPerPod": 8})
+    spec = raycluster.build(run, "run-ray-0")["spec"]
+    (group,) = spec["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (8, 8, 8)
+    assert group["template"]["spec"]["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": 8}}
+    assert "resources" not in spec["headGroupSpec"]["template"]["spec"]["containers"][0], "the head needs no GPU"
+    assert spec["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    assert spec["authOptions"] == {"mode": "token"}
+    cpu = owner()
+    (slots,) = raycluster.build(cpu, "run-ray-0")["spec"]["workerGroupSpecs"]
+    assert slots["rayStartParams"] == {"num-cpus": "2"}
+    assert "resources" not in slots["template"]["spec"]["containers"][0]
+
+
+def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
+    run = owner()
+    spec = rayjob.build(run, "run-stage-2-0", phase(run, "stage-2"), "run-ray-0")["spec"]
+    assert spec["entrypoint"] == "visionr1 grpo --run s3://bucket/run --stage 2"
+    assert spec["clusterSelector"] == {"ray.io/cluster": "run-ray-0"}
+    assert not {"suspend", "backoffLimit", "shutdownAfterJobFinishes"} & spec.keys(), (
+        "KubeRay refuses them with a clusterSelector"
+    )
+
+
+@pytest.mark.parametrize("role", ["sft", "head", "worker", "evaluate"])
+def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(role: str) -> None:
+    shared = {
+        "image": "trainer@sha256:0",
+        "env": {"NCCL_IB_HCA": "mlx5"},
+        "sharedMemory": "8Gi",
+        "labels": {"visionr1.io/run": "other", "team": "a"},
+        "tolerations": [{"operator": "Exists"}],
+        "runAsUser": 2000,
+        "resources": {"requests": {"cpu": "1"}},
+    }
+    own = {"pods": {"nodeSelector": {"zone": role}}}
+    run = owner(
+        pods=shared,
+        sft=own,
+        evaluate=own,
+        grpo={"workersPerPod": 2, "head": own["pods"], "workers": own["pods"]},
+        storage={"url": "/runs/run", "claim": {"name": "runs"}},
+    )
+    cluster = raycluster.build(run, "run-ray-0")["spec"]
+    pod = {
+        "sft": lambda: pytorchjob.build(run, "n", phase(run, "sft"))["spec"]["pytorchReplicaSpecs"]["Master"]["template"],
+        "head": lambda: cluster["headGroupSpec"]["template"],
+        "worker": lambda: cluster["workerGroupSpecs"][0]["template"],
+        "evaluate": lambda: job.build(run, "n", phase(run, "evaluate"))["spec"]["template"],
+    }[role]()
+    spec, (container,) = pod["spec"], pod["spec"]["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsUser"] == 2000
+    assert (container["image"], spec["nodeSelector"]) == ("trainer@sha256:0", {"zone": role})
+    assert {"name": "NCCL_IB_HCA", "value": "mlx5"} in container["env"]
+    assert {"name": "run", "mountPath": "/runs"} in container["volumeMounts"]
+    assert {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}} in spec["volumes"]
+    assert pod["metadata"]["labels"]["team"] == "a"
+    assert pod["metadata"]["labels"]["visionr1.io/run"] == "run", "policies and monitors go by it"
+
+
+def test_workers_that_do_not_fill_their_pods_are_a_mistake_with_a_line_about_it() -> None:
+    with pytest.raises(BadInput, match=r"spec.grpo.workersPerPod: 3 does not divide the recipe's rollout.workers \(2\)"):
+        owner(grpo={"workersPerPod": 3})
+
+
+def test_the_driver_s_numbers_are_read_and_nothing_else() -> None:
+    text = """# TYPE visionr1_step gauge
+visionr1_step{run="r",stage="1",role="driver"} 7.0
+visionr1_reward_mean{run="r",stage="1",role="driver"} 0.5
+visionr1_completion_tokens_mean{run="r",stage="1",role="driver"} 100.0
+visionr1_kl_mean{run="r",stage="1",role="driver"} NaN
+visionr1_step_seconds{run="r",stage="1",role="driver",phase="rollout"} 6.0
+visionr1_step_seconds{run="r",stage="1",role="driver",phase="update"} 4.0
+other_reward_mean 1.0
+"""
+    seen = read_metrics(text, completions=32, workers=8)
+    assert (seen.step, seen.reward, seen.length, seen.kl, seen.truncated) == (7, 0.5, 100.0, None, None)
+    assert seen.tokens_per_second == 100.0 * 32 / 10.0 / 8
+    with pytest.raises(ValueError):
+        read_metrics("<html>{not metrics}</html> x y", 1, 1)

@@ -1,0 +1,56 @@
+"""The custom resource's definition: as the models say, structural, and small."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from ptst_operator.crd import definition, spec_schema
+
+from visionr1.recipe.schema import Stage
+
+
+def nodes(schema: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, schema
+    for name, below in schema.get("properties", {}).items():
+        yield from nodes(below, f"{path}.{name}")
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{path}[]")
+
+
+def test_the_stage_of_a_run_is_the_recipe_s_stage() -> None:
+    stage = spec_schema()["properties"]["recipe"]["properties"]["stages"]["items"]
+    assert set(stage["properties"]) == set(Stage.model_fields)
+    assert stage["required"] == ["max_completion_tokens", "group_size"]
+
+
+def test_every_field_says_what_it_is() -> None:
+    schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    silent = [path for path, node in nodes(schema, "") if not node.get("description") and not path.endswith(("[]", ".metadata"))]
+    assert silent == []
+
+
+def test_the_schema_is_structural() -> None:
+    """No references, unions or null: the API server would refuse it or drop fields."""
+    for path, node in nodes(definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], ""):
+        assert not {"$ref", "anyOf", "allOf", "prefixItems", "title", "const"} & node.keys(), path
+        assert ("type" in node) != ("x-kubernetes-int-or-string" in node), path
+
+
+def test_no_default_hides_a_preset() -> None:
+    recipe = spec_schema()["properties"]["recipe"]
+    assert [path for path, node in nodes(recipe) if "default" in node] == []
+
+
+def test_it_fits_kubectl_apply() -> None:
+    """`kubectl apply` keeps the whole object in an annotation of at most 262,144 bytes."""
+    assert len(yaml.safe_dump(definition())) < 200_000
+
+
+def test_the_operator_never_loads_a_trainer() -> None:
+    code = "import sys, ptst_operator.main; print(sorted({'torch', 'numpy', 'ray', 'vllm', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": ":".join(sys.path)})
+    assert done.stdout.strip() == "[]", done.stderr

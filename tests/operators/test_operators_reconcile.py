@@ -1,0 +1,283 @@
+"""One operator, look by look: what it writes, says and shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_cluster import FakeCluster
+from ptst_operator.api import ApiError
+from ptst_operator.gates import breaches
+from ptst_operator.metrics import Metrics
+from ptst_operator.reconcile import Reconciler
+from ptst_operator.spec import Gate
+from ptst_operator.status import Status
+from ptst_operator.watch import Queue, run_of
+from schedules import RECIPE, STAGE, new_run
+
+from visionr1.storage import Checkpoints, StorageError, open_store
+from visionr1.storage.layout import COLDSTART_MANIFEST
+
+
+class Site:
+    """A fake cluster, an operator that lives on, and a real run directory."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        storage = {"url": str(folder / "run"), "claim": {"name": "runs", "mountPath": str(folder)}}
+        self.cluster = FakeCluster(new_run(storage=storage, **changes))
+        self.store = open_store(storage["url"])
+        self.now = 1_000_000.0
+        self.metrics = Metrics()
+        self.operator = Reconciler(self.cluster, self.metrics.changed, self.metrics.gone, lambda: self.now)  # type: ignore[arg-type]
+
+    def look(self, times: int = 1) -> Status:
+        for _ in range(times):
+            self.operator.reconcile("run")
+            self.now += 1
+        return Status.model_validate(self.cluster.run["status"])
+
+    def commit(self, phase: str, step: int, final: bool) -> None:
+        checkpoints = Checkpoints(self.store, phase)
+        folder = checkpoints.staging(step)
+        (folder / "weights").write_bytes(b"w")
+        checkpoints.commit(step, checkpoints.publish(step, folder, ["weights"]), {"final": final})
+
+    def start_child(self) -> None:
+        for kind, child in self.cluster.children():
+            self.cluster.start(kind, child)
+
+    def end_child(self, code: int) -> None:
+        self.cluster.end(self.cluster.processes[0], code)
+
+
+def condition(status: Status, kind: str) -> Any:
+    return next(one for one in status.conditions if one.type == kind)
+
+
+def without_coldstart(**changes: Any) -> dict[str, Any]:
+    return {"recipe": {**RECIPE, "coldstart": None, "sft": {"data": {"path": "x.jsonl"}}, **changes}}
+
+
+def test_the_name_is_written_before_the_child_is_made(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    status = site.look()
+    assert status.of("sft").attempts[0].name == "run-sft-0"
+    assert site.cluster.made == []
+    site.look()
+    assert site.cluster.made == [("PyTorchJob", "run-sft-0")]
+    assert (tmp_path / "run/recipe.yaml").exists(), "pods read the recipe there"
+
+
+def test_an_exit_without_the_final_checkpoint_is_a_failure_and_a_checkpoint_without_an_exit_is_success(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.look(2)
+    site.start_child()
+    site.look()
+    site.end_child(0)
+    status = site.look()
+    assert condition(status, "Progressing").reason == "WaitsForRetry"
+    assert "is tried again at 1970-01-12T" in condition(status, "Progressing").message
+    site.now += 5
+    site.look(2)
+    site.start_child()
+    site.look()
+    site.commit("sft", 3, final=True)
+    site.end_child(1)
+    status = site.look(2)
+    assert status.of("sft").complete
+    assert status.stage == "stage-1"
+    assert status.cluster is not None and status.cluster.name == "run-ray-0"
+
+
+def test_a_recipe_that_cannot_be_is_said_and_nothing_is_made(tmp_path: Path) -> None:
+    site = Site(tmp_path, recipe={**RECIPE, "algorithm": {"prompts_per_step": 15}})
+    status = site.look(3)
+    said = condition(status, "RecipeValid")
+    assert (said.status, said.message) == (
+        "False",
+        "spec.recipe: algorithm.prompts_per_step (15) is not a multiple of rollout.workers (2)",
+    )
+    assert site.cluster.made == [] and site.cluster.objects == {}
+    assert [(news.kind, news.reason) for news in site.cluster.events] == [("Warning", "Invalid")]
+    site.cluster.change_spec(**without_coldstart())
+    assert condition(site.look(), "RecipeValid").status == "True"
+
+
+def test_a_change_of_what_has_begun_is_refused_and_what_runs_goes_on(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.look(2)
+    site.start_child()
+    site.look()
+    site.store.write_bytes("phases/sft/attempt-0/log.txt", b"")
+    site.cluster.change_spec(**without_coldstart(seed=2))
+    status = site.look()
+    assert "seed: 1 in the run, 2 in this recipe" in condition(status, "RecipeValid").message
+    assert status.phase == "Running" and len(site.cluster.processes) == 1
+    assert status.observed_generation == 2
+    site.cluster.change_spec(**without_coldstart(stages=[STAGE, STAGE, STAGE]))
+    assert condition(site.look(), "RecipeValid").status == "True", "stages may be added"
+
+
+def test_what_the_api_server_refuses_is_said_in_its_words(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+
+    def refuse(call: str) -> None:
+        if call == "apply":
+            raise ApiError(403, 'pods "x" is forbidden: exceeded quota')
+
+    site.look()
+    site.cluster.before_call = refuse
+    for _ in range(2):
+        with suppress(ApiError):
+            site.look()
+    site.cluster.before_call = lambda call: None
+    status = Status.model_validate(site.cluster.run["status"])
+    assert condition(status, "Progressing").reason == "ChildRefused"
+    assert "PyTorchJob run-sft-0: pods" in condition(status, "Progressing").message
+    site.look(2)
+    assert condition(site.look(), "Progressing").reason != "ChildRefused"
+
+
+def test_a_run_directory_that_cannot_be_read_is_said_and_tried_again(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.look(2)
+    site.start_child()
+    before = site.look()
+
+    def unreadable(url: str) -> Any:
+        raise StorageError(f"{url}: no answer; check the endpoint")
+
+    site.operator.store = unreadable
+    with pytest.raises(StorageError):
+        site.look()
+    status = Status.model_validate(site.cluster.run["status"])
+    assert condition(status, "Progressing").reason == "StorageUnavailable"
+    assert "no answer; check the endpoint" in condition(status, "Progressing").message
+    assert status.phases == before.phases and len(site.cluster.processes) == 1, "what runs goes on"
+    site.operator.store = open_store
+    assert condition(site.look(), "Progressing").reason == "Running"
+
+
+def test_events_tell_the_story_in_order(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(), holdBefore=["stage-1"])
+    site.look(2)
+    site.start_child()
+    site.commit("sft", 3, final=True)
+    site.look()
+    site.end_child(0)
+    site.look(2)
+    assert [news.message for news in site.cluster.events] == [
+        "Started attempt 0 of sft: PyTorchJob run-sft-0",
+        "sft is done: its final checkpoint or output is committed",
+        "Attempt 0 of sft ended: Succeeded",
+        "stage-1 waits for a person; to let it begin: kubectl annotate ptst NAME --overwrite visionr1.io/approve=stage-1",
+    ]
+
+
+def test_a_gate_holds_the_next_stage_and_says_why(tmp_path: Path) -> None:
+    gates = [{"metric": "reward_mean", "steps": 2, "min": 0.5}, {"metric": "kl_mean", "steps": 2, "max": 1}]
+    site = Site(tmp_path, **without_coldstart(), gates=gates)
+    records = [{"phase": "stage-1", "step": step, "reward_mean": 0.1 * step, "kl_mean": 0.0} for step in (1, 2, 3, 4)]
+    site.store.write_bytes("steps.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
+    site.commit("sft", 3, final=True)
+    site.commit("stage-1", 4, final=True)
+    status = site.look(3)
+    assert status.phase == "Held" and site.cluster.made == []
+    held = condition(status, "Held")
+    assert held.reason == "GateBreached"
+    assert held.message.startswith("reward_mean of stage-1 is 0.35 over its last 2 steps, less than 0.5; to let stage-2 begin")
+    site.cluster.annotate("visionr1.io/approve", "stage-2")
+    site.look(2)
+    assert site.cluster.made == [("RayCluster", "run-ray-0")]
+
+
+@pytest.mark.parametrize(
+    ("gate", "lines"),
+    [
+        ({"metric": "reward_mean", "min": 0.5}, ()),
+        ({"metric": "reward_mean", "max": 0.5}, ("reward_mean of stage-1 is 0.6 over its last 2 steps, more than 0.5",)),
+        (
+            {"metric": "reward_mean", "steps": 1, "min": 0.75},
+            ("reward_mean of stage-1 is 0.7 over its last 1 steps, less than 0.75",),
+        ),
+        ({"metric": "kl_mean", "max": 1}, ("stage-1 has no kl_mean in steps.jsonl",)),
+    ],
+)
+def test_a_gate_is_a_mean_over_the_stage_s_last_steps(gate: dict[str, Any], lines: tuple[str, ...]) -> None:
+    records = [
+        {"phase": "sft", "reward_mean": 9.0},
+        {"phase": "stage-1", "reward_mean": 0.5, "kl_mean": None},
+        {"phase": "stage-1", "reward_mean": 0.7, "kl_mean": math.nan},
+    ]
+    assert breaches([Gate.model_validate(gate)], records, "stage-1") == lines
+
+
+def test_a_child_of_an_earlier_run_of_the_same_name_is_waited_for(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    old = {
+        "kind": "PyTorchJob",
+        "metadata": {"name": "run-sft-0", "uid": "old", "ownerReferences": [{"controller": True, "uid": "other"}]},
+    }
+    site.cluster.objects["PyTorchJob", "run-sft-0"] = old
+    status = site.look(3)
+    assert site.cluster.made == []
+    assert status.of("sft").attempts[0].uid is None
+    del site.cluster.objects["PyTorchJob", "run-sft-0"]
+    site.look()
+    assert site.cluster.made == [("PyTorchJob", "run-sft-0")]
+
+
+def test_cold_start_data_is_done_by_its_manifest(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.store.write_bytes(COLDSTART_MANIFEST, b"{}")
+    status = site.look()
+    assert status.of("coldstart").complete and status.of("sft").attempts[0].name == "run-sft-0"
+
+
+def test_the_series_of_a_run_go_with_it(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.look(2)
+
+    def shown() -> set[str]:
+        return {
+            sample.labels["run"] for one in site.metrics.registry.collect() for sample in one.samples if "run" in sample.labels
+        }
+
+    assert shown() == {"run"}
+    site.cluster.run["metadata"]["deletionTimestamp"] = "now"
+    assert site.operator.reconcile("run") == math.inf
+    assert shown() == set()
+
+
+def test_a_queue_hands_a_name_to_one_worker_at_a_time_and_at_its_earliest_time() -> None:
+    queue = Queue()
+    now = time.monotonic()
+    queue.add("later", now + 60)
+    queue.add("a", now + 60)
+    queue.add("a")
+    assert queue.take(0.0) == "a"
+    queue.add("a")
+    assert queue.take(0.05) is None, "it is being looked at"
+    queue.done("a")
+    assert queue.take(0.0) == "a"
+    queue.done("a")
+    assert queue.take(0.0) is None
+    assert len(queue) == 1
+    taken: list[str | None] = []
+    waiting = threading.Thread(target=lambda: taken.append(queue.take(10.0)))
+    waiting.start()
+    queue.add("b")
+    waiting.join(5)
+    assert taken == ["b"], "who waits is woken"
+
+
+def test_objects_of_others_wake_nobody() -> None:
+    assert run_of("PTSTRun", {"metadata": {"name": "a"}}) == "a"
+    assert run_of("RayJob", {"metadata": {"name": "x", "labels": {"visionr1.io/run": "a"}}}) == "a"
+    assert run_of("RayJob", {"metadata": {"name": "x"}}) is None

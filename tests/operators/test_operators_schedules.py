@@ -1,0 +1,62 @@
+"""The operator under any order of events: what must hold, holds, and the run comes to an end.
+
+Each example is a seed: random steps of the cluster, of people and of training, with operators that are killed, refused,
+overtaken by another one, or never hear the answer, at any of their calls. VISIONR1_SCHEDULES sets how many are tried.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from fake_cluster import Crash, FakeCluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from schedules import Schedule, chain_of, play, run_directory_of
+
+
+@settings(max_examples=int(os.environ.get("VISIONR1_SCHEDULES", "150")), deadline=None)
+@given(seed=st.integers(0, 2**62), length=st.integers(10, 90))
+def test_no_order_of_events_breaks_a_run(seed: int, length: int) -> None:
+    assert play(seed, length) in ("Succeeded", "Failed")
+
+
+def test_schedules_reach_every_end() -> None:
+    assert {play(seed, 60) for seed in range(25)} == {"Succeeded", "Failed"}
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_an_operator_killed_at_one_call_of_every_look_still_finishes_the_run(at: int) -> None:
+    """Every second operator dies at its call number `at`."""
+    schedule = Schedule(0)
+    with run_directory_of(schedule.cluster):
+        for turn in range(300):
+            seen = [0]
+
+            def die(call: str, seen: list[int] = seen) -> None:
+                seen[0] += 1
+                if seen[0] == at:
+                    raise Crash
+
+            schedule.reconcile(die if turn % 2 else lambda call: None)
+            if schedule.cluster.run.get("status", {}).get("phase") == "Succeeded":
+                break
+            _work(schedule)
+        else:
+            raise AssertionError(schedule.cluster.run["status"])
+    made = [name for kind, name in schedule.cluster.made if kind != "RayCluster"]
+    assert made == [f"run-{phase.name}-0" for phase in chain_of(schedule.cluster.run)], "one child for each phase, in order"
+
+
+def _work(schedule: Schedule) -> None:
+    """The cluster does what it should."""
+    cluster: FakeCluster = schedule.cluster
+    cluster.collect()
+    cluster.ready()
+    for process in list(cluster.processes):
+        phase = next(one for one in chain_of(cluster.run) if one.name == process.phase)
+        cluster.commit(phase, phase.first_step + 4 if phase.kind in ("sft", "grpo") else None, True)
+        cluster.end(process, 0)
+    for kind, child in cluster.children():
+        cluster.start(kind, child)
+    schedule.now += 5
