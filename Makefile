@@ -86,6 +86,10 @@ else
 	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
 endif
 
+.PHONY: fuzz
+fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SECONDS=60] [SEED=1]
+	@$(BIN)/python -m tests.fuzz.fuzz_inputs --seconds '$(or $(SECONDS),60)' --seed '$(or $(SEED),1)'
+
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types and who imports whom
 	$(BIN)/ruff check visionr1 operators charts tests

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,11 @@ from rich.table import Table
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
+from visionr1.recipe.schema import SFT, Source
+
+if TYPE_CHECKING:
+    from visionr1.data.check import CheckReport
+    from visionr1.model.chat import PromptBuilder
 
 RecipeArgument = Annotated[str, typer.Argument(help="A preset's name, or the path of a recipe file.", metavar="RECIPE")]
 SetOption = Annotated[
@@ -68,7 +73,7 @@ def data_check(
     path: Annotated[
         str | None,
         typer.Argument(
-            help="Problems to check: a file, a directory, s3:// or hf://; none checks the recipe's own.", metavar="[DATA]"
+            help="What to check: a file, a directory, s3:// or hf://; none checks all sources of the recipe.", metavar="[DATA]"
         ),
     ] = None,
     recipe: Annotated[str, typer.Option(help="Recipe whose image sizes and prompt limit hold.", metavar="RECIPE")] = "vision-r1",
@@ -77,44 +82,71 @@ def data_check(
         str | None, typer.Option(help="Directory that DATA's image paths are relative to.", metavar="DIR")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Look at DATA's first rows only.", min=1)] = None,
+    sft: Annotated[
+        bool, typer.Option("--sft", help="DATA holds chains of thought for SFT (conversations), not problems.")
+    ] = False,
     tokenizer: Annotated[
         bool,
         typer.Option("--tokenizer", help="Count the tokens of the text, too; loads model.base, downloading it if need be."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
-    """Look at every problem once: what can be trained on, what cannot, and what to do about it."""
-    from visionr1.data.check import check_problems
-    from visionr1.data.readers import load_problems
-    from visionr1.recipe.schema import Source
+    """Look at every row once: what can be trained on, what cannot, and what to do about it.
 
+    Each row that cannot is a line; the last line counts. Ends with 0 if all rows are good, with 1 if some are left out, and
+    with 64 if the data cannot be read at all.
+    """
     chosen = load_recipe(recipe, set_ or ())
-    own = [source for source in (chosen.data.train, chosen.data.held_out) if source is not None]
-    sources = own if path is None else [Source(path=path, image_root=image_root, limit=limit)]
-    count = _token_counter(chosen) if tokenizer else None
+    own: dict[str, Source] = {}
+    for source in (chosen.data.train, chosen.data.held_out, chosen.coldstart.problems if chosen.coldstart else None):
+        if source is not None:
+            own.setdefault(source.path, source)  # of an address that is named twice, the first is looked at
+    sources = [(source, False) for source in own.values()]
+    sources += [(chosen.sft.data, True)] if chosen.sft and chosen.sft.data else []
+    if path is not None:
+        sources = [(Source(path=path, image_root=image_root, limit=limit), sft)]
+    builder = _builder(chosen) if tokenizer else None
     clean = True
-    for source in sources:
-        result = check_problems(
-            load_problems(source),
-            min_pixels=chosen.model.min_pixels,
-            max_pixels=chosen.model.max_pixels,
-            max_prompt_tokens=chosen.data.max_prompt_tokens,
-            count_prompt_tokens=count,
-        )
+    for source, samples in sources:
+        result = _checked(source, samples, chosen, builder)
         clean = clean and not result.bad
         if as_json:
             typer.echo(json.dumps({"path": source.path, **result.to_json()}, ensure_ascii=False))
         else:
-            Console().print(source.path, result.table())
+            for line in result.lines():
+                typer.echo(line)
+            Console().print(result.table())
+            typer.echo(f"{source.path}: {result.closing()}")
     if not clean:
         raise typer.Exit(1)
 
 
-def _token_counter(recipe: Recipe) -> Any:
+def _checked(source: Source, samples: bool, recipe: Recipe, builder: PromptBuilder | None) -> CheckReport:
+    from visionr1.data.check import check_problems, check_samples
+    from visionr1.data.readers import load_problems, load_samples
+
+    if samples:
+        return check_samples(
+            load_samples(source),
+            min_pixels=recipe.model.min_pixels,
+            max_pixels=recipe.model.max_pixels,
+            cutoff_tokens=(recipe.sft or SFT()).cutoff_tokens,
+            count_tokens=builder.count_sample_tokens if builder else None,
+        )
+    return check_problems(
+        load_problems(source),
+        min_pixels=recipe.model.min_pixels,
+        max_pixels=recipe.model.max_pixels,
+        max_prompt_tokens=recipe.data.max_prompt_tokens,
+        count_prompt_tokens=builder.count_tokens if builder else None,
+    )
+
+
+def _builder(recipe: Recipe) -> PromptBuilder:
     from visionr1.model.chat import PromptBuilder
     from visionr1.model.load import base_dir
 
-    return PromptBuilder(base_dir(recipe.model), recipe.model).count_tokens
+    return PromptBuilder(base_dir(recipe.model), recipe.model)
 
 
 def grade(
@@ -155,7 +187,6 @@ def evaluate(
 ) -> None:
     """Score the models of a run (--run DIR), or any model (MODEL)."""
     from visionr1 import evaluate as room
-    from visionr1.recipe.schema import Source
 
     if (model is None) == (run is None):
         raise BadInput("give either a model to score (visionr1 eval MODEL) or a run (visionr1 eval --run DIR)")

@@ -13,11 +13,15 @@ Kind = Literal[
     "image unreadable",
     "image size",
     "image marks",
+    "too many images",
     "answer missing",
     "text unusable",
     "text too long",
     "prompt too long",
+    "sample too long",
 ]
+LONGEST_DETAIL: Final = 300
+"""Characters of a row that a message quotes; what a stranger wrote may be a megabyte."""
 
 REMEDIES: Final[dict[Kind, str]] = {
     "row malformed": "repair or remove the row",
@@ -26,20 +30,23 @@ REMEDIES: Final[dict[Kind, str]] = {
     "image unreadable": "replace the image by a whole PNG, JPEG or WEBP file",
     "image size": "crop or split the image, or widen model.min_pixels and model.max_pixels",
     "image marks": "write <image> into the problem once for each image, where the image belongs",
+    "too many images": "leave out images, or join some into one",
     "answer missing": "give the row an answer",
     "text unusable": "remove NUL characters and lone surrogates",
     "text too long": "shorten the text",
     "prompt too long": "raise data.max_prompt_tokens, lower model.max_pixels, or remove the row",
+    "sample too long": "raise sft.cutoff_tokens, shorten the response, or remove the row",
 }
 
 
 class BadRow(BadInput):
     """One row that cannot be used; its neighbours can.
 
-    `row_id` is the row's id, `kind` the sort of mistake (see REMEDIES), `detail` what was found.
+    `row_id` is the row's id, `kind` the sort of mistake (see REMEDIES), `detail` what was found, as `one_line` shows it.
     """
 
     def __init__(self, row_id: str, kind: Kind, detail: str) -> None:
+        detail = one_line(detail)
         super().__init__(f"{row_id}: {kind}: {detail}; {REMEDIES[kind]}")
         self.row_id = row_id
         self.kind: Kind = kind
@@ -47,6 +54,12 @@ class BadRow(BadInput):
 
     def __reduce__(self) -> tuple[type[BadRow], tuple[str, Kind, str]]:
         return BadRow, (self.row_id, self.kind, self.detail)
+
+
+def one_line(text: str) -> str:
+    """Text of strangers as a message may hold it: one line of its first characters, nothing in it that a terminal would obey."""
+    shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text[:LONGEST_DETAIL])
+    return shown if len(text) <= LONGEST_DETAIL else f"{shown}..."
 
 
 def is_clean(text: str) -> bool:

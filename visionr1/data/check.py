@@ -1,4 +1,4 @@
-"""Looks at every problem once, before GPUs are taken: what can be trained on, what cannot, and why."""
+"""Looks at every row once, before GPUs are taken: what can be trained on, what cannot, and why."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rich.table import Table
+from rich.text import Text
 
 from visionr1.data.badrow import REMEDIES, BadRow, Kind, is_clean
 from visionr1.data.fingerprint import RowDigest, digest, fingerprint
 from visionr1.data.images import BadImage, fit_size, image_tokens, open_image
-from visionr1.data.rows import Row
+from visionr1.data.rows import Row, Sample
 from visionr1.errors import BadInput
 from visionr1.progress import progress
 
 MAX_TEXT: Final = 100_000
 """Characters of a problem or an answer; far over any prompt, yet a tokenizer still copes."""
+MAX_RESPONSE: Final = 400_000
+"""Characters of a chain of thought."""
 
+T = TypeVar("T", Row, Sample)
 CountTokens = Callable[[Row], int]
+CountSampleTokens = Callable[[Sample], int]
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class LongestPrompt:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Result of `check_problems`; `fingerprint` is that of the good rows in order."""
+    """Result of `check_problems` and `check_samples`; `fingerprint` is that of the good rows in order."""
 
     rows: int
     good: list[int]
@@ -67,6 +72,14 @@ class CheckReport:
             raise BadInput(f"none of the {self.rows} rows can be used ({kinds}){first}")
         return self.good
 
+    def lines(self) -> list[str]:
+        """One line for each bad row: its id, what is wrong with it, and what was found."""
+        return [f"{note.id}: {note.kind}: {note.detail}" for note in self.bad]
+
+    def closing(self) -> str:
+        """The whole result in a line."""
+        return f"{len(self.good)} of {self.rows} rows are good, {len(self.bad)} are left out"
+
     def to_json(self) -> dict[str, Any]:
         """All fields and the counts, as JSON types."""
         return {**asdict(self), "counts": self.counts}
@@ -76,25 +89,43 @@ class CheckReport:
         longest = (
             f"; longest prompt {self.longest_prompt.tokens} tokens ({self.longest_prompt.id})" if self.longest_prompt else ""
         )
-        table = Table(title=f"{len(self.good)} of {self.rows} rows are good{longest}", title_justify="left")
+        table = Table(title=Text(f"{len(self.good)} of {self.rows} rows are good{longest}"), title_justify="left")
         for header in ("problem", "rows", "for example", "what to do"):
             table.add_column(header, overflow="fold")
         examples = {note.kind: note for note in reversed(self.bad)}
         for kind, count in self.counts.items():
-            table.add_row(kind, str(count), f"{examples[kind].id}: {examples[kind].detail}", REMEDIES[kind])
+            table.add_row(kind, str(count), Text(f"{examples[kind].id}: {examples[kind].detail}"), REMEDIES[kind])
         return table
 
 
 def check_row(row: Row, min_pixels: int, max_pixels: int) -> int:
     """Image tokens of a row that is sound but for its length (readers have counted its image marks). Raises BadRow."""
-    for name, text in (("problem", row.problem), ("answer", row.answer)):
-        if not is_clean(text):
-            raise BadRow(row.id, "text unusable", f"the {name} holds a NUL character or a lone surrogate")
-        if len(text) > MAX_TEXT:
-            raise BadRow(row.id, "text too long", f"the {name} has {len(text):,} characters, over {MAX_TEXT:,}")
+    _check_text(row.id, "problem", row.problem, MAX_TEXT)
+    _check_text(row.id, "answer", row.answer, MAX_TEXT)
     if not row.answer.strip():
         raise BadRow(row.id, "answer missing", "the answer is empty")
     return sum(_image_tokens(row.id, data, min_pixels, max_pixels) for data in row.images)
+
+
+def check_sample_text(sample: Sample) -> None:
+    """Raises BadRow for a chain of thought whose text cannot be trained on, whatever its images and its length in tokens.
+
+    A response may do without a thought (the paper's ablation does), but one that begins to think must end it.
+    """
+    _check_text(sample.id, "problem", sample.problem, MAX_TEXT)
+    _check_text(sample.id, "response", sample.response, MAX_RESPONSE)
+    if not sample.response.strip():
+        raise BadRow(sample.id, "answer missing", "the response is empty")
+    begun, ended = (sample.response.count(tag) for tag in ("<think>", "</think>"))
+    if begun != ended:
+        raise BadRow(sample.id, "row malformed", f"the response has {begun} <think> and {ended} </think>")
+
+
+def _check_text(row_id: str, name: str, text: str, longest: int) -> None:
+    if not is_clean(text):
+        raise BadRow(row_id, "text unusable", f"the {name} holds a NUL character or a lone surrogate")
+    if len(text) > longest:
+        raise BadRow(row_id, "text too long", f"the {name} has {len(text):,} characters, over {longest:,}")
 
 
 def _image_tokens(row_id: str, data: bytes, min_pixels: int, max_pixels: int) -> int:
@@ -132,10 +163,43 @@ def check_problems(
             raise BadRow(row.id, "prompt too long", f"{tokens} tokens, over {max_prompt_tokens}")
         return tokens
 
+    return _check(rows, prompt_tokens, "checking problems")
+
+
+def check_samples(
+    samples: Sequence[Sample],
+    *,
+    min_pixels: int,
+    max_pixels: int,
+    cutoff_tokens: int,
+    count_tokens: CountSampleTokens | None = None,
+) -> CheckReport:
+    """As `check_problems`, for the chains of thought of SFT: prompt and response together count towards `cutoff_tokens`."""
+    turn = threading.Lock()
+
+    def tokens_of(sample: Sample) -> int:
+        check_sample_text(sample)
+        tokens = sum(_image_tokens(sample.id, data, min_pixels, max_pixels) for data in sample.images)
+        if count_tokens is not None:
+            with turn:
+                tokens += count_tokens(replace(sample, images=())) - len(sample.images)
+        if tokens > cutoff_tokens:
+            raise too_long(sample, tokens, cutoff_tokens)
+        return tokens
+
+    return _check(samples, tokens_of, "checking samples")
+
+
+def too_long(sample: Sample, tokens: int, cutoff_tokens: int) -> BadRow:
+    """The error of a sample whose prompt and response are longer than SFT takes."""
+    return BadRow(sample.id, "sample too long", f"{tokens} tokens, over sft.cutoff_tokens ({cutoff_tokens})")
+
+
+def _check(rows: Sequence[T], tokens_of: Callable[[T], int], title: str) -> CheckReport:
     def look(index: int) -> tuple[LongestPrompt, RowDigest] | BadRowNote:
         try:
             row = rows[index]
-            return LongestPrompt(row.id, prompt_tokens(row)), digest(row)
+            return LongestPrompt(row.id, tokens_of(row)), digest(row)
         except BadRow as bad:
             return BadRowNote(index, bad.row_id, bad.kind, bad.detail, REMEDIES[bad.kind])
 
@@ -144,7 +208,7 @@ def check_problems(
     digests: list[RowDigest] = []
     longest: LongestPrompt | None = None
     # Threads, since decoding images is done outside Python's lock.
-    with progress("checking problems", len(rows)) as advance, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with progress(title, len(rows)) as advance, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for index, seen in enumerate(pool.map(look, range(len(rows)))):
             advance(1)
             if isinstance(seen, BadRowNote):

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from visionr1.data.rows import Row
+from visionr1.data.rows import Row, Sample
 
 
 class RowDigest(NamedTuple):
@@ -17,9 +17,10 @@ class RowDigest(NamedTuple):
     images: bytes
 
 
-def digest(row: Row) -> RowDigest:
+def digest(row: Row | Sample) -> RowDigest:
     """The content identity of a row; lengths go into the hashes, so parts cannot run into one another."""
-    return RowDigest(_hash([row.id]), _hash([row.problem, row.answer]), _hash(row.images))
+    truth = row.answer if isinstance(row, Row) else row.response
+    return RowDigest(_hash([row.id]), _hash([row.problem, truth]), _hash(row.images))
 
 
 def fingerprint(digests: Iterable[RowDigest]) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import threading
+import warnings
+from contextlib import nullcontext
 from typing import Final
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -14,8 +17,15 @@ GRID: Final = 28
 """Pixels a side of one image token: patches of 14, merged 2 x 2."""
 MAX_ASPECT: Final = 200
 MAX_IMAGE_PIXELS: Final = 64_000_000
+LARGE: Final = 16_000_000
+"""Pixels from which images are decoded one at a time, so that threads do not multiply their memory (up to 0.6 GB each)."""
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """Decoders that are plain pixel readers; the others are never tried (EPS would start a program)."""
+
+
+_one_large_image = threading.Lock()
+# What Pillow tolerates is used as it is, and what is too large for us is refused below its own limit.
+warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 
 
 class BadImage(BadInput):
@@ -30,12 +40,15 @@ def open_image(data: bytes) -> Image.Image:
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        too_large = image.width * image.height > MAX_IMAGE_PIXELS
-        if not too_large:
-            return _rgb(ImageOps.exif_transpose(image))
+        pixels = image.width * image.height
+        if pixels <= MAX_IMAGE_PIXELS:
+            with _one_large_image if pixels > LARGE else nullcontext():
+                return _upright_rgb(image)
     # Pillow's decoders raise nearly anything for hostile bytes (OSError, ValueError, SyntaxError, struct.error, ...).
     except Exception as error:
         kind = "not a known image" if isinstance(error, UnidentifiedImageError) else f"damaged image ({error})"
+        if isinstance(error, Image.DecompressionBombError):
+            kind = f"image over the limit of {MAX_IMAGE_PIXELS:,} pixels"
         raise BadImage(f"{kind}, {len(data)} bytes") from error
     raise BadImage(f"image of {image.width} x {image.height} pixels, over the limit of {MAX_IMAGE_PIXELS:,}")
 
@@ -46,15 +59,17 @@ def image_suffix(data: bytes) -> str:
     return {"JPEG": ".jpg", "MPO": ".jpg"}.get(image_format, f".{image_format.lower()}")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F"):
         raise ValueError("32-bit pixels")
     if image.mode.startswith("I;16"):
         image = image.point(lambda value: value * (1 / 257)).convert("L")
     if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
     return image.convert("RGB")
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import accumulate
 from typing import Any, Final, Generic, TypeVar, overload
 
-from visionr1.data.badrow import BadRow, Kind, is_clean
-from visionr1.data.rows import IMAGE_MARK, Row, Sample
+from visionr1.data.badrow import BadRow, Kind, is_clean, one_line
+from visionr1.data.rows import IMAGE_MARK, MAX_IMAGES, Row, Sample
 from visionr1.data.sources import Cells, OpenPath, Table, open_tables
 from visionr1.errors import BadInput
 from visionr1.recipe.schema import Source
@@ -98,8 +99,9 @@ def _require(table: Table, needed: Sequence[tuple[str, ...]]) -> None:
         if not set(names) & set(table.columns):
             near = get_close_matches(names[0], table.columns, n=1)
             hint = f"; is {near[0]!r} the {names[0]}?" if near else "."
+            columns = one_line(", ".join(map(repr, table.columns)))
             raise BadInput(
-                f"{table.name} has no column {' or '.join(map(repr, names))}, only {', '.join(map(repr, table.columns))}{hint}"
+                f"{table.name} has no column {' or '.join(map(repr, names))}, only {columns}{hint}"
                 " Columns are images, problem and answer, or image and conversations for chains of thought"
             )
 
@@ -107,14 +109,14 @@ def _require(table: Table, needed: Sequence[tuple[str, ...]]) -> None:
 def _problem(row_id: str, cells: Cells, open_path: OpenPath) -> Row:
     problem = next((cells[name] for name in PROBLEM_COLUMNS if cells.get(name) is not None), None)
     if not isinstance(problem, str):
-        raise BadRow(row_id, "row malformed", f"the problem is {type(problem).__name__}, not text")
+        raise BadRow(row_id, "row malformed", f"the problem is {_named(problem)}, not text")
     answer = cells.get("answer")
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         kind: Kind = "answer missing" if answer is None else "row malformed"
-        raise BadRow(row_id, kind, f"the answer is {type(answer).__name__}, not text")
-    images = _images(row_id, cells, open_path)
-    _require_marks(row_id, problem, len(images))
-    return Row(row_id, problem, images, str(answer))
+        raise BadRow(row_id, kind, f"the answer is {_named(answer)}, not text")
+    if isinstance(answer, float) and not math.isfinite(answer):
+        raise BadRow(row_id, "answer missing", f"the answer is {answer}, which is no number")
+    return Row(row_id, problem, _images(row_id, problem, cells, open_path), str(answer))
 
 
 def _sample(row_id: str, cells: Cells, open_path: OpenPath) -> Sample:
@@ -125,20 +127,19 @@ def _sample(row_id: str, cells: Cells, open_path: OpenPath) -> Sample:
     texts = [turn.get("value") for turn in turns]
     if roles not in ROLES or not all(isinstance(text, str) for text in texts):
         raise BadRow(row_id, "row malformed", f"turns from {', '.join(map(str, roles))}; a sample is one of human and one of gpt")
-    images = _images(row_id, cells, open_path)
-    _require_marks(row_id, texts[0], len(images))
-    return Sample(row_id, texts[0], images, texts[1])
+    return Sample(row_id, texts[0], _images(row_id, texts[0], cells, open_path), texts[1])
 
 
-def _require_marks(row_id: str, problem: str, images: int) -> None:
-    marks = problem.count(IMAGE_MARK)
+def _images(row_id: str, problem: str, cells: Cells, open_path: OpenPath) -> tuple[bytes, ...]:
+    """Read only when their number is right, for a row may name a large file any number of times."""
+    cell: Any = next((cells[name] for name in IMAGE_COLUMNS if cells.get(name) is not None), [])
+    items = cell if isinstance(cell, list) else [cell]
+    marks, images = problem.count(IMAGE_MARK), len(items)
     if marks != images:
         raise BadRow(row_id, "image marks", f"{marks} {IMAGE_MARK} in the problem, {images} image{'' if images == 1 else 's'}")
-
-
-def _images(row_id: str, cells: Cells, open_path: OpenPath) -> tuple[bytes, ...]:
-    cell: Any = next((cells[name] for name in IMAGE_COLUMNS if cells.get(name) is not None), [])
-    return tuple(_image(row_id, item, open_path) for item in (cell if isinstance(cell, list) else [cell]))
+    if images > MAX_IMAGES:
+        raise BadRow(row_id, "too many images", f"{images} images, over {MAX_IMAGES}")
+    return tuple(_image(row_id, item, open_path) for item in items)
 
 
 def _image(row_id: str, item: Any, open_path: OpenPath) -> bytes:
@@ -148,10 +149,23 @@ def _image(row_id: str, item: Any, open_path: OpenPath) -> bytes:
     if isinstance(item, bytes):
         return item
     if not isinstance(item, str) or not item or not is_clean(item):
-        raise BadRow(row_id, "row malformed", f"an image is {type(item).__name__}, not a path or bytes")
+        raise BadRow(row_id, "row malformed", f"an image is {_named(item)}, not a path or bytes")
     try:
         return open_path(item)
     except FileNotFoundError as error:
         raise BadRow(row_id, "image missing", str(error)) from None
     except PermissionError as error:
         raise BadRow(row_id, "image path", str(error)) from None
+
+
+def _named(value: object) -> str:
+    """What a cell holds instead of what it should, in words."""
+    names = {
+        str: "unusable text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a group of keys",
+    }
+    return "missing" if value is None else names.get(type(value), "something else")

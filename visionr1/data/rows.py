@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 IMAGE_MARK: Final = "<image>"
+MAX_IMAGES: Final = 8
+"""Most images of one problem; an engine reserves room for as many."""
 
 
 @dataclass(frozen=True)

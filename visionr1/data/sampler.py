@@ -19,7 +19,7 @@ class PromptSampler:
 
     def __init__(self, n_rows: int, seed: int, fingerprint: str, state: Mapping[str, Any] | None = None) -> None:
         if n_rows < 1:
-            raise BadInput("there is no row to sample from; run `visionr1 check` on data.train")
+            raise BadInput("there is no row to sample from; run `visionr1 data check` on data.train")
         self._n_rows = n_rows
         self._seed = seed
         self._fingerprint = fingerprint

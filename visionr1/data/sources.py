@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import mmap
+import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from visionr1.data.badrow import BadRow
+from visionr1.data.badrow import BadRow, one_line
 from visionr1.errors import BadInput
 from visionr1.storage import NotFound, StorageError, open_store
 from visionr1.storage.store import check_key
@@ -22,10 +26,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".json")
-NOT_DATA: Final = ("dataset_info.json",)
-"""Read by trainers and by `datasets`, but holds no rows."""
+NOT_DATA: Final = ("dataset_info.json", "dataset_infos.json")
+"""Read by trainers and by `datasets`, but hold no rows."""
 SPLIT_NAMES: Final = ("train", "validation", "val", "dev", "test")
 MAX_IMAGE_BYTES: Final = 128 * 2**20
+_HUB_NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", re.ASCII)
+_LONGEST_INTEGER: Final = 4000
+"""Digits; Python turns longer ones into a number only when told to, for that takes long."""
 
 Cells = Mapping[str, Any]
 OpenPath = Callable[[str], bytes]
@@ -57,13 +64,30 @@ def open_tables(path: str, image_root: str | None) -> list[Table]:
         return [_hub_table(path, _opener(image_root) if image_root else _no_folder)]
     if path.startswith("s3://"):
         return _s3_tables(path, image_root)
-    here = Path(path).expanduser()
+    with _local(path):
+        return _local_tables(path, image_root)
+
+
+@contextmanager
+def _local(path: str) -> Iterator[None]:
+    """What the user can mend is BadInput; a disk may be better the next time (StorageError)."""
+    try:
+        yield
+    except OSError as error:
+        kind = BadInput if error.errno in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG) else StorageError
+        raise kind(f"{one_line(path)} cannot be read: {error.strerror}") from error
+
+
+def _local_tables(path: str, image_root: str | None) -> list[Table]:
+    here = Path(os.path.expanduser(path))
     if (here / "state.json").is_file():
         return [_saved_table(here, _opener(image_root or str(here)))]
     if (here / "dataset_dict.json").is_file():
         raise BadInput(f"{path} holds a data set of several splits; name one of its folders, such as {here / 'train'}")
     if here.is_dir():
-        files = [here / name for name in pick_files(path, sorted(entry.name for entry in here.iterdir() if entry.is_file()))]
+        names = pick_files(path, sorted(entry.name for entry in here.iterdir() if entry.is_file()))
+        _refuse_leaving(here, names)
+        files = [here / name for name in names]
     elif here.is_file():
         files = [here]
     else:
@@ -73,9 +97,28 @@ def open_tables(path: str, image_root: str | None) -> list[Table]:
     return [_file_table(file, _opener(image_root or str(file.parent))) for file in files]
 
 
+def _refuse_leaving(folder: Path, names: Sequence[str]) -> None:
+    """Data files of a folder lie in it; where a link leads out of it, only the user may say so, by naming the file."""
+    top = folder.resolve()
+    for name in names:
+        if _leads_out(top, name):
+            raise BadInput(f"{one_line(name)} in {folder} leads out of that folder; copy the file, or name it as the data")
+
+
+def _leads_out(top: Path, name: str) -> bool:
+    try:
+        return not (top / name).resolve().is_relative_to(top)
+    # A NUL character, or a loop of links.
+    except (ValueError, RuntimeError):
+        return True
+
+
 def pick_files(folder: str, names: Sequence[str]) -> list[str]:
     """The data files among a folder's names. Raises BadInput for none, or for the files of several splits."""
     chosen = [name for name in names if name.endswith(SUFFIXES) and name not in NOT_DATA]
+    for name in chosen:
+        if not name.isprintable():
+            raise BadInput(f"{folder} holds a data file whose name cannot be shown, {ascii(name)}; rename it")
     if not chosen:
         raise BadInput(f"{folder} holds no .parquet, .jsonl or .json file")
     splits = {split for name in chosen for split in SPLIT_NAMES if PurePosixPath(name).stem.split("-")[0] == split}
@@ -88,7 +131,7 @@ def _opener(root: str) -> OpenPath:
     """Reads image files below `root`, a local directory or s3://bucket/prefix."""
     if root.startswith("s3://"):
         return _s3_opener(root)
-    top = Path(root).expanduser().resolve()
+    top = Path(os.path.expanduser(root)).resolve()
 
     def read(path: str) -> bytes:
         try:
@@ -176,7 +219,7 @@ def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
     def cells(index: int) -> Cells:
         begin, end = spans[index]
         try:
-            row = json.loads(text[begin:end].decode("utf-8-sig"))
+            row = _parsed(text[begin:end])
         except (ValueError, RecursionError) as error:
             raise BadRow(f"{file.name}#{index}", "row malformed", f"not JSON in UTF-8 ({error})") from None
         return _mapping(row, f"{file.name}#{index}")
@@ -187,7 +230,7 @@ def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
 def _json_table(file: Path, open_path: OpenPath, keep: object) -> Table:
     """One array of objects."""
     try:
-        rows = json.loads(file.read_bytes().decode("utf-8-sig"))
+        rows = _parsed(file.read_bytes())
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{file} is not JSON in UTF-8 ({error}); is it a .jsonl file?") from None
     if not isinstance(rows, list) or not rows:
@@ -199,9 +242,35 @@ def _json_table(file: Path, open_path: OpenPath, keep: object) -> Table:
     return Table(file.name, len(rows), _first_columns(file, len(rows), cells), cells, open_path, keep)
 
 
+@dataclass(frozen=True)
+class RepeatedKey:
+    """Stands in the place of a JSON object that gives a key twice: which of its values is meant nobody knows."""
+
+    key: str
+
+
+def _parsed(data: bytes) -> Any:
+    """JSON in UTF-8; integers too long to be numbers stay text. Raises ValueError or RecursionError."""
+    return json.loads(
+        data.decode("utf-8-sig"),
+        object_pairs_hook=_object,
+        parse_int=lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else digits,
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | RepeatedKey:
+    cells = dict(pairs)
+    if len(cells) == len(pairs):
+        return cells
+    names = [name for name, _ in pairs]
+    return RepeatedKey(next(name for place, name in enumerate(names) if name in names[:place]))
+
+
 def _mapping(row: object, row_id: str) -> Cells:
     if isinstance(row, dict):
         return row
+    if isinstance(row, RepeatedKey):
+        raise BadRow(row_id, "row malformed", f"the key {row.key} is given twice")
     raise BadRow(row_id, "row malformed", f"a row is a JSON object, this one is {type(row).__name__}")
 
 
@@ -221,12 +290,19 @@ def _parquet_table(file: Path, open_path: OpenPath, cache_dir: str | None, keep:
 
 
 def _saved_table(folder: Path, open_path: OpenPath) -> Table:
+    try:
+        names = [str(file["filename"]) for file in _parsed((folder / "state.json").read_bytes())["_data_files"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise BadInput(f"{folder}/state.json does not name the files of a data set; save it again") from None
+    _refuse_leaving(folder, names)
     with _datasets(str(folder)) as datasets:
         dataset = datasets.load_from_disk(str(folder))
     return _dataset_table(folder.name, dataset, open_path)
 
 
 def _hub_table(path: str, open_path: OpenPath) -> Table:
+    if not _HUB_NAME.fullmatch(path.removeprefix("hf://")):
+        raise BadInput(f"{one_line(path)}: write it as hf://owner/name or hf://owner/name@split")
     name, _, split = path.removeprefix("hf://").partition("@")
     with _datasets(path) as datasets:
         dataset = datasets.load_dataset(name, split=split or "train")
@@ -238,7 +314,11 @@ def _dataset_table(name: str, dataset: Dataset, open_path: OpenPath, keep: objec
     rows = dataset.with_format("arrow")
 
     def cells(index: int) -> Cells:
-        row: Cells = rows[index].to_pylist()[0]
+        try:
+            row: Cells = rows[index].to_pylist()[0]
+        # Text that is not UTF-8, dates that Python does not have, ...
+        except (ValueError, ArithmeticError) as error:
+            raise BadRow(f"{name}#{index}", "row malformed", f"a cell cannot be read ({error})") from None
         return row
 
     if not len(dataset):
@@ -256,14 +336,17 @@ def _datasets(what: str) -> Iterator[ModuleType]:
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)
     try:
         yield datasets
-    except (ValueError, datasets.exceptions.DatasetsError, FileNotFoundError, ConnectionError) as error:
+    # Damaged files make the library raise nearly anything (KeyError, AttributeError, RuntimeError, ...).
+    except Exception as error:
         cause = error.__cause__ or error
-        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        damaged = type(cause) is OSError and cause.errno is None  # so Arrow says it
+        if isinstance(cause, OSError) and not damaged and not isinstance(cause, FileNotFoundError):
             raise StorageError(f"{what} cannot be read now: {_first_line(cause)}") from error
         raise BadInput(f"{what} cannot be read: {_first_line(cause)}") from error
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+    return one_line(str(error).strip().split("\n")[0]) or type(error).__name__

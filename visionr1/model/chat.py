@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from PIL import Image
 
+from visionr1.data.badrow import one_line
 from visionr1.data.images import fit, open_image
-from visionr1.data.rows import IMAGE_MARK, Row
+from visionr1.data.rows import IMAGE_MARK, Row, Sample
+from visionr1.errors import BadInput
 from visionr1.model.load import load_processor
 from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Model
@@ -34,7 +36,10 @@ class ImageInputs:
 
 
 class PromptBuilder:
-    """Builds prompts for one model directory; text of a problem never becomes a special token."""
+    """Builds prompts for one model directory; text of a problem never becomes a special token.
+
+    Raises BadInput if the directory's tokenizer or chat template cannot be used for that.
+    """
 
     def __init__(self, directory: Path, model: Model):
         self.processor = load_processor(directory)
@@ -45,6 +50,14 @@ class PromptBuilder:
         self.banned_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
         self.image_token_id = vocabulary["<|image_pad|>"]
         self._image_ids = [vocabulary["<|vision_start|>"], self.image_token_id, vocabulary["<|vision_end|>"]]
+        self._refuse_special_text()
+
+    def _refuse_special_text(self) -> None:
+        """A tokenizer that declares a special token as a plain word would let a problem's text smuggle it in."""
+        for token in {*self.tokenizer.all_special_tokens, *VISION_TOKENS}:
+            number = self.tokenizer.get_vocab().get(token)
+            if number is not None and number in self._encode(token, special=False):
+                raise BadInput(f"model.base: the tokenizer in {self._directory} makes a special token of the text {token}")
 
     @cached_property
     def eos_token_ids(self) -> list[int]:
@@ -63,8 +76,15 @@ class PromptBuilder:
         messages: list[dict[str, Any]] = [{"role": "user", "content": _PROBLEM_PLACE}]
         if self._model.system_prompt is not None:
             messages.insert(0, {"role": "system", "content": self._model.system_prompt})
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        before, after = text.split(_PROBLEM_PLACE)
+        try:
+            text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        # A template is a stranger's program, kept in a sandbox: it can fail in any way.
+        except Exception as error:
+            raise BadInput(f"model.base: the chat template in {self._directory} fails: {one_line(str(error))}") from error
+        parts = text.split(_PROBLEM_PLACE)
+        if len(parts) != 2:
+            raise BadInput(f"model.base: the chat template in {self._directory} writes the user's text {len(parts) - 1} times")
+        before, after = parts
         return self._encode(before, special=True), self._encode(after, special=True)
 
     def _encode(self, text: str, special: bool) -> list[int]:
@@ -85,6 +105,10 @@ class PromptBuilder:
     def count_tokens(self, row: Row) -> int:
         """Prompt length in tokens, each picture counted as one token: `check_problems` adds the rest."""
         return len(self._ids(row.problem))
+
+    def count_sample_tokens(self, sample: Sample) -> int:
+        """Length of prompt and response, each picture counted as one token: `check_samples` adds the rest."""
+        return len(self._ids(sample.problem)) + len(self.response_ids(sample.response))
 
     def _ids(self, problem: str) -> list[int]:
         before, after = self._frame

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
+from visionr1.data.badrow import one_line
 from visionr1.errors import BadInput
 from visionr1.recipe.schema import Model
 
@@ -43,21 +47,45 @@ def base_dir(model: Model) -> Path:
 
 
 def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_VLForConditionalGeneration:
-    """The trainable model, in `model.dtype` on `device`, in training mode without dropout."""
+    """The trainable model, in `model.dtype` on `device`, in training mode without dropout.
+
+    Raises:
+        BadInput: the directory holds no such model as safetensors.
+    """
     # Any: transformers wraps `to` so that type checkers lose its arguments.
-    loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-        directory,
-        dtype=DTYPES[model.dtype],
-        attn_implementation=model.attention,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
+    with _readable(directory, "model"):
+        loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            directory,
+            dtype=DTYPES[model.dtype],
+            attn_implementation=model.attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
     if model.gradient_checkpointing:
         loaded.gradient_checkpointing_enable({"use_reentrant": False})
     return loaded.to(device).train()
 
 
 def load_processor(directory: Path) -> Any:
-    """The model's processor: tokenizer, image processor and chat template."""
-    return AutoProcessor.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+    """The model's processor: tokenizer, image processor and chat template.
+
+    Raises:
+        BadInput: the directory holds none that can be read without running code from it.
+    """
+    with _readable(directory, "processor"):
+        return AutoProcessor.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+
+
+@contextmanager
+def _readable(directory: Path, what: str) -> Iterator[None]:
+    """Files that transformers cannot take are the user's to mend; a disk (an OSError with a number) may be better next time."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise BadInput(
+            f"model.base: {directory} holds no {what} that can be loaded as safetensors and plain settings, "
+            f"without code of its own: {one_line(str(error))}"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -11,15 +12,26 @@ from visionr1.errors import BadInput
 
 Document = dict[str, Any]
 
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+_LONGEST_KEY = 60
 _SCIENTIFIC = re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 5e-6 as a number and a date as text, and has no anchors."""
+    """YAML that reads 5e-6 as a number and a date as text, and has no anchors, no tags, and no text that files cannot hold."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+        mark: Any = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem="a recipe has no aliases (*name)", problem_mark=self.get_mark())
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            problem = f"could not determine a constructor for the tag {tag!a}: a recipe has no tags (!name)"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+        if isinstance(event, yaml.ScalarEvent) and _UNUSABLE.search(event.value):
+            problem = "a text holds a NUL character or a lone surrogate"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         return super().compose_node(parent, index)
 
 
@@ -94,15 +106,18 @@ def _replaced(node: Any, keys: list[str], value: Any, assignment: str, above: st
 
 
 def _parse(text: str, where: str) -> Any:
-    loader = _Loader(text)
     try:
+        # Raises for characters that YAML does not have.
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
         repeated = _repeated_keys(node, "")
         if repeated:
             raise BadInput("\n".join(f"{where}: {line}" for line in repeated))
-        return loader.construct_document(node)
+        value = loader.construct_document(node)
+        json.dumps(value)  # Raises for a number too long to be written.
+        return value
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -111,8 +126,6 @@ def _parse(text: str, where: str) -> Any:
         raise BadInput(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise BadInput(f"{where}: nested too deeply for a recipe") from None
-    finally:
-        loader.dispose()
 
 
 def _repeated_keys(node: yaml.Node, above: str) -> list[str]:
@@ -124,7 +137,7 @@ def _repeated_keys(node: yaml.Node, above: str) -> list[str]:
     first_line: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
-        if not isinstance(key, yaml.ScalarNode):
+        if not isinstance(key, yaml.ScalarNode) or len(key.value) > _LONGEST_KEY or not key.value.isprintable():
             lines.append(f"line {line}: a key must be a single word")
             continue
         if key.value in first_line:

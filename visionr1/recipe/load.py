@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from visionr1.errors import BadInput
 from visionr1.recipe.document import Document, merge, override, parse_mapping, to_text
-from visionr1.recipe.messages import describe, dotted
+from visionr1.recipe.messages import describe, dotted, shown
 from visionr1.recipe.schema import Recipe
 
 _PRESETS = resources.files("visionr1.recipe") / "presets"
@@ -93,7 +93,7 @@ def _with_preset(document: Document, where: str) -> Document:
         return document
     name = document["preset"]
     if name not in preset_names():
-        raise BadInput(f"{where}: preset: {json.dumps(name)} is not a preset; {_nearest(str(name))}")
+        raise BadInput(f"{where}: preset: {shown(name)} is not a preset; {_nearest(str(name))}")
     changes = {key: value for key, value in document.items() if key != "preset"}
     return merge(_preset(name), changes)
 
@@ -110,7 +110,7 @@ def _validated(document: Document, where: str, overrides: Sequence[str]) -> Reci
         changed[path] = f"--set {assignment}"
     try:
         # Strict JSON is what the Kubernetes API accepts, too: no "8" for 8, no true for 1.
-        return Recipe.model_validate_json(json.dumps(document, default=str), strict=True)
+        return Recipe.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         lines = [f"{_origin(dotted(one['loc']), changed, where)}: {describe(one)}" for one in error.errors()]
         raise BadInput("\n".join(lines)) from None

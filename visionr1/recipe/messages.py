@@ -21,6 +21,7 @@ _WORDING: Final = {
     "greater_than": "{value} is too small; it must be larger than {gt}",
     "greater_than_equal": "{value} is too small; it must be at least {ge}",
     "int_from_float": "{value} is not a whole number",
+    "json_invalid": "nested too deeply for a recipe",
     "int_type": "{value} is not a whole number",
     "less_than": "{value} is too large; it must be less than {lt}",
     "less_than_equal": "{value} is too large; it must be at most {le}",
@@ -53,13 +54,17 @@ def _reason(error: ErrorDetails) -> str:
     if kind == "missing":
         return f"missing; {_meaning(place)}"
     if kind == "model_type":
-        return f"{_shown(error['input'])} is not a group of keys; it has {_listed(_keys(place))}"
-    wording = _WORDING.get(kind, error["msg"])
-    return wording.format(value=_shown(error["input"]), **error.get("ctx", {}))
+        return f"{shown(error['input'])} is not a group of keys; it has {_listed(_keys(place))}"
+    wording = _WORDING.get(kind)
+    if wording is None:
+        return error["msg"]
+    return wording.format(value=shown(error["input"]), **error.get("ctx", {}))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message quotes it: JSON of at most 60 characters, without any that a terminal would obey."""
     text = json.dumps(value, ensure_ascii=False)
+    text = text if text.isprintable() else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from visionr1.data.rows import MAX_IMAGES
 from visionr1.errors import BadInput
 from visionr1.model.policy import BAN
 from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Group, Sampling
-
-MAX_IMAGES = 8
-"""Most pictures in one problem."""
 
 _CPU_ENVIRONMENT = {
     # The CPU worker otherwise binds threads and memory for itself and takes them from the trainer.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionr1.data.badrow import BadRow
+from visionr1.data.check import check_sample_text, too_long
 from visionr1.data.images import BadImage
 from visionr1.data.rows import Row, Sample
 from visionr1.errors import BadInput
@@ -74,14 +75,14 @@ def _tensors(
     """A sample's prompt and response, or why it is left out."""
     try:
         sample = samples[index]
+        check_sample_text(sample)
         prompt = builder.build(Row(sample.id, sample.problem, sample.images, answer=""))
+        response_ids = builder.response_ids(sample.response)
+        expanded = builder.expand(prompt)
+        if len(expanded) + len(response_ids) > cutoff:
+            raise too_long(sample, len(expanded) + len(response_ids), cutoff)
     except (BadRow, BadImage) as error:
         return f"sample {index}: {error}"
-    response_ids = builder.response_ids(sample.response)
-    expanded = builder.expand(prompt)
-    length = len(expanded) + len(response_ids)
-    if length > cutoff:
-        return f"sample {index} ({sample.id}): {length} tokens, over sft.cutoff_tokens ({cutoff})"
     images = builder.image_inputs(prompt.images) if prompt.images else None
     return prompt_tensors(rope_model, expanded, images, builder.image_token_id), response_ids
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.table import Table
+from rich.text import Text
 
 from visionr1.data.coldstart.filters import Rejection
 from visionr1.data.images import image_suffix
@@ -56,7 +57,8 @@ class Report:
         for header in ("rejected because", "problems", "for example"):
             table.add_column(header, overflow="fold")
         for rule, count in self.rejected.items():
-            table.add_row(rule, str(count), f"{self.examples[rule]['id']}: {self.examples[rule]['excerpt']}")
+            example = self.examples[rule]
+            table.add_row(rule, str(count), Text(f"{example['id']}: {example['excerpt']}"))
         return table
 
 

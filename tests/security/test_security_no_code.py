@@ -1,0 +1,260 @@
+"""Nothing from data, checkpoints or model repositories is executed: each test plants something that would leave a mark."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import visionr1
+from visionr1.data.readers import load_problems
+from visionr1.errors import BadInput
+from visionr1.model.chat import PromptBuilder
+from visionr1.model.load import base_dir, load_model, load_processor
+from visionr1.recipe import parse_recipe
+from visionr1.recipe.schema import Model, Source
+
+SOURCES = sorted(Path(visionr1.__file__).parent.rglob("*.py"))
+MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
+
+
+class Mark:
+    """Its pickle makes the file `path` when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Iterator[Path]:
+    """A path that appears when something planted is run; a test that leaves it there has failed."""
+    path = tmp_path / "mark"
+    yield path
+    assert not path.exists(), "something that was planted has been run"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("hf"))
+
+
+def code(mark: Path) -> str:
+    return f"import os\nos.makedirs({str(mark)!r}, exist_ok=True)\n"
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    shutil.copytree(base_dir(MODEL), folder)
+    return folder
+
+
+def changed(file: Path, **values: object) -> None:
+    file.write_text(json.dumps({**(json.loads(file.read_text()) if file.exists() else {}), **values}))
+
+
+def test_what_is_planted_here_would_run(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Mark(tmp_path / "pickled")))
+    exec(code(tmp_path / "coded"))
+    assert (tmp_path / "pickled").exists() and (tmp_path / "coded").exists()
+
+
+def test_pickled_weights_are_refused(model_dir: Path, mark: Path) -> None:
+    for name in ("pytorch_model.bin", "model.safetensors", "training_args.bin", "optimizer.pt"):
+        (model_dir / name).write_bytes(pickle.dumps(Mark(mark)))
+    with pytest.raises(BadInput, match="holds no model that can be loaded as safetensors") as caught:
+        load_model(model_dir, MODEL, torch.device("cpu"))
+    assert "\n" not in str(caught.value)
+    (model_dir / "model.safetensors").unlink()
+    with pytest.raises(BadInput, match="holds no model that can be loaded as safetensors"):
+        load_model(model_dir, MODEL, torch.device("cpu"))
+
+
+def test_a_pickle_beside_good_weights_is_left_alone(model_dir: Path, mark: Path) -> None:
+    (model_dir / "pytorch_model.bin").write_bytes(pickle.dumps(Mark(mark)))
+    assert load_model(model_dir, MODEL, torch.device("cpu")).dtype == torch.float32
+
+
+def test_a_pickle_in_the_place_of_the_trainer_s_state_is_refused(tmp_path: Path, mark: Path) -> None:
+    from safetensors import SafetensorError
+
+    from visionr1.engine.state import load_trainer
+
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer/rank-00000-of-00001.safetensors").write_bytes(pickle.dumps(Mark(mark)))
+    with pytest.raises(SafetensorError):
+        load_trainer(None, tmp_path)
+
+
+CLASSES = {
+    "config.json": {
+        "AutoConfig": "planted.Planted",
+        "AutoModelForImageTextToText": "planted.Planted",
+        "AutoProcessor": "planted.Planted",
+    },
+    "tokenizer_config.json": {"AutoTokenizer": ["planted.Planted", "planted.Planted"], "AutoProcessor": "planted.Planted"},
+    "processor_config.json": {"AutoProcessor": "planted.Planted"},
+    "preprocessor_config.json": {"AutoImageProcessor": "planted.Planted", "AutoProcessor": "planted.Planted"},
+    "video_preprocessor_config.json": {"AutoVideoProcessor": "planted.Planted"},
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("known", [True, False], ids=["known class", "unknown class"])
+def test_classes_from_a_model_repository_are_never_imported(model_dir: Path, mark: Path, name: str, known: bool) -> None:
+    (model_dir / "planted.py").write_text(code(mark) + "class Planted: pass\n")
+    (model_dir / "__init__.py").write_text(code(mark))
+    changed(model_dir / name, auto_map=CLASSES[name])
+    if not known:
+        names = {
+            "model_type": "planted",
+            "processor_class": "Planted",
+            "tokenizer_class": "Planted",
+            "image_processor_type": "Planted",
+        }
+        changed(model_dir / name, **names)
+    for load in (load_processor, lambda folder: load_model(folder, MODEL, torch.device("cpu"))):
+        try:
+            load(model_dir)
+        except BadInput as error:
+            assert "\n" not in str(error)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.mkdir('MARK') }}",
+        "{{ self.__init__.__globals__['__builtins__']['__import__']('os').mkdir('MARK') }}",
+        "{{ raise_exception.__globals__['os'].mkdir('MARK') }}",
+        "{{ messages.append(1) }}",
+        "{% include '/etc/passwd' %}",
+        "{% for a in range(10 ** 9) %}x{% endfor %}",
+        "{{ raise_exception('no') }}",
+        "{{ 1 / 0 }}",
+        "{% broken",
+        "{{ messages[0]['content'] * 2 }}",
+        "nothing of the user's",
+        "{{ messages[7].content }}",
+    ],
+)
+def test_a_chat_template_that_tries_more_than_to_write_is_refused_in_one_line(model_dir: Path, mark: Path, template: str) -> None:
+    (model_dir / "chat_template.jinja").write_text(template.replace("MARK", str(mark)))
+    builder = PromptBuilder(model_dir, MODEL)
+    with pytest.raises(BadInput, match=r"^model\.base: the chat template in ") as caught:
+        _ = builder._frame
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_s_loading_script_is_never_run(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "owner/name"
+    folder.mkdir(parents=True)
+    (folder / "name.py").write_text(code(mark) + "import datasets\nclass Name(datasets.GeneratorBasedBuilder): pass\n")
+    (folder / "dataset_infos.json").write_text('{"default": {"builder_name": "name"}}')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="hf://owner/name cannot be read: ") as caught:
+        load_problems(Source(path="hf://owner/name"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BadInput):
+        load_problems(Source(path=str(folder)))
+    (folder / "rows.jsonl").write_text('{"problem": "?", "answer": "1"}')
+    assert load_problems(Source(path=str(folder)))[0].answer == "1"
+
+
+@pytest.mark.parametrize(
+    "value", ["!!python/object/apply:os.mkdir [MARK]", "!!python/name:os.system", "!!python/object/new:os.mkdir [MARK]"]
+)
+def test_yaml_makes_no_objects(mark: Path, value: str) -> None:
+    with pytest.raises(BadInput, match="could not determine a constructor for the tag"):
+        parse_recipe(f"preset: demo\nname: {value.replace('MARK', str(mark))}", "r.yaml")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "saved"])
+def test_pickles_in_arrow_metadata_are_never_read(tmp_path: Path, mark: Path, suffix: str) -> None:
+    planted = pickle.dumps(Mark(mark))
+    metadata = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": planted}
+    fields = [pa.field("problem", pa.string()), pa.field("answer", pa.string(), metadata=metadata)]
+    table = pa.Table.from_arrays(
+        [pa.array(["?"]), pa.array(["1"])], schema=pa.schema(fields, {"pandas": planted, "pickle": planted})
+    )
+    if suffix == "parquet":
+        path = tmp_path / "rows.parquet"
+        pq.write_table(table, path)
+    else:
+        path = tmp_path / "rows"
+        path.mkdir()
+        (path / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}], "_fingerprint": "x"}))
+        (path / "dataset_info.json").write_text("{}")
+        with pa.OSFile(str(path / "data.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    try:
+        assert load_problems(Source(path=str(path)))[0].problem == "?"
+    except BadInput as error:
+        assert "\n" not in str(error)
+
+
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "jsonpickle"}
+RUNS_CODE = {"eval", "exec", "compile", "__import__"}
+
+
+def forbidden(tree: ast.AST) -> Iterator[str]:
+    """What no module may hold: reading of pickles, unsafe YAML, code made from text, code from a hub."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            yield from (f"import {name}" for name in names if name.split(".")[0] in PICKLES)
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        if name in RUNS_CODE:
+            yield name
+        if name in ("torch.load", "yaml.unsafe_load", "yaml.full_load", "pandas.read_pickle", "pd.read_pickle"):
+            yield name
+        if name in ("yaml.load", "yaml.load_all") and "Safe" not in given.get("Loader", ""):
+            yield name
+        if given.get("allow_pickle", "False") != "False":
+            yield f"{name}(allow_pickle)"
+        if given.get("trust_remote_code", "False") != "False":
+            yield f"{name}(trust_remote_code)"
+        if (
+            name.endswith(".from_pretrained")
+            and name.split(".")[0] in ("AutoProcessor", "AutoTokenizer", "AutoModel")
+            and "trust_remote_code" not in given
+        ):
+            yield f"{name} without trust_remote_code=False"
+        if name.split(".")[-1] == "LLM" and given.get("trust_remote_code") != "False":
+            yield f"{name} without trust_remote_code=False"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle", "from cloudpickle import loads", "torch.load(f)", "torch.load(f, weights_only=False)",
+        "yaml.load(t)", "eval(t)",
+        "yaml.load(t, Loader=yaml.FullLoader)", "np.load(f, allow_pickle=True)", "exec(t)", "compile(t, '', 'exec')",
+        "LLM(model=m)",
+        "AutoProcessor.from_pretrained(d)", "X.from_pretrained(d, trust_remote_code=True)", "f(trust_remote_code=recipe.trust)",
+    ],
+)  # fmt: skip
+def test_the_search_finds(line: str) -> None:
+    assert list(forbidden(ast.parse(line)))
+
+
+def test_no_module_reads_pickles_or_makes_code_from_text() -> None:
+    found = {str(file): list(forbidden(ast.parse(file.read_text("utf-8")))) for file in SOURCES}
+    assert len(found) > 100
+    assert {file: lines for file, lines in found.items() if lines} == {}
