@@ -92,8 +92,8 @@ fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SE
 
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types and who imports whom
-	$(BIN)/ruff check visionr1 operators charts tests
-	$(BIN)/ruff format --check visionr1 operators charts tests
+	$(BIN)/ruff check visionr1 operators charts tests benchmarks
+	$(BIN)/ruff format --check visionr1 operators charts tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

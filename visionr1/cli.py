@@ -168,10 +168,12 @@ def _engine(rollout: Engine | None) -> list[str]:
 
 def _run(recipe: Recipe, run_dir: str) -> None:
     from visionr1.pipeline.local import run_local
+    from visionr1.reward import Grader
 
     console = Console(stderr=True)
     for line in warnings(recipe):
         typer.echo(f"note: {line}", err=True)
+    Grader(recipe.reward).close()  # A broken reward file is told of now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)
     if code != 0:

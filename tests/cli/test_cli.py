@@ -142,6 +142,16 @@ def test_run_takes_presets_overrides_and_the_engine(monkeypatch: pytest.MonkeyPa
     assert result.stderr == "vision-r1 in runs/vision-r1: SFT > stage 1 > stage 2 > evaluation\n"
 
 
+def test_a_broken_reward_file_ends_a_run_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = ran(monkeypatch)
+    path = tmp_path / "mine.py"
+    path.write_text("def score(rows):\n    return [{'overall': float('nan'), 'format': 1, 'accuracy': 1}] * len(rows)\n")
+    result = visionr1("run", "demo", "--run", str(tmp_path / "run"), "--set", f"reward.function={path}:score")
+    assert result.exit_code == 64
+    assert result.stderr.endswith(f"reward.function {path}:score: row 0: 'overall' is nan, not a finite number\n")
+    assert calls == [] and not (tmp_path / "run").exists()
+
+
 def test_run_goes_on_with_a_run_and_may_add_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = ran(monkeypatch)
     (tmp_path / "recipe.yaml").write_text(to_yaml(load_recipe("demo", ["seed=5"])))

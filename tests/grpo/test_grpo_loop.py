@@ -5,7 +5,7 @@ import pytest
 
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler
-from visionr1.errors import Stopped
+from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.journal import Journal
 from visionr1.grpo.loop import run_stage
 from visionr1.grpo.start import stage_phase
@@ -64,12 +64,12 @@ def run(tmp_path):
     """Runs the stage from `first_step` with `crew`; gives the step log's records."""
     store = open_store(str(tmp_path))
 
-    def go(crew, first_step=0, state=None, should_stop=lambda: False):
+    def go(crew, first_step=0, state=None, should_stop=lambda: False, reward=RECIPE.reward):
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
         journal = Journal(RECIPE, PHASE, store, StepLog(store, PHASE.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
         try:
-            with Grader(RECIPE.reward) as grader:
+            with Grader(reward) as grader:
                 run_stage(RECIPE, PHASE, first_step, ROWS, sampler, crew, grader, journal, should_stop)
         finally:
             go.steps = [record["step"] for record in read_steps(store)]
@@ -133,3 +133,21 @@ def test_rewards_that_differ_reach_the_update_in_row_order(run):
 
     run(Right())
     assert run.steps == [1, 2, 3, 4]
+
+
+def test_a_reward_file_that_breaks_on_the_first_batch_ends_the_stage_before_an_update(run, tmp_path):
+    path = tmp_path / "reward.py"
+    path.write_text(
+        "def score(rows):\n"
+        "    return [{'overall': 1.0 if row['response'].startswith('<think>') else float('nan'), 'format': 1, 'accuracy': 1}\n"
+        "            for row in rows]\n"
+    )
+
+    class Never(Crew):
+        def update(self, advantages_PG, learning_rate):
+            raise AssertionError("an update with rewards that are none")
+
+    crew = Never()
+    with pytest.raises(BadInput, match=r"reward.py:score: row 0: 'overall' is nan, not a finite number"):
+        run(crew, reward=RECIPE.reward.model_copy(update={"function": f"{path}:score"}))
+    assert crew.sampled and run.steps == []

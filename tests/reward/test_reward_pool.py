@@ -1,7 +1,9 @@
 """Grading survives hung, dying and hostile answers, from wherever it is called."""
 
+import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +29,14 @@ def wrapped(answer: str) -> str:
 
 def grade(grader: Grader, *rows: tuple[str, str]) -> list[Grade]:
     return grader.grade([wrapped(answer) for answer, _ in rows], [truth for _, truth in rows])
+
+
+def benchmark(*words: str) -> dict[str, Any]:
+    """The JSON that a program of `benchmarks/` prints."""
+    program = Path(__file__).parents[2] / "benchmarks" / words[0]
+    told = subprocess.run([sys.executable, program, *words[1:]], capture_output=True, text=True, check=True, timeout=280)
+    found: dict[str, Any] = json.loads(told.stdout)
+    return found
 
 
 def pids_of(grader: Grader) -> list[int]:
@@ -219,6 +230,93 @@ def test_five_hundred_answers_take_seconds(small: Grader) -> None:
     grades = grade(small, *rows)
     assert time.monotonic() - start < 15
     assert [grade.overall for grade in grades] == [1, 1, 1, 0, 1] * 100
+
+
+# None equals 23. Some are told so at once, some cost their limit.
+BOMBS = [HUNG, "2^{2^{36}}", "\\binom{10^{9}}{10^{8}}", "(9^{9^8})!", "2^{2^{36}}x", "\\log_{2} 9^{9^{9^9}}"]
+
+
+def test_one_hung_answer_does_not_hold_up_fifty_others(small: Grader, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    conclude = small._pool._conclude
+
+    def noted(job: int, verdict: str, batch: Any) -> None:
+        ended.append(job)
+        conclude(job, verdict, batch)
+
+    monkeypatch.setattr(small._pool, "_conclude", noted)
+    monkeypatch.setattr(small._pool, "_seconds", 6.0)
+    grades = grade(small, (HUNG, "17"), *[(f"{n}y+3", f"3+{n}y") for n in range(50)])
+    assert [grade.reason for grade in grades] == ["timed out"] + ["right"] * 50
+    assert ended[-1] == 0, "the other process has done all the rest while one was hung"
+
+
+def test_bombs_among_ordinary_answers_cost_at_most_their_own_limits(small: Grader) -> None:
+    start = time.monotonic()
+    assert all(grade.reason == "right" for grade in grade(small, *[(f"{n}x+3", f"3+{n}x") for n in range(40)]))
+    alone = time.monotonic() - start
+    start = time.monotonic()
+    grades = grade(small, *[(bomb, "23") for bomb in BOMBS], *[(f"{n}z+3", f"3+{n}z") for n in range(40)])
+    # Two processes share the limits of one second each; the rest is the machine's other work.
+    assert time.monotonic() - start < len(BOMBS) * 1.0 + 3 * alone + 3
+    assert not any(grade.overall for grade in grades[: len(BOMBS)])
+    assert all(grade.reason == "right" for grade in grades[len(BOMBS) :])
+
+
+def test_the_memory_of_every_grading_process_is_bounded(small: Grader) -> None:
+    assert grade(small, (EASY, "1+x"))[0].reason == "right"
+    pids = _with_children(pids_of(small))
+    assert len(pids) == 2 * len(pids_of(small))
+    for pid in pids:
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(rf"Max address space +{2 << 30} +{2 << 30} ", limits)
+        assert re.search(r"Max core file size +0 +0 ", limits)
+
+
+def test_an_answer_that_eats_memory_is_not_right_and_the_process_goes_on() -> None:
+    program = (
+        "from visionr1.reward.child import limit_memory\n"
+        "from visionr1.reward.worker import _Comparer\n"
+        "limit_memory(2)\n"
+        "hoard = []\n"
+        "def equal(answer, truth):\n"
+        "    while answer == 'x+2':\n"
+        "        hoard.append(bytes(1 << 26))\n"
+        "    return True\n"
+        "comparer = _Comparer(equal)\n"
+        "print([comparer.compare(answer, 'x+1', 30.0) for answer in ('x+2', '1+x', 'x+2', '1+x')])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert told == str(["not comparable: MemoryError", "right"] * 2) + "\n"
+
+
+def test_a_process_that_dies_under_an_answer_costs_that_answer_only() -> None:
+    program = (
+        "import os\n"
+        "from visionr1.reward.worker import _Comparer\n"
+        "comparer = _Comparer(lambda answer, truth: os.abort() if answer == 'x+2' else True)\n"
+        "print([comparer.compare(answer, 'x+1', 30.0) for answer in ('x+2', '1+x', 'x+2', '1+x')])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert told == str(["not comparable: the grading process died", "right"] * 2) + "\n"
+
+
+def test_ordinary_answers_cost_what_ten_thousand_in_thirty_seconds_on_two_cores_may() -> None:
+    """In CPU seconds, which tell less of what else the machine does: 6 ms an answer, and a third more."""
+    found = benchmark("reward_speed.py", "--answers", "600", "--baseline-answers", "60")
+    ours, plain = found["this project, 2 processes"], found["math-verify alone, 1 process"]
+    assert ours["cpu_seconds"] < 600 * 0.008
+    assert ours["cpu_seconds"] / ours["answers"] < plain["cpu_seconds"] / plain["answers"]
+    assert 240 < ours["right"] < 360
+
+
+def test_no_string_of_two_thousand_is_paid_or_stalls() -> None:
+    """The generators of the 100,000 in docs/reward.md, with another seed."""
+    found = benchmark("reward_adversarial.py", "--strings", "2000", "--seed", "2", "--seconds-per-answer", "1")
+    assert found["false_rewards"] == 0, found["false_reward_examples"]
+    assert (found["strings"], found["stalls"], found["right_answers_missed"]) == (2000, 0, 0)
+    assert found["right_answers"] > 10 and found["kinds"]["bomb"] > 1
+    assert found["peak_process_mib"] < 1024
 
 
 def test_importing_the_room_is_cheap() -> None:

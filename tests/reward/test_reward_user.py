@@ -76,6 +76,25 @@ FAULTS = {
     "text": (returning(f"[{{**{ALL}, 'accuracy': '1'}}] * 3"), "row 0: 'accuracy' is '1', not a finite number"),
     "none": (returning(f"[{{**{ALL}, 'accuracy': None}}] * 3"), "row 0: 'accuracy' is None"),
     "exit": ("import os\ndef compute_score(rows):\n    os._exit(3)\n", "its process ended on rows 0 to 2"),
+    "too many": (returning(f"[{ALL}] * 4"), "returned 4 scores for 3 rows"),
+    "generator": (returning(f"({ALL} for _ in rows)"), "returned generator, not a list of 3 dicts"),
+    "minus infinity": (returning(f"[{ALL}, {{**{ALL}, 'overall': -float('inf')}}, {ALL}]"), "row 1: 'overall' is -inf"),
+    "too large": (returning(f"[{{**{ALL}, 'overall': 10**400}}] * 3"), "row 0: 'overall' is 1000.*000, not a finite number"),
+    "complex": (returning(f"[{ALL}, {{**{ALL}, 'overall': 1j}}, {ALL}]"), "row 1: 'overall' is 1j, not a finite number"),
+    "list": (returning(f"[{ALL}, {ALL}, {{**{ALL}, 'overall': [1.0]}}]"), r"row 2: 'overall' is \[1.0\], not a finite number"),
+    "reads": ("def compute_score(rows):\n    return input()\n", r"row 0: EOFError: .*\(line 2\)"),
+    "sys.exit": ("import sys\ndef compute_score(rows):\n    sys.exit('enough')\n", "its process ended on rows 0 to 2"),
+    "recursion": ("def compute_score(rows):\n    return compute_score(rows)\n", "row 0: RecursionError"),
+    "memory": ("def compute_score(rows):\n    return bytes(1 << 62)\n", "row 0: MemoryError"),
+    "killed": ("import os\ndef compute_score(rows):\n    os.kill(os.getpid(), 9)\n", "its process ended on rows 0 to 2"),
+    "one row": (
+        "def compute_score(rows):\n    assert all(row['ground_truth'] != 'C' for row in rows), 'C is new to me'\n",
+        r"row 1: AssertionError: C is new to me \(line 2\)",
+    ),
+    "all rows": (
+        "def compute_score(rows):\n    assert len(rows) < 2, 'one at a time'\n    return []\n",
+        r"rows 0 to 2: AssertionError: one at a time \(line 2\)",
+    ),
     "exit at once": ("import os\nos._exit(3)\n", "its process ended while the file was loaded"),
 }
 
@@ -116,3 +135,31 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_function_without_form_is_named(function: str) -> None:
     with pytest.raises(BadInput, match="is not hfrrf, zero or path/file.py:function"):
         Grader(Reward(function=function))
+
+
+def test_what_a_file_prints_disturbs_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = (
+        "import os, sys\nprint('loaded')\nos.write(1, b'[1, 2]\\n')\n"
+        "def compute_score(rows):\n    print('{}')\n    os.system('echo from a shell')\n    sys.stdout.flush()\n"
+        f"    return [{ALL}] * len(rows)\n"
+    )
+    with grader_of(tmp_path, text) as grader:
+        assert [grade.overall for grade in grader.grade(["a", "b"], ["a", "b"])] == [1.0, 1.0]
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert {"loaded", "[1, 2]", "{}", "from a shell"} <= set(told.err.splitlines())
+
+
+@pytest.mark.parametrize("kind", ["batch", "sequential"])
+def test_a_function_that_hangs_later_is_killed_and_named_with_its_rows(tmp_path: Path, kind: str) -> None:
+    text = (
+        f"import time\nREWARD_TYPE = {kind!r}\n"
+        "def compute_score(given):\n"
+        "    rows = given if isinstance(given, list) else [given]\n"
+        "    time.sleep(600 * any(row['response'] == 'slow' for row in rows))\n"
+        f"    scores = [{ALL}] * len(rows)\n"
+        "    return scores if given is rows else scores[0]\n"
+    )
+    where = "rows 0 to 2" if kind == "batch" else "row 1"
+    with grader_of(tmp_path, text, seconds=0.2) as grader, pytest.raises(BadInput, match=f"compute_score: {where} took longer"):
+        grader.grade(["fast", "slow", "fast"], ["a", "b", "c"])

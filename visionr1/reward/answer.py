@@ -92,7 +92,8 @@ def _choices_match(given: str, true: str, ask: Ask) -> bool | None:
         return None if true_value else False
     if letter != true_letter:
         return False
-    return _same(value, true_value, ask) if value and true_value else True
+    # `B. c` names a second letter, unless the true answer's value says otherwise.
+    return _same(value, true_value, ask) if value and true_value else not _LETTER.fullmatch(value)
 
 
 def _choice(text: str) -> tuple[str, str]:

@@ -99,15 +99,19 @@ class Child:
             self._inlet.close()
 
 
-def serve(ready: object, handle: Callable[[Any], object]) -> None:
-    """The child's side: send `ready`, then answer each message until the parent closes the pipe.
+def serve(start: Callable[[], tuple[object, Callable[[Any], object]]]) -> None:
+    """The child's side: `start` gives the message that it is ready and what answers each one after it.
 
-    Whatever the handler prints goes to standard error, so it cannot spoil a message.
+    Ends when the parent closes the pipe. What `start` or the handler print goes to standard error and what they read is
+    empty, so they cannot spoil a message.
     """
-    outlet = os.fdopen(os.dup(1), "wb")
+    inlet, outlet = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
     os.dup2(2, 1)
+    ready, handle = start()
     _tell(outlet, ready)
-    for line in sys.stdin.buffer:
+    for line in inlet:
         _tell(outlet, handle(json.loads(line)))
 
 

@@ -61,7 +61,7 @@ mph:
 °C: celsius
 °F: fahrenheit
 unit: units
-$: dollar dollars usd
+$: dollar dollars usd USD
 ¢: cent cents
 %: percent percentage pct
 """

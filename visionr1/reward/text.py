@@ -20,7 +20,9 @@ _SYMBOLS: Final = {
     "∞": r"\infty ", "º": "°", "˚": "°", "√": r"\sqrt ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ",
     "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
     "∠": r"\angle ", "△": r"\triangle ", "′": "'", "’": "'", "⁄": "/", "∕": "/", "、": ", ", "。": ". ", "\u200b": "",
-    "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "", "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
+    "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "",
+    "‐": "-", "‑": "-", "∶": ":", "度": "°", "或": " or ", "和": " and ",
+    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
     "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}",
 }  # fmt: skip
 _FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
@@ -36,9 +38,11 @@ _RULES: Final = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<!\\)\\\$", ""),
+        (r'^["“]([^"“”]*)["”]\.?$', r"\1"),
         (r"\$|(?<!\\)\\[()\[\]]", " "),
         (
-            r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|operatorname|mbox|hbox)\s*\{([^{}]*)\}",
+            r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|underline|operatorname"
+            r"|mbox|hbox)\s*\{([^{}]*)\}",
             r" \1 ",
         ),
         (rf"\\(?:left|right|bigg?[lr]?|Bigg?[lr]?|displaystyle|textstyle|limits|rm|bf|it){_END}", ""),
@@ -53,7 +57,7 @@ _RULES: Final = tuple(
         (rf"\\(?:approx|simeq|thickapprox){_END}", r"\\approx "),
         (rf"\\(?:cdot|times|ast){_END}", "*"),
         (rf"\\div{_END}", "/"),
-        (rf"\^\s*\{{?\s*\\circ{_END}\s*\}}?|\\degree{_END}|\^\s*°", "°"),
+        (rf"\^\s*\{{?\s*\\circ{_END}\s*\}}?|\\degree{_END}|\^\s*°|(?<=\d)\s*\^\s*\{{?\s*o\s*\}}?(?![A-Za-z])", "°"),
         (r"\\%", "%"),
         (rf"\\(?:langle|lparen){_END}", "("),
         (rf"\\(?:rangle|rparen){_END}", ")"),
@@ -111,7 +115,7 @@ def canonical(text: str) -> str:
 
 def squeezed(text: str) -> str:
     """`text` without spaces, but for those that part two words or two numbers."""
-    return re.sub(r"(?<![A-Za-z]) | (?![A-Za-z])", "", re.sub(r"(?<=\d) (?=\d)", "\0", text)).replace("\0", " ")
+    return re.sub(r"(?<![A-Za-z\d]) | (?![A-Za-z\d])|(?<=\d) (?=[A-Za-z])|(?<=[A-Za-z]) (?=\d)", "", text)
 
 
 def split_top(text: str, separator: re.Pattern[str]) -> list[str]:

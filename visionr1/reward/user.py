@@ -51,6 +51,8 @@ class UserReward:
 
     def grade(self, responses: list[str], answers: list[str], lengths: list[int] | None = None) -> list[Grade]:
         """One grade a row, in order; `lengths` are the responses' tokens. Raises BadInput."""
+        if not responses:
+            return []
         tokens: list[int] | list[None] = [None] * len(responses) if lengths is None else lengths
         rows = [
             {"response": response, "response_length": length, "ground_truth": answer}

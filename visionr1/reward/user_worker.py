@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import reprlib
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from visionr1.reward.child import serve
 
 PARTS: Final = ("overall", "format", "accuracy")
 _TYPES: Final = ("batch", "sequential")
+_SEARCH_SECONDS: Final = 2.0
 
 
 class Faulty(Exception):
@@ -22,14 +25,17 @@ class Faulty(Exception):
 
 
 def main(path: str, name: str) -> None:
+    serve(lambda: _start(path, name))
+
+
+def _start(path: str, name: str) -> tuple[object, Callable[[Any], object]]:
     try:
         module = _load(Path(path))
         function, sequential = _function(module, name), _sequential(module)
     except Exception as error:
-        serve({"error": _described(error, path)}, lambda _: None)
-        return
+        return {"error": _described(error, path)}, lambda _: None
     ready = {"error": "", "sequential": sequential, "name": str(getattr(module, "REWARD_NAME", name))}
-    serve(ready, lambda message: _graded(function, sequential, path, **message))
+    return ready, lambda message: _graded(function, sequential, path, **message)
 
 
 def _load(path: Path) -> ModuleType:
@@ -63,9 +69,24 @@ def _graded(
     try:
         returned = [function(rows[0])] if sequential else function(rows)
         return {"error": "", "scores": checked(returned, len(rows), first)}
+    except Faulty as fault:
+        return {"error": str(fault)}
     except Exception as error:
-        where = f"row {first}: " if sequential else ""
-        return {"error": where + _described(error, path)}
+        where = f"row {first}" if len(rows) == 1 else _where_it_raises(function, rows, first)
+        return {"error": f"{where}: {_described(error, path)}"}
+
+
+def _where_it_raises(function: Callable[[Any], Any], rows: list[dict[str, Any]], first: int) -> str:
+    """The first row that raises alone, looked for as long as `_SEARCH_SECONDS`; else all of them."""
+    deadline = time.monotonic() + _SEARCH_SECONDS
+    for index, row in enumerate(rows, start=first):
+        if time.monotonic() > deadline:
+            break
+        try:
+            function([row])
+        except Exception:
+            return f"row {index}"
+    return f"rows {first} to {first + len(rows) - 1}"
 
 
 def checked(returned: Any, rows: int, first: int) -> list[list[float]]:
@@ -91,10 +112,10 @@ def _parts(score: Any, row: int) -> list[float]:
 def _finite(value: Any, what: str) -> float:
     try:
         number = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):
         number = math.nan
     if not math.isfinite(number):
-        raise Faulty(f"{what} is {value!r}, not a finite number")
+        raise Faulty(f"{what} is {reprlib.repr(value)}, not a finite number")
     return number
 
 

@@ -11,7 +11,7 @@ import os
 import select
 import signal
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from visionr1.reward.answer import matches
 from visionr1.reward.child import limit_memory, serve
@@ -25,14 +25,17 @@ Equal = Callable[[str, str], bool]
 
 def main() -> None:
     limit_memory(_MEMORY_GIB)
+    serve(_start)
+
+
+def _start() -> tuple[object, Callable[[Any], object]]:
     try:
         from visionr1.reward.symbolic import equal
     except ImportError as missing:
-        serve({"error": f"{missing}; install visionr1-ptst[data]"}, lambda _: None)
-        return
+        return {"error": f"{missing}; install visionr1-ptst[data]"}, lambda _: None
     equal("x+1", "1+x")  # The parser builds its tables at the first use; the forks inherit them.
     comparer = _Comparer(equal)
-    serve({"error": ""}, lambda job: comparer.compare(*job))
+    return {"error": ""}, lambda job: comparer.compare(*job)
 
 
 class _Comparer:
