@@ -4,52 +4,16 @@ The loop stops a run when the mean difference is over `rollout.mismatch_limit`; 
 that it is there for.
 """
 
-import pytest
 import torch
 from rollout_pair import LIMIT, Pair, engine_logps
 
 from visionr1.model.pack import PromptTensors
-from visionr1.rollout.types import Prompt
-from visionr1.rollout.vllm import VllmEngine
 
 FAR = 100 * LIMIT
 
 
 def runner(pair: Pair):
     return pair.engine._llm.llm_engine.model_executor.driver_worker.worker.model_runner
-
-
-def test_a_stale_image_embedding_is_seen(vllm_pair, monkeypatch) -> None:
-    """vllm#44910: embeddings of the old vision tower are served after an update, for they are kept by the picture alone."""
-    pictures = [prompt for prompt in vllm_pair.prompts() if prompt.images]
-    vllm_pair.sample(n=1, max_tokens=2)
-    with monkeypatch.context() as plant:
-        plant.setattr(type(runner(vllm_pair)), "reset_encoder_cache", lambda self: None)
-        plant.setattr(VllmEngine, "_forget", lambda self: self._llm.reset_prefix_cache())
-        vllm_pair.shake(2, 0.02)
-        vllm_pair.sync()
-        groups = vllm_pair.sample()
-    assert len(pictures) == len(groups) - 1
-    assert vllm_pair.distance(groups) > FAR
-    vllm_pair.sync()
-    assert vllm_pair.distance(vllm_pair.sample()) <= LIMIT, "the caches are emptied again"
-
-
-def test_a_stale_prefix_is_seen(vllm_pair, monkeypatch) -> None:
-    vllm_pair.sample(n=1, max_tokens=2)
-
-    def keep_prefixes(engine: VllmEngine) -> None:
-        engine._llm.reset_mm_cache()
-        engine._llm.llm_engine.reset_encoder_cache()
-
-    with monkeypatch.context() as plant:
-        plant.setattr(VllmEngine, "_forget", keep_prefixes)
-        vllm_pair.shake(3, 0.02)
-        vllm_pair.sync()
-        long = vllm_pair.prompts()[-1]
-        groups = vllm_pair.sample(n=16, prompts=[long])
-    prompts = [vllm_pair.tensors(long, groups[0].prompt_token_ids)]
-    assert vllm_pair.distance(groups, prompts) > FAR
 
 
 def test_a_sync_that_was_left_out_is_seen(pair) -> None:
@@ -67,19 +31,6 @@ def test_a_stale_head_is_seen(pair) -> None:
 
 def test_a_wrong_temperature_is_seen(pair) -> None:
     assert pair.distance(pair.sample(temperature=0.9)) > FAR
-
-
-def test_a_prompt_that_is_expanded_twice_is_seen(vllm_pair) -> None:
-    """vLLM takes the processor's expanded ids and expands them again, without a word."""
-    prompts = [prompt for prompt in vllm_pair.prompts() if prompt.images]
-    right = [vllm_pair.builder.expand(prompt) for prompt in prompts]
-    twice = [Prompt(ids, prompt.images) for ids, prompt in zip(right, prompts, strict=True)]
-    groups = vllm_pair.sample(prompts=twice)
-    assert all(len(group.prompt_token_ids) > len(ids) for group, ids in zip(groups, right, strict=True))
-    tensors = [vllm_pair.tensors(prompt, ids) for prompt, ids in zip(prompts, right, strict=True)]
-    assert vllm_pair.distance(groups, tensors) > FAR
-    with pytest.raises(ValueError, match="do not match"):
-        vllm_pair.trainer_logps(groups, [vllm_pair.tensors(p, g.prompt_token_ids) for p, g in zip(prompts, groups, strict=True)])
 
 
 def test_positions_without_token_types_are_seen(pair) -> None:

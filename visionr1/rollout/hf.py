@@ -55,6 +55,7 @@ class HfEngine:
             temperature=None if greedy else sampling.temperature,
             top_p=None if greedy else sampling.top_p,
             top_k=None if greedy else 0,
+            repetition_penalty=1.0,  # the model's own generation config may ask for another
             num_return_sequences=sampling.n,
             max_new_tokens=sampling.max_tokens,
             eos_token_id=self._builder.eos_token_ids,
