@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from transformers import GenerationConfig
 
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import load_model
@@ -49,13 +50,14 @@ class HfEngine:
             }
         greedy = sampling.temperature == 0
         self._model.model.rope_deltas = None
+        # The model's own may ask for a penalty or the likeliest token only.
+        self._model.generation_config = GenerationConfig()
         output = self._model.generate(
             **inputs,
             do_sample=not greedy,
             temperature=None if greedy else sampling.temperature,
             top_p=None if greedy else sampling.top_p,
             top_k=None if greedy else 0,
-            repetition_penalty=1.0,  # the model's own generation config may ask for another
             num_return_sequences=sampling.n,
             max_new_tokens=sampling.max_tokens,
             eos_token_id=self._builder.eos_token_ids,
