@@ -16,23 +16,14 @@ def pairs() -> dict[str, tuple[Pair, dict[str, torch.Tensor]]]:
     return {}
 
 
-def fresh(name: str, pairs: dict[str, tuple[Pair, dict[str, torch.Tensor]]]) -> Iterator[Pair]:
+@pytest.fixture(params=ENGINES)
+def pair(request, pairs) -> Iterator[Pair]:
     """The pair of an engine; engine and policy have the demo's base weights again."""
-    if name not in pairs:
-        pair = make_pair(name)
-        pairs[name] = pair, copy.deepcopy(pair.policy.inner.state_dict())
-    pair, weights = pairs[name]
+    if request.param not in pairs:
+        made = make_pair(request.param)
+        pairs[request.param] = made, copy.deepcopy(made.policy.inner.state_dict())
+    pair, weights = pairs[request.param]
     yield pair
     pair.policy.temperature = 1.0
     pair.policy.inner.load_state_dict(weights)
     pair.engine.load(base_dir(load_recipe("demo").model))
-
-
-@pytest.fixture(params=ENGINES)
-def pair(request, pairs) -> Iterator[Pair]:
-    yield from fresh(request.param, pairs)
-
-
-@pytest.fixture
-def vllm_pair(pairs) -> Iterator[Pair]:
-    yield from fresh("vllm", pairs)

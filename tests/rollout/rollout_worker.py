@@ -38,7 +38,7 @@ class Stage:
             ],
         )
         start = Start(BASE, BASE, restore_trainer=False, step=0, sampler=None)
-        plan = WorkerPlan(self.recipe.model_dump_json(), "unused", 0, 0, 1, "127.0.0.1", free_port(), start)
+        plan = WorkerPlan(self.recipe.model_dump_json(), "unused", 0, 0, 1, "127.0.0.1", free_port(), start, 0)
         self.worker = Worker(plan)
         self.steps = 0
 

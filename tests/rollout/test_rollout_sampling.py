@@ -54,15 +54,6 @@ def test_banned_tokens_are_never_sampled_and_the_trainer_knows(pair) -> None:
     assert pair.distance(groups) <= LIMIT
 
 
-def test_without_the_ban_they_would_be(vllm_pair, monkeypatch) -> None:
-    """The control of the test above."""
-    eager_for_vision_tokens(vllm_pair)
-    monkeypatch.setattr(vllm_pair.engine, "_banned", {})
-    [group] = vllm_pair.sample(prompts=[vllm_pair.prompts()[8]])
-    sampled = {token for completion in group.completions for token in completion.token_ids}
-    assert sampled & set(vllm_pair.builder.banned_token_ids)
-
-
 @pytest.fixture
 def read_aloud(pair) -> list[Prompt]:
     """What the base was taught to answer shortly, and then to stop."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from transformers import GenerationConfig
 
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import load_model
@@ -49,6 +50,8 @@ class HfEngine:
             }
         greedy = sampling.temperature == 0
         self._model.model.rope_deltas = None
+        # The model's own may ask for a penalty or the likeliest token only.
+        self._model.generation_config = GenerationConfig()
         output = self._model.generate(
             **inputs,
             do_sample=not greedy,

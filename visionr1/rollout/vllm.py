@@ -144,7 +144,9 @@ class VllmEngine:
             {"prompt_token_ids": prompt.token_ids} | ({"multi_modal_data": {"image": prompt.images}} if prompt.images else {})
             for prompt in prompts
         ]
+        state = torch.get_rng_state()  # vLLM draws from it in this process, the trainer's
         outputs: list[Any] = self._llm.generate(requests, params, use_tqdm=False)
+        torch.set_rng_state(state)
         return [Group(list(output.prompt_token_ids), [self._completion(c) for c in output.outputs]) for output in outputs]
 
     def _completion(self, output: Any) -> Completion:
