@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionr1.data.badrow import BadRow
-from visionr1.data.fingerprint import difference, digest, fingerprint, sample_fingerprint
+from visionr1.data.fingerprint import difference, digest, fingerprint, sample_digests, shared_fingerprint
 from visionr1.data.rows import Row, Sample
 from visionr1.data.sampler import PromptSampler, shuffled
 from visionr1.errors import BadInput
@@ -58,10 +58,15 @@ def test_samples_for_sft_that_changed_are_noticed_and_damaged_ones_are_no_change
                 raise BadRow("r4", "image missing", "no file")
             return super().__getitem__(index)
 
-    mark = sample_fingerprint(samples)
-    assert sample_fingerprint(Damaged([*samples, samples[0]])) == mark
+    def read(all_samples, readers=1):
+        places = range(len(all_samples))
+        return shared_fingerprint([sample_digests(all_samples, places[reader::readers]) for reader in range(readers)])
+
+    mark = read(samples)
+    assert mark == fingerprint(map(digest, samples)) == read(samples, readers=3)
+    assert read(Damaged([*samples, samples[0]]), readers=2) == mark
     other = [*samples[:3], replace(samples[3], response="<answer>7</answer>")]
-    assert difference(mark, sample_fingerprint(other)) == "other texts in the same number of rows"
+    assert difference(mark, read(other)) == "other texts in the same number of rows"
 
 
 def test_epochs_and_seeds_differ():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -27,24 +27,29 @@ def digest(row: Row | Sample) -> RowDigest:
     return RowDigest(_hash([row.id]), _hash([row.problem, truth]), _hash(row.images))
 
 
-def sample_fingerprint(samples: Sequence[Sample]) -> str:
-    """The identity of the samples that can be read, in their order; reads each once, in a few threads."""
+def sample_digests(samples: Sequence[Sample], places: Sequence[int]) -> list[RowDigest | None]:
+    """Digests of the samples at `places`, None for one that cannot be read; reads each once, in a few threads."""
 
-    def look(index: int) -> RowDigest | None:
+    def look(place: int) -> RowDigest | None:
         try:
-            sample = samples[index]
+            sample = samples[place]
         except BadRow:  # SFT leaves it out and says so
             return None
         return digest(sample)
 
-    def looked() -> Iterator[RowDigest]:
-        with progress("reading samples", len(samples)) as advance, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for found in pool.map(look, range(len(samples))):
-                advance(1)
-                if found is not None:
-                    yield found
+    found = []
+    with progress("reading samples", len(places)) as advance, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for row in pool.map(look, places):
+            advance(1)
+            found.append(row)
+    return found
 
-    return fingerprint(looked())
+
+def shared_fingerprint(shares: Sequence[Sequence[RowDigest | None]]) -> str:
+    """The fingerprint of samples that n readers have read, share k those at places k, k + n, ...; n makes no difference."""
+    count, readers = sum(map(len, shares)), len(shares)
+    rows = (shares[place % readers][place // readers] for place in range(count))
+    return fingerprint(row for row in rows if row is not None)
 
 
 def fingerprint(digests: Iterable[RowDigest]) -> str:

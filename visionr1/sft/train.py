@@ -14,7 +14,7 @@ import psutil
 import torch
 import torch.distributed as dist
 
-from visionr1.data.fingerprint import sample_fingerprint
+from visionr1.data.fingerprint import sample_digests, shared_fingerprint
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
@@ -85,10 +85,10 @@ class SftRank:
         return int(box)
 
     def _fingerprint(self) -> str:
-        """What the samples are, read by rank 0 for all ranks."""
-        box = [sample_fingerprint(self.samples) if self.rank == 0 else ""]
-        dist.broadcast_object_list(box, 0)
-        return box[0]
+        """What the samples are; each rank reads its share, and how many there are makes no difference."""
+        shares: list[Any] = [None] * self.world
+        dist.all_gather_object(shares, sample_digests(self.samples, range(self.rank, len(self.samples), self.world)))
+        return shared_fingerprint(shares)
 
     def step(self, batch: Batch, rate: float) -> dict[str, float]:
         """One optimiser step: mean cross-entropy over all response tokens of the global batch."""
