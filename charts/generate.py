@@ -101,6 +101,8 @@ def _typed(hint: str, default: Any) -> Schema:
             return {"type": "array", "items": {"type": "integer"}}
         case "object":
             return {"type": "object"}
+        case "number":
+            return {"type": "number", "minimum": 0}
     if isinstance(default, bool):
         return {"type": "boolean"}
     if isinstance(default, int):

@@ -137,9 +137,48 @@ def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, c
 
 def test_the_platform_can_be_installed_without_a_run_and_without_extras() -> None:
     kinds = {one["kind"] for one in rendered("values", "--set", "run.enabled=false", "--set", "networkPolicy.enabled=false")}
-    assert not kinds & {"PTSTRun", "NetworkPolicy", "PodMonitor", "CustomResourceDefinition"}
-    monitors = [one for one in rendered("values", "--set", "monitoring.podMonitor.enabled=true") if one["kind"] == "PodMonitor"]
-    assert len(monitors) == 3
+    assert not kinds & {"PTSTRun", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ConfigMap", "CustomResourceDefinition"}
+
+
+def monitoring(kind: str, *values: str) -> list[dict[str, Any]]:
+    settings = [word for value in values for word in ("--set", f"monitoring.{value}")]
+    return [one for one in rendered("values", *settings) if one["kind"] == kind]
+
+
+def test_monitors_scrape_every_port_that_pods_name(namespace: str) -> None:
+    monitors = monitoring("PodMonitor", "podMonitor.enabled=true", "podMonitor.labels.release=prometheus")
+    assert [one["metadata"]["labels"]["release"] for one in monitors] == ["prometheus"] * 3
+    scraped = {endpoint["port"] for one in monitors for endpoint in one["spec"]["podMetricsEndpoints"]}
+    (made,) = [one for one in rendered("values") if one["kind"] == "PTSTRun"]
+    spec = Spec.model_validate(made["spec"])
+    owner = Owner("run", namespace, "uid", spec, resolve_recipe(spec, "run"))
+    ray = raycluster.build(owner, "x")["spec"]
+    pods = [ray["headGroupSpec"]["template"], ray["workerGroupSpecs"][0]["template"]]
+    pods += [
+        pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+        for phase in phases(owner.recipe)
+        if phase.kind == "sft"
+    ]
+    named = {port["name"] for pod in pods for port in pod["spec"]["containers"][0]["ports"]}
+    # The others of a head are no metrics.
+    assert named - scraped == {"gcs-server", "dashboard", "client"}
+    assert {"run-metrics", "run-metrics-8", "metrics"} <= named
+
+
+def test_alerts_have_the_thresholds_of_the_values() -> None:
+    (made,) = monitoring("PrometheusRule", "rules.enabled=true")
+    plain = yaml.safe_load((CHART / "rules/visionr1-ptst.yaml").read_text())
+    assert json.loads(json.dumps(made["spec"]).replace("1.073741824e+09", "1073741824")) == plain
+    (changed,) = monitoring("PrometheusRule", "rules.enabled=true", "rules.thresholds.truncatedRatio=0.125")
+    alerts = {rule["alert"]: rule["expr"] for rule in changed["spec"]["groups"][0]["rules"]}
+    assert "> 0.125 and" in alerts["VisionR1TruncationHigh"]
+
+
+def test_dashboards_come_as_config_maps_that_the_sidecar_finds() -> None:
+    made = monitoring("ConfigMap", "dashboards.enabled=true")
+    assert {one["metadata"]["labels"]["grafana_dashboard"] for one in made} == {"1"}
+    shown = {name: json.loads(text) for one in made for name, text in one["data"].items()}
+    assert shown == {path.name: json.loads(path.read_text()) for path in (CHART / "dashboards").glob("*.json")}
 
 
 def test_a_mistake_in_the_values_is_refused_before_anything_is_made(tmp_path: Path) -> None:

@@ -59,4 +59,5 @@ def test_the_rules_of_the_chart_are_the_plain_ones_once_thresholds_are_filled_in
     plain = yaml.safe_load((RULES / "visionr1-ptst.yaml").read_text())
     assert yaml.safe_load(fill(template)) == plain
     assert set(re.findall(r"@(\w+)@", template.partition("\n")[2])) == {threshold.name for threshold in THRESHOLDS}
-    assert yaml.safe_load((RULES / "thresholds.yaml").read_text()) == {one.name: one.default for one in THRESHOLDS}
+    values = yaml.safe_load((RULES.parent / "values.yaml").read_text())
+    assert values["monitoring"]["rules"]["thresholds"] == {one.name: one.default for one in THRESHOLDS}

@@ -28,9 +28,6 @@ def files() -> dict[str, str]:
     made[f"{_CHART}/rules/visionr1-ptst.yaml.in"] = (
         f"# {_MADE} The chart puts its thresholds in the place of names between two @.\n{template}"
     )
-    made[f"{_CHART}/rules/thresholds.yaml"] = f"# {_MADE}\n" + "".join(
-        f"# {threshold.help}\n{threshold.name}: {fill(f'@{threshold.name}@')} # {threshold.unit}\n" for threshold in THRESHOLDS
-    )
     made["docs/alerts.md"] = alerts_page()
     made["docs/metrics.md"] = reference_page()
     return made

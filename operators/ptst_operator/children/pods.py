@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,6 +72,14 @@ def merged(common: Pods, own: Pods) -> Pods:
     return Pods.model_validate(merge(lower, own.model_dump(by_alias=True, exclude_unset=True)))
 
 
+def metrics_ports(places: Iterable[int]) -> dict[str, int]:
+    """Where the processes of a pod serve /metrics: `run-metrics` for place 0, `run-metrics-3` for place 3.
+
+    A driver, SFT's first rank of a pod and whatever is alone in a pod have place 0, GRPO's workers of a pod 1, 2, ...
+    """
+    return {f"run-metrics-{place}" if place else "run-metrics": METRICS_PORT + place for place in places}
+
+
 def template(
     owner: Owner,
     own: Pods,
@@ -81,14 +89,14 @@ def template(
     gpus: int,
     command: list[str] | None,
     env: Mapping[str, str] = {},
-    ports: Mapping[str, int] = {},
+    ports: Mapping[str, int] | None = None,
 ) -> Manifest:
     """A pod template with one container; Ray's own pods have no command, KubeRay gives it.
 
     Args:
         gpus: GPUs that the pod asks for, unless the recipe runs on CPUs.
         env: Variables that the role needs; the user's win.
-        ports: Named ports besides that of the run's metrics.
+        ports: Named ports; by default that of the one process of the run that the pod has.
     """
     pods = merged(owner.spec.pods, own)
     volumes, mounts = _volumes(owner, pods)
@@ -106,9 +114,8 @@ def template(
             "capabilities": {"drop": ["ALL"]},
         },
     }
-    if role != "worker":  # of Ray: it has other ports than the driver's
-        named = {"run-metrics": METRICS_PORT, **ports}
-        main["ports"] = [{"name": name, "containerPort": port} for name, port in named.items()]
+    named = metrics_ports([0]) if ports is None else ports
+    main["ports"] = [{"name": name, "containerPort": port} for name, port in named.items()]
     if command:
         main["command"] = command
     user = pods.run_as_user or 1000

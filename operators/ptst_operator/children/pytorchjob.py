@@ -9,7 +9,7 @@ from kubeflow.training import models
 from kubernetes.client import ApiClient
 
 from ptst_operator.children.phase import Child, ChildPhase, waiting
-from ptst_operator.children.pods import Manifest, Owner, metadata, template
+from ptst_operator.children.pods import Manifest, Owner, metadata, metrics_ports, template
 from visionr1.recipe import Phase
 
 CONTAINER: Final = "pytorch"
@@ -31,6 +31,7 @@ def build(owner: Owner, name: str, phase: Phase) -> Manifest:
         CONTAINER,
         processes,
         ["visionr1", "sft", "--run", owner.spec.storage.url],
+        ports=metrics_ports(range(processes)),
     )
     replica = {"Master": 1, "Worker": owner.spec.sft.nodes - 1}
     job = models.KubeflowOrgV1PyTorchJob(

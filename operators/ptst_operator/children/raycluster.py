@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ptst_operator.children.pods import Manifest, Owner, metadata, template
+from ptst_operator.children.pods import Manifest, Owner, metadata, metrics_ports, template
 
 RAY_VERSION: Final = "2.60.0"
 CONTAINER: Final = "ray"
 _ENV: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
 _PORTS: Final = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
-"""KubeRay gives a head these only if it has no port of its own; the head's Service is made from them."""
+"""KubeRay gives a pod these only if it has no port of its own; the head's Service is made from them."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ def build(owner: Owner, name: str) -> Manifest:
     pods = recipe.rollout.workers // grpo.workers_per_pod
     # Ray ends a driver this long after it has asked it to stop; the driver commits its step first.
     head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(owner.spec.deadlines.stop_seconds)}
-    head = template(owner, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, _PORTS)
-    worker = template(owner, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV)
+    head = template(owner, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
+    worker_ports = metrics_ports(range(1, grpo.workers_per_pod + 1)) | {"metrics": _PORTS["metrics"]}
+    worker = template(owner, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV, worker_ports)
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
