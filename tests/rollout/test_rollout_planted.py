@@ -24,14 +24,14 @@ def runner(stage: Stage):
     return stage.worker._engine._llm.llm_engine.model_executor.driver_worker.worker.model_runner
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # an engine that ends takes vLLM's process groups from all engines of the process
 def stages() -> dict[str, Stage]:
     return {}
 
 
 @pytest.fixture
 def begin(stages, tmp_path_factory):
-    """The stage of an engine, started once for the module."""
+    """The stage of an engine, started once."""
 
     def stage(name: str) -> Stage:
         if name not in stages:
