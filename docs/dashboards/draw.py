@@ -172,7 +172,8 @@ def graph(
         drawn.append((name, floor, top))
     values = [value for _, _, top in drawn for _, value in top] + ([0.0] if stacked or unit == "percentunit" else [])
     low, high = min(values), max(values)
-    low, high = (low - 0.5 * abs(low) - 1e-9, high + 0.5 * abs(high) + 1e-9) if high == low else (low, high)
+    if high == low:
+        low, high = (low - 0.5 * abs(low), high + 0.5 * abs(high)) if low else (0.0, 1.0)
 
     def across(at: float) -> float:
         return left + (at - source.start) / (source.end - source.start) * (x + width - left)
