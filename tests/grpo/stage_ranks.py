@@ -29,7 +29,7 @@ def stage(recipe_json: str, run: str, steps: int) -> list[dict]:
     )
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    worker = Worker(WorkerPlan(recipe_json, run, 0, rank, world, address, port, start))
+    worker = Worker(WorkerPlan(recipe_json, run, 0, rank, world, address, port, start, rank))
     problems = load_problems(recipe.data.train)
     sampler = PromptSampler(len(problems), recipe.seed, f"rows={len(problems)}", start.sampler)
     size = recipe.algorithm.prompts_per_step // world
