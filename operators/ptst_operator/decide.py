@@ -148,10 +148,10 @@ class _Hand:
             return Decision(self._with_attempt_of(status, phase))
         if status.cluster is None:
             name = f"{self.wanted.owner.name}-ray-{status.clusters_begun}"
-            cluster = ClusterStatus(name=name, started=moment(self.now))
+            cluster = ClusterStatus(name=name, started=moment(self.now), workers=self.wanted.owner.recipe.rollout.workers)
             return Decision(status.model_copy(update={"cluster": cluster, "clusters_begun": status.clusters_begun + 1}))
-        if status.cluster.deleting:
-            return self._without_cluster(status)
+        if status.cluster.deleting or status.cluster.workers not in (None, self.wanted.owner.recipe.rollout.workers):
+            return self._without_cluster(status)  # a run may go on with another number of workers, on another cluster
         seen = self.world.cluster
         if seen is None:
             return Decision(status, (Apply(raycluster.build(self.wanted.owner, status.cluster.name)),))

@@ -45,10 +45,12 @@ class Metrics:
             self._stage.labels(run, *pair).inc()
             self._series[run].add(("stage", *pair))
         for phase in after.phases:
+            # There from the first look on, so that Prometheus sees the first retry as a rise.
+            self._restarts.labels(run, phase.name)
+            self._series[run].add(("restart", phase.name))
             again = max(0, phase.attempts_begun - 1) - max(0, before.of(phase.name).attempts_begun - 1)
             if again > 0:
                 self._restarts.labels(run, phase.name).inc(again)
-                self._series[run].add(("restart", phase.name))
 
     def gone(self, run: str) -> None:
         """A run was deleted."""

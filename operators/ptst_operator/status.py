@@ -67,6 +67,7 @@ class ClusterStatus(Part):
     name: str = Field(description="Its name, fixed before it is made.")
     uid: str | None = Field(None, description="Its uid once it was seen.")
     started: Time = Field(description="When it was decided.")
+    workers: int | None = Field(None, description="GRPO workers that it was made for.")
     deleting: bool = Field(False, description="Whether it is to go.")
 
 

@@ -16,6 +16,7 @@ from ptst_operator.children.pods import Owner
 from ptst_operator.spec import Spec, resolve_recipe
 
 from visionr1.recipe import phases
+from visionr1.watch.thresholds import fill
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
 PRESETS = ["values", *sorted(path.stem for path in (CHART / "presets").glob("*.yaml"))]
@@ -167,8 +168,8 @@ def test_monitors_scrape_every_port_that_pods_name(namespace: str) -> None:
 
 def test_alerts_have_the_thresholds_of_the_values() -> None:
     (made,) = monitoring("PrometheusRule", "rules.enabled=true")
-    plain = yaml.safe_load((CHART / "rules/visionr1-ptst.yaml").read_text())
-    assert json.loads(json.dumps(made["spec"]).replace("1.073741824e+09", "1073741824")) == plain
+    filled = yaml.safe_load(fill((CHART / "rules/visionr1-ptst.yaml.in").read_text(), namespace="vision"))
+    assert json.loads(json.dumps(made["spec"]).replace("1.073741824e+09", "1073741824")) == filled
     (changed,) = monitoring("PrometheusRule", "rules.enabled=true", "rules.thresholds.truncatedRatio=0.125")
     alerts = {rule["alert"]: rule["expr"] for rule in changed["spec"]["groups"][0]["rules"]}
     assert "> 0.125 and" in alerts["VisionR1TruncationHigh"]

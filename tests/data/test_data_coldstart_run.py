@@ -386,10 +386,7 @@ def test_the_demo_s_teacher(tmp_path):
 
 
 def test_what_is_asked_answered_kept_and_dropped_can_be_watched(teacher, problems, tmp_path):
-    def refuses_the_last(request):
-        return (400, {"error": "no"}) if "What is 5+5?" in text_of(request) else helpful(request)
-
-    teacher.answer = refuses_the_last
+    teacher.answer = lambda request: (400, {"error": "no"}) if "What is 5+5?" in text_of(request) else helpful(request)
     told: list[dict] = []
     store = open_store(str(tmp_path / "run"))
     report = run_coldstart(recipe(problems, teacher.url), store, same, lambda: False, tell=told.append)

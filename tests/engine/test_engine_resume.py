@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine_ranks import Case, Outcome, policy_weights, relative, run_cases, weights_under_zero3
+from engine_ranks import Case, Outcome, away_under_zero3, policy_weights, relative, run_cases, weights_under_zero3
 from ranks import run_ranks
 from safetensors.torch import load_file
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
@@ -137,3 +137,7 @@ def test_whole_weights_under_zero3_are_the_loaded_ones_on_every_rank(policy) -> 
         assert weights.keys() == expected.keys()
         for name, value in weights.items():
             assert torch.equal(torch.from_numpy(value), expected[name]), name
+
+
+def test_under_zero3_master_weights_and_moments_go_away_and_whole_weights_can_still_be_handed_on(policy) -> None:
+    assert run_ranks(away_under_zero3, 2, policy) == [({"meta"}, {"cpu"})] * 2

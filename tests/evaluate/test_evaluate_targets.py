@@ -1,6 +1,6 @@
 """What there is to score, and what a response's seed depends on."""
 
-from visionr1.evaluate.phase import Target, targets, weight_files
+from visionr1.evaluate.phase import Target, targets
 from visionr1.evaluate.problems import problem_seed
 from visionr1.recipe import parse_recipe
 
@@ -26,11 +26,6 @@ def test_scored_checkpoints_are_done_and_newer_ones_are_not():
 def test_phases_without_a_checkpoint_are_left_out():
     assert targets(FULL, {"sft": 60}.get, lambda _: None) == [Target("sft", 60)]
     assert targets(FULL, lambda _: None, lambda _: None) == []
-
-
-def test_only_weights_are_read():
-    names = ["config.json", "manifest.json", "model.safetensors", "trainer/rank-00000-of-00002.safetensors", "tokenizer.json"]
-    assert weight_files(names) == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
 def test_seeds_depend_on_recipe_and_row_only_and_never_change():

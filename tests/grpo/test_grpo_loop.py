@@ -60,7 +60,7 @@ class Crew:
         )
         return dict.fromkeys(keys, 0.0)
 
-    def check(self, stats, step): ...
+    def check(self): ...
 
     def sync(self): ...
 
@@ -198,6 +198,23 @@ def test_every_second_step_is_probed_after_its_sync_and_its_record_says_so(run):
     run(crew)
     assert crew.probed == [1, 3]
     assert ["parity_probe_max" in record for record in run.records] == [True, False, True, False]
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_engine_and_is_recorded(run, s3_url):
+    class Explodes(Crew):
+        def update(self, advantages_PG, learning_rate):
+            return super().update(advantages_PG, learning_rate) | {"grad_norm": float("inf") if len(self.sampled) == 3 else 1.0}
+
+        def sync(self):
+            assert len(self.sampled) < 3
+
+    crew = Explodes()
+    with pytest.raises(
+        RuntimeError, match="step 3: loss 0.0 and gradient norm inf are not finite; lower optimiser.learning_rate"
+    ):
+        run(crew, url=s3_url)
+    assert list(crew.committed) == [2]
+    assert (run.steps, run.records[-1]["grad_norm"]) == ([1, 2, 3], None)
 
 
 def test_an_engine_that_left_the_trainer_stops_the_run_before_a_commit_and_with_its_figures(run):

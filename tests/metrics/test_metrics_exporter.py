@@ -73,6 +73,14 @@ def test_a_step_record_is_seen_with_its_labels(serve):
     assert seen["visionr1_last_step_timestamp_seconds",][0] == 1.7e9
 
 
+def test_a_part_that_a_step_did_not_have_took_no_time(serve):
+    exporter = serve()
+    exporter.update({**GRPO, "step": 2, "step_seconds": {"update": 1.0, "checkpoint": 9.0}})
+    exporter.update({**GRPO, "step": 3, "step_seconds": {"update": 1.5}})
+    parts = {labels[0]: value for (name, *labels), (value, *_) in samples(exporter).items() if name == "visionr1_step_seconds"}
+    assert parts == {"update": 1.5, "checkpoint": 0.0}
+
+
 def test_counters_add_up_what_the_steps_did(serve):
     exporter = serve()
     for step in (101, 102, 103):

@@ -180,6 +180,19 @@ def test_events_tell_the_story_in_order(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_that_goes_on_with_more_workers_gets_a_cluster_for_them(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    site.cluster.change_spec(**without_coldstart(rollout={"workers": 4}))
+    cluster = site.look().cluster
+    assert cluster is not None and cluster.deleting
+    site.cluster.collect()
+    cluster = site.look(4).cluster
+    assert cluster is not None and (cluster.name, cluster.workers) == ("run-ray-1", 4)
+    assert site.cluster.made == [("RayCluster", "run-ray-0"), ("RayCluster", "run-ray-1")]
+
+
 def test_a_gate_holds_the_next_stage_and_says_why(tmp_path: Path) -> None:
     gates = [{"metric": "reward_mean", "steps": 2, "min": 0.5}, {"metric": "kl_mean", "steps": 2, "max": 1}]
     site = Site(tmp_path, **without_coldstart(), gates=gates)

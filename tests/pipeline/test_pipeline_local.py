@@ -59,6 +59,11 @@ class Run:
     def codes(self, phase: str) -> list[int | None]:
         return [record.exit_code for record in attempts(self.store, phase).values()]
 
+    def left_behind_is_gone(self) -> bool:
+        pid = int((self.folder / "left.pid").read_text())
+        # Where nothing reaps orphans, what was killed stays as a zombie.
+        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
     def steps(self, phase: str) -> list[int]:
         return Checkpoints(self.store, phase).steps()
 
@@ -140,15 +145,14 @@ def test_a_phase_that_was_stopped_by_others_stops_the_run(run: Run) -> None:
 def test_what_a_phase_leaves_running_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visionr1.pipeline.local._LEFT_BEHIND_SECONDS", 0.3)
     assert run.go(sft=["leave a process"]) == 0
-    pid = int((run.folder / "left.pid").read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert run.left_behind_is_gone()
 
 
 def test_what_a_killed_phase_leaves_is_ended_at_once(run: Run) -> None:
     """Ray's and torchrun's processes do not end by themselves when their driver is killed: waiting for them loses time."""
     assert run.go(sft=["be killed"]) == 0
     first, second = attempts(run.store, "sft").values()
-    assert first.exit_code == -9 and not psutil.pid_exists(int((run.folder / "left.pid").read_text()))
+    assert first.exit_code == -9 and run.left_behind_is_gone()
     assert first.ended is not None and first.ended - first.started < 9, "_LEFT_BEHIND_SECONDS is 10"
     assert second.exit_code == 0
 

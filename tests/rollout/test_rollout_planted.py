@@ -99,8 +99,10 @@ def test_a_sync_wakes_weights_loads_and_then_wakes_the_cache(vllm_stage, monkeyp
 def test_a_sync_empties_the_encoder_cache(vllm_stage) -> None:
     vllm_stage.update()
     vllm_stage.worker.sync()
-    vllm_stage.probe()
+    engine = vllm_stage.worker._engine
+    engine.generate([vllm_stage.worker._seen], SAMPLING, [1])
     assert runner(vllm_stage).encoder_cache, "the engine keeps what its vision tower made while it is awake"
+    engine.sleep()
     vllm_stage.worker.sync()
     assert not runner(vllm_stage).encoder_cache
 

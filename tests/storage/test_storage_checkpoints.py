@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from visionr1.errors import BadInput
-from visionr1.storage import Checkpoints, FileEntry, NotFound, StorageError, open_store
+from visionr1.storage import Checkpoints, FileEntry, NotFound, StorageError, forget_copies, open_store
 from visionr1.storage.layout import MANIFEST, checkpoint_prefix
 
 FILES = {"model.safetensors": b"weights" * 1000, "optimizer/rank-0.pt": b"moments", "config.json": b"{}"}
@@ -122,13 +122,26 @@ def test_a_damaged_file_is_found_and_named(checkpoints, store, damage, message):
         store.write_bytes(key, damage(data))
     with pytest.raises(StorageError, match=rf"step-5/model\.safetensors {message}; restore it, or delete manifest\.json"):
         checkpoints.fetch(5)
-    assert contents(checkpoints.fetch(5, ["config.json"]), ["config.json"]) == {"config.json": b"{}"}
 
 
-def test_a_name_that_the_checkpoint_lacks_is_not_found(checkpoints):
-    save(checkpoints, 5)
-    with pytest.raises(NotFound, match="rank-9.pt"):
-        checkpoints.fetch(5, ["rank-9.pt"])
+def test_without_the_trainer_only_weights_are_read(s3_url):
+    checkpoints = Checkpoints(open_store(s3_url), "sft")
+    entries = add(checkpoints, 5, checkpoints.staging(5), {"config.json": b"{}", "trainer/rank-0.safetensors": b"moments"})
+    checkpoints.commit(5, entries, {})
+    folder = checkpoints.fetch(5, trainer=False)
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert (checkpoints.fetch(5) / "trainer/rank-0.safetensors").read_bytes() == b"moments"
+
+
+def test_copies_of_other_checkpoints_are_forgotten(s3_url):
+    store = open_store(s3_url)
+    copies = {}
+    for phase, step in [("sft", 5), ("stage-1", 5), ("stage-1", 10)]:
+        checkpoints = Checkpoints(store, phase)
+        save(checkpoints, step)
+        copies[phase, step] = checkpoints.fetch(step)
+    forget_copies(store, {("sft", 5), ("stage-1", 10)})
+    assert [key for key, folder in copies.items() if folder.exists()] == [("sft", 5), ("stage-1", 10)]
 
 
 @pytest.mark.parametrize("path", ["../../../../etc/passwd", "/etc/passwd"])

@@ -12,7 +12,7 @@ from visionr1.cli import app
 from visionr1.metrics import StepLog
 from visionr1.pipeline.rundir import AttemptRecord, write_attempt
 from visionr1.recipe import load_recipe, phases, to_yaml
-from visionr1.storage import open_store
+from visionr1.storage import Checkpoints, open_store
 from visionr1.storage.layout import RECIPE
 from visionr1.watch.look import look
 from visionr1.watch.problems import BEFORE, problems
@@ -95,6 +95,36 @@ def test_a_failed_attempt_is_the_first_problem(store):
     assert view.problems[0] == "attempt 2 of stage 1 ended with 1; see its log"
 
 
+def finish(store, *names):
+    """The phases as complete as they are for the planner."""
+    marks = {"coldstart": "coldstart/manifest.json", "evaluate": "eval/stage-2.json"}
+    for name in names:
+        if name in marks:
+            store.write_bytes(marks[name], b'{"step": 200}')
+        else:
+            checkpoints = Checkpoints(store, name)
+            step = {"sft": 1, "stage-1": 100, "stage-2": 200}[name]
+            folder = checkpoints.staging(step)
+            (folder / "config.json").write_text("{}")
+            checkpoints.commit(step, checkpoints.publish(step, folder, ["config.json"]), {"final": True})
+
+
+def test_a_run_on_a_cluster_has_no_attempts_and_runs_all_the_same(store):
+    make(store, *steps(1, 100), *steps(101, 104, STAGE_2))
+    finish(store, "coldstart", "sft", "stage-1")
+    view = look(store, now=2045.0)
+    assert (view.state, view.phase, view.done) == ("running", STAGE_2, 4)
+    finish(store, "stage-2", "evaluate")
+    assert look(store, now=2045.0).state == "done"
+
+
+def test_a_stage_that_was_added_to_a_finished_run_is_the_one_to_look_at(store):
+    make(store, *steps(1, 100), *steps(101, 104, STAGE_2), running=STAGE_2)
+    finish(store, "coldstart", "sft", "stage-1")
+    write_attempt(store, "evaluate", 0, AttemptRecord(["visionr1"], 1000.0, None, ended=1100.0, exit_code=0))
+    assert look(store, now=2045.0).phase == STAGE_2
+
+
 def test_the_frame_fits_a_narrow_terminal(store):
     view = look(make(store, *steps(1, 90), running=STAGE_1), now=1901.0)
     assert max(len(line) for line in text(view, width=80).splitlines()) <= 80
@@ -168,8 +198,7 @@ def test_a_terminal_is_kept_up_to_date_until_the_run_is_done(store):
     screen = threading.Thread(target=watch, args=(store, console), kwargs={"once": False, "every": 0.02})
     screen.start()
     make(store, record(4))
-    store.write_bytes("eval/stage-2.json", b'{"step": null}')  # the score of the last stage, which has no checkpoint
-    write_attempt(store, "evaluate", 0, AttemptRecord(["visionr1"], 1000.0, None, ended=1100.0, exit_code=0))
+    finish(store, "coldstart", "sft", "stage-1", "stage-2", "evaluate")
     screen.join(timeout=30)
     assert not screen.is_alive()
     assert "3/100" in console.file.getvalue() and "✓ evaluation" in console.file.getvalue()

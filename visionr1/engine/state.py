@@ -32,9 +32,9 @@ from safetensors.torch import save_file
 
 from visionr1.engine.zero import full_weights
 from visionr1.model.policy import Policy
+from visionr1.storage.layout import TRAINER
 from visionr1.storage.store import os_errors
 
-TRAINER = "trainer"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 _COMPANIONS = ("*.json", "*.txt", "*.jinja", "tokenizer*")
 

@@ -126,13 +126,32 @@ def _groups(named: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]
 
 
 def states_to_cpu(engine: Any, device: torch.device) -> None:
-    """Optimiser states leave the GPU while vLLM needs the room; on a CPU nothing moves."""
+    """Optimiser states leave the GPU while vLLM needs the room; on a CPU nothing moves.
+
+    ZeRO-1 and 2 take the weights away, too. Under ZeRO-3 they stay: they are a share only, and `full_weights` gathers them.
+    """
     if device.type == "cuda":
-        engine.offload_states(non_blocking=False)
+        if engine.zero_optimization_stage() == 3:
+            move_zero_3(engine, torch.device("cpu"))
+        else:
+            engine.offload_states(non_blocking=False)
         torch.cuda.empty_cache()
 
 
 def states_to_device(engine: Any, device: torch.device) -> None:
     """Undoes `states_to_cpu`."""
     if device.type == "cuda":
-        engine.reload_states(non_blocking=False)
+        if engine.zero_optimization_stage() == 3:
+            move_zero_3(engine, device)
+        else:
+            engine.reload_states(non_blocking=False)
+
+
+def move_zero_3(engine: Any, device: torch.device) -> None:
+    """Moves this rank's float32 weights and moments; DeepSpeed's own `offload_states` takes no AdamW but its own under ZeRO-3."""
+    for flat in engine.optimizer.fp32_partitioned_groups_flat:
+        flat.data = flat.data.to(device)
+    for state in engine.optimizer.optimizer.state.values():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if name in state:
+                state[name] = state[name].to(device)

@@ -18,7 +18,7 @@ from visionr1.report import write_report
 from visionr1.reward import Grader
 from visionr1.signals import StopFlag
 from visionr1.storage import Checkpoints, NotFound, Store, open_store
-from visionr1.storage.layout import MANIFEST, checkpoint_prefix, eval_key, eval_samples_key
+from visionr1.storage.layout import eval_key, eval_samples_key
 from visionr1.storage.run_recipe import read_recipe
 
 if TYPE_CHECKING:
@@ -112,15 +112,8 @@ def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
         yield base_dir(recipe.model)
         return
     checkpoints = Checkpoints(store, target.phase)
-    prefix = f"{checkpoint_prefix(target.phase, target.step)}/"
-    names = [key.removeprefix(prefix) for key in store.list(prefix.rstrip("/"))]
-    yield checkpoints.fetch(target.step, weight_files(names))
+    yield checkpoints.fetch(target.step, trainer=False)
     checkpoints.forget(target.step)
-
-
-def weight_files(names: list[str]) -> list[str]:
-    """Files of a checkpoint that a rollout engine reads; the trainer's own state is several times as large."""
-    return [name for name in names if name != MANIFEST and not name.startswith("trainer/")]
 
 
 @dataclass(frozen=True)

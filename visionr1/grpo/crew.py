@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -84,19 +83,9 @@ class Crew:
         ]
         return _results(calls)[0]
 
-    def check(self, stats: dict[str, float], step: int) -> None:
-        """Ends the run when training has gone wrong without an error.
-
-        Raises:
-            RuntimeError: a loss or a gradient that is no number.
-            StorageError: the checkpoint before could not be uploaded or committed.
-        """
+    def check(self) -> None:
+        """Raises StorageError if the checkpoint before could not be uploaded or committed."""
         self._saving.check()
-        if not math.isfinite(stats["loss"]) or not math.isfinite(stats["grad_norm"]):
-            raise RuntimeError(
-                f"step {step}: loss {stats['loss']} and gradient norm {stats['grad_norm']} are not finite; "
-                "lower optimiser.learning_rate, then start again from the last checkpoint"
-            )
 
     def sync(self) -> None:
         """Gives every rollout engine the new weights."""

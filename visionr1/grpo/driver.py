@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 
 from visionr1.data.check import CheckReport
@@ -26,7 +27,7 @@ def run(run_url: str, stage_index: int) -> None:
         BadInput: the recipe, the data, the machine or the chain of checkpoints is not as it must be.
         StorageError: a checkpoint or a record could not be stored.
         Stopped: SIGTERM or Ctrl-C came; the last step is committed.
-        RuntimeError: training went wrong; see `Crew.check`.
+        RuntimeError: training went wrong; see `visionr1.grpo.parity`.
     """
     store = open_store(run_url)
     recipe = read_recipe(store)
@@ -49,6 +50,7 @@ def run(run_url: str, stage_index: int) -> None:
         ray_cluster(recipe.rollout.workers),
         StopFlag() as should_stop,  # after Ray, which takes SIGTERM for itself when it starts
     ):
+        exporter.update({"phase": phase.name, "stage": stage_index + 1, "started_timestamp_seconds": time.time()})
         # Only now may Ray be imported: it reads its environment when it is.
         from visionr1.grpo.crew import Crew
         from visionr1.grpo.loop import run_stage

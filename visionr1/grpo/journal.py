@@ -85,7 +85,6 @@ class Journal:
             {
                 "phase": phase.name,
                 "stage": (phase.stage_index or 0) + 1,
-                "started_timestamp_seconds": time.time(),
                 "stage_first_step": phase.first_step,
                 "stage_last_step": phase.first_step + stage.steps,
                 "completion_tokens_limit": stage.max_completion_tokens,

@@ -12,7 +12,7 @@ from visionr1.errors import Stopped
 from visionr1.grpo.advantage import advantages
 from visionr1.grpo.crew import Crew
 from visionr1.grpo.journal import Clock, Journal
-from visionr1.grpo.parity import fault, probe_stats
+from visionr1.grpo.parity import fault, probe_stats, unsound
 from visionr1.grpo.schedule import checkpoint_due, learning_rate, probe_due, request_seed
 from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import Recipe
@@ -55,24 +55,28 @@ def run_stage(
         with clock("update"):
             rate = learning_rate(recipe.optimiser, step - phase.first_step)
             stats = crew.update(advantages_PG, rate)
-        crew.check(stats, step)
-        with clock("weight_sync"):
-            crew.sync()
-        probes = []
-        if probe_due(step - phase.first_step, recipe.rollout.parity_every):
-            with clock("parity_probe"):
-                probes = crew.probe()
-            stats |= probe_stats(probes)
+        crew.check()
+        wrong = unsound(stats)
+        if wrong is None:
+            with clock("weight_sync"):
+                crew.sync()
+            probes = []
+            if probe_due(step - phase.first_step, recipe.rollout.parity_every):
+                with clock("parity_probe"):
+                    probes = crew.probe()
+                stats |= probe_stats(probes)
+            wrong = fault(recipe, stats, probes)
         stopping = should_stop()
         saved = None
-        if stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint):
+        if wrong is None and (stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint)):
             with clock("checkpoint"):
                 saved = crew.save(step)
             stats["checkpoint_bytes"] = sum(entry.bytes for part in saved for entry in part)
         stats["grading_timeouts"] = grader.timeouts - timeouts
         journal.write(step, rate, batch, groups, grades, rewards_PG, stats, clock)
-        if found := fault(recipe, stats, probes):  # after the record, which has the figures, and before the commit
-            raise RuntimeError(f"step {step}: {found}")
+        if wrong is not None:
+            journal.flush()  # the record has the figures
+            raise RuntimeError(f"step {step}: {wrong}")
         if saved is not None:
             # Last of all: a step that is committed is never run again, so nothing may be left to write.
             journal.flush()

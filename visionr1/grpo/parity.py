@@ -1,4 +1,4 @@
-"""Whether the rollout engine samples from the policy that is trained: the limits, and what to say when it does not."""
+"""Whether a step is sound: finite, and sampled from the policy that is trained. The limits, and what to say when it is not."""
 
 from __future__ import annotations
 
@@ -50,6 +50,16 @@ def probe_stats(probes: Sequence[Probe]) -> dict[str, float]:
     """The step record's values of a probe: the worst of all workers."""
     gaps = [gap for probe in probes for gap in (probe.problem, probe.words)]
     return {"parity_probe_mean": max(gap.mean for gap in gaps), "parity_probe_max": max(gap.largest for gap in gaps)}
+
+
+def unsound(stats: dict[str, float]) -> str | None:
+    """What is wrong with an update by itself, in one line; None for a sound one."""
+    if math.isfinite(stats["loss"]) and math.isfinite(stats["grad_norm"]):
+        return None
+    return (
+        f"loss {stats['loss']} and gradient norm {stats['grad_norm']} are not finite; "
+        "lower optimiser.learning_rate, then start again from the last checkpoint"
+    )
 
 
 def fault(recipe: Recipe, stats: dict[str, float], probes: Sequence[Probe]) -> str | None:

@@ -29,7 +29,7 @@ from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.build import build_engine, device_of
 from visionr1.rollout.types import Completion, Group, Sampling
-from visionr1.storage import Checkpoints, FileEntry, open_store
+from visionr1.storage import Checkpoints, FileEntry, forget_copies, open_store
 
 
 class Worker:
@@ -47,14 +47,17 @@ class Worker:
         }
         self._device = device_of(recipe)
         self._recipe, self._stage, self._run_url = recipe, stage, plan.run_url
-        model_dir = self._folder(plan.start.policy)
+        start = plan.start
+        if plan.place_on_node == 0:
+            forget_copies(open_store(self._run_url), {(str(one.phase), one.step) for one in (start.policy, start.reference)})
+        model_dir = self._folder(start.policy, trainer=start.restore_trainer)
         self._companions = read_companions(model_dir)
         self._peer = plan.rank % stage.tensor_parallel
         join_process_group(self._device)
         self._builder = PromptBuilder(model_dir, recipe.model)
-        reference_dir = self._folder(plan.start.reference)
+        reference_dir = self._folder(start.reference, trainer=False)
         self._trainer = Trainer(model_dir, reference_dir, recipe, self._builder.banned_token_ids, self._device)
-        if plan.start.restore_trainer:
+        if start.restore_trainer:
             load_trainer(self._trainer.engine, model_dir)
         states_to_cpu(self._trainer.engine, self._device)
         self._engine = build_engine(
@@ -68,19 +71,19 @@ class Worker:
         self._engine.sleep()
         port = 1 + plan.place_on_node
         self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=port)
-        self._exporter.read_at_scrape(self._engine.live)
         self._effort = Effort(recipe, self._trainer.policy.inner.config, device_peak(self._device, recipe.model.dtype))
         self._where = {"phase": f"stage-{plan.stage_index + 1}", "stage": plan.stage_index + 1}
         self._groups: list[Group] = []
         self._prompts: list[PromptTensors] = []
         self._exporter.update(self._where | self._effort.peak_values())
+        self._exporter.read_at_scrape(self._engine.live)  # from now on, when the labels are there
         self._seen: Prompt | None = None
         self.sync()
 
-    def _folder(self, weights: Weights) -> Path:
+    def _folder(self, weights: Weights, *, trainer: bool) -> Path:
         if weights.phase is None:
             return base_dir(self._recipe.model)
-        return Checkpoints(open_store(self._run_url), weights.phase).fetch(weights.step)
+        return Checkpoints(open_store(self._run_url), weights.phase).fetch(weights.step, trainer=trainer)
 
     def check_problems(self) -> CheckReport:
         """Looks at every train problem once; only one rank needs to."""
@@ -137,14 +140,21 @@ class Worker:
         return prompt_tensors(self._trainer.rope_model, group.prompt_token_ids, images, self._builder.image_token_id)
 
     def probe(self) -> Probe:
-        """Engine and trainer on a few tokens, right after a sync: is what the engine serves what was trained?"""
+        """Engine and trainer on a few tokens, right after a sync: is what the engine serves what was trained?
+
+        They take turns on a GPU here, too, so it ends with another sync.
+        """
         assert self._seen is not None, "a probe needs a rollout before it"
         prompts = [self._seen, self._builder.without_images(self._seen)]
         groups = self._engine.generate(prompts, probe_sampling(self._recipe), [self._recipe.seed] * len(prompts))
+        self._engine.sleep()
         self._refuse_banned(groups)
         tensors = [self._tensors(prompt, group) for prompt, group in zip(prompts, groups, strict=True)]
         completions = [(place, completion) for place, group in enumerate(groups) for completion in group.completions]
+        states_to_device(self._trainer.engine, self._device)
         logps_N = self._trainer.score(tensors, [TrainSequence(place, completion.token_ids) for place, completion in completions])
+        states_to_cpu(self._trainer.engine, self._device)
+        self.sync()
         sampled_N = torch.tensor([logp for _, completion in completions for logp in completion.logprobs])
         differences_N = (logps_N.cpu() - sampled_N).abs()
         n_problem = sum(len(completion.token_ids) for place, completion in completions if place == 0)

@@ -63,6 +63,7 @@ class Exporter:
         self._silence_limit = silence_limit
         self._live: Callable[[], Mapping[str, Any]] | None = None
         self._live_totals: dict[str, float] = {}
+        self._parts: dict[str, set[str]] = {}
         self._lock = threading.Lock()
         self._server: _Server | None = None
         if settings.enabled:
@@ -91,6 +92,12 @@ class Exporter:
             if item.key is not None and (value := record.get(item.key)) is not None:
                 for label, number in value.items() if item.label else [("", value)]:
                     self._put(item, label, number)
+        if "step_seconds" in record:
+            # A part that this step did not have, such as a checkpoint, took no time.
+            parts = self._parts.setdefault(self._labels["stage"], set())
+            for part in parts - record["step_seconds"].keys():
+                self._put(_BY_KEY["step_seconds"], part, 0.0)
+            parts.update(record["step_seconds"])
         if "step" in record:
             self._instruments["visionr1_steps_total"].labels(**self._labels).inc()
             age = self._instruments["visionr1_checkpoint_age_seconds"].labels(**self._labels)

@@ -52,6 +52,10 @@ class SftRank:
 
     def __init__(self, store: Store, recipe: Recipe, sft: SFT):
         self.recipe, self.sft, self.store = recipe, sft, store
+        # Each rank of a node has a port of its own.
+        self.exporter = Exporter(recipe.metrics, "sft", recipe.name, port_offset=int(os.environ.get("LOCAL_RANK", "0")))
+        if os.environ["RANK"] == "0":
+            self.exporter.update(WHERE | {"started_timestamp_seconds": time.time()})
         self.device = device_of(recipe)
         join_process_group(self.device)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
@@ -75,8 +79,6 @@ class SftRank:
         self.total = total_steps(sft, len(self.samples))
         self.uploading, self.uploading_since = Background("upload"), 0.0
         self.in_flight: tuple[int, list[FileEntry], dict[str, Any]] | None = None
-        # Each rank of a node has a port of its own.
-        self.exporter = Exporter(recipe.metrics, "sft", recipe.name, port_offset=int(os.environ.get("LOCAL_RANK", "0")))
 
     def _agreed(self, value: int) -> int:
         """Rank 0's value, on every rank."""
@@ -160,8 +162,7 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
     log = StepLog(rank.store, "sft", rank.done) if first else None
     logging = Background("step log")
     if first:
-        begun_at = {"started_timestamp_seconds": time.time(), "stage_first_step": 0, "stage_last_step": rank.total}
-        rank.exporter.update(WHERE | begun_at)
+        rank.exporter.update(WHERE | {"stage_first_step": 0, "stage_last_step": rank.total})
     effort = Effort(sft, rank.recipe.model, rank.policy.inner.config, rank.device)
     rank.exporter.update(WHERE | effort.peak_values())
     sampler, states = rank.sampler, {}

@@ -22,7 +22,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visionr1.errors import BadInput
-from visionr1.storage.layout import MANIFEST, checkpoint_prefix, checkpoints_prefix
+from visionr1.storage.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoints_prefix
 from visionr1.storage.progress import showing
 from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
 
@@ -66,6 +66,17 @@ def kept(steps: Collection[int], keep_last: int, stage_end: int | None, keep_sta
         return last
     newest_in_span = {(stage_end - step) // every: step for step in ordered if 0 <= stage_end - step < keep_stage_end}
     return last | set(newest_in_span.values())
+
+
+def forget_copies(store: Store, keep: Collection[tuple[str, int]]) -> None:
+    """Removes this machine's copies of a remote run's checkpoints, but those of the phases and steps in `keep`."""
+    if store.local_path(RECIPE) is not None:
+        return
+    top = _scratch(store.url) / "fetched"
+    kept_here = {top / checkpoint_prefix(phase, step) for phase, step in keep}
+    for folder in top.glob(f"{checkpoints_prefix('*')}/step-*"):
+        if folder.is_dir() and folder not in kept_here:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Checkpoints:
@@ -181,20 +192,19 @@ class Checkpoints:
         """
         return self._manifest(step).state
 
-    def fetch(self, step: int, names: Collection[str] | None = None) -> Path:
-        """A local folder that holds the checkpoint's files (or those in `names`), every byte checked against the manifest.
+    def fetch(self, step: int, *, trainer: bool = True) -> Path:
+        """A local folder that holds the checkpoint's files, every byte checked against the manifest.
+
+        Without `trainer`, its states, which are several times as large as the weights, are left out.
 
         For a remote store the folder is this machine's copy; processes of one machine share it, `forget` removes it.
 
         Raises:
-            NotFound: The checkpoint is not committed, or has no file of that name.
+            NotFound: The checkpoint is not committed.
             StorageError: A file differs from the manifest.
         """
-        files = {check_key(entry.path): entry for entry in self._manifest(step).files}
-        for name in names or ():
-            if name not in files:
-                raise NotFound(f"{self.store.url}/{self._key(step, name)}")
-        chosen = [files[name] for name in (files if names is None else names)]
+        paths = {check_key(entry.path): entry for entry in self._manifest(step).files}
+        chosen = [entry for path, entry in paths.items() if trainer or not path.startswith(f"{TRAINER}/")]
         with showing(f"reading {self.phase} step {step}", sum(entry.bytes for entry in chosen)) as moved:
             if (folder := self.store.local_path(self._key(step))) is not None:
                 for entry in chosen:

@@ -20,6 +20,10 @@ MANIFEST: Final = "manifest.json"
 """Written last into a checkpoint: its presence says that the checkpoint is complete."""
 
 
+TRAINER: Final = "trainer"
+"""Folder in a checkpoint with what only training goes on from: master weights and moments."""
+
+
 def attempts_prefix(phase: str) -> str:
     """Folder of a phase's attempts."""
     return f"phases/{phase}"

@@ -1,7 +1,7 @@
 """The alerts: Prometheus rules, and a runbook paragraph for each.
 
-`@name@` in an expression is a threshold of `visionr1.watch.thresholds`. Several series of one run are told apart by the
-labels of the scrape, which `and` and arithmetic keep.
+`@name@` in an expression is a threshold of `visionr1.watch.thresholds`, `@namespace@` that of the chart's release. Several
+series of one run are told apart by the labels of the scrape, which `and` and arithmetic keep.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ ALERTS: Final[tuple[Alert, ...]] = (
         ' or (abs(visionr1_loss{role=~"driver|sft"}) == Inf) or (abs(visionr1_grad_norm{role=~"driver|sft"}) == Inf)',
         "0m",
         "{{ $labels.run }}: loss or gradient norm of {{ $labels.stage }} is not finite",
-        "Weights that were updated with such a gradient are lost; a GRPO stage ends before it commits them, so this may be seen "
-        "in one scrape only and again as `VisionR1ChildRetries`. Go on from the last checkpoint with a lower learning rate. If "
+        "Weights that were updated with such a gradient are lost; a GRPO stage records the step and ends, so this may be seen in "
+        "one scrape only and again as `VisionR1ChildRetries`. Go on from the last checkpoint with a lower learning rate. If "
         "it happens at the same step again, look at that step's data: `rollouts/<phase>/step-<k>.jsonl.zst` of the step before.",
     ),
     Alert(
@@ -145,7 +145,7 @@ ALERTS: Final[tuple[Alert, ...]] = (
     Alert(
         "VisionR1ChildRetries",
         "warning",
-        "increase(visionr1_ptst_child_restarts_total[1h]) > @childRestartsPerHour@",
+        "round(increase(visionr1_ptst_child_restarts_total[1h])) > @childRestartsPerHour@",
         "0m",
         "{{ $labels.run }}: phase {{ $labels.stage }} was tried again {{ $value | humanize }} times within an hour",
         "A phase fails again and again; each time the work since its last checkpoint is lost. `kubectl describe ptst NAME` has "
@@ -165,19 +165,21 @@ ALERTS: Final[tuple[Alert, ...]] = (
     Alert(
         "VisionR1OperatorDown",
         "critical",
-        "absent(visionr1_ptst_reconcile_seconds_count)",
+        'absent(visionr1_ptst_reconcile_seconds_count{namespace="@namespace@"})',
         "5m",
-        "no operator is scraped: phases will not follow one another",
+        "no operator is scraped in {{ $labels.namespace }}: phases will not follow one another",
         "What trains goes on; but no phase is started, retried or stopped. `kubectl get pods -l "
         "app.kubernetes.io/name=visionr1-ptst` and the pod's events say whether it runs; if it does, Prometheus does not select "
-        "its PodMonitor (its labels) or a NetworkPolicy keeps it out (`networkPolicy.monitoringNamespace`).",
+        "its PodMonitor (its labels) or a NetworkPolicy keeps it out (`networkPolicy.monitoringNamespace`). This rule is "
+        "the chart's alone: a run on one machine has no operator.",
     ),
 )
 
 
-def rules() -> dict[str, Any]:
-    """The rules file as data, with `@name@` for thresholds."""
-    return {"groups": [{"name": "visionr1-ptst", "rules": [_rule(alert) for alert in ALERTS]}]}
+def rules(*, chart: bool) -> dict[str, Any]:
+    """The rules file as data, with `@name@` for thresholds; without `chart`, only what any Prometheus can use."""
+    chosen = [alert for alert in ALERTS if chart or "@namespace@" not in alert.expr]
+    return {"groups": [{"name": "visionr1-ptst", "rules": [_rule(alert) for alert in chosen]}]}
 
 
 def _rule(alert: Alert) -> dict[str, Any]:

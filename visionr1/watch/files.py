@@ -23,10 +23,10 @@ _MADE: Final = "Made by `make dashboards` from visionr1/watch; edit that."
 def files() -> dict[str, str]:
     """Content by path in the checkout."""
     made = {f"{_CHART}/dashboards/{board.uid}.json": json.dumps(to_json(board), indent=1) + "\n" for board in DASHBOARDS}
-    template = yaml.safe_dump(rules(), sort_keys=False, width=1000)
-    made[f"{_CHART}/rules/visionr1-ptst.yaml"] = f"# {_MADE}\n{fill(template)}"
+    template, plain = (yaml.safe_dump(rules(chart=chart), sort_keys=False, width=1000) for chart in (True, False))
+    made[f"{_CHART}/rules/visionr1-ptst.yaml"] = f"# {_MADE}\n{fill(plain)}"
     made[f"{_CHART}/rules/visionr1-ptst.yaml.in"] = (
-        f"# {_MADE} The chart puts its thresholds in the place of names between two @.\n{template}"
+        f"# {_MADE} The chart puts its thresholds and namespace in the place of names between two @.\n{template}"
     )
     made["docs/alerts.md"] = alerts_page()
     made["docs/metrics.md"] = reference_page()

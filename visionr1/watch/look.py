@@ -32,7 +32,8 @@ class View:
     Attributes:
         now: unix seconds.
         chain: its phases, in order; `current` is the index of the one that it is in.
-        state: waiting also stands for a run that nobody is seen to work on.
+        state: waiting also stands for a run that nobody is seen to work on. On a cluster, that a phase has steps and is
+            not complete counts as running.
         done, total: steps (or problems) of the present phase; `total` None where it is not known.
         records: step records of the present phase; `stages` of all GRPO stages, oldest first.
         tokens_per_second: None before the second step.
@@ -71,11 +72,12 @@ def look(store: Store, now: float) -> View:
     chain = phases(recipe)
     steps = read_steps(store)
     tried = {phase.name: attempts(store, phase.name) for phase in chain}
-    current = _current(chain, steps, tried)
+    complete = [committed(store, recipe, phase).complete for phase in chain]
+    current = _current(chain, complete, steps, tried)
     phase = chain[current]
     own = [record for record in steps if record["phase"] == phase.name]
     last = list(tried[phase.name].values())[-1:]
-    state = _state(last, committed(store, recipe, phase).complete, current == len(chain) - 1)
+    state = _state(last, bool(own), all(complete))
     done, total = _progress(store, recipe, phase, own, max(tried[phase.name], default=None))
     seconds = _pace(own)
     wrong = problems(phase, own, state == "running", now)
@@ -99,17 +101,31 @@ def look(store: Store, now: float) -> View:
     )
 
 
-def _current(chain: Sequence[Phase], steps: list[dict[str, Any]], tried: dict[str, dict[int, AttemptRecord]]) -> int:
-    """The last phase of which there is an attempt or a step; the first before there is any."""
-    begun = {record["phase"] for record in steps} | {name for name, made in tried.items() if made}
-    return max((index for index, phase in enumerate(chain) if phase.name in begun), default=0)
+def _current(
+    chain: Sequence[Phase],
+    complete: Sequence[bool],
+    steps: list[dict[str, Any]],
+    tried: dict[str, dict[int, AttemptRecord]],
+) -> int:
+    """The last phase that has begun and is not over; else the first that is not complete, or the last one.
+
+    A cluster keeps its attempts elsewhere, so a phase has also begun when it has a step.
+    """
+    stepped = {record["phase"] for record in steps}
+    under_way = []
+    for index, phase in enumerate(chain):
+        newest = list(tried[phase.name].values())[-1:]
+        begun = newest[0].exit_code != EXIT_DONE if newest else phase.name in stepped
+        if begun and not complete[index]:
+            under_way.append(index)
+    return max(under_way, default=complete.index(False) if False in complete else len(chain) - 1)
 
 
-def _state(last: list[AttemptRecord], complete: bool, final: bool) -> State:
-    if complete:
-        return "done" if final else "waiting"
+def _state(last: list[AttemptRecord], stepped: bool, all_complete: bool) -> State:
+    if all_complete:
+        return "done"
     if not last:
-        return "waiting"
+        return "running" if stepped else "waiting"
     if last[0].ended is None:
         return "running"
     if last[0].exit_code == EXIT_STOPPED:

@@ -24,7 +24,7 @@ LENGTH_GROWTH_RATIO: Final = Threshold("lengthGrowthRatio", 1.5, "ratio", "Mean 
 TRUNCATED_RATIO: Final = Threshold("truncatedRatio", 0.3, "ratio", "Completions cut at the stage's limit.")
 TRUNCATED_AFTER_STEPS: Final = Threshold("truncatedAfterSteps", 50, "steps", "Steps that a stage has to get used to its limit.")
 ZERO_SIGNAL_RATIO: Final = Threshold("zeroSignalRatio", 0.7, "ratio", "Groups whose rewards are all equal.")
-MISMATCH_NATS: Final = Threshold("mismatchNats", 0.05, "nats", "Engine against trainer; the run stops at rollout.mismatch_limit.")
+MISMATCH_NATS: Final = Threshold("mismatchNats", 0.04, "nats", "Engine against trainer; the run stops at rollout.mismatch_limit.")
 CHECKPOINT_AGE_SECONDS: Final = Threshold("checkpointAgeSeconds", 7200, "seconds", "Work that would be lost.")
 HOST_MEMORY_BYTES_PER_HOUR: Final = Threshold(
     "hostMemoryBytesPerHour", 2**30, "bytes per hour", "Growth of a process's resident memory."
@@ -48,8 +48,9 @@ THRESHOLDS: Final = (
 )
 
 
-def fill(text: str) -> str:
+def fill(text: str, namespace: str = "NAMESPACE") -> str:
     """`text` with the default in the place of each `@name@`."""
     defaults = {threshold.name: f"{threshold.default:g}" for threshold in THRESHOLDS}
     defaults[HOST_MEMORY_BYTES_PER_HOUR.name] = str(HOST_MEMORY_BYTES_PER_HOUR.default)
+    defaults["namespace"] = namespace
     return re.sub(r"@(\w+)@", lambda match: defaults[match[1]], text)
