@@ -191,15 +191,18 @@ def weights_under_zero3(policy: str) -> dict[str, np.ndarray]:
     return {name: tensor.numpy().copy() for name, tensor in trainer.weights()}
 
 
-def away_under_zero3(policy: str) -> tuple[set[str], set[str]]:
-    """Where master weights and moments are once they were moved to a device without memory, and whole weights after that."""
+def away_under_zero3(policy: str) -> tuple[set[torch.dtype], set[torch.dtype]]:
+    """What becomes of master weights and moments that are moved, and of whole weights handed on meanwhile.
+
+    float64 stands for another device, for a CPU has none.
+    """
     join_process_group(CPU)
     partition_small_parameters()
     trainer, builder = build(recipe_of(("optimiser.zero_stage=3",)), Path(policy))
     trainer.update(prompts_of(builder, trainer), experience(1, builder), LEARNING_RATE)
-    zero.move_zero_3(trainer.engine, torch.device("meta"))
+    zero.move_zero_3(trainer.engine, torch.float64)
     optimizer = trainer.engine.optimizer
     moments = [state[name] for state in optimizer.optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
     assert moments
-    away = {tensor.device.type for tensor in [*optimizer.fp32_partitioned_groups_flat, *moments]}
-    return away, {tensor.device.type for _, tensor in trainer.weights()}
+    away = {tensor.dtype for tensor in [*optimizer.fp32_partitioned_groups_flat, *moments]}
+    return away, {tensor.dtype for _, tensor in trainer.weights()}
