@@ -64,7 +64,8 @@ test: $(SYNCED) ## all tests but the long ones [ARGS="tests/reward -x"]
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/rollout
+	@# Two files at a time, in their order: much of the long ones is waiting, and kills and whole runs are not left for the end.
+	@$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/rollout -n 2 --dist loadfile --no-loadscope-reorder
 	@# vLLM changes the process that it starts in, so its tests have one of their own.
 	@$(BIN)/python -m pytest tests/rollout
 endif

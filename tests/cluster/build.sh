@@ -25,7 +25,7 @@ installed() { # NAME PACKAGE VERSION: a module that builds as it is; the checksu
 }
 
 build etcd v3.6.16 "" go.etcd.io/etcd/server/v3
-[ ! -e "$home/bin/v3" ] || mv "$home/bin/v3" "$home/bin/etcd"
+[ ! -e "$home/bin/server" ] || mv "$home/bin/server" "$home/bin/etcd" # Go names it after the last part of its path
 v=k8s.io/component-base/version
 build k8s v1.35.4 "-X $v.gitVersion=v1.35.4 -X $v.gitMajor=1 -X $v.gitMinor=35 -X $v.gitTreeState=clean" \
     k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubectl}

@@ -142,12 +142,12 @@ def test_the_platform_can_be_installed_without_a_run_and_without_extras() -> Non
 
 
 def monitoring(kind: str, *values: str) -> list[dict[str, Any]]:
-    settings = [word for value in values for word in ("--set", f"monitoring.{value}")]
+    settings = [word for value in values for word in ("--set-json", f"monitoring.{value}")]
     return [one for one in rendered("values", *settings) if one["kind"] == kind]
 
 
 def test_monitors_scrape_every_port_that_pods_name(namespace: str) -> None:
-    monitors = monitoring("PodMonitor", "podMonitor.enabled=true", "podMonitor.labels.release=prometheus")
+    monitors = monitoring("PodMonitor", "podMonitor.enabled=true", 'podMonitor.labels.release="prometheus"')
     assert [one["metadata"]["labels"]["release"] for one in monitors] == ["prometheus"] * 3
     scraped = {endpoint["port"] for one in monitors for endpoint in one["spec"]["podMetricsEndpoints"]}
     (made,) = [one for one in rendered("values") if one["kind"] == "PTSTRun"]
