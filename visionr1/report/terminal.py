@@ -28,7 +28,8 @@ def terminal_summary(store: Store) -> RenderableType:
         phases.add_column(name, justify="right")
     for phase in run.phases:
         phases.add_row(phase.title, Text(phase.state, _STATE_STYLE[phase.state]), *_cells(phase))
-    files = Table(title=f"in {run.url}", title_justify="left", show_header=False, box=None)
+    place = Text(f"in {run.url}", "italic", overflow="fold")  # no title: those wrap at their table's width, and a path breaks
+    files = Table(show_header=False, box=None)
     files.add_column(style="bold", overflow="fold")
     files.add_column(style="dim")
     made = [
@@ -38,7 +39,7 @@ def terminal_summary(store: Store) -> RenderableType:
     ]
     for key, what in made + run.files:
         files.add_row(Text(key), what)
-    return Group(phases, files)
+    return Group(phases, place, files)
 
 
 def _cells(phase: PhaseRecord) -> list[str]:
