@@ -18,7 +18,7 @@ RULES = ROOT / "charts" / "visionr1-ptst" / "rules" / "visionr1-ptst.yaml"
 PODS = ("head", "worker-0", "worker-1")
 TINY = {
     "name": "tiny",
-    "coldstart.problems.limit": 60,
+    "coldstart.problems.limit": 300,  # some seconds, hence some scrapes
     "sft.max_steps": 8,
     "data.train.limit": 80,
     "data.held_out": "null",

@@ -18,7 +18,7 @@ ELSEWHERE = re.compile(r"visionr1_ptst_|DCGM_|kube_")
 """A run on one machine has no operator, no dcgm-exporter and no kube-state-metrics."""
 PLAIN = [alert for alert in ALERTS if "@namespace@" not in alert.expr]
 LAST_MOMENT = re.compile("visionr1_coldstart_(kept|dropped)")
-"""Told before the samples are written, which takes less than a scrape for 60 of them, then the process ends."""
+"""Told before the samples are written, which takes less than a scrape for so few, then the process ends."""
 
 
 @pytest.fixture(scope="module")
