@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from schedules import Schedule, chain_of, play, run_directory_of
 
 
+@pytest.mark.timeout(1800)  # for ten thousand
 @settings(max_examples=int(os.environ.get("VISIONR1_SCHEDULES", "150")), deadline=None)
 @given(seed=st.integers(0, 2**62), length=st.integers(10, 90))
 def test_no_order_of_events_breaks_a_run(seed: int, length: int) -> None:
