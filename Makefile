@@ -48,8 +48,9 @@ $(UV_READY): $(LOCKS)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCKS)/uv.txt
 	@touch $@
 
+# Compiled here and once: without, each process of a run compiles vLLM and its like again where PYTHONDONTWRITEBYTECODE is set.
 $(SYNCED): $(UV_READY) $(LOCKS)/cpu.txt pyproject.toml
-	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes $(LOCKS)/cpu.txt
+	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python --require-hashes $(LOCKS)/cpu.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
