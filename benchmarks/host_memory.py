@@ -136,7 +136,7 @@ def main() -> None:
         parser.error(f"--steps must be at least {WARM_UP + 3 * BLOCK}: {WARM_UP} to warm up and three means of {BLOCK}")
     with tempfile.TemporaryDirectory(prefix="visionr1-memory-") as temporary:
         folder = given.work or Path(temporary)
-        store = prepare(folder, given.run, given.steps, given.set)
+        store = prepare(folder, given.run, given.steps + 1, given.set)  # workers are gone when the last step is seen
         begun = time.time()
         rss = watch(store, folder, given.steps)
         seconds = time.time() - begun
