@@ -36,7 +36,7 @@ SETTINGS: Final = {
     "stages": "[{max_completion_tokens: 24, group_size: 8, steps: 6}, {max_completion_tokens: 32, group_size: 4, steps: 6},"
     " {max_completion_tokens: 48, group_size: 2, steps: 6}]",
     "checkpoint.every": EVERY,
-    "rollout.temperature": 3.0,  # the shipped base is sure of itself, and equal completions teach nothing
+    "rollout.temperature": 2.0,  # the shipped base is sure of itself, and equal completions teach nothing
     "reward.function": f"{Path(__file__).with_name('pay.py')}:checksum",
 }
 _VICTIMS: Final[dict[str, tuple[Victim, ...]]] = {

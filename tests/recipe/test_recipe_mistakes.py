@@ -67,6 +67,7 @@ VALUES = [
         "algorithm: {prompts_per_step: 15}",
         "algorithm.prompts_per_step (15) is not a multiple of rollout.workers (2)",
     ),
+    ("rollout: {temperature: 2.5}", "rollout: temperature (2.5) is more than 2, which vLLM does not take"),
     ("optimiser: {betas: [0.9]}", "optimiser.betas.1: missing; the list is too short"),
     ("optimiser: {betas: [0.9, 0.99, 0.999]}", "optimiser.betas: [0.9, 0.99, 0.999] has 3 entries; it must have 2"),
     ("optimizer: {learning_rate: 1}", "optimizer: unknown key; did you mean optimiser?"),

@@ -207,6 +207,12 @@ class Rollout(Part):
         "agree on a few tokens.",
     )
 
+    @model_validator(mode="after")
+    def _what_the_engine_takes(self) -> Rollout:
+        if self.engine == "vllm" and self.temperature > 2:
+            raise ValueError(f"temperature ({self.temperature}) is more than 2, which vLLM does not take")
+        return self
+
 
 class Reward(Part):
     """The hard reward, section 3.4, or your own."""
