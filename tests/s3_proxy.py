@@ -53,13 +53,8 @@ class Proxy:
         self.bytes_per_second = bytes_per_second
         self._free_at = 0.0
         self._lock = threading.Lock()
-        proxy = self
-
-        class Handler(_Handler):
-            def handle_any(self) -> None:
-                proxy.handle(self)
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server.proxy = self
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -139,10 +134,7 @@ class Proxy:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def handle_any(self) -> None:
-        raise NotImplementedError
-
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = lambda self: self.handle_any()
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = lambda self: self.server.proxy.handle(self)
 
     def answer(self, status: int, headers: list[tuple[str, str]], data: bytes, *, tell_length: bool) -> None:
         self.send_response_only(status)

@@ -202,7 +202,7 @@ def away_under_zero3(policy: str) -> tuple[set[torch.dtype], set[torch.dtype]]:
     trainer.update(prompts_of(builder, trainer), experience(1, builder), LEARNING_RATE)
     zero.move_zero_3(trainer.engine, torch.float64)
     optimizer = trainer.engine.optimizer
-    moments = [state[name] for state in optimizer.optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    moments = [state[name] for state in optimizer.optimizer.state.values() for name in zero.MOMENTS]
     assert moments
     away = {tensor.dtype for tensor in [*optimizer.fp32_partitioned_groups_flat, *moments]}
     return away, {tensor.dtype for _, tensor in trainer.weights()}

@@ -30,12 +30,11 @@ from deepspeed.utils import (
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from visionr1.engine.zero import full_weights
+from visionr1.engine.zero import MOMENTS, full_weights
 from visionr1.model.policy import Policy
 from visionr1.storage.layout import TRAINER
 from visionr1.storage.store import os_errors
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 _COMPANIONS = ("*.json", "*.txt", "*.jinja", "tokenizer*")
 
 

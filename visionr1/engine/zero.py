@@ -13,6 +13,8 @@ import torch.distributed as dist
 from visionr1.model.policy import Policy
 from visionr1.recipe.schema import ZeroStage
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's, under its own names."""
 GATHER_BYTES = 512 * 2**20
 """Full parameters that exist at a time while ZeRO-3 weights are handed on."""
 
@@ -152,6 +154,6 @@ def move_zero_3(engine: Any, device: torch.device) -> None:
     for flat in engine.optimizer.fp32_partitioned_groups_flat:
         flat.data = flat.data.to(device)
     for state in engine.optimizer.optimizer.state.values():
-        for name in ("exp_avg", "exp_avg_sq"):
-            if name in state:
-                state[name] = state[name].to(device)
+        for moment in MOMENTS:
+            if moment in state:
+                state[moment] = state[moment].to(device)
