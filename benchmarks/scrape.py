@@ -28,7 +28,7 @@ LABELS = {
     "phase": ("rollout", "reward", "update", "weight_sync", "checkpoint"),
     "component": ("format", "accuracy"),
     "device": ("NVIDIA H100 80GB HBM3",),
-    "state": ("awake", "weights_offloaded", "discard_all"),
+    "state": ("awake", "discard_all"),
 }
 WORKERS_OWN = ("generated_tokens", "trained_tokens", "host_memory_bytes", "mfu_ratio", "roofline_ratio", "floor_seconds", "peak_")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -150,15 +151,32 @@ def _builder(recipe: Recipe) -> PromptBuilder:
 
 
 def watch(
-    run: Annotated[str, typer.Argument(help="The run directory: a local path, or s3://bucket/prefix.", metavar="DIR")],
+    run: Annotated[
+        str,
+        typer.Argument(help="The run directory (a local path, or s3://bucket/prefix), or ptst/NAME on a cluster.", metavar="RUN"),
+    ],
     once: Annotated[bool, typer.Option("--once", help="Print one frame and end, as into a pipe.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Namespace of ptst/NAME; default: the context's.", metavar="NAME")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Context of kubectl's configuration; default: the present one.", metavar="NAME")
+    ] = None,
 ) -> None:
     """Watch a run: phase, progress, reward and length, tokens/s, time left, what is wrong. Ctrl-C leaves; the run goes on."""
     from visionr1.storage import open_store
+    from visionr1.watch.look import look
+    from visionr1.watch.ptst import PREFIX, PtstRun
     from visionr1.watch.screen import watch as show_run
 
-    show_run(open_store(run), Console(), once=once, every=every)
+    if run.startswith(PREFIX):
+        looking = PtstRun(run, namespace, context).look
+    elif namespace or context:
+        raise BadInput(f"{run}: --namespace and --context are for a run on a cluster, ptst/NAME")
+    else:
+        looking = partial(look, open_store(run))
+    show_run(looking, Console(), once=once, every=every)
 
 
 def grade(

@@ -2,6 +2,8 @@
 
 import io
 import threading
+import time
+from functools import partial
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -195,8 +197,10 @@ def test_a_directory_that_is_no_run_is_one_line(tmp_path):
 def test_a_terminal_is_kept_up_to_date_until_the_run_is_done(store):
     make(store, *steps(1, 3), running=STAGE_1)
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    screen = threading.Thread(target=watch, args=(store, console), kwargs={"once": False, "every": 0.02})
+    screen = threading.Thread(target=watch, args=(partial(look, store), console), kwargs={"once": False, "every": 0.02})
     screen.start()
+    while "3/100" not in console.file.getvalue() and screen.is_alive():
+        time.sleep(0.01)
     make(store, record(4))
     finish(store, "coldstart", "sft", "stage-1", "stage-2", "evaluate")
     screen.join(timeout=30)

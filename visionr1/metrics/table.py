@@ -85,7 +85,13 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("vllm_waiting_requests", "requests", "Sequences that wait for room in the engine.", logged=False),
     _gauge("vllm_kv_cache_usage_ratio", "ratio", "Part of the KV cache in use.", logged=False),
     _counter("vllm_preemptions", "sequences", "Sequences that lost their KV cache and start over.", "vllm_preemptions", False),
-    _gauge("vllm_sleep_state", "1", "1 for the engine's present state: awake, weights_offloaded or discard_all.", "state", False),
+    _gauge(
+        "vllm_sleep_state",
+        "1",
+        "1 for the engine's present state: awake, or discard_all (without weights and cache).",
+        "state",
+        False,
+    ),
     # Optimisation.
     _gauge("loss", "1", "Training loss of the step."),
     _gauge("learning_rate", "1", "Learning rate of the step."),

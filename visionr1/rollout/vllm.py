@@ -21,14 +21,6 @@ from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Group, Sampling
 
-_LIVE = {
-    "vllm:num_requests_running": "vllm_running_requests",
-    "vllm:num_requests_waiting": "vllm_waiting_requests",
-    "vllm:kv_cache_usage_perc": "vllm_kv_cache_usage_ratio",
-    "vllm:num_preemptions": "vllm_preemptions",
-    "vllm:engine_sleep_state": "vllm_sleep_state",
-}
-
 _CPU_ENVIRONMENT = {
     # The CPU worker otherwise binds threads and memory for itself and takes them from the trainer.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -112,7 +104,8 @@ class VllmEngine:
             # The pictures come already fitted; with the same limits vLLM's own resizing leaves them as they are.
             mm_processor_kwargs={"min_pixels": recipe.model.min_pixels, "max_pixels": recipe.model.max_pixels},
             seed=recipe.seed,
-            disable_log_stats=False,
+            # Its own statistics cost each token something; `live` reads the few that matter where they lie.
+            disable_log_stats=True,
             trust_remote_code=False,
             **options,
         )
@@ -120,6 +113,21 @@ class VllmEngine:
         random.setstate(rng[0])
         np.random.set_state(rng[1])
         torch.set_rng_state(rng[2])
+        client: Any = self._llm.llm_engine.engine_core  # in this process, so the engine's core is at hand
+        self._scheduler: Any = client.engine_core.scheduler
+        self._preemptions = 0
+        self._asleep = False
+        self._count_preemptions()
+
+    def _count_preemptions(self) -> None:
+        # The scheduler counts them with its statistics only.
+        preempt = self._scheduler._preempt_request
+
+        def counted(*arguments: Any, **named: Any) -> None:
+            self._preemptions += 1
+            preempt(*arguments, **named)
+
+        self._scheduler._preempt_request = counted
 
     def generate(self, prompts: list[Prompt], sampling: Sampling, seeds: list[int]) -> list[Group]:
         from vllm import SamplingParams
@@ -179,22 +187,19 @@ class VllmEngine:
 
     def live(self) -> dict[str, Any]:
         """The engine's own numbers now, under their keys in `visionr1.metrics`; may be called from another thread."""
-        from vllm.v1.metrics.reader import Counter, Gauge
-
-        found: dict[str, Any] = {}
-        for metric in self._llm.get_metrics():
-            if not isinstance(metric, Counter | Gauge):
-                continue
-            key = _LIVE.get(metric.name)
-            if key == "vllm_sleep_state":
-                found.setdefault(key, {})[metric.labels["sleep_state"]] = metric.value
-            elif key is not None:
-                found[key] = metric.value
-        return found
+        running, waiting = self._scheduler.get_request_counts()
+        return {
+            "vllm_running_requests": running,
+            "vllm_waiting_requests": waiting,
+            "vllm_kv_cache_usage_ratio": self._scheduler.kv_cache_manager.usage,
+            "vllm_preemptions": self._preemptions,
+            "vllm_sleep_state": {"awake": float(not self._asleep), "discard_all": float(self._asleep)},
+        }
 
     def sleep(self) -> None:
         """Gives weights and KV cache back to the trainer (a no-op on a CPU)."""
         self._llm.sleep(level=2)
+        self._asleep = True
 
     def wake_weights(self) -> None:
         """Room for the weights only; new ones must be loaded before `wake_cache`."""
@@ -202,3 +207,4 @@ class VllmEngine:
 
     def wake_cache(self) -> None:
         self._llm.wake_up(tags=["kv_cache"])
+        self._asleep = False

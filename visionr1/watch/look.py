@@ -22,7 +22,7 @@ from visionr1.watch.problems import problems
 PACE_STEPS: Final = 10
 """Steps that speed and time left are taken from."""
 
-State = Literal["running", "waiting", "stopped", "failed", "done"]
+State = Literal["running", "waiting", "held", "stopped", "failed", "done"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class View:
         tokens_per_second: None before the second step.
         seconds_left: of the present phase; None where it cannot be told.
         problems: one line each, the worst first.
+        note: what whoever runs it says of it, in words.
     """
 
     name: str
@@ -55,6 +56,7 @@ class View:
     tokens_per_second: float | None
     seconds_left: float | None
     problems: list[str]
+    note: str = ""
 
     @property
     def phase(self) -> Phase:
@@ -79,7 +81,7 @@ def look(store: Store, now: float) -> View:
     last = list(tried[phase.name].values())[-1:]
     state = _state(last, bool(own), all(complete))
     done, total = _progress(store, recipe, phase, own, max(tried[phase.name], default=None))
-    seconds = _pace(own)
+    seconds = pace(own)
     wrong = problems(phase, own, state == "running", now)
     if state == "failed":
         wrong.insert(0, f"attempt {max(tried[phase.name])} of {phase.title} ended with {last[0].exit_code}; see its log")
@@ -95,7 +97,7 @@ def look(store: Store, now: float) -> View:
         records=own,
         stages=[record for record in steps if record.get("stage") is not None],
         limit=None if phase.stage_index is None else recipe.stages[phase.stage_index].max_completion_tokens,
-        tokens_per_second=_tokens_per_second(own),
+        tokens_per_second=tokens_per_second(own),
         seconds_left=None if seconds is None or total is None or state == "done" else seconds * (total - done),
         problems=wrong,
     )
@@ -153,7 +155,7 @@ def _said(store: Store, key: str) -> dict[str, Any] | None:
     return said
 
 
-def _pace(records: list[dict[str, Any]]) -> float | None:
+def pace(records: list[dict[str, Any]]) -> float | None:
     """Seconds from one step's end to the next, over the last steps."""
     recent = records[-PACE_STEPS:]
     if len(recent) < 2:
@@ -161,7 +163,7 @@ def _pace(records: list[dict[str, Any]]) -> float | None:
     return float((recent[-1]["time"] - recent[0]["time"]) / (len(recent) - 1))
 
 
-def _tokens_per_second(records: list[dict[str, Any]]) -> float | None:
+def tokens_per_second(records: list[dict[str, Any]]) -> float | None:
     """Tokens sampled (trained, in SFT) in the last steps, over the time that they took."""
     recent = records[-PACE_STEPS:]
     if len(recent) < 2 or recent[-1]["time"] <= recent[0]["time"]:

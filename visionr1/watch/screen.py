@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -15,23 +15,33 @@ from rich.text import Text
 
 from visionr1.errors import BadInput
 from visionr1.pipeline.display import title
-from visionr1.storage import StorageError, Store
-from visionr1.watch.look import View, look
+from visionr1.storage import StorageError
+from visionr1.watch.look import View
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 BORDER: Final = "┊"
 _SPARK_WIDTH: Final = 48
-_STYLES: Final = {"running": "green", "waiting": "yellow", "stopped": "yellow", "failed": "red", "done": "green"}
+_STYLES: Final = {
+    "running": "green",
+    "waiting": "yellow",
+    "held": "yellow",
+    "stopped": "yellow",
+    "failed": "red",
+    "done": "green",
+}
 
 
-def watch(store: Store, console: Console, *, once: bool, every: float) -> None:
+def watch(look: Callable[[float], View], console: Console, *, once: bool, every: float) -> None:
     """Shows the run until it is done or the user ends it; one frame if `once`, or if nobody sees a terminal.
+
+    Args:
+        look: gives the run as it is at a moment in unix seconds.
 
     Raises:
         BadInput: there is no run here.
         StorageError: it cannot be read, the first time; later it is told on the screen.
     """
-    view = look(store, time.time())
+    view = look(time.time())
     if once or not console.is_terminal:
         console.print(frame(view))
         return
@@ -40,7 +50,7 @@ def watch(store: Store, console: Console, *, once: bool, every: float) -> None:
             while view.state != "done":
                 time.sleep(every)
                 try:
-                    view = look(store, time.time())
+                    view = look(time.time())
                     live.update(frame(view), refresh=True)
                 except (StorageError, BadInput) as error:  # a network that fails, a file that is being replaced
                     live.update(Group(frame(view), Text(f"cannot read it now: {error}", "yellow")), refresh=True)
@@ -56,6 +66,8 @@ def frame(view: View) -> RenderableType:
     for row in _curves(view):
         table.add_row(*row)
     lines.append(table)
+    if view.note:
+        lines.append(Text(view.note, "dim"))
     lines += [Text(f"! {problem}", "bold red") for problem in view.problems] or [Text("no problem seen", "dim")]
     return Group(*lines)
 

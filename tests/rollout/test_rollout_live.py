@@ -1,0 +1,58 @@
+"""What an engine says of itself while it works."""
+
+import threading
+import time
+
+import pytest
+
+from visionr1.data.rows import Row
+from visionr1.model.chat import PromptBuilder
+from visionr1.model.load import base_dir
+from visionr1.recipe import load_recipe
+from visionr1.rollout.build import build_engine
+from visionr1.rollout.types import Sampling
+
+
+@pytest.fixture(scope="module")
+def cramped():
+    """vLLM with room for 32 blocks of 128 tokens, and prompts that all but fill a block."""
+    recipe = load_recipe("demo", ["rollout.cpu_kv_cache_gib=0.0079"])
+    directory = base_dir(recipe.model)
+    builder = PromptBuilder(directory, recipe.model)
+    empty = len(builder.build(Row("", "", (), "7")).token_ids)
+    rows = [Row(str(digit), str(digit) * (124 - empty), (), "7") for digit in range(8)]
+    return build_engine(directory, recipe, builder, max_model_len=384), [builder.build(row) for row in rows]
+
+
+def test_a_scrape_in_the_middle_of_a_rollout_sees_the_engine_at_work(cramped):
+    engine, prompts = cramped
+    seen, ended = [], threading.Event()
+
+    def scrape():
+        while not ended.is_set():
+            seen.append(engine.live())
+            time.sleep(0.005)
+
+    reader = threading.Thread(target=scrape)
+    reader.start()
+    engine.generate(prompts, Sampling(16, 200, 1.0), list(range(8)))
+    ended.set()
+    reader.join()
+    assert max(one["vllm_running_requests"] for one in seen) >= 16
+    assert max(one["vllm_waiting_requests"] for one in seen) > 0, "128 sequences do not fit"
+    assert 0.9 < max(one["vllm_kv_cache_usage_ratio"] for one in seen) <= 1
+    assert all(one["vllm_sleep_state"] == {"awake": 1, "discard_all": 0} for one in seen)
+    preempted = [one["vllm_preemptions"] for one in seen]
+    assert preempted == sorted(preempted) and preempted[-1] > 0
+    after = engine.live()
+    assert (after["vllm_running_requests"], after["vllm_waiting_requests"]) == (0, 0)
+
+
+def test_an_engine_says_that_it_sleeps_until_its_cache_is_back(cramped):
+    engine, _ = cramped
+    engine.sleep()
+    assert engine.live()["vllm_sleep_state"] == {"awake": 0, "discard_all": 1}
+    engine.wake_weights()
+    assert engine.live()["vllm_sleep_state"]["awake"] == 0
+    engine.wake_cache()
+    assert engine.live()["vllm_sleep_state"]["awake"] == 1

@@ -1,0 +1,177 @@
+"""How far a PTSTRun is, as the cluster says it: `ptst/NAME`, by kubectl's own configuration.
+
+The only place of the product that knows Kubernetes; it reads one resource and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from visionr1.errors import BadInput
+from visionr1.metrics.steplog import read_steps
+from visionr1.recipe import Phase, parse_recipe, phases
+from visionr1.storage import StorageError, open_store
+from visionr1.watch.look import State, View, pace, tokens_per_second
+from visionr1.watch.problems import problems
+
+PREFIX: Final = "ptst/"
+_STATES: Final[dict[str, State]] = {
+    "Pending": "waiting",
+    "Running": "running",
+    "Stopping": "running",
+    "Suspended": "stopped",
+    "Held": "held",
+    "Succeeded": "done",
+    "Failed": "failed",
+}
+_SECONDS: Final = 20
+
+
+class PtstRun:
+    """A run on a cluster.
+
+    Its curves are those of `steps.jsonl` where the run directory is on S3 and can be read from here; else they begin with
+    the first look.
+
+    Args:
+        target: `ptst/NAME`.
+        namespace: the present context's if None.
+        context: of the kubeconfig; its present one if None.
+
+    Raises:
+        BadInput: the client or its configuration is missing.
+    """
+
+    def __init__(self, target: str, namespace: str | None, context: str | None) -> None:
+        try:
+            from kubernetes import client, config
+        except ImportError:
+            raise BadInput(
+                f"{target}: reading a cluster needs the Kubernetes client: pip install 'visionr1-ptst[operator]'"
+            ) from None
+        self._target, self._name = target, target.removeprefix(PREFIX)
+        try:
+            config.load_kube_config(context=context)
+            chosen = config.list_kube_config_contexts()
+        except config.ConfigException as error:
+            raise BadInput(f"{target}: kubectl's configuration cannot be used: {' '.join(str(error).split())}") from None
+        contexts, active = chosen
+        mine = next((one for one in contexts if one["name"] == context), active)
+        self._namespace = namespace or mine["context"].get("namespace", "default")
+        self._api = client.CustomObjectsApi()
+        self._seen: list[dict[str, Any]] = []
+
+    def look(self, now: float) -> View:
+        """Reads the run once.
+
+        Raises:
+            BadInput: there is no such run, or it may not be read.
+            StorageError: the API server cannot be asked now.
+        """
+        run = self._read()
+        recipe = parse_recipe(json.dumps(run["spec"]["recipe"]), f"{self._target}: spec.recipe", [f"name={self._name}"])
+        chain, status = phases(recipe), run.get("status", {})
+        names = [phase.name for phase in chain]
+        state = _STATES[status.get("phase", "Pending")]
+        current = names.index(status["stage"]) if status.get("stage") in names else len(chain) - 1 if state == "done" else 0
+        phase = chain[current]
+        self._remember(status, phase, now)
+        url = run["spec"]["storage"]["url"]
+        steps = self._steps(url)
+        log = self._seen if steps is None else steps
+        own = [record for record in log if record["phase"] == phase.name]
+        stage = None if phase.stage_index is None else recipe.stages[phase.stage_index]
+        done = max(0, (own[-1]["step"] if own else status.get("step") or 0) - phase.first_step) if stage else 0
+        seconds = pace(own)
+        speed = (
+            tokens_per_second(own) if steps is not None else _times(status.get("tokensPerSecondPerGpu"), recipe.rollout.workers)
+        )
+        return View(
+            name=self._name,
+            url=f"{self._target} in {self._namespace}, run directory {url}",
+            now=now,
+            chain=chain,
+            current=current,
+            state=state,
+            done=done,
+            total=stage.steps if stage else None,
+            records=own,
+            stages=[record for record in log if record.get("stage") is not None],
+            limit=stage.max_completion_tokens if stage else None,
+            tokens_per_second=speed,
+            seconds_left=seconds * (stage.steps - done) if seconds is not None and stage and state == "running" else None,
+            problems=_conditions(status) + (problems(phase, own, state == "running", now) if steps is not None else []),
+            note=_note(status),
+        )
+
+    def _read(self) -> dict[str, Any]:
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            run: dict[str, Any] = self._api.get_namespaced_custom_object(
+                "visionr1.io", "v1alpha1", self._namespace, "ptstruns", self._name, _request_timeout=_SECONDS
+            )
+        except ApiException as error:
+            if error.status == 404:
+                raise BadInput(
+                    f"{self._target}: no such run in the namespace {self._namespace}; kubectl get ptst -A lists them"
+                ) from None
+            if error.status in (401, 403):
+                raise BadInput(
+                    f"{self._target}: you may not read runs in the namespace {self._namespace} ({error.status} {error.reason})"
+                ) from None
+            raise StorageError(f"{self._target}: the API server answered {error.status} {error.reason}") from None
+        except HTTPError as error:
+            raise StorageError(
+                f"{self._target}: the API server cannot be reached: {' '.join(str(error).split())[:200]}"
+            ) from None
+        return run
+
+    def _steps(self, url: str) -> list[dict[str, Any]] | None:
+        """All step records; None where the run directory cannot be read from here, as on a claim of the cluster."""
+        if not url.startswith("s3://"):
+            return None
+        try:
+            return read_steps(open_store(url))
+        except (StorageError, BadInput):  # the user's own keys may well not open it, which is no fault of the run
+            return None
+
+    def _remember(self, status: dict[str, Any], phase: Phase, now: float) -> None:
+        """Keeps a step that the status tells for the first time."""
+        step = status.get("step")
+        if phase.stage_index is None or step is None or step <= phase.first_step:
+            return
+        if self._seen and self._seen[-1]["step"] >= step:
+            return
+        self._seen.append(
+            {
+                "phase": phase.name,
+                "stage": phase.stage_index + 1,
+                "step": step,
+                "time": now,
+                "reward_mean": status.get("reward"),
+                "completion_tokens_mean": status.get("length"),
+                "completion_truncated_ratio": status.get("truncated"),
+            }
+        )
+
+
+def _times(value: float | None, workers: int) -> float | None:
+    return None if value is None else value * workers
+
+
+def _conditions(status: dict[str, Any]) -> list[str]:
+    """What a person must act on, in the conditions' own words."""
+    wrong = {"RecipeValid": "False", "Failed": "True", "Held": "True"}
+    return [
+        f"{one['reason']}: {one.get('message', '')}"
+        for one in status.get("conditions", [])
+        if wrong.get(one["type"]) == one["status"] and one["reason"] != "Unknown"
+    ]
+
+
+def _note(status: dict[str, Any]) -> str:
+    said = next((one for one in status.get("conditions", []) if one["type"] == "Progressing"), None)
+    return said.get("message", "") if said else "the operator has not looked at it yet"
