@@ -27,7 +27,23 @@ installed() { # NAME PACKAGE VERSION: a module that builds as it is; the checksu
 build etcd v3.6.16 "" go.etcd.io/etcd/server/v3
 [ ! -e "$home/bin/server" ] || mv "$home/bin/server" "$home/bin/etcd" # Go names it after the last part of its path
 v=k8s.io/component-base/version
-build k8s v1.35.4 "-X $v.gitVersion=v1.35.4 -X $v.gitMajor=1 -X $v.gitMinor=35 -X $v.gitTreeState=clean" \
-    k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubectl}
+build k8s v1.35.4+node "-X $v.gitVersion=v1.35.4 -X $v.gitMajor=1 -X $v.gitMinor=35 -X $v.gitTreeState=clean" \
+    k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubectl,kubelet,kube-proxy}
 installed kwok sigs.k8s.io/kwok/cmd/kwok v0.8.0
 installed helm helm.sh/helm/v4/cmd/helm v4.3.1
+build coredns v1.14.7 "" .
+[ ! -e "$home/bin/corednsbuild" ] || mv "$home/bin/corednsbuild" "$home/bin/coredns"
+build pause 1 "" .
+build kuberay v1.6.1 "" github.com/ray-project/kuberay/ray-operator
+installed training-operator github.com/kubeflow/training-operator/cmd/training-operator.v1 v1.9.4
+
+rendered() { # NAME FOLDER: manifests as their project ships them, without definitions that the tests have no use for
+    [ ! -e "$home/manifests/$1.json" ] || return 0
+    mkdir -p "$home/manifests"
+    "$home/bin/kubectl" kustomize "$2" | "$here/../../.venv/bin/python" "$here/manifests.py" >"$home/manifests/.$1"
+    mv "$home/manifests/.$1" "$home/manifests/$1.json"
+}
+
+modules=$(go env GOMODCACHE)
+rendered kuberay "$modules/github.com/ray-project/kuberay/ray-operator@v1.6.1/config/default"
+rendered training-operator "$modules/github.com/kubeflow/training-operator@v1.9.4/manifests/overlays/standalone"

@@ -1,4 +1,4 @@
-"""A real control plane with fake nodes, as plain processes.
+"""A real control plane with fake nodes, as plain processes; `real_node` adds a node whose pods are real.
 
 `build.sh` must have built the binaries, and the process must run under `inside.sh`: ports and addresses are fixed. Nothing is
 left when it is closed.
@@ -20,8 +20,9 @@ from typing import Any
 HERE = Path(__file__).parent
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visionr1-ptst/cluster"
 BIN = HOME / "bin"
-API = "https://127.0.0.1:6443"
 NODE_IP = "198.18.255.1"
+API = f"https://{NODE_IP}:6443"
+NODE = "node-1"
 
 
 def tool(name: str) -> str:
@@ -74,7 +75,7 @@ class ControlPlane(Cluster):
         self.folder = Path(self._folder.name)
         super().__init__(self.folder / "admin.json")
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._token = secrets.token_hex(16)
+        self._token, self.node_token = secrets.token_hex(16), secrets.token_hex(16)
         self.audit = self.folder / "audit.log"
 
     def __enter__(self) -> ControlPlane:
@@ -127,7 +128,8 @@ class ControlPlane(Cluster):
     def _start(self) -> None:
         key, folder = self.folder / "sa.key", self.folder
         subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
-        (folder / "tokens.csv").write_text(f'{self._token},admin,admin,"system:masters"\n')
+        users = f'{self._token},admin,admin,"system:masters"\n{self.node_token},system:node:{NODE},{NODE},"system:nodes"\n'
+        (folder / "tokens.csv").write_text(users)
         policy = {
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
@@ -146,13 +148,12 @@ class ControlPlane(Cluster):
         common = (f"--kubeconfig={self.admin}", "--leader-elect=false", "--bind-address=127.0.0.1")
         self.start(
             "controllers", "kube-controller-manager", *common, f"--service-account-private-key-file={key}",
-            f"--root-ca-file={folder}/pki/apiserver.crt", "--controllers=*,-node-lifecycle-controller",
-            f"--cert-dir={folder}/kcm",
+            f"--root-ca-file={folder}/pki/apiserver.crt", f"--cert-dir={folder}/kcm",
         )  # fmt: skip
         self.start("scheduler", "kube-scheduler", *common, f"--cert-dir={folder}/scheduler")
         self.start(
-            "kwok", "kwok", f"--kubeconfig={self.admin}", "--manage-all-nodes=true", f"--config={HERE}/kwok.yaml",
-            "--cidr=198.18.0.0/17", f"--node-ip={NODE_IP}",
+            "kwok", "kwok", f"--kubeconfig={self.admin}", "--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", f"--config={HERE}/kwok.yaml",
+            "--cidr=198.18.0.0/17", f"--node-ip={NODE_IP}", "--node-lease-duration-seconds=40",
         )  # fmt: skip
         nodes = [_node(f"fake-{number}") for number in range(4)]
         self.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
@@ -164,11 +165,12 @@ class ControlPlane(Cluster):
     def _start_api_server(self) -> subprocess.Popen[bytes]:
         key, folder = self.folder / "sa.key", self.folder
         return self.start(
-            "apiserver", "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--bind-address=127.0.0.1",
+            "apiserver", "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--bind-address=0.0.0.0",
             f"--advertise-address={NODE_IP}", f"--cert-dir={folder}/pki", f"--token-auth-file={folder}/tokens.csv",
-            "--authorization-mode=RBAC", "--service-account-issuer=https://kubernetes.default.svc",
+            "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
             "--service-cluster-ip-range=198.19.0.0/16", "--enable-aggregator-routing=true",
+            "--kubelet-preferred-address-types=InternalIP",
             f"--audit-policy-file={folder}/audit.json", f"--audit-log-path={self.audit}",
         )  # fmt: skip
 
@@ -179,6 +181,11 @@ def _node(name: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "metadata": {
+            "name": name,
+            "labels": {"kubernetes.io/hostname": name},
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+        },
+        "spec": {"taints": [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]},
         "status": {"allocatable": size, "capacity": size, "conditions": [ready], "phase": "Running"},
     }

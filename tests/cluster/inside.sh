@@ -1,12 +1,32 @@
 #!/usr/bin/env bash
-# Runs a command in a network of its own, where every address of a fake pod is this machine: no uplink, no port of ours outside.
-# Usage: inside.sh COMMAND...    Needs root, or a kernel that lets users make namespaces.
+# Runs a command in namespaces of its own: a network without an uplink and, for root, mounts and processes, too. Whatever the
+# command leaves (daemons, pods, mounts) is gone when it ends, however it ends.
+# Usage: inside.sh COMMAND...    Needs root, or a kernel that lets users make namespaces (then only the fake nodes work).
 set -euo pipefail
 if [ -z "${VISIONR1_INSIDE:-}" ]; then
-    export VISIONR1_INSIDE=1
-    if [ "$(id -u)" = 0 ]; then exec unshare --net "$0" "$@"; fi
-    exec unshare --map-root-user --net "$0" "$@"
+    if [ "$(id -u)" != 0 ]; then
+        VISIONR1_INSIDE=user exec unshare --map-root-user --net "$0" "$@"
+    fi
+    # The kubelet sets these for the whole machine.
+    settings=(vm/overcommit_memory kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
+    declare -A before
+    for name in "${settings[@]}"; do before[$name]=$(cat "/proc/sys/$name"); done
+    code=0
+    VISIONR1_INSIDE=root unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$@" || code=$?
+    for name in "${settings[@]}"; do echo "${before[$name]}" 2>/dev/null >"/proc/sys/$name" || true; done
+    find /sys/fs/cgroup -depth -type d -path '*/visionr1-pods*' -exec rmdir {} + 2>/dev/null || true
+    exit "$code"
 fi
 ip link set lo up
-ip route add local 198.18.0.0/15 dev lo
-exec "$@"
+# The node: a veth pair, for not every kernel has dummy devices. Services need a route before they are rewritten.
+ip link add node0 type veth peer name node0p
+ip link set node0 up
+ip link set node0p up
+ip address add 198.18.255.1/24 dev node0
+ip route add 198.19.0.0/16 dev node0
+# Every address of a fake pod is this machine.
+ip route add local 198.18.0.0/17 dev lo
+[ "$VISIONR1_INSIDE" != root ] || mount --make-rshared /
+code=0
+"$@" || code=$? # not exec: as process 1 this shell takes orphans in
+exit "$code"

@@ -1,0 +1,13 @@
+"""From YAML manifests on stdin to a JSON list on stdout, with the definitions of RayCluster, RayJob and PyTorchJob only."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import yaml
+
+KEPT = {"rayclusters.ray.io", "rayjobs.ray.io", "rayservices.ray.io", "raycronjobs.ray.io", "pytorchjobs.kubeflow.org"}
+
+manifests = [one for one in yaml.load_all(sys.stdin, yaml.CSafeLoader) if one]
+json.dump([one for one in manifests if one["kind"] != "CustomResourceDefinition" or one["metadata"]["name"] in KEPT], sys.stdout)
