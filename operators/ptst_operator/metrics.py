@@ -33,6 +33,8 @@ class Metrics:
         self.errors = Counter(
             "visionr1_ptst_reconcile_errors", "Looks that failed and are tried again.", ["reason"], registry=self.registry
         )
+        for reason in ("storage", "bug"):
+            self.errors.labels(reason)  # there from the start, so that Prometheus sees the first one as a rise
         self._series: dict[str, set[tuple[str, ...]]] = {}
 
     def changed(self, run: str, before: Status, after: Status) -> None:

@@ -1,4 +1,4 @@
-"""One control plane for the whole folder; each test has a namespace of its own."""
+"""One control plane for the whole folder, with a real node where a test asks for it; each test has a namespace of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from control_plane import Cluster, ControlPlane, wait_for
+from real_node import RealNode, install_operators, use_cluster_dns
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
 _names = itertools.count(1)
@@ -32,9 +33,36 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A new namespace that enforces PodSecurity's restricted profile."""
+    yield from new_namespace(cluster)
+
+
+@pytest.fixture(scope="module")
+def module_namespace(cluster: Cluster) -> Iterator[str]:
+    """The same for all tests of a file."""
+    yield from new_namespace(cluster)
+
+
+def new_namespace(cluster: Cluster) -> Iterator[str]:
     name = f"visionr1-{os.getpid()}-{next(_names)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     wait_for("service account", lambda: "default" in cluster.kubectl("-n", name, "get", "sa", "default", check=False))
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def platform(cluster: Cluster) -> Iterator[ControlPlane]:
+    """The control plane with a node whose pods are real, KubeRay and the training-operator."""
+    if not isinstance(cluster, ControlPlane):
+        pytest.skip("these tests make a node of their own, which the cluster of E2E_KUBECONFIG cannot take")
+    if os.environ["VISIONR1_INSIDE"] != "root":
+        pytest.skip("a real node needs root")
+    node = RealNode(cluster)
+    try:
+        node.start()
+        use_cluster_dns(cluster.folder)
+        install_operators(cluster)
+        yield cluster
+    finally:
+        node.close()

@@ -152,7 +152,8 @@ class ControlPlane(Cluster):
         )  # fmt: skip
         self.start("scheduler", "kube-scheduler", *common, f"--cert-dir={folder}/scheduler")
         self.start(
-            "kwok", "kwok", f"--kubeconfig={self.admin}", "--manage-all-nodes=false", "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", f"--config={HERE}/kwok.yaml",
+            "kwok", "kwok", f"--kubeconfig={self.admin}", "--manage-all-nodes=false",
+            "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", f"--config={HERE}/kwok.yaml",
             "--cidr=198.18.0.0/17", f"--node-ip={NODE_IP}", "--node-lease-duration-seconds=40",
         )  # fmt: skip
         nodes = [_node(f"fake-{number}") for number in range(4)]

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from control_plane import API, BIN, HERE, HOME, NODE, NODE_IP, ControlPlane, tool, wait_for
+from control_plane import BIN, HERE, HOME, NODE, NODE_IP, ControlPlane, wait_for
 
 ROOT = HERE.parents[1]
 IMAGE = "docker.io/visionr1-test/pod:1"

@@ -1,13 +1,12 @@
 """A real Prometheus watches a real run: every panel has data, and the numbers are those of steps.jsonl."""
 
 import json
-import math
 import re
 
 import pytest
+from prometheus_server import filled
 from scraped import TINY, scraped_run
 
-from visionr1.metrics import TABLE
 from visionr1.watch.alerts import ALERTS
 from visionr1.watch.files import DASHBOARDS
 from visionr1.watch.grafana import STAGE_BORDERS
@@ -28,43 +27,13 @@ def watched(tmp_path_factory):
         yield server, begun, ended, [json.loads(line) for line in (folder / "run" / "steps.jsonl").read_text().splitlines()]
 
 
-def filled(expression):
-    """As Grafana sends it with All chosen everywhere."""
-    values = {"namespace": ".*", "run": ".*", "pod": ".*", "window": "20s"}
-    return re.sub(r"\$(\w+)", lambda match: values[match[1]], expression)
-
-
-def scrapes(server, selector, ended):
-    """All samples of one series, by the time of the scrape."""
-    (series,) = server.query(f"{selector}[1h]", ended)
-    return {at: float(value) for at, value in series["values"]}
-
-
-def total(server, selector, ended):
-    return sum(list(scrapes(server, filter_, ended).values())[-1] for filter_ in selectors(server, selector, ended))
-
-
-def selectors(server, selector, ended):
-    """One selector for each series of `selector`."""
-    name = selector.partition("{")[0]
-    for series in server.query(f"{selector}[1h]", ended):
-        labels = {key: value for key, value in series["metric"].items() if key != "__name__"}
-        yield f"{name}{{{','.join(f'{key}={json.dumps(value)}' for key, value in labels.items())}}}"
-
-
 def test_every_panel_has_data_where_a_run_makes_any(watched):
     server, begun, ended, _ = watched
-    empty = []
-    for board in DASHBOARDS:
-        for panel in board.panels:
-            for query in panel.queries:
-                found = server.query_range(filled(query.expr), begun, ended)
-                if not any(not math.isnan(float(value)) for series in found for _, value in series["values"]):
-                    empty.append(query.expr)
+    shown = [query.expr for board in DASHBOARDS for panel in board.panels for query in panel.queries]
+    empty = [expr for expr in shown if not server.has_data(expr, begun, ended)]
     empty = [expr for expr in empty if not LAST_MOMENT.search(expr)]
     assert [expr for expr in empty if not ELSEWHERE.search(expr)] == []
-    others = [q.expr for b in DASHBOARDS for p in b.panels for q in p.queries if ELSEWHERE.search(q.expr)]
-    assert empty == others, "what comes from elsewhere is listed in docs/monitoring.md"
+    assert empty == [expr for expr in shown if ELSEWHERE.search(expr)], "docs/monitoring.md lists them"
 
 
 def test_stage_borders_are_when_the_phases_began(watched):
@@ -89,20 +58,7 @@ def test_prometheus_evaluates_every_alert_and_what_it_asks_for_is_there(watched)
 def test_the_scraped_numbers_are_those_of_the_step_log(watched, phase, role, enough):
     server, _, ended, log = watched
     records = {record["step"]: record for record in log if record["phase"] == phase}
-    where = f'role="{role}",pod="head"'
-    step_at = scrapes(server, f"visionr1_step{{{where}}}", ended)
-    seen = set()
-    for item in (item for item in TABLE if item.kind == "gauge" and item.key and item.logged and item.key != "host_memory_bytes"):
-        for selector in selectors(server, f"{item.name}{{{where}}}", ended):
-            label = re.search(rf'{item.label}="([^"]*)"', selector)[1] if item.label else None
-            for at, value in scrapes(server, selector, ended).items():
-                if at not in step_at:  # told at the start, before the first step
-                    continue
-                record = records[step_at[at]]
-                logged = record.get(item.key) if label is None else record.get(item.key, {}).get(label)
-                if logged is not None:
-                    assert value == logged, (item.name, label, step_at[at])
-                    seen.add(step_at[at])
+    seen = server.steps_told(f'role="{role}",pod="head"', records, ended)
     # SFT ends with its last step, which a scrape twice a second may miss; a driver still has to end its workers.
     assert len(seen) >= enough and max(seen) >= max(records) - (role == "sft")
 
@@ -112,12 +68,12 @@ def test_the_counters_of_the_pods_add_up_to_the_step_log(watched):
     stage = [record for record in log if record["phase"] == "stage-1"]
     generated = sum(record["generated_tokens"] for record in stage)
     for role in ("driver", "worker"):
-        assert total(server, f'visionr1_rollout_generated_tokens_total{{role="{role}"}}', ended) == generated
-        assert total(server, f'visionr1_trained_tokens_total{{role="{role}"}}', ended) == sum(r["trained_tokens"] for r in stage)
+        assert server.total(f'visionr1_rollout_generated_tokens_total{{role="{role}"}}', ended) == generated
+        assert server.total(f'visionr1_trained_tokens_total{{role="{role}"}}', ended) == sum(r["trained_tokens"] for r in stage)
     trained = [record["trained_tokens"] for record in log if record["phase"] == "sft"]
-    assert sum(trained[:-2]) <= total(server, 'visionr1_trained_tokens_total{role="sft"}', ended) <= sum(trained)
-    assert total(server, 'visionr1_steps_total{role="driver"}', ended) == len(stage)
-    assert total(server, 'visionr1_completion_tokens_count{role="driver"}', ended) == 16 * len(stage)
+    assert sum(trained[:-2]) <= server.total('visionr1_trained_tokens_total{role="sft"}', ended) <= sum(trained)
+    assert server.total('visionr1_steps_total{role="driver"}', ended) == len(stage)
+    assert server.total('visionr1_completion_tokens_count{role="driver"}', ended) == 16 * len(stage)
 
 
 def test_each_pod_tells_its_own(watched):
