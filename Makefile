@@ -80,11 +80,13 @@ else
 endif
 
 .PHONY: cluster
-cluster: $(SYNCED) ## definition and chart on a real control plane, built once in 20 minutes [E2E_KUBECONFIG=file: on that one]
+cluster: $(SYNCED) ## the platform on a real Kubernetes with a real node, built once in 30 minutes [E2E_KUBECONFIG=file: on that one]
 ifdef E2E_KUBECONFIG
 	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py $(ARGS)
 else
 	@tests/cluster/build.sh
+	@$(MAKE) --no-print-directory wheel >/dev/null
+	@tests/images/build.sh operator
 	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
 endif
 
@@ -114,9 +116,21 @@ COMPILE = $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" --g
 lock: $(UV_READY) ## write the lock files anew from pyproject.toml [UPGRADE=1]
 	$(COMPILE) pyproject.toml --extra operator --extra demo --extra rollout-cpu --extra dev \
 		--override $(LOCKS)/cpu-overrides.txt --output-file $(LOCKS)/cpu.txt
-	$(COMPILE) pyproject.toml --extra train --extra rollout-gpu --override $(LOCKS)/gpu-overrides.txt --output-file $(LOCKS)/gpu.txt
+	$(COMPILE) pyproject.toml --extra train --extra rollout-gpu --override $(LOCKS)/trainer-cuda-overrides.txt \
+		--output-file $(LOCKS)/trainer-cuda.txt
+	$(COMPILE) pyproject.toml --extra demo --extra rollout-cpu --override $(LOCKS)/cpu-overrides.txt \
+		--output-file $(LOCKS)/trainer-cpu.txt
 	$(COMPILE) pyproject.toml --extra operator --output-file $(LOCKS)/operator.txt
 	echo "uv==$(UV_VERSION)" | $(COMPILE) - --output-file $(LOCKS)/uv.txt
+
+.PHONY: wheel
+wheel: $(SYNCED) ## the Python package, into dist/
+	@rm -f dist/*.whl
+	@$(BIN)/python -m hatchling build --target wheel --directory dist
+
+.PHONY: images
+images: wheel ## build the images with docker, podman or buildah [IMAGES="operator trainer-cuda trainer-cpu"] [TAG=...] [BASE=image]
+	@images/build.sh $(or $(IMAGES),operator trainer-cuda trainer-cpu)
 
 .PHONY: clean
 clean: ## remove .venv and everything that tools have left; runs stay

@@ -1,8 +1,9 @@
 """A node whose pods are real: containerd, kubelet, kube-proxy and DNS beside a `ControlPlane`, and KubeRay and the
 training-operator in pods.
 
-There is no registry and no image builder here. All containers share one small image, and see this machine's /usr, the checkout
-and the Python environment, read-only and at their own paths; what else is in a pod is that of production.
+The operator runs from its own image. An image of the trainer takes ten minutes to load, so the other containers share a small one
+and see this machine's /usr, the checkout and the Python environment, read-only and at their own paths; what else is in a pod is
+that of production.
 """
 
 from __future__ import annotations
@@ -51,14 +52,20 @@ class RealNode:
         self._run("containerd", "containerd", "-c", str(self._folder / "containerd.toml"))
         image = self._folder / "image.tar"
         _write_image(image)
-        ctr = ["ctr", "-a", str(self._socket), "-n", "k8s.io"]
-        wait_for("containerd", lambda: subprocess.run([*ctr, "version"], capture_output=True).returncode == 0)
-        subprocess.run([*ctr, "images", "import", str(image)], check=True, capture_output=True)
+        wait_for("containerd", lambda: self._ctr("version").returncode == 0)
+        self._ctr("images", "import", str(image)).check_returncode()
         self._run("coredns", "coredns", "-conf", self._write("Corefile", _COREFILE.format(admin=self._plane.admin)))
         self._write("proxy.json", _proxy(self._plane.admin))
         self._run("kube-proxy", "kube-proxy", f"--config={self._folder}/proxy.json")
         self.start_kubelet()
         wait_for("the node", lambda: "True" in self._plane.kubectl("get", "node", NODE, "-o", _READY, check=False), 90)
+
+    def load(self, archive: Path) -> None:
+        """Takes over an image that was built elsewhere; its name is in the archive."""
+        self._ctr("images", "import", str(archive)).check_returncode()
+
+    def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(["ctr", "-a", str(self._socket), "-n", "k8s.io", *arguments], capture_output=True)
 
     def start_kubelet(self) -> subprocess.Popen[bytes]:
         """The kubelet; pods outlive it."""

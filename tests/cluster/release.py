@@ -35,7 +35,6 @@ PODS = {
     "sharedMemory": "256Mi",
     "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}},
 }
-REPOSITORY, TAG = IMAGE.rsplit(":", 1)
 
 
 class Release:
@@ -70,7 +69,7 @@ class Release:
     def install(self, recipe: dict[str, Any], **run: Any) -> str:
         """`helm install` with the preset for pods without GPUs, made smaller; `run` are more of the run's values."""
         values = {
-            "operator": {"image": {"repository": REPOSITORY, "tag": TAG}, "resyncSeconds": 3},
+            "operator": {"resyncSeconds": 3},
             "run": {"recipe": recipe, "pods": PODS, "sft": {"nodes": 2}, **run},
         }
         file = self.platform.folder / "values.json"
