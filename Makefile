@@ -90,6 +90,10 @@ else
 	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
 endif
 
+.PHONY: cluster-soak
+cluster-soak: $(SYNCED) ## one fault after the other on the real node, with a table; after make cluster [ARGS=...]
+	@tests/cluster/inside.sh $(BIN)/python -m pytest -s tests/cluster/soak_faults.py $(ARGS)
+
 .PHONY: dashboards
 dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics
 	@$(BIN)/python -m visionr1.watch.files

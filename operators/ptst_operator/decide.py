@@ -142,7 +142,7 @@ class _Hand:
                 return self._without_cluster(status)
 
     def _start(self, status: Status, phase: Phase) -> Decision:
-        if phase.kind != "grpo":
+        if phase.kind != "grpo" or self.wanted.owner.spec.grpo.cluster == "per-stage":
             if status.cluster is not None:
                 return self._without_cluster(status)
             return Decision(self._with_attempt_of(status, phase))
@@ -167,6 +167,7 @@ class _Hand:
             name=f"{self.wanted.owner.name}-{phase.name}-{before.attempts_begun}",
             started=moment(self.now),
             from_step=before.committed_step,
+            own_cluster=phase.kind == "grpo" and self.wanted.owner.spec.grpo.cluster == "per-stage",
         )
         attempts = [*before.attempts, attempt][-KEPT_ATTEMPTS:]
         return status.with_phase(before.model_copy(update={"attempts": attempts, "attempts_begun": before.attempts_begun + 1}))
@@ -192,6 +193,8 @@ class _Hand:
         match attempt.kind:
             case "PyTorchJob":
                 return pytorchjob.build(owner, attempt.name, phase)
+            case "RayJob" if attempt.own_cluster:
+                return rayjob.build(owner, attempt.name, phase, None)
             case "RayJob":
                 assert status.cluster is not None, "fold() stops an attempt without a cluster"
                 return rayjob.build(owner, attempt.name, phase, status.cluster.name)

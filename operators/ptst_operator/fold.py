@@ -80,7 +80,7 @@ def _fold_attempt(
             return _ended(attempt, _said(child), 0 if child.phase == "Succeeded" else code, now)
     elif attempt.uid is not None:
         attempt = stopped_for(attempt, "ChildLost", f"{attempt.kind} {attempt.name} is gone", phase.committed_step, now)
-    if attempt.kind == "RayJob" and (status.cluster is None or status.cluster.deleting):
+    if _on_shared_cluster(attempt) and (status.cluster is None or status.cluster.deleting):
         attempt = stopped_for(attempt, "ClusterLost", "the RayCluster is gone", phase.committed_step, now)
     if attempt.stopping is not None and child is None and not world.leftover and _at_rest(attempt, status):
         code = EXIT_STOPPED if attempt.stopping.reason == "Suspended" else None
@@ -102,8 +102,12 @@ def _fold_child(attempt: AttemptStatus, child: Child, committed_step: int | None
 
 
 def _at_rest(attempt: AttemptStatus, status: Status) -> bool:
-    """Whether nothing of an attempt whose child is gone can run: a driver lives on in its cluster."""
-    return attempt.kind != "RayJob" or attempt.uid is None or status.cluster is None
+    """Whether nothing of an attempt whose child is gone can run: a driver lives on in the shared cluster."""
+    return not _on_shared_cluster(attempt) or attempt.uid is None or status.cluster is None
+
+
+def _on_shared_cluster(attempt: AttemptStatus) -> bool:
+    return attempt.kind == "RayJob" and not attempt.own_cluster
 
 
 def _ended(attempt: AttemptStatus, reason: str, code: int | None, now: float) -> AttemptStatus:

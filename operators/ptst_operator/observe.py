@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ptst_operator.api import Api
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob
 from ptst_operator.children.phase import Child
+from ptst_operator.children.pods import ATTEMPT_LABEL
 from ptst_operator.decide import Wanted
 from ptst_operator.gates import breaches
 from ptst_operator.spec import METRICS_PORT
@@ -32,29 +33,25 @@ _METRICS_BYTES: Final = 2_000_000
 def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | None) -> World:
     """All that a decision needs, by the names that the status holds."""
     child: Child | None = None
-    leftover, code = False, None
+    leftover, code, head = False, None, None
     live = status.live()
     if live is not None:
         attempt = live[1]
         seen = api.get(attempt.kind, attempt.name)
         child = READERS[attempt.kind](seen) if seen is not None else None
-        if attempt.kind in _POD_LABELS and (child is None or child.phase in ("Succeeded", "Failed")):
-            pods = api.list("Pod", f"{_POD_LABELS[attempt.kind]}={attempt.name}")["items"]
+        head = rayjob.head_of(seen) if seen is not None and attempt.own_cluster else None
+        label = ATTEMPT_LABEL if attempt.own_cluster else _POD_LABELS.get(attempt.kind)
+        if label is not None and (child is None or child.phase in ("Succeeded", "Failed")):
+            pods = api.list("Pod", f"{label}={attempt.name}")["items"]
             leftover, code = read_pods(pods)
     cluster = None
     if status.cluster is not None:
         seen = api.get("RayCluster", status.cluster.name)
         cluster = raycluster.read(seen) if seen is not None else None
+        head = cluster.head if cluster is not None else None
     progress = None
-    if (
-        live is not None
-        and live[1].kind == "RayJob"
-        and child is not None
-        and child.phase == "Running"
-        and cluster
-        and cluster.head
-    ):
-        progress = ask_driver(f"http://{cluster.head}:{METRICS_PORT}/metrics", *_step_size(wanted, live[0].name))
+    if live is not None and live[1].kind == "RayJob" and child is not None and child.phase == "Running" and head:
+        progress = ask_driver(f"http://{head}:{METRICS_PORT}/metrics", *_step_size(wanted, live[0].name))
     seen_phases = look_at_run_directory(store, wanted, status)
     return World(
         child=child,

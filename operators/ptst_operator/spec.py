@@ -84,8 +84,13 @@ class SftPlatform(Part):
 
 
 class GrpoPlatform(Part):
-    """How the stages run: one RayCluster that stays through them, and a RayJob for each attempt at a stage."""
+    """How the stages run: a RayJob for each attempt at a stage, on one RayCluster that stays or with one of its own."""
 
+    cluster: Literal["shared", "per-stage"] = Field(
+        "shared",
+        description="shared: one RayCluster keeps the GPUs through all stages. per-stage: each attempt brings its own and gives "
+        "it back, for queues; when such an attempt is stopped, steps after its last checkpoint are trained again.",
+    )
     workers_per_pod: int = Field(
         8,
         ge=1,
@@ -144,6 +149,11 @@ class Spec(Part):
     grpo: GrpoPlatform = Field(default_factory=GrpoPlatform, description="Pods of the GRPO stages.")
     coldstart: JobPlatform = Field(default_factory=JobPlatform, description="Pod that writes the cold-start data.")
     evaluate: JobPlatform = Field(default_factory=JobPlatform, description="Pod of the evaluation.")
+    queue_labels: dict[str, str] = Field(
+        {},
+        description="Labels by which a queue or gang scheduler finds what asks for GPUs (jobs, and the RayCluster or the RayJobs that "
+        "bring one), such as kueue.x-k8s.io/queue-name, volcano.sh/queue-name or kai.scheduler/queue.",
+    )
     hold_before: list[Annotated[str, Field(max_length=32)]] = Field(
         [],
         max_length=40,

@@ -46,6 +46,7 @@ class AttemptStatus(Part):
     from_step: int | None = Field(None, description="Newest committed global step when it began.")
     exit_code: int | None = Field(None, description="Exit code of its process, where it is known.")
     reason: str = Field("", description="How it ended.", max_length=1024)
+    own_cluster: bool = Field(False, description="Whether its RayJob brings a RayCluster of its own.")
     stopping: Stopping | None = Field(None, description="Set while and after the operator ends it.")
 
 

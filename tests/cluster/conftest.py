@@ -54,8 +54,8 @@ def new_namespace(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def platform(cluster: Cluster) -> Iterator[ControlPlane]:
-    """The control plane with a node whose pods are real, KubeRay and the training-operator."""
+def node(cluster: Cluster) -> Iterator[RealNode]:
+    """A node whose pods are real, with KubeRay, the training-operator and the operator's image."""
     if not isinstance(cluster, ControlPlane):
         pytest.skip("these tests make a node of their own, which the cluster of E2E_KUBECONFIG cannot take")
     if os.environ["VISIONR1_INSIDE"] != "root":
@@ -66,6 +66,12 @@ def platform(cluster: Cluster) -> Iterator[ControlPlane]:
         node.load(OPERATOR)
         use_cluster_dns(cluster.folder)
         install_operators(cluster)
-        yield cluster
+        yield node
     finally:
         node.close()
+
+
+@pytest.fixture(scope="session")
+def platform(cluster: ControlPlane, node: RealNode) -> ControlPlane:
+    """The control plane, with that node."""
+    return cluster

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -67,17 +68,24 @@ class RealNode:
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(["ctr", "-a", str(self._socket), "-n", "k8s.io", *arguments], capture_output=True)
 
-    def start_kubelet(self) -> subprocess.Popen[bytes]:
+    def start_kubelet(self) -> None:
         """The kubelet; pods outlive it."""
         for one in (_CGROUPS, *_CGROUPS.iterdir()):  # the one of version 2, or each of version 1
             if one.is_dir() and (one / "cgroup.procs").exists() and (one == _CGROUPS or not (_CGROUPS / "cgroup.procs").exists()):
                 (one / CGROUP).mkdir(exist_ok=True)
         self._write("kubelet.json", _kubelet(self._folder, self._socket))
-        return self._run(
+        self._kubelet = self._run(
             "kubelet", "kubelet", f"--config={self._folder}/kubelet.json", f"--hostname-override={NODE}", f"--node-ip={NODE_IP}",
             f"--kubeconfig={self._plane.kubeconfig('kubelet', self._plane.node_token)}", f"--root-dir={self._folder}/kubelet",
             f"--cert-dir={self._folder}/kubelet/pki",
         )  # fmt: skip
+
+    def lose_kubelet(self, seconds: float) -> None:
+        """Nobody looks after the pods for so long; they go on by themselves."""
+        self._kubelet.kill()
+        self._kubelet.wait()
+        time.sleep(seconds)
+        self.start_kubelet()
 
     def close(self) -> None:
         """Ends daemons and pods, and takes their mounts away."""

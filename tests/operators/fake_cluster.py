@@ -118,7 +118,7 @@ class FakeCluster:
         meta = child["metadata"]
         if child.get("status") or any(one.uid == meta["uid"] for one in self.processes):
             return
-        cluster = child["spec"]["clusterSelector"]["ray.io/cluster"] if kind == "RayJob" else None
+        cluster = child["spec"].get("clusterSelector", {}).get("ray.io/cluster")
         if cluster is not None and _deleting(self.objects.get(("RayCluster", cluster), {"metadata": {"deletionTimestamp": ""}})):
             return
         child["status"] = _STATUS[kind]["running"]
@@ -133,7 +133,7 @@ class FakeCluster:
         for kind, child in self.children():
             if child["metadata"]["uid"] == process.uid:
                 child["status"] = ended_status(kind, code)
-                if kind != "RayJob":
+                if kind != "RayJob":  # whose exit code is in its own words
                     name = "pytorch" if kind == "PyTorchJob" else "visionr1"
                     state = {"terminated": {"exitCode": code}}
                     pod = {"status": {"phase": "Failed", "containerStatuses": [{"name": name, "state": state}]}}
@@ -157,7 +157,7 @@ class FakeCluster:
             kind, name = key
             if kind == "RayCluster":
                 self.processes = [process for process in self.processes if process.cluster != name]
-            elif kind != "RayJob":
+            elif "clusterSelector" not in one["spec"]:
                 self.processes = [process for process in self.processes if process.uid != one["metadata"]["uid"]]
                 self.objects.pop(("pods of", name), None)
             del self.objects[key]

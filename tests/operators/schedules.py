@@ -52,7 +52,8 @@ class Schedule:
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        self.cluster = FakeCluster(new_run())
+        mode = self.random.choice(["shared", "per-stage"])
+        self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}))
         self.now = 1_000_000.0
         self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
         self.deleted_by_hand: set[str] = set()
@@ -132,7 +133,7 @@ class Schedule:
 
     def _meddle(self) -> None:
         """A person does something."""
-        kind = self.random.choice(["suspend", "resume", "resume", "hold", "approve", "extend", "restart", "cluster"])
+        kind = self.random.choice(["suspend", "resume", "resume", "hold", "approve", "extend", "restart", "cluster", "mode"])
         run, spec = self.cluster, self.cluster.run["spec"]
         if kind in ("suspend", "resume"):
             run.change_spec(suspend=kind == "suspend")
@@ -145,6 +146,8 @@ class Schedule:
             run.committed.pop("evaluate", None)  # its score is of another checkpoint now
         elif kind == "restart":
             run.change_spec(restarts=spec.get("restarts", 0) + 1)
+        elif kind == "mode":
+            run.change_spec(grpo={"workersPerPod": 2, "cluster": self.random.choice(["shared", "per-stage"])})
         elif kind == "cluster":
             for (what, _), one in run.objects.items():
                 if what == "RayCluster":

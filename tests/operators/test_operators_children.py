@@ -150,6 +150,34 @@ def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
     )
 
 
+def test_a_stage_may_bring_a_cluster_of_its_own_and_give_it_back() -> None:
+    stage = next(phase for phase in phases(owner().recipe) if phase.kind == "grpo")
+    job_ = rayjob.build(owner(), "run-stage-1-0", stage, None)["spec"]
+    assert "clusterSelector" not in job_ and job_["shutdownAfterJobFinishes"] is True
+    shared = raycluster.build(owner(), "run-ray-0")["spec"]
+    own = job_["rayClusterSpec"]
+    for pod in (own["headGroupSpec"]["template"], own["workerGroupSpecs"][0]["template"]):
+        assert pod["metadata"]["labels"].pop("visionr1.io/attempt") == "run-stage-1-0", "how its pods are found once it has ended"
+    assert own == shared
+    assert rayjob.head_of({"status": {"rayClusterStatus": {"head": {"podIP": "10.0.0.7"}}}}) == "10.0.0.7"
+    assert rayjob.head_of({"status": {"rayClusterStatus": {}}}) is None
+
+
+def test_a_queue_finds_what_brings_pods_and_nothing_else() -> None:
+    run = owner(queueLabels={"kueue.x-k8s.io/queue-name": "team-a"})
+    sft, stage, score = (phase(run, name) for name in ("sft", "stage-1", "evaluate"))
+    asked = {
+        "sft": pytorchjob.build(run, "x", sft),
+        "evaluate": job.build(run, "x", score),
+        "cluster": raycluster.build(run, "x"),
+        "own": rayjob.build(run, "x", stage, None),
+        "shared": rayjob.build(run, "x", stage, "run-ray-0"),
+    }
+    queues = {name: one["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") for name, one in asked.items()}
+    assert queues == {"sft": "team-a", "evaluate": "team-a", "cluster": "team-a", "own": "team-a", "shared": None}
+    assert not [one for one in asked.values() if "suspend" in one["spec"]], "that is the queue's to set"
+
+
 @pytest.mark.parametrize("role", ["sft", "head", "worker", "evaluate"])
 def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(role: str) -> None:
     shared = {

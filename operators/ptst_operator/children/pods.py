@@ -15,6 +15,8 @@ Manifest = dict[str, Any]
 RUN_LABEL: Final = "visionr1.io/run"
 PHASE_LABEL: Final = "visionr1.io/phase"
 ROLE_LABEL: Final = "visionr1.io/role"
+ATTEMPT_LABEL: Final = "visionr1.io/attempt"
+"""On pods of a RayCluster that an attempt has for itself: the attempt's child."""
 _SCRATCH: Final = ("scratch", "/tmp")  # noqa: S108 - an empty volume of the pod's own
 _HOME: Final = "/tmp/home"  # noqa: S108 - HOME on that volume: the root file system cannot be written
 
@@ -47,12 +49,16 @@ def labels(owner: Owner, phase: str, role: str) -> dict[str, str]:
     }
 
 
-def metadata(owner: Owner, name: str, phase: str, role: str) -> Manifest:
-    """Metadata of a child: it goes with its run."""
+def metadata(owner: Owner, name: str, phase: str, role: str, queued: bool = True) -> Manifest:
+    """Metadata of a child: it goes with its run.
+
+    Args:
+        queued: whether it brings pods, which a queue may have to let in.
+    """
     return {
         "name": name,
         "namespace": owner.namespace,
-        "labels": labels(owner, phase, role),
+        "labels": {**(owner.spec.queue_labels if queued else {}), **labels(owner, phase, role)},
         "ownerReferences": [
             {
                 "apiVersion": "visionr1.io/v1alpha1",

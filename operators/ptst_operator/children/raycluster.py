@@ -1,4 +1,4 @@
-"""The RayCluster that stays through the stages: the GPUs are not given back between them."""
+"""The RayCluster of the stages: one that stays through all of them, so that the GPUs are not given back, or one an attempt."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ class Cluster:
 
 
 def build(owner: Owner, name: str) -> Manifest:
+    """The cluster that stays through the stages."""
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": metadata(owner, name, "grpo", "cluster"),
+        "spec": cluster_spec(owner),
+    }
+
+
+def cluster_spec(owner: Owner, pod_labels: Mapping[str, str] = {}) -> Manifest:
     """A head without work of its own, where the drivers run, and one worker pod for each `workersPerPod` actors."""
     grpo, recipe = owner.spec.grpo, owner.recipe
     pods = recipe.rollout.workers // grpo.workers_per_pod
@@ -35,25 +45,22 @@ def build(owner: Owner, name: str) -> Manifest:
     head = template(owner, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
     worker_ports = metrics_ports(range(1, grpo.workers_per_pod + 1)) | {"metrics": _PORTS["metrics"]}
     worker = template(owner, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV, worker_ports)
+    for pod in (head, worker):
+        pod["metadata"]["labels"] |= pod_labels
     return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayCluster",
-        "metadata": metadata(owner, name, "grpo", "cluster"),
-        "spec": {
-            "rayVersion": RAY_VERSION,
-            "authOptions": {"mode": "token"},
-            "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
-            "workerGroupSpecs": [
-                {
-                    "groupName": "workers",
-                    "replicas": pods,
-                    "minReplicas": pods,
-                    "maxReplicas": pods,
-                    "rayStartParams": {} if owner.gpus else {"num-cpus": str(grpo.workers_per_pod)},
-                    "template": worker,
-                }
-            ],
-        },
+        "rayVersion": RAY_VERSION,
+        "authOptions": {"mode": "token"},
+        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+        "workerGroupSpecs": [
+            {
+                "groupName": "workers",
+                "replicas": pods,
+                "minReplicas": pods,
+                "maxReplicas": pods,
+                "rayStartParams": {} if owner.gpus else {"num-cpus": str(grpo.workers_per_pod)},
+                "template": worker,
+            }
+        ],
     }
 
 

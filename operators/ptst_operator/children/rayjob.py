@@ -1,4 +1,4 @@
-"""One attempt at a GRPO stage as a RayJob on the run's RayCluster."""
+"""One attempt at a GRPO stage as a RayJob, on the run's RayCluster or with one of its own."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ptst_operator.children import raycluster
 from ptst_operator.children.phase import Child, waiting
-from ptst_operator.children.pods import Manifest, Owner, metadata
+from ptst_operator.children.pods import ATTEMPT_LABEL, Manifest, Owner, metadata
 from visionr1.recipe import Phase
 
 _EXIT_CODE: Final = re.compile(r"(?:Job entrypoint command )?failed with exit code (-?\d{1,3})\b")
 _DRIVER_GONE: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
-def build(owner: Owner, name: str, phase: Phase, cluster: str) -> Manifest:
-    """The job of one attempt: submitted over HTTP, so that no further pod can lose the connection to it."""
+def build(owner: Owner, name: str, phase: Phase, cluster: str | None) -> Manifest:
+    """The job of one attempt: submitted over HTTP, so that no further pod can lose the connection to it.
+
+    Args:
+        cluster: the RayCluster that it runs on; None for one of its own, which goes as soon as the job has ended.
+    """
     assert phase.stage_index is not None
+    if cluster is not None:
+        where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
+    else:
+        where = {"rayClusterSpec": raycluster.cluster_spec(owner, {ATTEMPT_LABEL: name}), "shutdownAfterJobFinishes": True}
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": metadata(owner, name, phase.name, "stage"),
+        "metadata": metadata(owner, name, phase.name, "stage", queued=cluster is None),
         "spec": {
             "entrypoint": shlex.join(
                 ["visionr1", "grpo", "--run", owner.spec.storage.url, "--stage", str(phase.stage_index + 1)]
             ),
             "submissionMode": "HTTPMode",
-            "clusterSelector": {"ray.io/cluster": cluster},
+            **where,
         },
     }
 
@@ -52,3 +61,9 @@ def read(manifest: Mapping[str, Any]) -> Child:
     if deployment == "Running":
         return Child.of(manifest, "Running", job or deployment)
     return waiting(manifest, deployment or "Created")
+
+
+def head_of(manifest: Mapping[str, Any]) -> str | None:
+    """Address of the head pod of a RayJob's own cluster, once there is one."""
+    address: str | None = manifest.get("status", {}).get("rayClusterStatus", {}).get("head", {}).get("podIP")
+    return address
