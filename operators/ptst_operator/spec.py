@@ -151,8 +151,8 @@ class Spec(Part):
     evaluate: JobPlatform = Field(default_factory=JobPlatform, description="Pod of the evaluation.")
     queue_labels: dict[str, str] = Field(
         {},
-        description="Labels by which a queue or gang scheduler finds what asks for GPUs (jobs, and the RayCluster or the RayJobs that "
-        "bring one), such as kueue.x-k8s.io/queue-name, volcano.sh/queue-name or kai.scheduler/queue.",
+        description="Labels by which a queue or gang scheduler finds what brings pods (jobs, and the RayCluster or the RayJobs "
+        "with their own), such as kueue.x-k8s.io/queue-name, volcano.sh/queue-name or kai.scheduler/queue.",
     )
     hold_before: list[Annotated[str, Field(max_length=32)]] = Field(
         [],

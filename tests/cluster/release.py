@@ -68,12 +68,12 @@ class Release:
 
     def install(self, recipe: dict[str, Any], **run: Any) -> str:
         """`helm install` with the preset for pods without GPUs, made smaller; `run` are more of the run's values."""
-        values = {
-            "operator": {"resyncSeconds": 3},
-            "run": {"recipe": recipe, "pods": PODS, "sft": {"nodes": 2}, **run},
-        }
+        return self.install_values({"run": {"recipe": recipe, "pods": PODS, "sft": {"nodes": 2}, **run}})
+
+    def install_values(self, values: dict[str, Any]) -> str:
+        """The same with any values."""
         file = self.platform.folder / "values.json"
-        file.write_text(json.dumps(values))
+        file.write_text(json.dumps({"operator": {"resyncSeconds": 3}, **values}))
         return self.helm("install", NAME, str(CHART), "-f", str(CHART / "presets/cpu-demo.yaml"), "-f", str(file))
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
