@@ -1,0 +1,85 @@
+"""The operator's rights are the least: every verb that the chart grants is used in these tests, by the API server's own audit.
+
+After `test_cluster_faults` and `test_cluster_run`, which use most of them. What they leave out is done here on fake nodes, whose
+pods never end by themselves: stopping a Job and a PyTorchJob.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from control_plane import ControlPlane, wait_for
+from release import NAME, Release
+from soak_many import FAKE
+
+Right = tuple[str, str, str]
+
+NOT_IN_THE_AUDIT = {
+    # A server-side apply that makes an object is written down as a patch; the right to create is asked for all the same.
+    *((group, kind, "create") for group, kind in (("batch", "jobs"), ("kubeflow.org", "pytorchjobs"))),
+    *(("ray.io", kind, "create") for kind in ("rayclusters", "rayjobs")),
+    # Only clusters with the admission plugin OwnerReferencesPermissionEnforcement ask for it.
+    ("visionr1.io", "ptstruns/finalizers", "update"),
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "jobs": {"preset": "demo"},
+    "pytorchjobs": {"preset": "demo", "coldstart": None, "sft": {"data": {"path": "/runs/samples.json"}}},
+}
+
+
+@pytest.fixture
+def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
+    made = Release(platform, namespace)
+    made.install_values({"run": {"enabled": False}})
+    yield made
+    made.kubectl("delete", "ptst", "--all", "--wait=false")
+    made.helm("uninstall", NAME)
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_a_suspended_run_takes_its_child_away(kind: str, release: Release) -> None:
+    storage = {"url": "/runs/stopped", "claim": {"name": "visionr1-runs", "mountPath": "/runs"}}
+    spec = {"recipe": RECIPES[kind], "storage": storage, "pods": FAKE, "grpo": {"workersPerPod": 2}}
+    spec["deadlines"] = {"stopSeconds": 5}
+    one = {"apiVersion": "visionr1.io/v1alpha1", "kind": "PTSTRun", "metadata": {"name": "stopped"}, "spec": spec}
+    release.kubectl("create", "-f", "-", stdin=json.dumps(one))
+    wait_for("its child runs", lambda: release.status("stopped").get("phase") == "Running", 60)
+    assert len(release.get(kind)["items"]) == 1
+    release.kubectl("patch", "ptst", "stopped", "--type", "merge", "-p", '{"spec":{"suspend":true}}')
+    wait_for("suspended", lambda: release.status("stopped").get("phase") == "Suspended", 60)
+    assert release.get(f"{kind},pods", "-l", "visionr1.io/run=stopped")["items"] == []
+
+
+def granted(release: Release) -> set[Right]:
+    (role,) = release.rendered("Role")
+    return {
+        (group, kind, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for kind in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def used(plane: ControlPlane) -> set[Right]:
+    """What operators asked for and were given, in every namespace."""
+    found = set()
+    for line in plane.audit.read_text().splitlines():
+        event = json.loads(line)
+        if (
+            event["user"]["username"].endswith(f":{NAME}-operator")
+            and event["annotations"]["authorization.k8s.io/decision"] == "allow"
+        ):
+            what = event["objectRef"]
+            kind = "/".join(filter(None, (what["resource"], what.get("subresource"))))
+            found.add((what.get("apiGroup", ""), kind, event["verb"]))
+    return found
+
+
+def test_every_right_is_used_and_none_is_missing(platform: ControlPlane, release: Release) -> None:
+    assert granted(release) - used(platform) == NOT_IN_THE_AUDIT
+    denied = [line for line in platform.audit.read_text().splitlines() if f":{NAME}-operator" in line and '"forbid"' in line]
+    assert denied == []
