@@ -9,12 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from control_plane import HOME, Cluster, ControlPlane, wait_for
-from real_node import RealNode, install_operators, use_cluster_dns
+from control_plane import Cluster, ControlPlane, wait_for
+from real_node import OPERATOR, RealNode, install_operators, use_cluster_dns
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
-OPERATOR = HOME.parent / "images/operator.tar"
-"""What `tests/images/build.sh operator` has built of this checkout."""
 _names = itertools.count(1)
 
 

@@ -25,6 +25,8 @@ from control_plane import BIN, HERE, HOME, NODE, NODE_IP, ControlPlane, wait_for
 
 ROOT = HERE.parents[1]
 IMAGE = "docker.io/visionr1-test/pod:1"
+OPERATOR = HOME.parent / "images/operator.tar"
+"""What `tests/images/build.sh operator` has built of this checkout."""
 PODS = "198.18.128.0/24"
 CGROUP = "visionr1-pods"
 _CGROUPS = Path("/sys/fs/cgroup")

@@ -6,16 +6,21 @@ One run, that nothing happens to but an upgrade of the release; `test_cluster_fa
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psutil
 import pytest
 from control_plane import ControlPlane, wait_for
 from prometheus_server import Prometheus, prometheus
+from real_node import OPERATOR, ROOT
 from release import CHART, NAME, RECIPE, Discovery, Release, watch
 
 from visionr1.watch.alerts import ALERTS
@@ -61,6 +66,9 @@ def seen(platform: ControlPlane, module_namespace: str) -> Iterator[Seen]:
         seen.frames.append(watch(release, "demo"))
         time.sleep(2)
         seen.ended = time.time()
+        if folder := os.environ.get("VISIONR1_DRAW"):  # the pictures of docs/dashboards
+            draw = [sys.executable, str(ROOT / "docs/dashboards/draw.py"), server.url.removeprefix("http://")]
+            subprocess.run([*draw, str(seen.begun), str(seen.ended), "--window", "20s", "--out", folder], check=True)
         yield seen
 
 
@@ -160,6 +168,15 @@ def test_the_operator_is_small_and_has_no_errors(seen: Seen) -> None:
     assert 0 < seen.operator_bytes < 150e6
     errors = seen.server.query("visionr1_ptst_reconcile_errors_total[1h]", seen.ended)
     assert [one["metric"] for one in errors if one["metric"]["reason"] == "bug"] == []
+
+
+def test_the_operator_s_image_is_slim_and_starts_at_once(seen: Seen) -> None:
+    assert OPERATOR.stat().st_size < 250e6
+    (pod,) = seen.release.get("pods", "-l", "app.kubernetes.io/component=operator")["items"]
+    assert pod["spec"]["containers"][0]["image"] == "visionr1-ptst/operator:0.1.0"
+    began = datetime.fromisoformat(pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"])
+    first = seen.release.kubectl("logs", pod["metadata"]["name"], "--timestamps").split(" ", 1)[0]
+    assert (datetime.fromisoformat(first[:26] + "+00:00") - began).total_seconds() < 4, "whole seconds there, so less than 3"
 
 
 def test_helm_test_passes(seen: Seen) -> None:
