@@ -37,7 +37,7 @@ def settled(
     """The status with phase, printed values and conditions."""
     said = _said(status, before, action, world)
     current = next((phase.name for phase in chain if not status.of(phase.name).complete), None)
-    status = status.model_copy(update={"phase": said.phase, "stage": current, **_printed(status, before, current, world)})
+    status = status.model_copy(update={"phase": said.phase, "stage": current, **_printed(world)})
     holds = {
         "RecipeValid": ("True", "Valid", ""),
         "Progressing": ("True" if said.phase in ("Pending", "Running", "Stopping") else "False", said.reason, said.message),
@@ -145,22 +145,20 @@ def _last_words(status: Status, name: str) -> str:
     return f" ({attempts[-1].reason})" if attempts and attempts[-1].reason else ""
 
 
-def _printed(status: Status, before: Status, current: str | None, world: World) -> dict[str, Any]:
-    """What `kubectl get` shows: the driver's numbers, kept as they were where nobody could be asked."""
-    committed = [one.committed_step for one in status.phases if one.name.startswith("stage-") and one.committed_step is not None]
+def _printed(world: World) -> dict[str, Any]:
+    """What `kubectl get` shows: the numbers of one step, kept as they were where nobody tells others."""
     seen = world.progress
-    steps = [one for one in (before.step, max(committed, default=None), seen.step if seen else None) if one is not None]
-    printed: dict[str, Any] = {"step": max(steps, default=None)}
-    if seen is not None:
-        numbers = {
-            "reward": seen.reward,
-            "length": seen.length,
-            "tokens_per_second_per_gpu": seen.tokens_per_second,
-            "truncated": seen.truncated,
-            "kl": seen.kl,
-        }
-        printed |= {key: round(value, 4) for key, value in numbers.items() if value is not None}
-    return printed
+    if seen is None:
+        return {}
+    numbers = {
+        "reward": seen.reward,
+        "length": seen.length,
+        "tokens_per_second_per_gpu": seen.tokens_per_second,
+        "truncated": seen.truncated,
+        "kl": seen.kl,
+    }
+    printed = {key: round(value, 4) for key, value in numbers.items() if value is not None}
+    return printed | ({"step": seen.step} if seen.step is not None else {})
 
 
 def news(before: Status, after: Status) -> list[News]:

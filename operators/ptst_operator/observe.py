@@ -19,7 +19,7 @@ from ptst_operator.gates import breaches
 from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import Status
 from ptst_operator.world import Progress, World
-from visionr1.errors import EXIT_BAD_INPUT
+from visionr1.errors import EXIT_BAD_INPUT, BadInput
 from visionr1.metrics.steplog import read_steps
 from visionr1.pipeline.observe import Committed, committed
 from visionr1.storage import Store
@@ -53,6 +53,8 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
     if live is not None and live[1].kind == "RayJob" and child is not None and child.phase == "Running" and head:
         progress = ask_driver(f"http://{head}:{METRICS_PORT}/metrics", *_step_size(wanted, live[0].name))
     seen_phases = look_at_run_directory(store, wanted, status)
+    if progress is None:
+        progress = look_at_step_log(store, wanted, status, seen_phases)
     return World(
         child=child,
         leftover=leftover,
@@ -83,6 +85,43 @@ def look_at_run_directory(store: Store, wanted: Wanted, status: Status) -> dict[
         if not seen[phase.name].complete:
             return seen
     return seen
+
+
+def look_at_step_log(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> Progress | None:
+    """Numbers of the newest committed step of a stage, if that is newer than what the status shows: its driver is gone."""
+    stages = {phase.name for phase in wanted.chain if phase.kind == "grpo"}
+    known = [(one.name, one.committed_step) for one in status.phases] + [(name, one.step) for name, one in seen.items()]
+    steps = [step for name, step in known if name in stages and step is not None]
+    if not steps or max(steps) <= (status.step or 0):
+        return None
+    try:
+        records = read_steps(store)
+    except BadInput:  # these are figures to look at; what must read the log (a gate) says what is wrong with it
+        return None
+    record = next((one for one in reversed(records) if one["step"] == max(steps) and one["phase"] in stages), None)
+    if record is None:
+        return None
+    completions, workers = _step_size(wanted, record["phase"])
+    told = {
+        key: _number(record.get(key))
+        for key in ("reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean")
+    }
+    parts = record.get("step_seconds")
+    seconds = sum(filter(None, map(_number, parts.values()))) if isinstance(parts, dict) else 0.0
+    length = told["completion_tokens_mean"]
+    return Progress(
+        step=record["step"],
+        reward=told["reward_mean"],
+        length=length,
+        tokens_per_second=length * completions / seconds / workers if length is not None and seconds > 0 else None,
+        truncated=told["completion_truncated_ratio"],
+        kl=told["kl_mean"],
+    )
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or nothing: pods write the log."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def look_at_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> tuple[str, ...]:

@@ -239,6 +239,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
 
     with (
         patch.object(observe, "committed", committed),
+        patch.object(observe, "look_at_step_log", lambda *_: None),
         patch.object(reconcile_module, "settle_recipe", lambda store, recipe: None),
     ):
         yield

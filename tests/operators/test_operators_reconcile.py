@@ -16,7 +16,7 @@ from ptst_operator.api import ApiError
 from ptst_operator.gates import breaches
 from ptst_operator.metrics import Metrics
 from ptst_operator.reconcile import Reconciler
-from ptst_operator.spec import Gate
+from ptst_operator.spec import Gate, Spec, resolve_recipe
 from ptst_operator.status import Status
 from ptst_operator.watch import Queue, run_of
 from schedules import RECIPE, STAGE, new_run
@@ -191,6 +191,27 @@ def test_a_run_that_goes_on_with_more_workers_gets_a_cluster_for_them(tmp_path: 
     cluster = site.look(4).cluster
     assert cluster is not None and (cluster.name, cluster.workers) == ("run-ray-1", 4)
     assert site.cluster.made == [("RayCluster", "run-ray-0"), ("RayCluster", "run-ray-1")]
+
+
+def test_the_numbers_shown_are_of_the_step_that_is_shown(tmp_path: Path) -> None:
+    """The driver is gone before anybody has asked for its last step: that step's numbers are in the step log."""
+    site = Site(tmp_path, **without_coldstart())
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    records = [
+        {"phase": "stage-1", "step": step, "reward_mean": step / 10, "completion_tokens_mean": 8.0 * step, "kl_mean": math.nan}
+        | {"step_seconds": {"rollout": 3.0, "update": 1.0}}
+        for step in (1, 2, 3)
+    ]
+    site.store.write_bytes("steps.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
+    site.commit("stage-1", 2, final=False)
+    status = site.look()
+    assert (status.step, status.reward, status.length, status.kl) == (2, 0.2, 16.0, None)
+    group = resolve_recipe(Spec.model_validate(site.cluster.run["spec"]), "run").algorithm.prompts_per_step * 2
+    assert status.tokens_per_second_per_gpu == 16.0 * group / 4 / 2
+    site.store.write_bytes("steps.jsonl", b"not a record\n{}\n")
+    site.commit("stage-1", 3, final=False)
+    assert (site.look().step, condition(status, "RecipeValid").status) == (2, "True"), "a damaged log hides numbers, no more"
 
 
 def test_a_gate_holds_the_next_stage_and_says_why(tmp_path: Path) -> None:
