@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 from control_plane import ControlPlane, wait_for
-from prometheus_server import Prometheus, prometheus
+from prometheus_server import Prometheus, filled, prometheus
 from real_node import OPERATOR, ROOT
 from release import CHART, NAME, RECIPE, Discovery, Release, watch
 
@@ -150,6 +150,14 @@ def test_every_panel_has_data_the_operators_among_them(seen: Seen) -> None:
     shown = [query.expr for board in DASHBOARDS for panel in board.panels for query in panel.queries]
     empty = [expr for expr in shown if not seen.server.has_data(expr, seen.begun, seen.ended)]
     assert [expr for expr in empty if not LAST_MOMENT.search(expr)] == [expr for expr in shown if FROM_OTHERS.search(expr)]
+
+
+def test_each_border_between_two_phases_shows(seen: Seen) -> None:
+    (panel,) = [panel for board in DASHBOARDS for panel in board.panels if panel.title == "Stage borders"]
+    found = seen.server.query_range(filled(panel.queries[0].expr), seen.begun, seen.ended)
+    most = {(one["metric"]["from"], one["metric"]["to"]): max(float(value) for _, value in one["values"]) for one in found}
+    chain = ["coldstart", "sft", "stage-1", "evaluate", "done"]
+    assert sorted(pair for pair, value in most.items() if value >= 1) == sorted(zip(chain, chain[1:], strict=False))
 
 
 def test_what_every_alert_asks_for_is_there(seen: Seen) -> None:

@@ -24,6 +24,7 @@ def _gpu(name: str) -> str:
     return f'{name}{{exported_namespace=~"$namespace",exported_pod=~"$pod"}}'
 
 
+_BORDERS: Final = 'visionr1_ptst_stage_transitions_total{namespace=~"$namespace",run=~"$run"}'
 _GPU: Final = "{{exported_pod}} GPU {{gpu}}"
 
 GPUS: Final = Dashboard(
@@ -128,8 +129,8 @@ OPERATOR: Final = Dashboard(
                     "Changes from one phase of the recipe to the next, within the window. Each pair occurs once a run.",
                     (
                         Query(
-                            "sum by (run, from, to) "
-                            '(increase(visionr1_ptst_stage_transitions_total{namespace=~"$namespace",run=~"$run"}[$window]))',
+                            # A pair's first change makes its series, which is no increase to Prometheus.
+                            f"sum by (run, from, to) (({_BORDERS} unless {_BORDERS} offset $window) or increase({_BORDERS}[$window]))",
                             "{{run}} {{from}} to {{to}}",
                         ),
                     ),
