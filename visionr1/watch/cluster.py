@@ -130,7 +130,8 @@ OPERATOR: Final = Dashboard(
                     (
                         Query(
                             # A pair's first change makes its series, which is no increase to Prometheus.
-                            f"sum by (run, from, to) (({_BORDERS} unless {_BORDERS} offset $window) or increase({_BORDERS}[$window]))",
+                            f"sum by (run, from, to) (({_BORDERS} unless {_BORDERS} offset $window) "
+                            f"or increase({_BORDERS}[$window]))",
                             "{{run}} {{from}} to {{to}}",
                         ),
                     ),
