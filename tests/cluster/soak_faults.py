@@ -119,8 +119,9 @@ FAULTS: list[Fault] = [
 @pytest.fixture
 def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
     made = Release(platform, namespace)
-    stage = {**ONLY_STAGES["stages"][0], "steps": 10}
-    made.install({**ONLY_STAGES, "stages": [stage]}, retry={"firstWaitSeconds": 1}, deadlines={"stopSeconds": 60})
+    made.install(
+        {**ONLY_STAGES, "stages": ONLY_STAGES["stages"][:1]}, retry={"firstWaitSeconds": 1}, deadlines={"stopSeconds": 60}
+    )
     yield made
     made.helm("uninstall", NAME)
     wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,pods")["items"], 120)
@@ -162,4 +163,4 @@ def test_a_fault(
     print(f"\n{json.dumps(TABLE[-1], indent=1)}", flush=True)
     assert release.status("demo")["phase"] == "Succeeded", release.log()
     trained = [{key: one[key] for key in TRAINED} for one in release.steps("demo")]
-    assert trained == [{key: one[key] for key in TRAINED} for one in undisturbed][: len(trained)] and len(trained) == 10
+    assert trained == [{key: one[key] for key in TRAINED} for one in undisturbed][: len(trained)] and len(trained) == 40

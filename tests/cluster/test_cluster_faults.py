@@ -17,8 +17,8 @@ from release import NAME, RECIPE, ROOT, Release
 pytestmark = pytest.mark.timeout(1200)
 
 STAGES = [
-    {"max_completion_tokens": 24, "group_size": 4, "steps": 10},
-    {"max_completion_tokens": 48, "group_size": 2, "steps": 10},
+    {"max_completion_tokens": 24, "group_size": 4, "steps": 40},
+    {"max_completion_tokens": 48, "group_size": 2, "steps": 40},
 ]
 ONLY_STAGES = {**RECIPE, "coldstart": None, "sft": None, "data": {"train": {"limit": 80}, "held_out": None}, "stages": STAGES}
 ONLY_STAGES |= {"checkpoint": {"every": 2}}
@@ -60,7 +60,7 @@ def test_a_lost_worker_a_lost_operator_and_a_suspension(release: Release, undist
     release.wait("demo", "stage 2", lambda status: status.get("stage") == "stage-2")
     release.kubectl("delete", "pods", "-l", "app.kubernetes.io/component=operator", "--wait=false")
 
-    release.wait("demo", "step 13", at(13))
+    release.wait("demo", "step 43", at(43))
     release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":true}}')
     release.wait("demo", "suspended", lambda status: status.get("phase") == "Suspended")
     wait_for("no pod", lambda: not release.pods("visionr1.io/run=demo"), 120)
@@ -69,9 +69,10 @@ def test_a_lost_worker_a_lost_operator_and_a_suspension(release: Release, undist
     release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded")
 
     phases = {one["name"]: one for one in release.status("demo")["phases"]}
-    assert phases["stage-1"]["attemptsBegun"] <= 2, "the stage went on with a new worker, in the same attempt or the next"
+    assert [one["exitCode"] for one in phases["stage-1"]["attempts"]] == [1, 0], "the driver failed with its worker"
+    assert phases["stage-1"]["attempts"][1]["fromStep"] >= 2, "and the next went on from a checkpoint, on a new worker"
     ends = [(attempt["reason"], attempt.get("exitCode")) for attempt in phases["stage-2"]["attempts"]]
     assert len(ends) == 2 and phases["stage-2"]["attempts"][0]["stopping"]["reason"] == "Suspended"
-    assert phases["stage-2"]["attempts"][1]["fromStep"] == stopped_at >= 13, "it stopped after a checkpoint of its last step"
+    assert phases["stage-2"]["attempts"][1]["fromStep"] == stopped_at >= 43, "it stopped after a checkpoint of its last step"
     trained = [{key: one[key] for key in TRAINED} for one in release.steps("demo")]
     assert trained == [{key: one[key] for key in TRAINED} for one in undisturbed]
