@@ -90,10 +90,6 @@ else
 	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
 endif
 
-.PHONY: cluster-soak
-cluster-soak: $(SYNCED) ## faults on the real node one by one, 200 runs at once; after make cluster [ARGS=...]
-	@tests/cluster/inside.sh $(BIN)/python -m pytest -s $(or $(ARGS),tests/cluster/soak_faults.py tests/cluster/soak_many.py)
-
 .PHONY: dashboards
 dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics
 	@$(BIN)/python -m visionr1.watch.files

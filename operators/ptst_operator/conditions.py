@@ -157,8 +157,10 @@ def _printed(world: World) -> dict[str, Any]:
         "truncated": seen.truncated,
         "kl": seen.kl,
     }
-    printed = {key: round(value, 4) for key, value in numbers.items() if value is not None}
-    return printed | ({"step": seen.step} if seen.step is not None else {})
+    if seen.step is None:
+        return {}
+    # All of them: a value that this step does not have must not stay from another one.
+    return {"step": seen.step} | {key: None if value is None else round(value, 4) for key, value in numbers.items()}
 
 
 def news(before: Status, after: Status) -> list[News]:

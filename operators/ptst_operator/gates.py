@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ptst_operator.spec import Gate
+from ptst_operator.world import number
 
 
 def breaches(gates: Sequence[Gate], records: Iterable[Mapping[str, Any]], stage: str) -> tuple[str, ...]:
@@ -17,7 +17,7 @@ def breaches(gates: Sequence[Gate], records: Iterable[Mapping[str, Any]], stage:
     of_stage = [record for record in records if record["phase"] == stage]
     lines = []
     for gate in gates:
-        values = [record[gate.metric] for record in of_stage[-gate.steps :] if _is_number(record.get(gate.metric))]
+        values = [value for record in of_stage[-gate.steps :] if (value := number(record.get(gate.metric))) is not None]
         if not values:
             lines.append(f"{stage} has no {gate.metric} in steps.jsonl")
             continue
@@ -28,7 +28,3 @@ def breaches(gates: Sequence[Gate], records: Iterable[Mapping[str, Any]], stage:
         if gate.max is not None and mean > gate.max:
             lines.append(f"{what}, more than {gate.max:g}")
     return tuple(lines)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -18,7 +18,7 @@ from ptst_operator.decide import Wanted
 from ptst_operator.gates import breaches
 from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import Status
-from ptst_operator.world import Progress, World
+from ptst_operator.world import Progress, World, number
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
 from visionr1.metrics.steplog import read_steps
 from visionr1.pipeline.observe import Committed, committed
@@ -103,11 +103,10 @@ def look_at_step_log(store: Store, wanted: Wanted, status: Status, seen: Mapping
         return None
     completions, workers = _step_size(wanted, record["phase"])
     told = {
-        key: _number(record.get(key))
-        for key in ("reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean")
+        key: number(record.get(key)) for key in ("reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean")
     }
     parts = record.get("step_seconds")
-    seconds = sum(filter(None, map(_number, parts.values()))) if isinstance(parts, dict) else 0.0
+    seconds = sum(filter(None, map(number, parts.values()))) if isinstance(parts, dict) else 0.0
     length = told["completion_tokens_mean"]
     return Progress(
         step=record["step"],
@@ -117,11 +116,6 @@ def look_at_step_log(store: Store, wanted: Wanted, status: Status, seen: Mapping
         truncated=told["completion_truncated_ratio"],
         kl=told["kl_mean"],
     )
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, or nothing: pods write the log."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def look_at_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> tuple[str, ...]:

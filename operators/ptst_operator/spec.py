@@ -152,7 +152,7 @@ class Spec(Part):
     queue_labels: dict[str, str] = Field(
         {},
         description="Labels by which a queue or gang scheduler finds what brings pods (jobs, and the RayCluster or the RayJobs "
-        "with their own), such as kueue.x-k8s.io/queue-name, volcano.sh/queue-name or kai.scheduler/queue.",
+        "with their own), such as kueue.x-k8s.io/queue-name or kai.scheduler/queue.",
     )
     hold_before: list[Annotated[str, Field(max_length=32)]] = Field(
         [],

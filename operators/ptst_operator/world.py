@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ptst_operator.children.phase import Child
 from ptst_operator.children.raycluster import Cluster
@@ -45,3 +47,13 @@ class World:
     progress: Progress | None = None
     refused: str | None = None
     breaches: tuple[str, ...] = ()
+
+
+def number(value: Any) -> float | None:
+    """What a pod has written, if it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer that no float can hold
+        return None

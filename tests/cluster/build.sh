@@ -9,7 +9,8 @@ command -v go >/dev/null || { echo "the test cluster is built with Go 1.26 or ne
 mkdir -p "$home/bin"
 
 build() { # MODULE VERSION LDFLAGS PACKAGE...: from a module in go/, whose go.sum pins every source
-    local module=$1 version=$2 flags=$3
+    local module=$1 version flags=$3
+    version="$2 $(cat "$here/go/$module"/* | cksum)"
     shift 3
     [ "$(cat "$home/bin/$module.version" 2>/dev/null)" != "$version" ] || return 0
     echo "building the test cluster's binaries: $module ($version)"
@@ -27,7 +28,7 @@ installed() { # NAME PACKAGE VERSION: a module that builds as it is; the checksu
 build etcd v3.6.16 "" go.etcd.io/etcd/server/v3
 [ ! -e "$home/bin/server" ] || mv "$home/bin/server" "$home/bin/etcd" # Go names it after the last part of its path
 v=k8s.io/component-base/version
-build k8s v1.35.4+node "-X $v.gitVersion=v1.35.4 -X $v.gitMajor=1 -X $v.gitMinor=35 -X $v.gitTreeState=clean" \
+build k8s v1.35.4 "-X $v.gitVersion=v1.35.4 -X $v.gitMajor=1 -X $v.gitMinor=35 -X $v.gitTreeState=clean" \
     k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubectl,kubelet,kube-proxy}
 installed kwok sigs.k8s.io/kwok/cmd/kwok v0.8.0
 installed helm helm.sh/helm/v4/cmd/helm v4.3.1
@@ -38,10 +39,13 @@ build kuberay v1.6.1 "" github.com/ray-project/kuberay/ray-operator
 installed training-operator github.com/kubeflow/training-operator/cmd/training-operator.v1 v1.9.4
 
 rendered() { # NAME FOLDER: manifests as their project ships them, without definitions that the tests have no use for
-    [ ! -e "$home/manifests/$1.json" ] || return 0
+    local inputs
+    inputs="$2 $(cksum <"$here/manifests.py")"
+    [ "$(cat "$home/manifests/$1.inputs" 2>/dev/null)" != "$inputs" ] || return 0
     mkdir -p "$home/manifests"
     "$home/bin/kubectl" kustomize "$2" | "$here/../../.venv/bin/python" "$here/manifests.py" >"$home/manifests/.$1"
     mv "$home/manifests/.$1" "$home/manifests/$1.json"
+    echo "$inputs" >"$home/manifests/$1.inputs"
 }
 
 modules=$(go env GOMODCACHE)

@@ -181,6 +181,7 @@ class ControlPlane(Cluster):
             "--service-cluster-ip-range=198.19.0.0/16", "--enable-aggregator-routing=true",
             "--kubelet-preferred-address-types=InternalIP",
             f"--audit-policy-file={folder}/audit.json", f"--audit-log-path={self.audit}",
+            "--audit-log-maxsize=10000",
         )  # fmt: skip
 
 

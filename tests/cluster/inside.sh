@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a command in namespaces of its own: a network without an uplink and, for root, mounts and processes, too. Whatever the
-# command leaves (daemons, pods, mounts) is gone when it ends, however it ends.
+# command leaves (daemons, pods, mounts, temporary files) is gone when it ends, or when this script is told to end.
 # Usage: inside.sh COMMAND...    Needs root, or a kernel that lets users make namespaces (then only the fake nodes work).
 set -euo pipefail
 if [ -z "${VISIONR1_INSIDE:-}" ]; then
@@ -11,10 +11,25 @@ if [ -z "${VISIONR1_INSIDE:-}" ]; then
     settings=(vm/overcommit_memory kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
     declare -A before
     for name in "${settings[@]}"; do before[$name]=$(cat "/proc/sys/$name"); done
+    TMPDIR=$(mktemp -d /tmp/vr1-XXXXXX)
+    export TMPDIR
+    child=
+    restore() {
+        if [ -n "$child" ]; then
+            kill -KILL "$child" 2>/dev/null || true # unshare takes process 1 and all below it along
+            wait "$child" 2>/dev/null || true
+        fi
+        for name in "${settings[@]}"; do echo "${before[$name]}" 2>/dev/null >"/proc/sys/$name" || true; done
+        find /sys/fs/cgroup -depth -type d -path '*/visionr1-pods*' -exec rmdir {} + 2>/dev/null || true
+        rm -rf "$TMPDIR"
+    }
+    trap restore EXIT
+    trap 'exit 143' TERM INT HUP
+    VISIONR1_INSIDE=root unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$@" &
+    child=$!
     code=0
-    VISIONR1_INSIDE=root unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$@" || code=$?
-    for name in "${settings[@]}"; do echo "${before[$name]}" 2>/dev/null >"/proc/sys/$name" || true; done
-    find /sys/fs/cgroup -depth -type d -path '*/visionr1-pods*' -exec rmdir {} + 2>/dev/null || true
+    wait "$child" || code=$?
+    child=
     exit "$code"
 fi
 ip link set lo up

@@ -123,6 +123,8 @@ class RealNode:
 
 
 def _kill(pid: int) -> None:
+    if pid == 0:  # how a cgroup shows a process that is not in our namespace
+        return
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from control_plane import ControlPlane, wait_for
+from real_node import IMAGE
 from release import NAME, Release
-from soak_many import FAKE
 
 Right = tuple[str, str, str]
 
@@ -23,6 +23,11 @@ NOT_IN_THE_AUDIT = {
     *(("ray.io", kind, "create") for kind in ("rayclusters", "rayjobs")),
     # Only clusters with the admission plugin OwnerReferencesPermissionEnforcement ask for it.
     ("visionr1.io", "ptstruns/finalizers", "update"),
+}
+FAKE = {
+    "image": IMAGE,
+    "nodeSelector": {"kwok.x-k8s.io/node": "fake"},
+    "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "jobs": {"preset": "demo"},

@@ -209,9 +209,14 @@ def test_the_numbers_shown_are_of_the_step_that_is_shown(tmp_path: Path) -> None
     assert (status.step, status.reward, status.length, status.kl) == (2, 0.2, 16.0, None)
     group = resolve_recipe(Spec.model_validate(site.cluster.run["spec"]), "run").algorithm.prompts_per_step * 2
     assert status.tokens_per_second_per_gpu == 16.0 * group / 4 / 2
-    site.store.write_bytes("steps.jsonl", b"not a record\n{}\n")
+    records[-1] |= {"reward_mean": None, "completion_tokens_mean": 10**400}
+    site.store.write_bytes("steps.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
     site.commit("stage-1", 3, final=False)
-    assert (site.look().step, condition(status, "RecipeValid").status) == (2, "True"), "a damaged log hides numbers, no more"
+    status = site.look()
+    assert (status.step, status.reward, status.length) == (3, None, None), "none of step 2's stays"
+    site.store.write_bytes("steps.jsonl", b"not a record\n{}\n")
+    site.commit("stage-1", 4, final=False)
+    assert (site.look().step, condition(status, "RecipeValid").status) == (3, "True"), "a damaged log hides numbers, no more"
 
 
 def test_a_gate_holds_the_next_stage_and_says_why(tmp_path: Path) -> None:

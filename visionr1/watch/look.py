@@ -35,7 +35,7 @@ class View:
         state: waiting also stands for a run that nobody is seen to work on. On a cluster, that a phase has steps and is
             not complete counts as running.
         done, total: steps (or problems) of the present phase; `total` None where it is not known.
-        records: step records of the present phase; `stages` of all GRPO stages, oldest first.
+        records: step records of the present phase, `time` None where it is not known; `stages` of all GRPO stages, oldest first.
         tokens_per_second: None before the second step.
         seconds_left: of the present phase; None where it cannot be told.
         problems: one line each, the worst first.
@@ -156,11 +156,11 @@ def _said(store: Store, key: str) -> dict[str, Any] | None:
 
 
 def pace(records: list[dict[str, Any]]) -> float | None:
-    """Seconds from one step's end to the next, over the last steps."""
-    recent = records[-PACE_STEPS:]
-    if len(recent) < 2:
+    """Seconds from one step's end to the next, over the last steps whose ends are known."""
+    recent = [record for record in records if record["time"] is not None][-PACE_STEPS:]
+    if len(recent) < 2 or recent[-1]["step"] <= recent[0]["step"]:
         return None
-    return float((recent[-1]["time"] - recent[0]["time"]) / (len(recent) - 1))
+    return float((recent[-1]["time"] - recent[0]["time"]) / (recent[-1]["step"] - recent[0]["step"]))
 
 
 def tokens_per_second(records: list[dict[str, Any]]) -> float | None:

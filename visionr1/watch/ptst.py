@@ -70,7 +70,9 @@ class PtstRun:
             StorageError: the API server cannot be asked now.
         """
         run = self._read()
-        recipe = parse_recipe(json.dumps(run["spec"]["recipe"]), f"{self._target}: spec.recipe", [f"name={self._name}"])
+        recipe = parse_recipe(
+            json.dumps(run["spec"]["recipe"]), f"{self._target}: spec.recipe", [f"name={json.dumps(self._name)}"]
+        )
         chain, status = phases(recipe), run.get("status", {})
         names = [phase.name for phase in chain]
         state = _STATES[status.get("phase", "Pending")]
@@ -82,7 +84,8 @@ class PtstRun:
         log = self._seen if steps is None else steps
         own = [record for record in log if record["phase"] == phase.name]
         stage = None if phase.stage_index is None else recipe.stages[phase.stage_index]
-        done = max(0, (own[-1]["step"] if own else status.get("step") or 0) - phase.first_step) if stage else 0
+        newest = own[-1]["step"] if own else status.get("step") or 0 if stage else 0
+        done = max(0, newest - phase.first_step)
         seconds = pace(own)
         speed = (
             tokens_per_second(own) if steps is not None else _times(status.get("tokensPerSecondPerGpu"), recipe.rollout.workers)
@@ -139,18 +142,20 @@ class PtstRun:
             return None
 
     def _remember(self, status: dict[str, Any], phase: Phase, now: float) -> None:
-        """Keeps a step that the status tells for the first time."""
+        """Keeps a step that the status tells for the first time; when the very first one ended, nobody here knows."""
         step = status.get("step")
         if phase.stage_index is None or step is None or step <= phase.first_step:
             return
-        if self._seen and self._seen[-1]["step"] >= step:
+        if self._seen and self._seen[-1]["step"] == step:
             return
+        first = not self._seen
+        self._seen = [one for one in self._seen if one["step"] < step]  # a retry goes back to its checkpoint
         self._seen.append(
             {
                 "phase": phase.name,
                 "stage": phase.stage_index + 1,
                 "step": step,
-                "time": now,
+                "time": None if first else now,
                 "reward_mean": status.get("reward"),
                 "completion_tokens_mean": status.get("length"),
                 "completion_truncated_ratio": status.get("truncated"),

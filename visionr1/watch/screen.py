@@ -89,7 +89,7 @@ def _bar(view: View) -> RenderableType:
         told.append(f"{timedelta(seconds=round(view.seconds_left))} left")
     if view.tokens_per_second is not None:
         told.append(f"{view.tokens_per_second:,.0f} tokens/s")
-    if view.records and view.state != "done":
+    if view.records and view.records[-1]["time"] is not None and view.state != "done":
         told.append(f"last step {max(0.0, view.now - view.records[-1]['time']):.0f} s ago")
     line.add_row(ProgressBar(total=view.total or 1, completed=view.done if view.total else 0, width=24), Text("   ".join(told)))
     return line
