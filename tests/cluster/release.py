@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -34,6 +35,9 @@ PODS = {
     "image": IMAGE,
     "sharedMemory": "256Mi",
     "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}},
+    # A pod's own /tmp would hide a checkout that lies below this machine's.
+    "volumes": [{"name": "checkout", "persistentVolumeClaim": {"claimName": "checkout", "readOnly": True}}],
+    "volumeMounts": [{"name": "checkout", "mountPath": str(ROOT), "readOnly": True}],
 }
 
 
@@ -45,13 +49,23 @@ class Release:
         self.runs = platform.folder / f"runs-{namespace}"
         self.runs.mkdir()
         os.chown(self.runs, 1000, 1000)
-        volume = {
+        self._volume("visionr1-runs", self.runs)
+        self._volume("checkout", ROOT)
+        size = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+        claim = {"name": "checkout", "namespace": namespace}
+        platform.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": claim, "spec": size})
+
+    def _volume(self, claim: str, folder: Path) -> None:
+        """A folder of this machine, for one claim."""
+        spec = {
             "capacity": {"storage": "20Gi"},
             "accessModes": ["ReadWriteMany"],
             "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": str(self.runs)},
+            "hostPath": {"path": str(folder)},
+            "claimRef": {"name": claim, "namespace": self.namespace},
         }
-        platform.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": namespace}, "spec": volume})
+        meta = {"name": f"{self.namespace}-{claim}"}
+        self.platform.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": meta, "spec": spec})
 
     def helm(self, *arguments: str) -> str:
         """What helm prints.
