@@ -15,6 +15,7 @@ if [ -z "${VISIONR1_INSIDE:-}" ]; then
     export TMPDIR
     child=
     restore() {
+        trap '' TERM INT HUP # who ends a group may well say it twice
         if [ -n "$child" ]; then
             kill -KILL "$child" 2>/dev/null || true # unshare takes process 1 and all below it along
             wait "$child" 2>/dev/null || true
