@@ -85,7 +85,10 @@ def used(plane: ControlPlane) -> set[Right]:
 
 
 def test_every_right_is_used_and_none_is_missing(platform: ControlPlane, release: Release) -> None:
+    def own() -> list[str]:
+        return [line for line in platform.audit.read_text().splitlines() if f":{release.namespace}:{NAME}-operator" in line]
+
     # Of this release only: an operator that is being uninstalled has lost its rights before it is gone.
-    own = [line for line in platform.audit.read_text().splitlines() if f":{release.namespace}:{NAME}-operator" in line]
-    assert [line for line in own if '"authorization.k8s.io/decision":"forbid"' in line] == []
+    wait_for("its operator has looked at every kind", lambda: len(own()) >= 5, 60)
+    assert [line for line in own() if '"authorization.k8s.io/decision":"forbid"' in line] == []
     assert granted(release) - used(platform) == NOT_IN_THE_AUDIT
