@@ -142,7 +142,7 @@ class ControlPlane(Cluster):
             "etcd", "etcd", "--data-dir", str(folder / "etcd"), "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level", "warn",
         )  # fmt: skip
-        self._api_server = self._start_api_server()
+        self._start_api_server()
         self.kubeconfig("admin", self._token)
         self._wait_for_api_server()
         common = (f"--kubeconfig={self.admin}", "--leader-elect=false", "--bind-address=127.0.0.1")
@@ -159,14 +159,6 @@ class ControlPlane(Cluster):
         nodes = [_node(f"fake-{number}") for number in range(4)]
         self.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
         wait_for("service account", lambda: "default" in self.kubectl("get", "sa", "default", check=False))
-
-    def lose_api_server(self, seconds: float) -> None:
-        """No API server for so long; etcd keeps what it knew."""
-        self._api_server.kill()
-        self._api_server.wait()
-        time.sleep(seconds)
-        self._api_server = self._start_api_server()
-        self._wait_for_api_server()
 
     def _wait_for_api_server(self) -> None:
         wait_for("API server", lambda: self.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok", 120)

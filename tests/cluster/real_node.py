@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ class RealNode:
         self._run("coredns", "coredns", "-conf", self._write("Corefile", _COREFILE.format(admin=self._plane.admin)))
         self._write("proxy.json", _proxy(self._plane.admin))
         self._run("kube-proxy", "kube-proxy", f"--config={self._folder}/proxy.json")
-        self.start_kubelet()
+        self._start_kubelet()
         wait_for("the node", lambda: "True" in self._plane.kubectl("get", "node", NODE, "-o", _READY, check=False), 90)
 
     def load(self, archive: Path) -> None:
@@ -70,24 +69,17 @@ class RealNode:
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(["ctr", "-a", str(self._socket), "-n", "k8s.io", *arguments], capture_output=True)
 
-    def start_kubelet(self) -> None:
+    def _start_kubelet(self) -> None:
         """The kubelet; pods outlive it."""
-        for one in (_CGROUPS, *_CGROUPS.iterdir()):  # the one of version 2, or each of version 1
-            if one.is_dir() and (one / "cgroup.procs").exists() and (one == _CGROUPS or not (_CGROUPS / "cgroup.procs").exists()):
-                (one / CGROUP).mkdir(exist_ok=True)
+        # The one hierarchy of version 2, or each of version 1.
+        for procs in list(_CGROUPS.glob("cgroup.procs")) or _CGROUPS.glob("*/cgroup.procs"):
+            (procs.parent / CGROUP).mkdir(exist_ok=True)
         self._write("kubelet.json", _kubelet(self._folder, self._socket))
-        self._kubelet = self._run(
+        self._run(
             "kubelet", "kubelet", f"--config={self._folder}/kubelet.json", f"--hostname-override={NODE}", f"--node-ip={NODE_IP}",
             f"--kubeconfig={self._plane.kubeconfig('kubelet', self._plane.node_token)}", f"--root-dir={self._folder}/kubelet",
             f"--cert-dir={self._folder}/kubelet/pki",
         )  # fmt: skip
-
-    def lose_kubelet(self, seconds: float) -> None:
-        """Nobody looks after the pods for so long; they go on by themselves."""
-        self._kubelet.kill()
-        self._kubelet.wait()
-        time.sleep(seconds)
-        self.start_kubelet()
 
     def close(self) -> None:
         """Ends daemons and pods, and takes their mounts away."""
@@ -105,9 +97,8 @@ class RealNode:
         for mount in sorted((one for one in mounts if one.startswith(f"{self._folder}/")), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=True)
 
-    def _run(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+    def _run(self, name: str, *command: str) -> None:
         self._daemons.append(self._plane.start(name, *command))
-        return self._daemons[-1]
 
     def _write(self, name: str, content: Any) -> str:
         path = self._folder / name

@@ -87,9 +87,7 @@ class PtstRun:
         newest = own[-1]["step"] if own else status.get("step") or 0 if stage else 0
         done = max(0, newest - phase.first_step)
         seconds = pace(own)
-        speed = (
-            tokens_per_second(own) if steps is not None else _times(status.get("tokensPerSecondPerGpu"), recipe.rollout.workers)
-        )
+        told = status.get("tokensPerSecondPerGpu", 0.0) * recipe.rollout.workers or None
         return View(
             name=self._name,
             url=f"{self._target} in {self._namespace}, run directory {url}",
@@ -102,7 +100,7 @@ class PtstRun:
             records=own,
             stages=[record for record in log if record.get("stage") is not None],
             limit=stage.max_completion_tokens if stage else None,
-            tokens_per_second=speed,
+            tokens_per_second=told if steps is None else tokens_per_second(own),
             seconds_left=seconds * (stage.steps - done) if seconds is not None and stage and state == "running" else None,
             problems=_conditions(status) + (problems(phase, own, state == "running", now) if steps is not None else []),
             note=_note(status),
@@ -161,10 +159,6 @@ class PtstRun:
                 "completion_truncated_ratio": status.get("truncated"),
             }
         )
-
-
-def _times(value: float | None, workers: int) -> float | None:
-    return None if value is None else value * workers
 
 
 def _conditions(status: dict[str, Any]) -> list[str]:
