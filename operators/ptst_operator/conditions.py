@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ptst_operator.status import Condition, RunPhase, Status, moment
+from ptst_operator.status import BreachStatus, Condition, RunPhase, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
 from visionr1.recipe import Phase
@@ -99,6 +99,8 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
             return _Said(
                 "Failed", "AttemptsFailed", f"{name}: {reason}{_last_words(status, name)}; raise spec.restarts to try again"
             )
+        case planner.Hold() if status.breach is not None:
+            return _held_by(status.breach)
         case planner.Hold(name):
             line = f"kubectl annotate ptst NAME --overwrite visionr1.io/approve={name}"
             if world.breaches:
@@ -106,6 +108,8 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
             return _Said("Held", "WaitsForApproval", f"{name} waits for a person; to let it begin: {line}")
         case planner.Stopped(name):
             return _Said("Suspended", "StoppedOnRequest", f"stopped before or in {name}; it goes on when spec.suspend is false")
+        case planner.Stop(name) if status.breach is not None:
+            return _Said("Stopping", "GateBreached", f"{name} commits a checkpoint and ends: {status.breach.message}")
         case planner.Stop(name):
             return _Said("Stopping", "Stopping", f"{name} commits a checkpoint and ends")
         case planner.Wait(name, None):
@@ -128,6 +132,18 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
         case _:
             held = {one.type: one for one in before.conditions}["Failed"]
             return _Said("Failed", held.reason, held.message)
+
+
+def _held_by(breach: BreachStatus) -> _Said:
+    go_on = f"kubectl annotate ptst NAME --overwrite visionr1.io/approve=breach-{breach.number}"
+    if breach.rollback_phase is None:
+        return _Said("Held", "GateBreached", f"{breach.message}; to let {breach.stage} go on all the same: {go_on}")
+    back = f"{breach.rollback_phase} at step {breach.rollback_step}"
+    if not breach.rolled_back:
+        return _Said("Stopping", "RollingBack", f"{breach.message}; the run goes back to {back}")
+    return _Said(
+        "Held", "RolledBack", f"{breach.message}; the run went back to {back}; change what is to be different, then: {go_on}"
+    )
 
 
 def _running(status: Status, name: str, world: World) -> _Said:

@@ -82,6 +82,7 @@ def spec_schema() -> Schema:
     properties["gates"]["items"]["x-kubernetes-validations"] = [
         _rule("has(self.min) || has(self.max)", "a gate needs min, max or both"),
         _rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a gate's min is larger than its max"),
+        _rule("!has(self.rollbackTo) || self.action == 'Rollback'", "a gate's rollbackTo needs action: Rollback"),
     ]
     properties["storage"]["x-kubernetes-validations"] = [
         _rule("self == oldSelf", "spec.storage is frozen: checkpoints stay where they are; make a new run for another place"),
@@ -91,10 +92,14 @@ def spec_schema() -> Schema:
         ),
     ]
     schema["x-kubernetes-validations"] = [
+        _rule(
+            "has(self.recipe) != has(self.recipeFrom)",
+            "give the recipe as spec.recipe, or as a file in a ConfigMap by spec.recipeFrom",
+        ),
         _rule("has(self.pods.image)", "spec.pods.image: give the trainer image"),
         _rule("self.restarts >= oldSelf.restarts", "spec.restarts only grows: raise it by one to let a failed run try again"),
         _rule(
-            "self.allowUnequalStages || !has(self.recipe.stages) || self.recipe.stages.all(s, "
+            "self.allowUnequalStages || !has(self.recipe) || !has(self.recipe.stages) || self.recipe.stages.all(s, "
             "s.max_completion_tokens * s.group_size == "
             "self.recipe.stages[0].max_completion_tokens * self.recipe.stages[0].group_size)",
             "PTST keeps max_completion_tokens x group_size the same in all stages (4096 x 16 = 8192 x 8 = 16384 x 4); "
@@ -195,7 +200,8 @@ def _frozen_stages() -> str:
     begun = "oldSelf.status.stagesBegun"
     old, new = "oldSelf.spec.recipe.stages", "self.spec.recipe.stages"
     return (
-        f"!has(oldSelf.status) || !has({begun}) || {begun} == 0 || !has({old}) || (has({new}) && size({new}) >= {begun} && "
+        f"!has(oldSelf.status) || !has({begun}) || {begun} == 0 || !has(oldSelf.spec.recipe) || !has({old}) || "
+        f"!has(self.spec.recipe) || (has({new}) && size({new}) >= {begun} && "
         f"[{indices}].all(i, i >= {begun} || i >= size({old}) || {new}[i] == {old}[i]))"
     )
 

@@ -6,7 +6,7 @@ between any two calls makes nothing twice, and one that starts anew goes on from
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob
@@ -16,6 +16,7 @@ from ptst_operator.fold import fold, stopped_for, with_attempt
 from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Kind, PhaseStatus, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
+from visionr1.pipeline.rollback import Rollback
 from visionr1.recipe import Phase, phases
 
 APPROVE: Final = "visionr1.io/approve"
@@ -39,7 +40,15 @@ class Delete:
     uid: str
 
 
-Effect = Apply | Delete
+@dataclass(frozen=True)
+class RollBack:
+    """Take the run directory back to a checkpoint."""
+
+    to: Rollback
+    number: int
+
+
+Effect = Apply | Delete | RollBack
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Wanted:
     owner: Owner
     generation: int = 1
     approved: str = ""
+    recipe_version: str = ""
 
     @property
     def chain(self) -> tuple[Phase, ...]:
@@ -67,17 +77,44 @@ class Wanted:
 def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision:
     """What to write and do now."""
     status = fold(before, wanted.owner.uid, world, now)
-    status = _reopened(wanted, status)
+    status = _reopened(wanted, _let_go(wanted, status))
     if before.phase == "Failed" and wanted.owner.spec.restarts <= before.restarts:
         action: planner.Action | None = None  # over until a person starts it again
     else:
         status = status.model_copy(update={"restarts": max(status.restarts, wanted.owner.spec.restarts)})
-        action = planner.plan(_run_spec(wanted, status, world), _observed(wanted, status), now)
+        action = _planned(wanted, status, world, now)
     made = _Hand(wanted, world, now).act(status, action)
-    stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and (one.attempts_begun or one.complete))
-    status = made.status.model_copy(update={"observed_generation": wanted.generation, "stages_begun": stages})
+    stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one))
+    acted_on = {"observed_generation": wanted.generation, "recipe_version": wanted.recipe_version, "stages_begun": stages}
+    status = made.status.model_copy(update=acted_on)
     status = settled(status, before, action, wanted.chain, world, now)
     return Decision(status, made.effects, made.look_at)
+
+
+def _planned(wanted: Wanted, status: Status, world: World, now: float) -> planner.Action:
+    """What the planner says, but that a gate that was breached stops the run and holds it."""
+    observed, breach = _observed(wanted, status), status.breach
+    if breach is None:
+        return planner.plan(_run_spec(wanted, status, world), observed, now)
+    stopping = planner.plan(_run_spec(wanted, status, world), replace(observed, stop_requested=True), now)
+    if isinstance(stopping, planner.Stop):
+        return stopping
+    return planner.Stopped(breach.stage) if wanted.owner.spec.suspend else planner.Hold(breach.stage)
+
+
+def _begun(phase: PhaseStatus) -> bool:
+    return phase.complete or phase.attempts_begun > phase.taken_back
+
+
+def _let_go(wanted: Wanted, status: Status) -> Status:
+    """A person lets the run go on over the gate that stopped it."""
+    breach = status.breach
+    if breach is None or wanted.approved != f"breach-{breach.number}" or (breach.rollback_phase and not breach.rolled_back):
+        return status
+    phase = status.of(breach.stage)
+    if not breach.rolled_back:
+        status = status.with_phase(phase.model_copy(update={"past_gates": True}))
+    return status.model_copy(update={"breach": None})
 
 
 def _reopened(wanted: Wanted, status: Status) -> Status:
@@ -133,13 +170,25 @@ class _Hand:
                 return Decision(status, look_at=until) if keeps else self._without_cluster(status, look_at=until)
             case planner.Stop(name):
                 phase = status.of(name)
-                asked = "stopped on request" if self.wanted.owner.spec.suspend else ""
-                stopped = stopped_for(phase.attempts[-1], "Suspended", asked, phase.committed_step, self.now)
+                attempt, step = phase.attempts[-1], phase.committed_step
+                if status.breach is None:
+                    stopped = stopped_for(attempt, "Suspended", "stopped on request", step, self.now)
+                else:
+                    stopped = stopped_for(attempt, "GateBreached", status.breach.message, step, self.now)
                 return self._watch(with_attempt(status, name, stopped), name)
             case planner.Start(name):
                 return self._start(status, next(phase for phase in self.wanted.chain if phase.name == name))
             case _:
-                return self._without_cluster(status)
+                return self._rolled_back(self._without_cluster(status))
+
+    def _rolled_back(self, decision: Decision) -> Decision:
+        """With the rollback that is due: nothing of the run is at work any more, and its cluster is gone."""
+        breach = decision.status.breach
+        if breach is None or breach.rollback_phase is None or breach.rolled_back or decision.status.cluster is not None:
+            return decision
+        assert breach.rollback_step is not None
+        back = RollBack(Rollback(breach.rollback_phase, breach.rollback_step), breach.number)
+        return replace(decision, effects=(*decision.effects, back), look_at=self.now)
 
     def _start(self, status: Status, phase: Phase) -> Decision:
         if phase.kind != "grpo" or self.wanted.owner.spec.grpo.cluster == "per-stage":
@@ -211,7 +260,7 @@ class _Hand:
         if attempt.kind != "RayJob" or attempt.uid is None or status.cluster is None:
             return Decision(status)
         committed = status.of(name).committed_step
-        patience = stopping.reason in ("Suspended", "DeadlineExceeded")
+        patience = stopping.reason in ("Suspended", "GateBreached", "DeadlineExceeded")
         due = stopping.since.timestamp() + self.wanted.owner.spec.deadlines.stop_seconds
         if patience and committed == stopping.from_step and self.now < due and not status.cluster.deleting:
             return Decision(status, look_at=due)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ptst_operator.children.phase import Child
-from ptst_operator.status import AttemptStatus, PhaseStatus, Status, Stopping, StopReason, moment
+from ptst_operator.status import AttemptStatus, BreachStatus, PhaseStatus, Status, Stopping, StopReason, moment
 from ptst_operator.world import World
 from visionr1.errors import EXIT_STOPPED
 from visionr1.pipeline.observe import Committed
@@ -14,6 +14,7 @@ from visionr1.pipeline.observe import Committed
 def fold(status: Status, run_uid: str, world: World, now: float) -> Status:
     """The status with what `world` shows: commits, uids, the end of attempts, a cluster that has gone."""
     status = _fold_committed(status, world.committed, now)
+    status = _fold_breach(status, world, now)
     status = _fold_cluster(status, run_uid, world, now)
     live = status.live()
     if live is None:
@@ -53,6 +54,35 @@ def _fold_committed(status: Status, committed: Mapping[str, Committed], now: flo
     return status
 
 
+def _fold_breach(status: Status, world: World, now: float) -> Status:
+    """A gate that was breached, once; and the end of its rollback, the only thing that takes commits back."""
+    if status.breach is None and world.breach is not None:
+        to = world.breach.to
+        found = BreachStatus(
+            number=status.breaches,
+            stage=world.breach.stage,
+            message=world.breach.message[:1024],
+            rollback_phase=to.phase if to is not None else None,
+            rollback_step=to.step if to is not None else None,
+        )
+        return status.model_copy(update={"breach": found, "breaches": status.breaches + 1})
+    breach = status.breach
+    if breach is None or world.rolled_back is None:
+        return status
+    for name, seen in world.rolled_back.items():
+        before = status.of(name)
+        update = {
+            "committed_step": seen.step,
+            "complete": seen.complete,
+            "completed": before.completed if seen.complete else None,
+            "count_from": before.attempts_begun,
+            "taken_back": before.attempts_begun if seen.step is None else before.taken_back,
+        }
+        status = status.with_phase(before.model_copy(update=update)) if before.attempts_begun else status
+    numbers = dict.fromkeys(("step", "reward", "length", "tokens_per_second_per_gpu", "truncated", "kl"))
+    return status.model_copy(update={"breach": breach.model_copy(update={"rolled_back": True}), **numbers})
+
+
 def _fold_cluster(status: Status, run_uid: str, world: World, now: float) -> Status:
     cluster = status.cluster
     if cluster is None:
@@ -83,7 +113,7 @@ def _fold_attempt(
     if _on_shared_cluster(attempt) and (status.cluster is None or status.cluster.deleting):
         attempt = stopped_for(attempt, "ClusterLost", "the RayCluster is gone", phase.committed_step, now)
     if attempt.stopping is not None and child is None and not world.leftover and _at_rest(attempt, status):
-        code = EXIT_STOPPED if attempt.stopping.reason == "Suspended" else None
+        code = EXIT_STOPPED if attempt.stopping.reason in ("Suspended", "GateBreached") else None
         return _ended(attempt, attempt.stopping.message or attempt.stopping.reason, code, now)
     return attempt
 

@@ -15,13 +15,15 @@ from ptst_operator.children import job, pytorchjob, raycluster, rayjob
 from ptst_operator.children.phase import Child
 from ptst_operator.children.pods import ATTEMPT_LABEL
 from ptst_operator.decide import Wanted
-from ptst_operator.gates import breaches
+from ptst_operator.gates import breaches, first_breach
 from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import Status
-from ptst_operator.world import Progress, World, number
+from ptst_operator.world import Breach, Progress, World, number
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
 from visionr1.metrics.steplog import read_steps
 from visionr1.pipeline.observe import Committed, committed
+from visionr1.pipeline.rollback import Rollback, is_rolled_back, refusal
+from visionr1.recipe import phases_from
 from visionr1.storage import Store
 
 READERS: Final = {"PyTorchJob": pytorchjob.read, "RayJob": rayjob.read, "Job": job.read}
@@ -62,6 +64,8 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
         cluster=cluster,
         committed=seen_phases,
         breaches=look_at_gates(store, wanted, status, seen_phases),
+        breach=look_at_running_gates(store, wanted, status, seen_phases),
+        rolled_back=look_at_rollback(store, wanted, status) if live is None and status.cluster is None else None,
         progress=progress,
         refused=refused,
     )
@@ -121,11 +125,38 @@ def look_at_step_log(store: Store, wanted: Wanted, status: Status, seen: Mapping
 def look_at_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> tuple[str, ...]:
     """What keeps the next phase from beginning, if that is a stage after another one."""
     due = next((phase for phase in wanted.chain if phase.name in seen and not seen[phase.name].complete), None)
-    gates = wanted.owner.spec.gates
+    gates = [gate for gate in wanted.owner.spec.gates if gate.action == "Hold"]
     if not gates or due is None or not due.stage_index or status.of(due.name).attempts_begun:
         return ()
     assert due.input_phase is not None, "a later stage starts from the one before"
     return breaches(gates, read_steps(store), due.input_phase)
+
+
+def look_at_running_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> Breach | None:
+    """What keeps a stage of which a new checkpoint is seen from going on."""
+    gates, recipe = wanted.owner.spec.gates, wanted.owner.recipe
+    if status.breach is not None or all(gate.action == "Hold" for gate in gates):
+        return None
+    for phase in wanted.chain:
+        step = seen[phase.name].step if phase.name in seen and phase.kind == "grpo" else None
+        if step is None or step == status.of(phase.name).committed_step or status.of(phase.name).past_gates:
+            continue
+        found = first_breach(gates, read_steps(store), phase.name, phase.first_step, step, seen[phase.name].complete)
+        if found is not None:
+            why = refusal(store, recipe, found.to, found.stage) if found.to is not None else None
+            return found if why is None else Breach(found.stage, f"{found.message}; it cannot be rolled back: {why}")
+    return None
+
+
+def look_at_rollback(store: Store, wanted: Wanted, status: Status) -> dict[str, Committed] | None:
+    """What is committed from the checkpoint on that the run goes back to, once nothing is left that came after it."""
+    breach, recipe = status.breach, wanted.owner.recipe
+    if breach is None or breach.rollback_phase is None or breach.rollback_step is None or breach.rolled_back:
+        return None
+    to = Rollback(breach.rollback_phase, breach.rollback_step)
+    if not is_rolled_back(store, recipe, to):
+        return None
+    return {phase.name: committed(store, recipe, phase) for phase in phases_from(recipe, to.phase)}
 
 
 def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:

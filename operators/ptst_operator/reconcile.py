@@ -12,12 +12,14 @@ from pydantic import ValidationError
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children.pods import Manifest, Owner
 from ptst_operator.conditions import news, refused, unreachable
-from ptst_operator.decide import APPROVE, Apply, Decision, Wanted, decide, status_patch
+from ptst_operator.decide import APPROVE, Apply, Decision, RollBack, Wanted, decide, status_patch
 from ptst_operator.observe import look
-from ptst_operator.spec import Spec, resolve_recipe
+from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status, moment
 from visionr1.errors import BadInput
+from visionr1.pipeline.rollback import roll_back
 from visionr1.pipeline.rundir import settle_recipe
+from visionr1.recipe import Recipe
 from visionr1.storage import StorageError, Store, open_store
 
 Changed = Callable[[str, Status, Status], None]
@@ -51,11 +53,11 @@ class Reconciler:
         before = Status.model_validate(run.get("status", {}))
         now = self.clock()
         try:
-            wanted = _wanted(run)
+            wanted = self._wanted(run)
             if _over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
                 return None
             store = self.store(wanted.owner.spec.storage.url)
-            if not (_settled(before, wanted.generation) or _over(wanted, before)):
+            if not (_settled(before, wanted) or _over(wanted, before)):
                 settle_recipe(store, wanted.owner.recipe)
             world = look(self.api, wanted, before, store, self._refused.get(name))
         except BadInput as error:
@@ -66,8 +68,26 @@ class Reconciler:
             raise
         decision = decide(wanted, before, world, now)
         self._write(run, before, decision)
-        self._act(name, decision)
+        self._act(name, decision, store, wanted.owner.recipe)
         return now if decision.status != before else decision.look_at
+
+    def _wanted(self, run: Manifest) -> Wanted:
+        meta, spec = run["metadata"], _spec(run)
+        text, version = (None, "") if spec.recipe_from is None else self._recipe_file(spec.recipe_from)
+        recipe = resolve_recipe(spec, meta["name"], text)
+        owner = Owner(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
+        return Wanted(owner, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version)
+
+    def _recipe_file(self, source: RecipeSource) -> tuple[str, str]:
+        """The recipe file of a ConfigMap, and the ConfigMap's version."""
+        found = self.api.get("ConfigMap", source.config_map)
+        text = (found or {}).get("data", {}).get(source.key)
+        if found is None or text is None:
+            missing = (
+                f"there is no ConfigMap {source.config_map}" if found is None else f"{source.config_map} has no {source.key}"
+            )
+            raise BadInput(f"spec.recipeFrom: {missing}; make it in the run's namespace")
+        return text, str(found["metadata"]["resourceVersion"])
 
     def gone(self, name: str) -> None:
         """Forgets a run that was deleted."""
@@ -83,7 +103,7 @@ class Reconciler:
         for one in news(before, decision.status):
             self.api.tell(run, one, f"{moment(self.clock()):%Y-%m-%dT%H:%M:%SZ}")
 
-    def _act(self, name: str, decision: Decision) -> None:
+    def _act(self, name: str, decision: Decision, store: Store, recipe: Recipe) -> None:
         for effect in decision.effects:
             if isinstance(effect, Apply):
                 try:
@@ -92,14 +112,17 @@ class Reconciler:
                     self._refused[name] = f"{effect.manifest['kind']} {effect.manifest['metadata']['name']}: {error}"
                     raise
                 self._refused.pop(name, None)
+            elif isinstance(effect, RollBack):
+                roll_back(store, recipe, effect.to, effect.number)
             else:
                 self.api.delete(effect.kind, effect.name, effect.uid)
 
 
-def _settled(status: Status, generation: int) -> bool:
-    """Whether the run directory has the recipe of this generation of the spec."""
+def _settled(status: Status, wanted: Wanted) -> bool:
+    """Whether the run directory has the recipe of this generation of the spec, or of its ConfigMap."""
     valid = any(one.type == "RecipeValid" and one.status == "True" for one in status.conditions)
-    return valid and status.observed_generation == generation
+    same = (status.observed_generation, status.recipe_version) == (wanted.generation, wanted.recipe_version)
+    return valid and same
 
 
 def _over(wanted: Wanted, status: Status) -> bool:
@@ -109,14 +132,10 @@ def _over(wanted: Wanted, status: Status) -> bool:
     return status.phase == "Succeeded" and all(status.of(phase.name).complete for phase in wanted.chain)
 
 
-def _wanted(run: Manifest) -> Wanted:
-    meta = run["metadata"]
+def _spec(run: Manifest) -> Spec:
     try:
-        spec = Spec.model_validate(run["spec"])
+        return Spec.model_validate(run["spec"])
     except ValidationError as error:
         # The API server checks the same schema: only a CRD of another version lets this through.
         lines = [f"spec.{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
         raise BadInput("\n".join(lines)) from None
-    recipe = resolve_recipe(spec, meta["name"])
-    owner = Owner(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
-    return Wanted(owner, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""))

@@ -15,6 +15,8 @@ from visionr1.recipe import Recipe, parse_recipe
 METRICS_PORT: Final = 9464
 """Where the driver and SFT's rank 0 serve /metrics in a pod."""
 
+CHECKPOINT_NAME: Final = r"^(sft|stage-[1-9][0-9]?)/step-(0|[1-9][0-9]{0,8})$"
+
 Items = list[dict[str, Any]]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -108,14 +110,26 @@ class JobPlatform(Part):
 
 
 class Gate(Part):
-    """What the end of a stage must look like for the next stage to begin by itself."""
+    """What a stage must look like for the run to go on by itself."""
 
     metric: Literal["reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean"] = Field(
         description="A key of steps.jsonl."
     )
     steps: int = Field(20, ge=1, le=10_000, description="Its mean is taken over so many last steps of the stage.")
-    min: float | None = Field(None, description="A smaller mean holds the next stage.")
-    max: float | None = Field(None, description="A larger mean holds the next stage.")
+    min: float | None = Field(None, description="A smaller mean breaches the gate.")
+    max: float | None = Field(None, description="A larger mean breaches the gate.")
+    action: Literal["Hold", "Stop", "Rollback"] = Field(
+        "Hold",
+        description="What a breach does. Hold: looked at when a stage is done; the next one waits for a person. Stop: looked at "
+        "with each checkpoint of the stage, too; it stops, gives its GPUs back and waits for a person. Rollback: as Stop, and "
+        "the checkpoints after rollbackTo are deleted before it waits.",
+    )
+    rollback_to: str | None = Field(
+        None,
+        description="Checkpoint that Rollback goes back to, by its folder below `checkpoints`, such as stage-1/step-100; "
+        "default: where the stage began.",
+        pattern=CHECKPOINT_NAME,
+    )
 
 
 class RetryPolicy(Part):
@@ -136,13 +150,22 @@ class Deadlines(Part):
     )
 
 
+class RecipeSource(Part):
+    """A recipe file in a ConfigMap of the run's namespace."""
+
+    config_map: str = Field(description="Name of the ConfigMap.", max_length=253)
+    key: str = Field("recipe.yaml", description="Its key that holds the recipe file.", max_length=253)
+
+
 class Spec(Part):
     """What is wanted."""
 
-    recipe: dict[str, Any] = Field(
+    recipe: dict[str, Any] | None = Field(
+        None,
         description="The recipe, as in a recipe file: `preset` and what changes it, or all of it. Its stages may be extended at "
-        "the end at any time; what has begun is frozen."
+        "the end at any time; what has begun is frozen.",
     )
+    recipe_from: RecipeSource | None = Field(None, description="The recipe as a file in a ConfigMap, in place of spec.recipe.")
     storage: Storage = Field(description="Where the run directory is; frozen.")
     pods: Pods = Field(description="What the pods of all roles look like.")
     sft: SftPlatform = Field(default_factory=SftPlatform, description="Pods of fine-tuning.")
@@ -160,7 +183,7 @@ class Spec(Part):
         description="Phases (sft, stage-1, stage-2, ..., evaluate) that wait for a person; the Held condition says how to go on.",
     )
     gates: list[Gate] = Field(
-        [], max_length=16, description="Looked at between two stages; a breach holds the next one until a person approves it."
+        [], max_length=16, description="Looked at while a stage runs and between two stages; a breach waits for a person."
     )
     suspend: bool = Field(False, description="True stops after a checkpoint and frees the GPUs; false goes on from there.")
     restarts: int = Field(0, ge=0, description="Raise it by one to let a failed run try again; failures before do not count.")
@@ -171,22 +194,30 @@ class Spec(Part):
     )
 
 
-def resolve_recipe(spec: Spec, run_name: str) -> Recipe:
+def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe:
     """The whole recipe of a run, as its pods read it: named as the run, with metrics that can be reached from other pods.
+
+    Args:
+        file: text of the recipe file that spec.recipeFrom names.
 
     Raises:
         BadInput: one line for each mistake.
     """
-    recipe = _parsed(json.dumps(spec.recipe), run_name)
+    recipe = _parsed(json.dumps(spec.recipe), "spec.recipe", run_name) if file is None else _parsed(file, "recipeFrom", run_name)
     if recipe.stages and recipe.rollout.workers % spec.grpo.workers_per_pod:
         raise BadInput(
             f"spec.grpo.workersPerPod: {spec.grpo.workers_per_pod} does not divide the recipe's rollout.workers "
             f"({recipe.rollout.workers}); every worker pod holds as many"
         )
+    if len({stage.max_completion_tokens * stage.group_size for stage in recipe.stages}) > 1 and not spec.allow_unequal_stages:
+        raise BadInput(
+            "stages: PTST keeps max_completion_tokens x group_size the same in all stages; set spec.allowUnequalStages to "
+            "true if you mean it"
+        )
     return recipe
 
 
 @lru_cache(maxsize=512)  # a run is looked at many times between changes of its spec
-def _parsed(text: str, run_name: str) -> Recipe:
+def _parsed(text: str, source: str, run_name: str) -> Recipe:
     own = [f"name={json.dumps(run_name)}", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
-    return parse_recipe(text, "spec.recipe", own)
+    return parse_recipe(text, source, own)

@@ -21,7 +21,7 @@ def moment(seconds: float) -> datetime:
 
 
 Time = Annotated[datetime, PlainSerializer(lambda value: value.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")]
-StopReason = Literal["Suspended", "DeadlineExceeded", "ClusterLost", "ChildLost", "ChildUnclear"]
+StopReason = Literal["Suspended", "GateBreached", "DeadlineExceeded", "ClusterLost", "ChildLost", "ChildUnclear"]
 
 
 class Stopping(Part):
@@ -57,6 +57,8 @@ class PhaseStatus(Part):
     attempts: list[AttemptStatus] = Field([], description="The newest attempts, oldest first.")
     attempts_begun: int = Field(0, ge=0, description="How many attempts there were.")
     count_from: int = Field(0, ge=0, description="Attempts before this number do not count as failures any more.")
+    taken_back: int = Field(0, ge=0, description="So many first attempts were taken back by a rollback.")
+    past_gates: bool = Field(False, description="Whether a person let it go on over a gate; its gates do not stop it again.")
     committed_step: int | None = Field(None, description="Newest committed global step.")
     complete: bool = Field(False, description="Whether its final checkpoint or output is committed.")
     completed: Time | None = Field(None, description="When that was seen.")
@@ -70,6 +72,17 @@ class ClusterStatus(Part):
     started: Time = Field(description="When it was decided.")
     workers: int | None = Field(None, description="GRPO workers that it was made for.")
     deleting: bool = Field(False, description="Whether it is to go.")
+
+
+class BreachStatus(Part):
+    """A gate that stopped the run; it stays until a person lets the run go on."""
+
+    number: int = Field(ge=0, description="Counted from 0 within the run.")
+    stage: str = Field(description="Stage that did not pass it.")
+    message: str = Field(description="Gate, value and bound.", max_length=1024)
+    rollback_phase: str | None = Field(None, description="Phase of the checkpoint to go back to.")
+    rollback_step: int | None = Field(None, description="Global step of that checkpoint.")
+    rolled_back: bool = Field(False, description="Whether nothing is left that came after that checkpoint.")
 
 
 class Condition(Part):
@@ -100,6 +113,9 @@ class Status(Part):
     cluster: ClusterStatus | None = Field(None, description="The RayCluster, while there is one.")
     clusters_begun: int = Field(0, ge=0, description="How many RayClusters there were.")
     restarts: int = Field(0, ge=0, description="spec.restarts that was acted on.")
+    breach: BreachStatus | None = Field(None, description="The gate that keeps the run from going on.")
+    breaches: int = Field(0, ge=0, description="How often a gate has stopped the run.")
+    recipe_version: str = Field("", description="resourceVersion of the recipe's ConfigMap that was acted on.")
     conditions: list[Condition] = Field([], description="RecipeValid, Progressing, Held, Suspended, Complete and Failed.")
 
     def of(self, phase: str) -> PhaseStatus:

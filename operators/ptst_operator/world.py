@@ -10,6 +10,7 @@ from typing import Any
 from ptst_operator.children.phase import Child
 from ptst_operator.children.raycluster import Cluster
 from visionr1.pipeline.observe import Committed
+from visionr1.pipeline.rollback import Rollback
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,18 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Breach:
+    """A gate that a stage does not pass while it runs: what is to be done, and why.
+
+    `to` is the checkpoint to go back to; None for Stop.
+    """
+
+    stage: str
+    message: str
+    to: Rollback | None = None
+
+
+@dataclass(frozen=True)
 class World:
     """One look.
 
@@ -36,6 +49,8 @@ class World:
         committed: what the run directory says, at least of the first phase that is not complete.
         progress: what the driver serves, if it could be asked.
         breaches: gates that keep the phase that is next from beginning.
+        breach: a gate that ends the stage whose new checkpoint was seen.
+        rolled_back: what is committed of each phase from the one that a rollback goes back to, once it is done.
         refused: what the API server said when the operator could not make a child.
     """
 
@@ -47,6 +62,8 @@ class World:
     progress: Progress | None = None
     refused: str | None = None
     breaches: tuple[str, ...] = ()
+    breach: Breach | None = None
+    rolled_back: Mapping[str, Committed] | None = None
 
 
 def number(value: Any) -> float | None:

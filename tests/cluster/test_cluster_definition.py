@@ -59,6 +59,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown preset": (run(recipe={"preset": "vision-r2"}), "supported values"),
     "a gate without a bound": (run(gates=[{"metric": "kl_mean"}]), "a gate needs min, max or both"),
     "a gate upside down": (run(gates=[{"metric": "kl_mean", "min": 2, "max": 1}]), "a gate's min is larger than its max"),
+    "a gate that goes back and does not": (
+        run(gates=[{"metric": "kl_mean", "max": 1, "rollbackTo": "stage-1/step-5"}]),
+        "a gate's rollbackTo needs action: Rollback",
+    ),
+    "a gate that goes back to no checkpoint": (
+        run(gates=[{"metric": "kl_mean", "max": 1, "action": "Rollback", "rollbackTo": "../sft/step-1"}]),
+        "should match",
+    ),
+    "no recipe": (run(recipe=None), "give the recipe as spec.recipe, or as a file in a ConfigMap by spec.recipeFrom"),
+    "two recipes": (run(recipeFrom={"configMap": "recipes"}), "give the recipe as spec.recipe, or as a file in a ConfigMap"),
     "no time to stop": (run(deadlines={"stopSeconds": 0}), "should be greater than or equal to 1"),
 }
 
@@ -85,6 +95,14 @@ def test_what_has_begun_is_frozen_and_more_stages_are_welcome(cluster: Cluster, 
     assert "spec.storage is frozen" in patch({"spec": {"storage": {"url": "s3://bucket/other"}}})
     assert "patched" in patch({"spec": {"restarts": 2}})
     assert "spec.restarts only grows" in patch({"spec": {"restarts": 1}})
+
+
+def test_a_recipe_may_come_from_a_config_map_and_gates_may_go_back(cluster: Cluster, namespace: str) -> None:
+    gate = {"metric": "kl_mean", "max": 1, "action": "Rollback", "rollbackTo": "stage-1/step-100"}
+    made = run(recipe=None, recipeFrom={"configMap": "recipes"}, gates=[gate])
+    cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(made))
+    spec = cluster.get("-n", namespace, "ptst", "run")["spec"]
+    assert spec["recipeFrom"] == {"configMap": "recipes", "key": "recipe.yaml"} and spec["gates"][0]["steps"] == 20
 
 
 def test_kubectl_explains_every_value_of_a_stage(cluster: Cluster) -> None:

@@ -1,7 +1,7 @@
 """The operator's rights are the least: every verb that the chart grants is used in these tests, by the API server's own audit.
 
 After `test_cluster_faults` and `test_cluster_run`, which use most of them. What they leave out is done here on fake nodes, whose
-pods never end by themselves: stopping a Job and a PyTorchJob.
+pods never end by themselves: stopping a Job and a PyTorchJob, and a recipe from a ConfigMap.
 """
 
 from __future__ import annotations
@@ -47,8 +47,14 @@ def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
 @pytest.mark.parametrize("kind", RECIPES)
 def test_a_suspended_run_takes_its_child_away(kind: str, release: Release) -> None:
     storage = {"url": "/runs/stopped", "claim": {"name": "visionr1-runs", "mountPath": "/runs"}}
-    spec = {"recipe": RECIPES[kind], "storage": storage, "pods": FAKE, "grpo": {"workersPerPod": 2}}
-    spec["deadlines"] = {"stopSeconds": 5}
+    spec: dict[str, Any] = {"storage": storage, "pods": FAKE, "grpo": {"workersPerPod": 2}, "deadlines": {"stopSeconds": 5}}
+    if kind == "jobs":
+        spec["recipe"] = RECIPES[kind]
+    else:
+        file = release.platform.folder / "recipe.yaml"
+        file.write_text(json.dumps(RECIPES[kind]))
+        release.kubectl("create", "configmap", "recipes", f"--from-file=recipe.yaml={file}")
+        spec["recipeFrom"] = {"configMap": "recipes"}
     one = {"apiVersion": "visionr1.io/v1alpha1", "kind": "PTSTRun", "metadata": {"name": "stopped"}, "spec": spec}
     release.kubectl("create", "-f", "-", stdin=json.dumps(one))
     wait_for("its child runs", lambda: release.status("stopped").get("phase") == "Running", 60)

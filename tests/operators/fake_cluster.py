@@ -43,6 +43,9 @@ class FakeCluster:
     made: list[tuple[str, str]] = field(default_factory=list)
     committed: dict[str, Committed] = field(default_factory=dict)
     events: list[News] = field(default_factory=list)
+    bad_steps: set[tuple[str, int]] = field(default_factory=set)
+    rollbacks: int = 0
+    config_maps: dict[str, dict[str, Any]] = field(default_factory=dict)
     before_call: Callable[[str], object] = lambda call: None
     after_call: Callable[[str], object] = lambda call: None
     _uids: Any = field(default_factory=lambda: itertools.count(1))
@@ -51,6 +54,8 @@ class FakeCluster:
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         self.before_call("get")
+        if kind == "ConfigMap":
+            return copy.deepcopy(self.config_maps.get(name))
         found = self.run if kind == "PTSTRun" else self.objects.get((kind, name))
         found = copy.deepcopy(found)
         self.after_call("get")

@@ -19,7 +19,8 @@ from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import Status
 
 from visionr1.pipeline.observe import Committed
-from visionr1.recipe import Phase, phases
+from visionr1.pipeline.rollback import Rollback
+from visionr1.recipe import Phase, Recipe, phases, phases_from
 
 STAGE = {"max_completion_tokens": 8, "group_size": 2, "steps": 4}
 RECIPE: dict[str, Any] = {"preset": "demo", "stages": [STAGE, STAGE]}
@@ -31,6 +32,10 @@ SPEC: dict[str, Any] = {
     "retry": {"maxAttempts": 3, "firstWaitSeconds": 5, "longestWaitSeconds": 20},
     "deadlines": {"pendingSeconds": 300, "attemptSeconds": 3000, "stopSeconds": 60},
 }
+
+
+_GATE: dict[str, Any] = {"metric": "reward_mean", "steps": 1, "min": 0.5, "action": "Stop"}
+_FAR_BACK = {"action": "Rollback", "rollbackTo": "stage-1/step-4"}
 
 
 def new_run(**changes: Any) -> dict[str, Any]:
@@ -53,9 +58,12 @@ class Schedule:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         mode = self.random.choice(["shared", "per-stage"])
-        self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}))
+        gates = self.random.choice([[], [_GATE], [{**_GATE, "action": "Rollback"}], [{**_GATE, **_FAR_BACK}]])
+        self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}, gates=gates))
         self.now = 1_000_000.0
         self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
+        for phase in chain_of(self.cluster.run)[: self.random.choice([0, 0, 2, 2, 2, 3])]:  # most walks end before they are far
+            self.cluster.commit(phase, phase.first_step + 4 if phase.kind in ("sft", "grpo") else None, True)
         self.deleted_by_hand: set[str] = set()
         self.failed_since: float | None = None
 
@@ -133,7 +141,9 @@ class Schedule:
 
     def _meddle(self) -> None:
         """A person does something."""
-        kind = self.random.choice(["suspend", "resume", "resume", "hold", "approve", "extend", "restart", "cluster", "mode"])
+        kind = self.random.choice(
+            ["suspend", "resume", "resume", "hold", "approve", "let go", "let go", "extend", "restart", "cluster", "mode"]
+        )
         run, spec = self.cluster, self.cluster.run["spec"]
         if kind in ("suspend", "resume"):
             run.change_spec(suspend=kind == "suspend")
@@ -141,6 +151,8 @@ class Schedule:
             run.change_spec(holdBefore=["stage-2"])
         elif kind == "approve":
             run.annotate("visionr1.io/approve", "stage-2")
+        elif kind == "let go":
+            self._let_go()
         elif kind == "extend" and len(spec["recipe"]["stages"]) < 4:
             run.change_spec(recipe={**spec["recipe"], "stages": [*spec["recipe"]["stages"], STAGE]})
             run.committed.pop("evaluate", None)  # its score is of another checkpoint now
@@ -153,6 +165,11 @@ class Schedule:
                 if what == "RayCluster":
                     self._delete(one)
 
+    def _let_go(self) -> None:
+        breach = self.cluster.run.get("status", {}).get("breach")
+        if breach is not None:
+            self.cluster.annotate("visionr1.io/approve", f"breach-{breach['number']}")
+
     def _work(self, process: Process) -> None:
         """The process commits something, ends well, or fails."""
         phase = next(one for one in chain_of(self.cluster.run) if one.name == process.phase)
@@ -162,6 +179,8 @@ class Schedule:
         if what == "commit" and phase.kind in ("sft", "grpo"):
             step = min(last, (known.step or phase.first_step) + self.random.randint(1, 2))
             self.cluster.commit(phase, step, step == last)
+            if self.random.random() < 0.5:
+                self.cluster.bad_steps.add((phase.name, step))
         elif what == "end":
             self.cluster.commit(phase, last if phase.kind in ("sft", "grpo") else None, True)
             self.cluster.end(process, 0)
@@ -185,10 +204,11 @@ class Schedule:
         for process in cluster.processes:
             before = names[: names.index(process.phase)]
             assert all(cluster.committed.get(name, Committed(None, False)).complete for name in before), "a phase was skipped"
+        going_back = status.breach is not None and status.breach.rollback_phase is not None and not status.breach.rolled_back
+        assert not (going_back and cluster.processes and not live), "something began in the middle of a rollback"
         for phase in status.phases:
-            assert (
-                phase.complete <= cluster.committed.get(phase.name, Committed(None, False)).complete or phase.name == "evaluate"
-            )
+            there = cluster.committed.get(phase.name, Committed(None, False))
+            assert phase.complete <= there.complete or phase.name == "evaluate" or going_back
             if phase.name != "evaluate":
                 late = [one for one in phase.attempts if phase.completed and one.started > phase.completed]
                 assert not late, f"{phase.name} was started after it was complete"
@@ -212,7 +232,9 @@ class Schedule:
     def settle(self) -> str:
         """Everybody behaves from now on: the run must come to an end. Gives its phase."""
         self.cluster.change_spec(suspend=False, holdBefore=[])
+        self.cluster.bad_steps.clear()
         for _ in range(400):
+            self._let_go()
             self.reconcile()
             phase = self.cluster.run["status"]["phase"]
             if phase in ("Succeeded", "Failed") and not self.cluster.objects.get(("RayCluster", "x")):
@@ -237,18 +259,42 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
     def committed(store: object, recipe: object, phase: Phase) -> Committed:
         return cluster.committed.get(phase.name, Committed(None, False))
 
+    def records(store: object) -> list[dict[str, Any]]:
+        steps = [(name, step) for name, one in cluster.committed.items() for step in range(1, (one.step or 0) + 1)]
+        return [
+            {"phase": name, "step": step, "reward_mean": float((name, step) not in cluster.bad_steps)} for name, step in steps
+        ]
+
+    def refusal(store: object, recipe: object, to: Rollback, stage: str) -> str | None:
+        return None if to.phase == stage or cluster.committed["stage-1"].complete else "there is no such checkpoint"
+
+    def is_rolled_back(store: object, recipe: object, to: Rollback) -> bool:
+        return not any(one.step is not None and one.step > to.step for name, one in cluster.committed.items() if name != "sft")
+
+    def roll_back(store: object, recipe: Recipe, to: Rollback, number: int) -> None:
+        at_work = cluster.processes or any(kind == "RayCluster" for kind, _ in cluster.objects)
+        assert not at_work, "something of the run is at work while checkpoints are deleted"
+        for phase in phases_from(recipe, to.phase):
+            step = to.step if phase.name == to.phase and to.step > phase.first_step else None
+            cluster.commit(phase, step, step == phase.first_step + 4)
+        cluster.rollbacks += 1
+
     with (
         patch.object(observe, "committed", committed),
+        patch.object(observe, "read_steps", records),
+        patch.object(observe, "refusal", refusal),
+        patch.object(observe, "is_rolled_back", is_rolled_back),
+        patch.object(reconcile_module, "roll_back", roll_back),
         patch.object(observe, "look_at_step_log", lambda *_: None),
         patch.object(reconcile_module, "settle_recipe", lambda store, recipe: None),
     ):
         yield
 
 
-def play(seed: int, length: int) -> str:
-    """One whole schedule; gives the run's phase at its end."""
+def play(seed: int, length: int) -> tuple[str, int]:
+    """One whole schedule; gives the run's phase at its end, and how often it was rolled back."""
     schedule = Schedule(seed)
     with run_directory_of(schedule.cluster):
         for _ in range(length):
             schedule.happen()
-        return schedule.settle()
+        return schedule.settle(), schedule.cluster.rollbacks

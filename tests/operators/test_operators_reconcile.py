@@ -11,57 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cluster import FakeCluster
 from ptst_operator.api import ApiError
-from ptst_operator.gates import breaches
-from ptst_operator.metrics import Metrics
-from ptst_operator.reconcile import Reconciler
-from ptst_operator.spec import Gate, Spec, resolve_recipe
+from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import Status
 from ptst_operator.watch import Queue, run_of
-from schedules import RECIPE, STAGE, new_run
+from schedules import RECIPE, STAGE
+from site_of_a_run import Site, condition, without_coldstart
 
-from visionr1.storage import Checkpoints, StorageError, open_store
+from visionr1.storage import StorageError, open_store
 from visionr1.storage.layout import COLDSTART_MANIFEST
-
-
-class Site:
-    """A fake cluster, an operator that lives on, and a real run directory."""
-
-    def __init__(self, folder: Path, **changes: Any) -> None:
-        storage = {"url": str(folder / "run"), "claim": {"name": "runs", "mountPath": str(folder)}}
-        self.cluster = FakeCluster(new_run(storage=storage, **changes))
-        self.store = open_store(storage["url"])
-        self.now = 1_000_000.0
-        self.metrics = Metrics()
-        self.operator = Reconciler(self.cluster, self.metrics.changed, self.metrics.gone, lambda: self.now)  # type: ignore[arg-type]
-
-    def look(self, times: int = 1) -> Status:
-        for _ in range(times):
-            self.operator.reconcile("run")
-            self.now += 1
-        return Status.model_validate(self.cluster.run["status"])
-
-    def commit(self, phase: str, step: int, final: bool) -> None:
-        checkpoints = Checkpoints(self.store, phase)
-        folder = checkpoints.staging(step)
-        (folder / "weights").write_bytes(b"w")
-        checkpoints.commit(step, checkpoints.publish(step, folder, ["weights"]), {"final": final})
-
-    def start_child(self) -> None:
-        for kind, child in self.cluster.children():
-            self.cluster.start(kind, child)
-
-    def end_child(self, code: int) -> None:
-        self.cluster.end(self.cluster.processes[0], code)
-
-
-def condition(status: Status, kind: str) -> Any:
-    return next(one for one in status.conditions if one.type == kind)
-
-
-def without_coldstart(**changes: Any) -> dict[str, Any]:
-    return {"recipe": {**RECIPE, "coldstart": None, "sft": {"data": {"path": "x.jsonl"}}, **changes}}
 
 
 def test_the_name_is_written_before_the_child_is_made(tmp_path: Path) -> None:
@@ -217,44 +175,6 @@ def test_the_numbers_shown_are_of_the_step_that_is_shown(tmp_path: Path) -> None
     site.store.write_bytes("steps.jsonl", b"not a record\n{}\n")
     site.commit("stage-1", 4, final=False)
     assert (site.look().step, condition(status, "RecipeValid").status) == (3, "True"), "a damaged log hides numbers, no more"
-
-
-def test_a_gate_holds_the_next_stage_and_says_why(tmp_path: Path) -> None:
-    gates = [{"metric": "reward_mean", "steps": 2, "min": 0.5}, {"metric": "kl_mean", "steps": 2, "max": 1}]
-    site = Site(tmp_path, **without_coldstart(), gates=gates)
-    records = [{"phase": "stage-1", "step": step, "reward_mean": 0.1 * step, "kl_mean": 0.0} for step in (1, 2, 3, 4)]
-    site.store.write_bytes("steps.jsonl", "".join(json.dumps(record) + "\n" for record in records).encode())
-    site.commit("sft", 3, final=True)
-    site.commit("stage-1", 4, final=True)
-    status = site.look(3)
-    assert status.phase == "Held" and site.cluster.made == []
-    held = condition(status, "Held")
-    assert held.reason == "GateBreached"
-    assert held.message.startswith("reward_mean of stage-1 is 0.35 over its last 2 steps, less than 0.5; to let stage-2 begin")
-    site.cluster.annotate("visionr1.io/approve", "stage-2")
-    site.look(2)
-    assert site.cluster.made == [("RayCluster", "run-ray-0")]
-
-
-@pytest.mark.parametrize(
-    ("gate", "lines"),
-    [
-        ({"metric": "reward_mean", "min": 0.5}, ()),
-        ({"metric": "reward_mean", "max": 0.5}, ("reward_mean of stage-1 is 0.6 over its last 2 steps, more than 0.5",)),
-        (
-            {"metric": "reward_mean", "steps": 1, "min": 0.75},
-            ("reward_mean of stage-1 is 0.7 over its last 1 steps, less than 0.75",),
-        ),
-        ({"metric": "kl_mean", "max": 1}, ("stage-1 has no kl_mean in steps.jsonl",)),
-    ],
-)
-def test_a_gate_is_a_mean_over_the_stage_s_last_steps(gate: dict[str, Any], lines: tuple[str, ...]) -> None:
-    records = [
-        {"phase": "sft", "reward_mean": 9.0},
-        {"phase": "stage-1", "reward_mean": 0.5, "kl_mean": None},
-        {"phase": "stage-1", "reward_mean": 0.7, "kl_mean": math.nan},
-    ]
-    assert breaches([Gate.model_validate(gate)], records, "stage-1") == lines
 
 
 def test_a_child_of_an_earlier_run_of_the_same_name_is_waited_for(tmp_path: Path) -> None:

@@ -19,17 +19,19 @@ from schedules import Schedule, chain_of, play, run_directory_of
 @settings(max_examples=int(os.environ.get("VISIONR1_SCHEDULES", "150")), deadline=None)
 @given(seed=st.integers(0, 2**62), length=st.integers(10, 90))
 def test_no_order_of_events_breaks_a_run(seed: int, length: int) -> None:
-    assert play(seed, length) in ("Succeeded", "Failed")
+    assert play(seed, length)[0] in ("Succeeded", "Failed")
 
 
 def test_schedules_reach_every_end() -> None:
-    assert {play(seed, 60) for seed in range(25)} == {"Succeeded", "Failed"}
+    ends, rollbacks = zip(*(play(seed, 90) for seed in range(60)), strict=True)
+    assert set(ends) == {"Succeeded", "Failed"} and any(rollbacks)
 
 
 @pytest.mark.parametrize("at", range(12))
 def test_an_operator_killed_at_one_call_of_every_look_still_finishes_the_run(at: int) -> None:
     """Every second operator dies at its call number `at`."""
     schedule = Schedule(0)
+    schedule.cluster.committed.clear()
     with run_directory_of(schedule.cluster):
         for turn in range(300):
             seen = [0]

@@ -88,19 +88,19 @@ def settle_recipe(store: Store, recipe: Recipe) -> None:
 def difference(old: Recipe, new: Recipe, begun: Collection[str]) -> list[str]:
     """One line for each value of a run that may not change any more.
 
-    A run may get more stages at its end, stages whose name (stage-1, ...) is not in `begun` may get another number of steps,
-    and what MAY_CHANGE lists and a stage's tensor_parallel may change at any time.
+    Stages whose name (stage-1, ...) is not in `begun` may be changed, added and left out, and what MAY_CHANGE lists and a stage's
+    tensor_parallel may change at any time.
     """
     then, now = old.model_dump(mode="json"), new.model_dump(mode="json")
     stages_then, stages_now = then.pop("stages"), now.pop("stages")
     lines = list(_differing(then, now, ""))
     for index, stage in enumerate(stages_then):
+        if f"stage-{index + 1}" not in begun:
+            continue
         if index >= len(stages_now):
             lines.append(f"stages.{index}: in the run, but not in this recipe")
             continue
         other = {**stages_now[index], "tensor_parallel": stage["tensor_parallel"]}
-        if f"stage-{index + 1}" not in begun:
-            other["steps"] = stage["steps"]
         lines.extend(_differing(stage, other, f"stages.{index}"))
     return lines
 

@@ -2,7 +2,7 @@
 
 from visionr1.recipe.advice import warnings
 from visionr1.recipe.load import json_schema, load_recipe, parse_recipe, preset_names, preset_text, to_yaml
-from visionr1.recipe.phases import Phase, PhaseKind, phases
+from visionr1.recipe.phases import Phase, PhaseKind, phases, phases_from
 from visionr1.recipe.schema import Recipe
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "phases",
+    "phases_from",
     "preset_names",
     "preset_text",
     "to_yaml",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from visionr1.errors import BadInput
 from visionr1.recipe.schema import Recipe
 
 PhaseKind = Literal["coldstart", "sft", "grpo", "evaluate"]
@@ -48,3 +49,16 @@ def phases(recipe: Recipe) -> tuple[Phase, ...]:
     if recipe.data.held_out is not None:
         chain.append(Phase("evaluate", "evaluate", weights))
     return tuple(chain)
+
+
+def phases_from(recipe: Recipe, name: str) -> tuple[Phase, ...]:
+    """The phases from the named one on.
+
+    Raises:
+        BadInput: the recipe has no such phase.
+    """
+    chain = phases(recipe)
+    names = [phase.name for phase in chain]
+    if name not in names:
+        raise BadInput(f"{name}: no phase of this run; it has {', '.join(names)}")
+    return chain[names.index(name) :]

@@ -180,6 +180,10 @@ class Checkpoints:
         """Global steps of the committed checkpoints, in order."""
         return self._found()[0]
 
+    def folders(self) -> list[int]:
+        """Global steps of which anything is there, committed or not, in order."""
+        return sorted(step for steps in self._found() for step in steps)
+
     def latest(self) -> int | None:
         """The newest committed checkpoint's global step."""
         return max(self.steps(), default=None)

@@ -1,11 +1,13 @@
 """How far a PTSTRun is, as the cluster says it: `ptst/NAME`, by kubectl's own configuration.
 
-The only place of the product that knows Kubernetes; it reads one resource and nothing else.
+The only place of the product that knows Kubernetes; it reads one resource, and the ConfigMap of its recipe if it has one.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from visionr1.errors import BadInput
@@ -70,9 +72,7 @@ class PtstRun:
             StorageError: the API server cannot be asked now.
         """
         run = self._read()
-        recipe = parse_recipe(
-            json.dumps(run["spec"]["recipe"]), f"{self._target}: spec.recipe", [f"name={json.dumps(self._name)}"]
-        )
+        recipe = parse_recipe(self._recipe_text(run["spec"]), f"{self._target}: its recipe", [f"name={json.dumps(self._name)}"])
         chain, status = phases(recipe), run.get("status", {})
         names = [phase.name for phase in chain]
         state = _STATES[status.get("phase", "Pending")]
@@ -107,18 +107,35 @@ class PtstRun:
         )
 
     def _read(self) -> dict[str, Any]:
+        with self._asking(f"no such run in the namespace {self._namespace}; kubectl get ptst -A lists them"):
+            run: dict[str, Any] = self._api.get_namespaced_custom_object(
+                "visionr1.io", "v1alpha1", self._namespace, "ptstruns", self._name, _request_timeout=_SECONDS
+            )
+        return run
+
+    def _recipe_text(self, spec: dict[str, Any]) -> str:
+        if "recipe" in spec:
+            return json.dumps(spec["recipe"])
+        from kubernetes.client import CoreV1Api
+
+        name, key = spec["recipeFrom"]["configMap"], spec["recipeFrom"].get("key", "recipe.yaml")
+        with self._asking(f"there is no ConfigMap {name}, which spec.recipeFrom names"):
+            data = CoreV1Api().read_namespaced_config_map(name, self._namespace, _request_timeout=_SECONDS).data or {}
+        if key not in data:
+            raise BadInput(f"{self._target}: the ConfigMap {name} has no {key}, which spec.recipeFrom names")
+        return str(data[key])
+
+    @contextmanager
+    def _asking(self, missing: str) -> Iterator[None]:
+        """What the API server says against a question, in one line for people."""
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
-            run: dict[str, Any] = self._api.get_namespaced_custom_object(
-                "visionr1.io", "v1alpha1", self._namespace, "ptstruns", self._name, _request_timeout=_SECONDS
-            )
+            yield
         except ApiException as error:
             if error.status == 404:
-                raise BadInput(
-                    f"{self._target}: no such run in the namespace {self._namespace}; kubectl get ptst -A lists them"
-                ) from None
+                raise BadInput(f"{self._target}: {missing}") from None
             if error.status in (401, 403):
                 raise BadInput(
                     f"{self._target}: you may not read runs in the namespace {self._namespace} ({error.status} {error.reason})"
@@ -128,7 +145,6 @@ class PtstRun:
             raise StorageError(
                 f"{self._target}: the API server cannot be reached: {' '.join(str(error).split())[:200]}"
             ) from None
-        return run
 
     def _steps(self, url: str) -> list[dict[str, Any]] | None:
         """All step records; None where the run directory cannot be read from here, as on a claim of the cluster."""

@@ -1,0 +1,53 @@
+"""One operator that lives on, a fake cluster and a real run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fake_cluster import FakeCluster
+from ptst_operator.metrics import Metrics
+from ptst_operator.reconcile import Reconciler
+from ptst_operator.status import Status
+from schedules import RECIPE, new_run
+
+from visionr1.storage import Checkpoints, open_store
+
+
+class Site:
+    """A fake cluster, an operator that lives on, and a real run directory."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        storage = {"url": str(folder / "run"), "claim": {"name": "runs", "mountPath": str(folder)}}
+        self.cluster = FakeCluster(new_run(storage=storage, **changes))
+        self.store = open_store(storage["url"])
+        self.now = 1_000_000.0
+        self.metrics = Metrics()
+        self.operator = Reconciler(self.cluster, self.metrics.changed, self.metrics.gone, lambda: self.now)  # type: ignore[arg-type]
+
+    def look(self, times: int = 1) -> Status:
+        for _ in range(times):
+            self.operator.reconcile("run")
+            self.now += 1
+        return Status.model_validate(self.cluster.run["status"])
+
+    def commit(self, phase: str, step: int, final: bool) -> None:
+        checkpoints = Checkpoints(self.store, phase)
+        folder = checkpoints.staging(step)
+        (folder / "weights").write_bytes(b"w")
+        checkpoints.commit(step, checkpoints.publish(step, folder, ["weights"]), {"final": final})
+
+    def start_child(self) -> None:
+        for kind, child in self.cluster.children():
+            self.cluster.start(kind, child)
+
+    def end_child(self, code: int) -> None:
+        self.cluster.end(self.cluster.processes[0], code)
+
+
+def condition(status: Status, kind: str) -> Any:
+    return next(one for one in status.conditions if one.type == kind)
+
+
+def without_coldstart(**changes: Any) -> dict[str, Any]:
+    return {"recipe": {**RECIPE, "coldstart": None, "sft": {"data": {"path": "x.jsonl"}}, **changes}}
