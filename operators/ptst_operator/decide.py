@@ -118,13 +118,14 @@ def _let_go(wanted: Wanted, status: Status) -> Status:
 
 
 def _reopened(wanted: Wanted, status: Status) -> Status:
-    """A person's restart forgives failures; more stages open a finished evaluation again."""
+    """A person's restart forgives failures; with more stages, evaluation begins anew."""
     if wanted.owner.spec.restarts > status.restarts:
         for phase in status.phases:
             status = status.with_phase(phase.model_copy(update={"count_from": phase.attempts_begun}))
     evaluate = status.of("evaluate")
     before = [phase for phase in wanted.chain if phase.kind != "evaluate"]
-    if evaluate.complete and not all(status.of(phase.name).complete for phase in before):
+    tried = evaluate.complete or evaluate.attempts_begun > evaluate.count_from
+    if tried and not all(status.of(phase.name).complete for phase in before):
         again = {"complete": False, "completed": None, "count_from": evaluate.attempts_begun}
         status = status.with_phase(evaluate.model_copy(update=again))
     return status

@@ -6,8 +6,8 @@ their RayJob. What it leaves out (schemas, admission, the real controllers) is t
 
 from __future__ import annotations
 
-import copy
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,11 @@ from ptst_operator.conditions import News
 
 from visionr1.pipeline.observe import Committed
 from visionr1.recipe import Phase
+
+
+def copied(manifest: Any) -> Any:
+    """As it goes over the wire."""
+    return json.loads(json.dumps(manifest))
 
 
 class Crash(BaseException):
@@ -55,9 +60,9 @@ class FakeCluster:
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         self.before_call("get")
         if kind == "ConfigMap":
-            return copy.deepcopy(self.config_maps.get(name))
+            return copied(self.config_maps.get(name))
         found = self.run if kind == "PTSTRun" else self.objects.get((kind, name))
-        found = copy.deepcopy(found)
+        found = copied(found)
         self.after_call("get")
         return found
 
@@ -67,13 +72,13 @@ class FakeCluster:
         child = selector.partition("=")[2]
         alive = [one for one in self.processes if one.child == child]
         ended = self.objects.get(("pods of", child), {"items": []})["items"]
-        return {"items": [{"status": {"phase": "Running"}} for _ in alive] + copy.deepcopy(ended)}
+        return {"items": [{"status": {"phase": "Running"}} for _ in alive] + copied(ended)}
 
     def apply(self, manifest: dict[str, Any]) -> None:
         self.before_call("apply")
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         if (kind, name) not in self.objects:
-            made = copy.deepcopy(manifest)
+            made = copied(manifest)
             made["metadata"]["uid"] = f"uid-{next(self._uids)}"
             self.objects[kind, name] = made
             self.made.append((kind, name))
@@ -90,7 +95,7 @@ class FakeCluster:
         self.before_call("status")
         if run["metadata"]["resourceVersion"] != self.run["metadata"]["resourceVersion"]:
             raise ApiError(409, "the object has been modified")
-        self.run["status"] = copy.deepcopy(status)
+        self.run["status"] = copied(status)
         self._touch()
         self.after_call("status")
 
@@ -180,7 +185,7 @@ def _deleting(manifest: dict[str, Any]) -> bool:
 
 def ended_status(kind: str, code: int) -> dict[str, Any]:
     """What a child of this kind says when its process has ended with `code`."""
-    return _STATUS[kind]["done"] if code == 0 else copy.deepcopy(_failed(kind, code))
+    return _STATUS[kind]["done"] if code == 0 else copied(_failed(kind, code))
 
 
 def _failed(kind: str, code: int) -> dict[str, Any]:

@@ -67,6 +67,26 @@ def test_a_recipe_that_cannot_be_is_said_and_nothing_is_made(tmp_path: Path) -> 
     assert condition(site.look(), "RecipeValid").status == "True"
 
 
+def test_an_evaluation_that_a_new_stage_has_made_fail_is_forgiven(tmp_path: Path) -> None:
+    """Its pod starts late, finds a recipe with a stage that has no checkpoint, and calls it bad."""
+    site = Site(tmp_path, **without_coldstart(stages=[STAGE]))
+    site.commit("sft", 3, final=True)
+    site.commit("stage-1", 4, final=True)
+    site.look(2)
+    assert site.cluster.made == [("Job", "run-evaluate-0")]
+    site.cluster.change_spec(**without_coldstart(stages=[STAGE, STAGE]))
+    site.look()
+    site.start_child()
+    site.end_child(64)
+    status = site.look(2)
+    assert status.phase == "Pending" and status.stage == "stage-2"
+    site.commit("stage-2", 8, final=True)
+    site.look(2)
+    site.cluster.collect()
+    site.look(3)
+    assert ("Job", "run-evaluate-1") in site.cluster.made, "it is tried again, on the new checkpoint"
+
+
 def test_a_change_of_what_has_begun_is_refused_and_what_runs_goes_on(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart())
     site.look(2)
