@@ -14,14 +14,13 @@ Schema = dict[str, Any]
 
 _MADE: Final = "<!-- Made by `python charts/generate.py` from {source}; edit that. -->"
 _FIELDS: Final = """\
-`[]` is an entry of a list. A required field is one of its group: it must be there where the group is given. A group that looks like
-one before is written out there.
+`[]` is an entry of a list. A required field must be there where its group is given. A group that is like an earlier one names it.
 """
 _RECIPE: Final = """
 # Reference: the recipe
 
-Every field of a recipe file, which is also `spec.recipe` of a [PTSTRun](reference-ptstrun.md). The default holds where neither the
-file nor its preset says anything; `visionr1 recipe show vision-r1` prints a preset with every value. An unknown key is a mistake.
+Every field of a recipe file, which is also `spec.recipe` of a [PTSTRun](reference-ptstrun.md). The default holds where neither
+file nor preset says anything; `visionr1 recipe show vision-r1` prints a preset with every value. An unknown key is a mistake.
 `visionr1 recipe schema` prints the same for editors.
 
 """
@@ -29,8 +28,8 @@ _PTSTRUN: Final = """
 # Reference: PTSTRun
 
 Every field of the custom resource `{kind}` (`{group}/{version}`, short name `ptst`), as `kubectl explain ptst.spec --recursive`
-describes it on a cluster. Below `spec.recipe` all is as in [the recipe](reference-recipe.md), but for `name` and where metrics listen,
-which the operator sets. [The platform](platform.md) says what the operator does with it.
+describes it on a cluster. Below `spec.recipe` all is as in [the recipe](reference-recipe.md), but for `name` and where metrics
+listen, which the operator sets. [The platform](platform.md) says what the operator does with it.
 
 """
 _HEAD: Final = "| field | type | default | bounds | meaning |\n|---|---|---|---|---|\n"
