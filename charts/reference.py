@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
+import yaml
 from ptst_operator.crd import definition
 
 from visionr1.recipe import Recipe, preset_names
@@ -32,6 +34,15 @@ describes it on a cluster. Below `spec.recipe` all is as in [the recipe](referen
 listen, which the operator sets. [The platform](platform.md) says what the operator does with it.
 
 """
+_RIGHTS: Final = """
+## The operator's rights
+
+Its Role, in its own namespace and nowhere else:
+
+| API group | resources | verbs |
+|---|---|---|
+"""
+_ROLE: Final = Path(__file__).parent / "visionr1-ptst/templates/operator/rbac.yaml"
 _HEAD: Final = "| field | type | default | bounds | meaning |\n|---|---|---|---|---|\n"
 _LIMITS: Final = {
     "minimum": "at least {:.12g}",
@@ -71,7 +82,17 @@ def _ptstrun_page() -> str:
     text += _PTSTRUN.format(kind=crd["names"]["kind"], group=crd["group"], version=version["name"]) + _FIELDS
     text += f"\n## spec\n\n{_HEAD}" + "".join(_rows(spec, "spec", {}, {}))
     text += f"\nWhat the API server refuses beside values out of bounds, in its words:\n\n{rules}"
-    return text + f"\n## status\n\n{_HEAD}" + "".join(_rows(run["properties"]["status"], "status", {}, {}))
+    text += f"\n## status\n\n{_HEAD}" + "".join(_rows(run["properties"]["status"], "status", {}, {}))
+    return text + _RIGHTS + "".join(_rights())
+
+
+def _rights() -> Iterator[str]:
+    """A row for each rule of the operator's Role, which the template writes on one line."""
+    for line in _ROLE.read_text(encoding="utf-8").splitlines():
+        if "verbs:" in line:
+            (rule,) = yaml.safe_load(line)
+            groups, resources, verbs = (", ".join(rule[key]) for key in ("apiGroups", "resources", "verbs"))
+            yield f"| {groups or 'core'} | {resources} | {verbs} |\n"
 
 
 def _rows(node: Schema, path: str, definitions: Schema, seen: dict[str, str]) -> Iterator[str]:
