@@ -128,6 +128,17 @@ wheel: $(SYNCED) ## the Python package, into dist/
 	@rm -f dist/*.whl
 	@$(BIN)/python -m hatchling build --target wheel --directory dist
 
+DIST ?= dist
+HELM ?= $(shell command -v helm || echo "$${XDG_CACHE_HOME:-$$HOME/.cache}/visionr1-ptst/cluster/bin/helm")
+
+.PHONY: package
+package: $(SYNCED) ## wheel, sdist and chart with checksums and provenance, into dist/ [HELM_KEY=name HELM_KEYRING=file: signed]
+	@rm -f $(DIST)/*.whl $(DIST)/*.tar.gz $(DIST)/*.tgz $(DIST)/*.tgz.prov
+	@$(BIN)/python -m hatchling build --target wheel --target sdist --directory $(DIST)
+	@$(HELM) package charts/visionr1-ptst --destination $(DIST) \
+		$(if $(HELM_KEY),--sign --key '$(HELM_KEY)' $(if $(HELM_KEYRING),--keyring '$(HELM_KEYRING)'))
+	@$(BIN)/python images/provenance.py $(DIST)
+
 .PHONY: images
 images: wheel ## build the images with docker, podman or buildah [IMAGES="operator trainer-cuda trainer-cpu"] [TAG=...] [BASE=image]
 	@images/build.sh $(or $(IMAGES),operator trainer-cuda trainer-cpu)

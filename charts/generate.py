@@ -1,4 +1,4 @@
-"""Writes what the chart has from elsewhere: the CRD from the operator's models, schema and README from values.yaml.
+"""Writes what chart and docs have from elsewhere: the CRD and its reference from the models, schema and README from values.yaml.
 
 Usage: python charts/generate.py
 """
@@ -14,8 +14,10 @@ from typing import Any
 
 import yaml
 from ptst_operator.crd import definition, spec_schema, to_yaml
+from reference import pages
 
 CHART = Path(__file__).parent / "visionr1-ptst"
+DOCS = Path(__file__).parents[1] / "docs"
 Schema = dict[str, Any]
 
 _LINE = re.compile(r"^( *)([A-Za-z]+):(?: (.*))?$")
@@ -63,6 +65,7 @@ def files() -> dict[Path, str]:
         CHART / "crds/ptstruns.yaml": "# Made by charts/generate.py from operators/ptst_operator.\n" + to_yaml(definition()),
         CHART / "values.schema.json": json.dumps(schema(defaults, values), indent=1) + "\n",
         CHART / "README.md": readme(defaults, values),
+        **{DOCS / name: page for name, page in pages().items()},
     }
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from generate import files
 from ptst_operator.spec import Spec, resolve_recipe
 
 from visionr1.recipe import phases
@@ -19,15 +18,6 @@ from visionr1.recipe.document import merge
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/visionr1-ptst"
 PRESETS = sorted((CHART / "presets").glob("*.yaml"))
-
-
-def generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "charts/generate.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module  # its dataclasses look there for their types
-    spec.loader.exec_module(module)
-    return module
 
 
 def without_null(node: Any) -> Any:
@@ -43,7 +33,7 @@ def values(preset: Path | None, **run: Any) -> dict[str, Any]:
 
 
 def test_generated_files_are_up_to_date() -> None:
-    stale = [path.name for path, text in generator().files().items() if path.read_text() != text]
+    stale = [path.name for path, text in files().items() if path.read_text() != text]
     assert stale == [], "run `python charts/generate.py`"
 
 
