@@ -127,12 +127,7 @@ _COREFILE = ".:53 {{\n errors\n kubernetes cluster.local {{\n  kubeconfig {admin
 def install_operators(plane: ControlPlane) -> None:
     """KubeRay and the training-operator from their own manifests, ready when this returns."""
     kuberay = _manifests("kuberay", [str(BIN / "ray-operator")], [])
-    template = f"--pytorch-init-container-template-file={HERE}/init-container.yaml"
-    trainer = _manifests(
-        "training-operator",
-        [str(BIN / "training-operator.v1")],
-        ["--enable-scheme=pytorchjob", f"--pytorch-init-container-image={IMAGE}", template],
-    )
+    trainer = _manifests("training-operator", [str(BIN / "training-operator.v1")], ["--enable-scheme=pytorchjob"])
     for manifests in (trainer, kuberay):
         items = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
         plane.kubectl("create", "-f", "-", stdin=items)

@@ -118,7 +118,7 @@ def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, c
     pods = []
     for phase in phases(owner.recipe):
         if phase.kind == "sft":
-            pods.append(pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Master"]["template"])
+            pods.append(pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Worker"]["template"])
         elif phase.kind != "grpo":
             pods.append(job.build(owner, "x", phase)["spec"]["template"])
     ray = raycluster.build(owner, "x")["spec"]
@@ -156,7 +156,7 @@ def test_monitors_scrape_every_port_that_pods_name(namespace: str) -> None:
     ray = raycluster.build(owner, "x")["spec"]
     pods = [ray["headGroupSpec"]["template"], ray["workerGroupSpecs"][0]["template"]]
     pods += [
-        pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+        pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]
         for phase in phases(owner.recipe)
         if phase.kind == "sft"
     ]

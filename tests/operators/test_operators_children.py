@@ -43,7 +43,7 @@ def condition(kind: str, status: str = "True", reason: str = "") -> dict[str, st
         ([condition("Created"), condition("Suspended", "False", "PyTorchJobResumed")], "Pending"),
         ([condition("Running", "False"), condition("Succeeded")], "Succeeded"),
         ([condition("Running", "False"), condition("Failed")], "Failed"),
-        # The master ended well after the job had failed.
+        # Both may hold, in any order: it has failed.
         ([condition("Succeeded"), condition("Failed")], "Failed"),
     ],
 )
@@ -110,19 +110,23 @@ def test_a_rank_that_found_bad_data_decides_whatever_the_others_ended_with() -> 
     assert read_pods([]) == (False, None)
 
 
-def test_sft_is_a_pytorchjob_with_its_replicas_written_out() -> None:
+def test_sft_is_a_pytorchjob_of_workers_that_know_where_to_meet() -> None:
     run = owner(sft={"nodes": 4}, recipe={"preset": "vision-r1"}, grpo={"workersPerPod": 8})
     made = pytorchjob.build(run, "run-sft-0", phase(run, "sft"))
     replicas = made["spec"]["pytorchReplicaSpecs"]
-    assert {role: one["replicas"] for role, one in replicas.items()} == {"Master": 1, "Worker": 3}
+    assert {role: one["replicas"] for role, one in replicas.items()} == {"Worker": 4}, "a Master brings an init container"
+    assert "elasticPolicy" not in made["spec"], "one worker's end would be the job's"
     assert made["spec"]["nprocPerNode"] == "8", "the CRD wants a string"
     assert made["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "backoffLimit": 0}
     container = replicas["Worker"]["template"]["spec"]["containers"][0]
     assert (container["name"], container["resources"]) == ("pytorch", {"limits": {"nvidia.com/gpu": 8}})
     assert container["command"] == ["visionr1", "sft", "--run", "s3://bucket/run"]
+    told = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
+    assert told["PET_MASTER_ADDR"] == "run-sft-0-worker-0"
+    assert told["PET_NODE_RANK"] == "metadata.labels['training.kubeflow.org/replica-index']"
     one_node = owner()
     alone = pytorchjob.build(one_node, "run-sft-0", phase(one_node, "sft"))
-    assert list(alone["spec"]["pytorchReplicaSpecs"]) == ["Master"], "Worker.replicas of 0 would make pods anyway"
+    assert alone["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"] == 1
 
 
 def test_the_cluster_has_a_place_for_each_worker_and_a_head_without_work() -> None:
@@ -199,7 +203,7 @@ def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(ro
     )
     cluster = raycluster.build(run, "run-ray-0")["spec"]
     pod = {
-        "sft": lambda: pytorchjob.build(run, "n", phase(run, "sft"))["spec"]["pytorchReplicaSpecs"]["Master"]["template"],
+        "sft": lambda: pytorchjob.build(run, "n", phase(run, "sft"))["spec"]["pytorchReplicaSpecs"]["Worker"]["template"],
         "head": lambda: cluster["headGroupSpec"]["template"],
         "worker": lambda: cluster["workerGroupSpecs"][0]["template"],
         "evaluate": lambda: job.build(run, "n", phase(run, "evaluate"))["spec"]["template"],
