@@ -141,6 +141,12 @@ def test_the_platform_can_be_installed_without_a_run_and_without_extras() -> Non
     assert not kinds & {"PTSTRun", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ConfigMap", "CustomResourceDefinition"}
 
 
+@pytest.mark.parametrize(("backend", "missing"), [("auto", "neither PyTorchJob nor TrainJob"), ("trainjob", "no TrainJob")])
+def test_the_notes_say_what_sft_waits_for(backend: str, missing: str) -> None:
+    said = helm("install", "ptst", str(CHART), "--dry-run=client", "--set", f"run.sft.backend={backend}")
+    assert [line for line in said.splitlines() if "SFT waits" in line and f"this cluster has {missing}." in line]
+
+
 def monitoring(kind: str, *values: str) -> list[dict[str, Any]]:
     settings = [word for value in values for word in ("--set-json", f"monitoring.{value}")]
     return [one for one in rendered("values", *settings) if one["kind"] == kind]
