@@ -21,6 +21,8 @@ _SECONDS: Final = 20
 _PATHS: Final = {
     "PTSTRun": "/apis/visionr1.io/v1alpha1/namespaces/{namespace}/ptstruns",
     "PyTorchJob": "/apis/kubeflow.org/v1/namespaces/{namespace}/pytorchjobs",
+    "TrainJob": "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainjobs",
+    "TrainingRuntime": "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainingruntimes",
     "RayCluster": "/apis/ray.io/v1/namespaces/{namespace}/rayclusters",
     "RayJob": "/apis/ray.io/v1/namespaces/{namespace}/rayjobs",
     "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
@@ -63,6 +65,16 @@ class Api:
         """Objects of a kind, as a List."""
         return self._call("GET", self._path(kind), query={"labelSelector": selector} if selector else {})
 
+    def serves(self, kind: str) -> bool:
+        """Whether the API server has this kind."""
+        try:
+            self._call("GET", self._path(kind), query={"limit": "1"})
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
     def apply(self, manifest: Manifest) -> None:
         """Server-side apply under the operator's own field manager."""
         path = f"{self._path(manifest['kind'])}/{manifest['metadata']['name']}"
@@ -70,8 +82,10 @@ class Api:
         self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
 
     def delete(self, kind: str, name: str, uid: str) -> None:
-        """Deletes one object, if it is still the one with this uid; it is gone once its pods are."""
-        body = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+        """Deletes one object, if it is still the one with this uid; it is gone once its pods are, but for a TrainJob."""
+        # As long as a TrainJob is there, Trainer makes its JobSet anew, and so its pods: it goes before them.
+        policy = "Background" if kind == "TrainJob" else "Foreground"
+        body = {"propagationPolicy": policy, "preconditions": {"uid": uid}}
         try:
             self._call("DELETE", f"{self._path(kind)}/{name}", body=body)
         except ApiError as error:

@@ -10,6 +10,10 @@ from ptst_operator.world import World
 from visionr1.pipeline import planner
 from visionr1.recipe import Phase
 
+_NO_BACKEND: Final = (
+    "sft waits: the cluster has no kind that spec.sft.backend allows; PyTorchJob comes with the training-operator v1, "
+    "TrainJob with Kubeflow Trainer v2"
+)
 TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed")
 
 
@@ -121,6 +125,8 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
                 "WaitsForRetry",
                 f"{name} is tried again at {moment(until):%Y-%m-%dT%H:%M:%SZ}{_last_words(status, name)}",
             )
+        case planner.Start("sft") if status.live() is None and world.sft_kind is None:
+            return _Said("Pending", "WaitsForBackend", _NO_BACKEND)
         case planner.Start(name):
             waits = "the RayCluster" if name.startswith("stage-") else "the RayCluster's end"
             live = status.live()

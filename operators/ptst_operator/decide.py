@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ptst_operator.children import job, pytorchjob, raycluster, rayjob
+from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
 from ptst_operator.children.pods import Manifest, Owner
 from ptst_operator.conditions import settled
 from ptst_operator.fold import fold, stopped_for, with_attempt
@@ -21,7 +21,8 @@ from visionr1.recipe import Phase, phases
 
 APPROVE: Final = "visionr1.io/approve"
 """Annotation that lets a held phase begin: its name."""
-KINDS: Final[dict[str, Kind]] = {"coldstart": "Job", "sft": "PyTorchJob", "grpo": "RayJob", "evaluate": "Job"}
+KINDS: Final[dict[str, Kind]] = {"coldstart": "Job", "grpo": "RayJob", "evaluate": "Job"}
+"""SFT's is what the cluster has."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ class _Hand:
         if phase.kind != "grpo" or self.wanted.owner.spec.grpo.cluster == "per-stage":
             if status.cluster is not None:
                 return self._without_cluster(status)
-            return Decision(self._with_attempt_of(status, phase))
+            kind = self.world.sft_kind if phase.kind == "sft" else KINDS[phase.kind]
+            return Decision(status if kind is None else self._with_attempt_of(status, phase, kind))
         if status.cluster is None:
             name = f"{self.wanted.owner.name}-ray-{status.clusters_begun}"
             cluster = ClusterStatus(name=name, started=moment(self.now), workers=self.wanted.owner.recipe.rollout.workers)
@@ -206,14 +208,14 @@ class _Hand:
         if seen is None:
             return Decision(status, (Apply(raycluster.build(self.wanted.owner, status.cluster.name)),))
         ready = seen.ready and seen.run_uid == self.wanted.owner.uid
-        return Decision(self._with_attempt_of(status, phase)) if ready else Decision(status)
+        return Decision(self._with_attempt_of(status, phase, "RayJob")) if ready else Decision(status)
 
-    def _with_attempt_of(self, status: Status, phase: Phase) -> Status:
-        """Fixes the next attempt's name; its child is made once this is written."""
+    def _with_attempt_of(self, status: Status, phase: Phase, kind: Kind) -> Status:
+        """Fixes the next attempt's name and kind; its child is made once this is written."""
         before = status.of(phase.name)
         attempt = AttemptStatus(
             number=before.attempts_begun,
-            kind=KINDS[phase.kind],
+            kind=kind,
             name=f"{self.wanted.owner.name}-{phase.name}-{before.attempts_begun}",
             started=moment(self.now),
             from_step=before.committed_step,
@@ -234,22 +236,25 @@ class _Hand:
         if attempt.stopping is not None:
             return self._end(status, name, attempt)
         if self.world.child is None and attempt.uid is None:
-            return Decision(status, (Apply(self._manifest(status, name, attempt)),), self._next_deadline(attempt))
+            made = tuple(Apply(manifest) for manifest in self._manifests(status, name, attempt))
+            return Decision(status, made, self._next_deadline(attempt))
         return Decision(status, look_at=self._next_deadline(attempt))
 
-    def _manifest(self, status: Status, name: str, attempt: AttemptStatus) -> Manifest:
+    def _manifests(self, status: Status, name: str, attempt: AttemptStatus) -> tuple[Manifest, ...]:
         owner = self.wanted.owner
         phase = next(one for one in self.wanted.chain if one.name == name)
         match attempt.kind:
             case "PyTorchJob":
-                return pytorchjob.build(owner, attempt.name, phase)
+                return (pytorchjob.build(owner, attempt.name, phase),)
+            case "TrainJob":
+                return trainjob.build(owner, attempt.name, phase)
             case "RayJob" if attempt.own_cluster:
-                return rayjob.build(owner, attempt.name, phase, None)
+                return (rayjob.build(owner, attempt.name, phase, None),)
             case "RayJob":
                 assert status.cluster is not None, "fold() stops an attempt without a cluster"
-                return rayjob.build(owner, attempt.name, phase, status.cluster.name)
+                return (rayjob.build(owner, attempt.name, phase, status.cluster.name),)
             case "Job":
-                return job.build(owner, attempt.name, phase)
+                return (job.build(owner, attempt.name, phase),)
 
     def _end(self, status: Status, name: str, attempt: AttemptStatus) -> Decision:
         """First the child; then, since a driver may outlive its RayJob, the cluster."""

@@ -11,13 +11,13 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from ptst_operator.api import Api
-from ptst_operator.children import job, pytorchjob, raycluster, rayjob
+from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
 from ptst_operator.children.phase import Child
 from ptst_operator.children.pods import ATTEMPT_LABEL
 from ptst_operator.decide import Wanted
 from ptst_operator.gates import breaches, first_breach
 from ptst_operator.spec import METRICS_PORT
-from ptst_operator.status import Status
+from ptst_operator.status import SftKind, Status
 from ptst_operator.world import Breach, Progress, World, number
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
 from visionr1.metrics.steplog import read_steps
@@ -26,8 +26,18 @@ from visionr1.pipeline.rollback import Rollback, is_rolled_back, refusal
 from visionr1.recipe import phases_from
 from visionr1.storage import Store
 
-READERS: Final = {"PyTorchJob": pytorchjob.read, "RayJob": rayjob.read, "Job": job.read}
-_POD_LABELS: Final = {"PyTorchJob": "training.kubeflow.org/job-name", "Job": "batch.kubernetes.io/job-name"}
+READERS: Final = {"PyTorchJob": pytorchjob.read, "TrainJob": trainjob.read, "RayJob": rayjob.read, "Job": job.read}
+_POD_LABELS: Final = {
+    "PyTorchJob": "training.kubeflow.org/job-name",
+    "TrainJob": "jobset.sigs.k8s.io/jobset-name",
+    "Job": "batch.kubernetes.io/job-name",
+}
+_CONTAINERS: Final = (pytorchjob.CONTAINER, trainjob.CONTAINER, job.CONTAINER)
+_SFT_KINDS: Final[dict[str, tuple[SftKind, ...]]] = {
+    "auto": ("PyTorchJob", "TrainJob"),
+    "pytorchjob": ("PyTorchJob",),
+    "trainjob": ("TrainJob",),
+}
 _METRICS_SECONDS: Final = 2.0
 _METRICS_BYTES: Final = 2_000_000
 
@@ -68,7 +78,13 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
         rolled_back=look_at_rollback(store, wanted, status) if live is None and status.cluster is None else None,
         progress=progress,
         refused=refused,
+        sft_kind=find_sft_kind(api, wanted) if "sft" in seen_phases and not seen_phases["sft"].complete else None,
     )
+
+
+def find_sft_kind(api: Api, wanted: Wanted) -> SftKind | None:
+    """The first kind that the run may use for SFT and the API server has."""
+    return next((kind for kind in _SFT_KINDS[wanted.owner.spec.sft.backend] if api.serves(kind)), None)
 
 
 def _step_size(wanted: Wanted, phase: str) -> tuple[int, int]:
@@ -166,7 +182,7 @@ def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
         container["state"]["terminated"]["exitCode"]
         for pod in pods
         for container in pod.get("status", {}).get("containerStatuses", [])
-        if container["name"] in (pytorchjob.CONTAINER, job.CONTAINER) and "terminated" in container.get("state", {})
+        if container["name"] in _CONTAINERS and "terminated" in container.get("state", {})
     ]
     if EXIT_BAD_INPUT in codes:
         return leftover, EXIT_BAD_INPUT

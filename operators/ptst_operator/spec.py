@@ -79,9 +79,14 @@ class Pods(Part):
 
 
 class SftPlatform(Part):
-    """How cold-start fine-tuning runs: a PyTorchJob with one pod a node and the recipe's sft.processes in each."""
+    """How cold-start fine-tuning runs: a job with one pod a node and the recipe's sft.processes in each."""
 
-    nodes: int = Field(1, ge=1, le=1024, description="Pods of the PyTorchJob.")
+    backend: Literal["auto", "pytorchjob", "trainjob"] = Field(
+        "auto",
+        description="pytorchjob: a PyTorchJob of the training-operator v1. trainjob: a TrainJob of Kubeflow Trainer v2. auto: "
+        "the first of the two that the cluster has when an attempt begins.",
+    )
+    nodes: int = Field(1, ge=1, le=1024, description="Pods of the job.")
     pods: Pods = Field(default_factory=Pods, description="What differs from spec.pods.")
 
 

@@ -10,7 +10,8 @@ from pydantic import Field, PlainSerializer
 from ptst_operator.spec import Part
 
 RunPhase = Literal["Pending", "Running", "Stopping", "Suspended", "Held", "Succeeded", "Failed"]
-Kind = Literal["PyTorchJob", "RayJob", "Job"]
+SftKind = Literal["PyTorchJob", "TrainJob"]
+Kind = Literal[SftKind, "RayJob", "Job"]
 KEPT_ATTEMPTS: Final = 12
 """Attempts of a phase that stay in its history; more than a phase may fail in a row."""
 

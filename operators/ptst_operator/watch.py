@@ -13,7 +13,7 @@ from typing import Any, Final
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children.pods import RUN_LABEL, Manifest
 
-WATCHED: Final = ("PTSTRun", "PyTorchJob", "RayCluster", "RayJob", "Job")
+WATCHED: Final = ("PTSTRun", "PyTorchJob", "TrainJob", "RayCluster", "RayJob", "Job")
 _WATCH_SECONDS: Final = 60
 _LONGEST_WAIT: Final = 30.0
 _log = logging.getLogger(__name__)

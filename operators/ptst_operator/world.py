@@ -9,6 +9,7 @@ from typing import Any
 
 from ptst_operator.children.phase import Child
 from ptst_operator.children.raycluster import Cluster
+from ptst_operator.status import SftKind
 from visionr1.pipeline.observe import Committed
 from visionr1.pipeline.rollback import Rollback
 
@@ -48,6 +49,7 @@ class World:
         cluster: the RayCluster of the status, by its name.
         committed: what the run directory says, at least of the first phase that is not complete.
         progress: what the driver serves, if it could be asked.
+        sft_kind: kind of an attempt at SFT that would begin now; None if the cluster has none that the run may use.
         breaches: gates that keep the phase that is next from beginning.
         breach: a gate that ends the stage whose new checkpoint was seen.
         rolled_back: what is committed of each phase from the one that a rollback goes back to, once it is done.
@@ -61,6 +63,7 @@ class World:
     committed: Mapping[str, Committed] = field(default_factory=dict)
     progress: Progress | None = None
     refused: str | None = None
+    sft_kind: SftKind | None = None
     breaches: tuple[str, ...] = ()
     breach: Breach | None = None
     rolled_back: Mapping[str, Committed] | None = None

@@ -1,4 +1,4 @@
-"""From YAML manifests on stdin to a JSON list on stdout, with the definitions of RayCluster, RayJob and PyTorchJob only."""
+"""From YAML manifests on stdin to a JSON list on stdout, with those definitions only that the tests have a use for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 import yaml
 
 KEPT = {"rayclusters.ray.io", "rayjobs.ray.io", "rayservices.ray.io", "raycronjobs.ray.io", "pytorchjobs.kubeflow.org"}
+KEPT |= {f"{kind}.trainer.kubeflow.org" for kind in ("trainjobs", "trainingruntimes", "clustertrainingruntimes")}
+KEPT |= {"jobsets.jobset.x-k8s.io"}
 
 manifests = [one for one in yaml.load_all(sys.stdin, yaml.CSafeLoader) if one]
 json.dump([one for one in manifests if one["kind"] != "CustomResourceDefinition" or one["metadata"]["name"] in KEPT], sys.stdout)

@@ -126,17 +126,25 @@ _COREFILE = ".:53 {{\n errors\n kubernetes cluster.local {{\n  kubeconfig {admin
 
 def install_operators(plane: ControlPlane) -> None:
     """KubeRay and the training-operator from their own manifests, ready when this returns."""
-    kuberay = _manifests("kuberay", [str(BIN / "ray-operator")], [])
-    template = f"--pytorch-init-container-template-file={HERE}/init-container.yaml"
-    trainer = _manifests(
-        "training-operator",
-        [str(BIN / "training-operator.v1")],
-        ["--enable-scheme=pytorchjob", f"--pytorch-init-container-image={IMAGE}", template],
-    )
-    for manifests in (trainer, kuberay):
-        items = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-        plane.kubectl("create", "-f", "-", stdin=items)
-    for namespace, name in (("kubeflow", "training-operator"), ("default", "kuberay-operator")):
+    _install(plane, _manifests("training-operator", [str(BIN / "training-operator.v1")], ["--enable-scheme=pytorchjob"]))
+    _install(plane, _manifests("kuberay", [str(BIN / "ray-operator")], []))
+    _wait_for_rollouts(plane, ("kubeflow", "training-operator"), ("default", "kuberay-operator"))
+
+
+def install_trainer(plane: ControlPlane) -> None:
+    """Kubeflow Trainer v2 and JobSet, on which it stands, in the same way; `build.sh soak` has built them."""
+    _install(plane, _manifests("jobset", [str(BIN / "jobset")], []))
+    _install(plane, _manifests("trainer", [str(BIN / "trainer-controller-manager")], []))
+    jobset, trainer = "jobset-controller-manager", "kubeflow-trainer-controller-manager"
+    _wait_for_rollouts(plane, ("jobset-system", jobset), ("kubeflow-system", trainer))
+
+
+def _install(plane: ControlPlane, manifests: list[dict[str, Any]]) -> None:
+    plane.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+
+
+def _wait_for_rollouts(plane: ControlPlane, *deployments: tuple[str, str]) -> None:
+    for namespace, name in deployments:
         plane.kubectl("-n", namespace, "rollout", "status", f"deploy/{name}", "--timeout=120s")
 
 

@@ -136,7 +136,7 @@ def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, c
     pods = []
     for phase in phases(owner.recipe):
         if phase.kind == "sft":
-            pods.append(pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Master"]["template"])
+            pods.append(pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Worker"]["template"])
         elif phase.kind != "grpo":
             pods.append(job.build(owner, "x", phase)["spec"]["template"])
     ray = raycluster.build(owner, "x")["spec"]
@@ -159,6 +159,12 @@ def test_the_platform_can_be_installed_without_a_run_and_without_extras() -> Non
     assert not kinds & {"PTSTRun", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ConfigMap", "CustomResourceDefinition"}
 
 
+@pytest.mark.parametrize(("backend", "missing"), [("auto", "neither PyTorchJob nor TrainJob"), ("trainjob", "no TrainJob")])
+def test_the_notes_say_what_sft_waits_for(backend: str, missing: str) -> None:
+    said = helm("install", "ptst", str(CHART), "--dry-run=client", "--set", f"run.sft.backend={backend}")
+    assert [line for line in said.splitlines() if "SFT waits" in line and f"this cluster has {missing}." in line]
+
+
 def monitoring(kind: str, *values: str) -> list[dict[str, Any]]:
     settings = [word for value in values for word in ("--set-json", f"monitoring.{value}")]
     return [one for one in rendered("values", *settings) if one["kind"] == kind]
@@ -174,7 +180,7 @@ def test_monitors_scrape_every_port_that_pods_name(namespace: str) -> None:
     ray = raycluster.build(owner, "x")["spec"]
     pods = [ray["headGroupSpec"]["template"], ray["workerGroupSpecs"][0]["template"]]
     pods += [
-        pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Master"]["template"]
+        pytorchjob.build(owner, "x", phase)["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]
         for phase in phases(owner.recipe)
         if phase.kind == "sft"
     ]

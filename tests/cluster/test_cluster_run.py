@@ -103,6 +103,7 @@ def test_the_pods_were_real_and_restricted(seen: Seen) -> None:
             role = pod["metadata"]["labels"]["visionr1.io/role"]
             roles[role] = roles.get(role, 0) + 1
             assert pod["spec"]["nodeName"] == "node-1"
+            assert role != "sft" or "initContainers" not in pod["spec"], "the training-operator's own is not restricted"
             assert pod["spec"]["automountServiceAccountToken"] is False
             assert not [one for one in pod["spec"]["volumes"] if "projected" in one]
     assert roles == {"coldstart": 1, "sft": 2, "head": 1, "worker": 2, "evaluate": 1}

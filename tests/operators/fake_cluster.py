@@ -51,6 +51,7 @@ class FakeCluster:
     bad_steps: set[tuple[str, int]] = field(default_factory=set)
     rollbacks: int = 0
     config_maps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    served: set[str] = field(default_factory=lambda: {"PyTorchJob"})
     before_call: Callable[[str], object] = lambda call: None
     after_call: Callable[[str], object] = lambda call: None
     _uids: Any = field(default_factory=lambda: itertools.count(1))
@@ -74,9 +75,15 @@ class FakeCluster:
         ended = self.objects.get(("pods of", child), {"items": []})["items"]
         return {"items": [{"status": {"phase": "Running"}} for _ in alive] + copied(ended)}
 
+    def serves(self, kind: str) -> bool:
+        self.before_call("serves")
+        return kind in self.served
+
     def apply(self, manifest: dict[str, Any]) -> None:
         self.before_call("apply")
         kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if kind == "TrainJob" and ("TrainingRuntime", name) not in self.objects:
+            raise ApiError(403, "admission webhook: specified trainingRuntime must be created before the TrainJob is created")
         if (kind, name) not in self.objects:
             made = copied(manifest)
             made["metadata"]["uid"] = f"uid-{next(self._uids)}"
@@ -120,7 +127,7 @@ class FakeCluster:
 
     def children(self) -> list[tuple[str, dict[str, Any]]]:
         """Jobs of all kinds that are not being deleted."""
-        kinds = ("Job", "PyTorchJob", "RayJob")
+        kinds = ("Job", "PyTorchJob", "TrainJob", "RayJob")
         return [(kind, one) for (kind, _), one in self.objects.items() if kind in kinds and not _deleting(one)]
 
     def start(self, kind: str, child: dict[str, Any]) -> None:
@@ -144,7 +151,7 @@ class FakeCluster:
             if child["metadata"]["uid"] == process.uid:
                 child["status"] = ended_status(kind, code)
                 if kind != "RayJob":  # whose exit code is in its own words
-                    name = "pytorch" if kind == "PyTorchJob" else "visionr1"
+                    name = {"PyTorchJob": "pytorch", "TrainJob": "node", "Job": "visionr1"}[kind]
                     state = {"terminated": {"exitCode": code}}
                     pod = {"status": {"phase": "Failed", "containerStatuses": [{"name": name, "state": state}]}}
                     self.objects["pods of", process.child] = {"metadata": {}, "items": [pod]}
@@ -160,7 +167,9 @@ class FakeCluster:
                 }
 
     def collect(self) -> None:
-        """Deletions end: pods of a job with it, a driver only with its cluster."""
+        """Deletions end: pods of a job with it, those of a TrainJob after it, a driver only with its cluster."""
+        there = {one["metadata"].get("uid") for one in self.objects.values()}
+        self.processes = [process for process in self.processes if process.cluster is not None or process.uid in there]
         for key, one in list(self.objects.items()):
             if not _deleting(one):
                 continue
@@ -168,7 +177,8 @@ class FakeCluster:
             if kind == "RayCluster":
                 self.processes = [process for process in self.processes if process.cluster != name]
             elif "clusterSelector" not in one["spec"]:
-                self.processes = [process for process in self.processes if process.uid != one["metadata"]["uid"]]
+                if kind != "TrainJob":
+                    self.processes = [process for process in self.processes if process.uid != one["metadata"]["uid"]]
                 self.objects.pop(("pods of", name), None)
             del self.objects[key]
 
@@ -203,6 +213,10 @@ _STATUS: dict[str, dict[str, dict[str, Any]]] = {
     "PyTorchJob": {
         "running": {"conditions": [{"type": "Created", "status": "True"}, {"type": "Running", "status": "True"}]},
         "done": {"conditions": [{"type": "Running", "status": "False"}, {"type": "Succeeded", "status": "True"}]},
+    },
+    "TrainJob": {
+        "running": {"jobsStatus": [{"name": "node", "ready": 1, "active": 1}]},
+        "done": {"conditions": [{"type": "Complete", "status": "True"}], "jobsStatus": [{"name": "node", "succeeded": 1}]},
     },
     "RayJob": {
         "running": {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"},

@@ -24,6 +24,7 @@ from visionr1.recipe import Phase, Recipe, phases, phases_from
 
 STAGE = {"max_completion_tokens": 8, "group_size": 2, "steps": 4}
 RECIPE: dict[str, Any] = {"preset": "demo", "stages": [STAGE, STAGE]}
+SFT_KINDS = ("PyTorchJob", "TrainJob")
 SPEC: dict[str, Any] = {
     "recipe": RECIPE,
     "storage": {"url": "s3://bucket/run"},
@@ -59,7 +60,8 @@ class Schedule:
         self.random = Random(seed)
         mode = self.random.choice(["shared", "per-stage"])
         gates = self.random.choice([[], [_GATE], [{**_GATE, "action": "Rollback"}], [{**_GATE, **_FAR_BACK}]])
-        self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}, gates=gates))
+        served = set(self.random.choice([SFT_KINDS, SFT_KINDS[:1], SFT_KINDS[1:]]))
+        self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}, gates=gates), served=served)
         self.now = 1_000_000.0
         self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
         for phase in chain_of(self.cluster.run)[: self.random.choice([0, 0, 2, 2, 2, 3])]:  # most walks end before they are far
@@ -143,7 +145,10 @@ class Schedule:
     def _meddle(self) -> None:
         """A person does something."""
         kind = self.random.choice(
-            ["suspend", "resume", "resume", "hold", "approve", "let go", "let go", "extend", "restart", "cluster", "mode"]
+            [
+                *("suspend", "resume", "resume", "hold", "approve", "let go", "let go", "extend"),
+                *("restart", "cluster", "mode", "install", "backend"),
+            ]
         )
         run, spec = self.cluster, self.cluster.run["spec"]
         if kind in ("suspend", "resume"):
@@ -163,6 +168,10 @@ class Schedule:
             run.change_spec(restarts=spec.get("restarts", 0) + 1)
         elif kind == "mode":
             run.change_spec(grpo={"workersPerPod": 2, "cluster": self.random.choice(["shared", "per-stage"])})
+        elif kind == "install":
+            run.served ^= {self.random.choice(SFT_KINDS)}
+        elif kind == "backend":
+            run.change_spec(sft={"backend": self.random.choice(["auto", "pytorchjob", "trainjob"])})
         elif kind == "cluster":
             for (what, _), one in run.objects.items():
                 if what == "RayCluster":
@@ -199,7 +208,7 @@ class Schedule:
         assert len(alive) <= 1, f"two processes of one run live: {cluster.processes}"
         clusters = [name for kind, name in cluster.objects if kind == "RayCluster"]
         assert len(clusters) <= 1, f"two RayClusters: {clusters}"
-        twice = {name for _, name in cluster.made if [one for _, one in cluster.made].count(name) > 1}
+        twice = {one[1] for one in cluster.made if cluster.made.count(one) > 1}
         assert twice <= self.deleted_by_hand, f"made twice: {twice}"
         names = [phase.name for phase in chain_of(cluster.run)]
         live = [phase.name for phase in status.phases for attempt in phase.attempts if attempt.ended is None]
@@ -236,6 +245,7 @@ class Schedule:
         """Everybody behaves from now on: the run must come to an end. Gives its phase."""
         self.cluster.change_spec(suspend=False, holdBefore=[])
         self.cluster.bad_steps.clear()
+        self.cluster.served = set(SFT_KINDS)
         for _ in range(400):
             self._let_go()
             self.reconcile()

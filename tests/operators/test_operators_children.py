@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ptst_operator.children import job, pytorchjob, raycluster, rayjob
+from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
 from ptst_operator.children.pods import Owner
 from ptst_operator.observe import read_metrics, read_pods
 from ptst_operator.spec import Spec, resolve_recipe
@@ -43,12 +43,41 @@ def condition(kind: str, status: str = "True", reason: str = "") -> dict[str, st
         ([condition("Created"), condition("Suspended", "False", "PyTorchJobResumed")], "Pending"),
         ([condition("Running", "False"), condition("Succeeded")], "Succeeded"),
         ([condition("Running", "False"), condition("Failed")], "Failed"),
-        # The master ended well after the job had failed.
+        # Both may hold, in any order: it has failed.
         ([condition("Succeeded"), condition("Failed")], "Failed"),
     ],
 )
 def test_a_pytorchjob_is_read_by_the_conditions_that_hold(conditions: list[dict[str, str]], expected: str) -> None:
     assert pytorchjob.read({"metadata": OWNED, "status": {"conditions": conditions}}).phase == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "suspend", "expected"),
+    [
+        ({}, False, "Pending"),
+        ({"jobsStatus": [{"name": "node", "active": 1, "ready": 0}]}, False, "Pending"),
+        ({"jobsStatus": [{"name": "node", "active": 1, "ready": 1}]}, False, "Running"),
+        # Suspended while it ran: the counts lag behind.
+        ({"jobsStatus": [{"name": "node", "ready": 1}], "conditions": [condition("Suspended")]}, True, "Pending"),
+        ({"conditions": [condition("Suspended")]}, True, "Pending"),
+        (
+            {"jobsStatus": [{"name": "node", "ready": 1}], "conditions": [condition("Suspended", "False", "Resumed")]},
+            False,
+            "Running",
+        ),
+        ({"jobsStatus": [{"name": "node", "succeeded": 1}], "conditions": [condition("Complete")]}, False, "Succeeded"),
+        (
+            {"jobsStatus": [{"name": "node", "failed": 1}], "conditions": [condition("Failed", reason="FailedJobs")]},
+            False,
+            "Failed",
+        ),
+        ({"conditions": [condition("Failed", "False"), condition("Complete")]}, False, "Succeeded"),
+        ({"conditions": [condition("Complete"), condition("Failed")]}, False, "Failed"),
+    ],
+)
+def test_a_trainjob_runs_while_its_job_is_ready(status: dict[str, Any], suspend: bool, expected: str) -> None:
+    child = trainjob.read({"metadata": OWNED, "spec": {"suspend": suspend}, "status": status})
+    assert child.phase == expected
 
 
 @pytest.mark.parametrize(
@@ -106,23 +135,55 @@ def test_a_rank_that_found_bad_data_decides_whatever_the_others_ended_with() -> 
     assert read_pods([pod(1), pod(64)]) == (False, 64)
     assert read_pods([pod(0), pod(137)]) == (False, 137)
     assert read_pods([pod(0), {"status": {"phase": "Running"}}]) == (True, 0)
+    assert read_pods([pod(0, "node"), pod(64, "node")]) == (False, 64)
     assert read_pods([pod(64, "istio-proxy")]) == (False, None), "a side-car's code is not the phase's"
     assert read_pods([]) == (False, None)
 
 
-def test_sft_is_a_pytorchjob_with_its_replicas_written_out() -> None:
+def test_sft_is_a_pytorchjob_of_workers_that_know_where_to_meet() -> None:
     run = owner(sft={"nodes": 4}, recipe={"preset": "vision-r1"}, grpo={"workersPerPod": 8})
     made = pytorchjob.build(run, "run-sft-0", phase(run, "sft"))
     replicas = made["spec"]["pytorchReplicaSpecs"]
-    assert {role: one["replicas"] for role, one in replicas.items()} == {"Master": 1, "Worker": 3}
+    assert {role: one["replicas"] for role, one in replicas.items()} == {"Worker": 4}, "a Master brings an init container"
+    assert "elasticPolicy" not in made["spec"], "one worker's end would be the job's"
     assert made["spec"]["nprocPerNode"] == "8", "the CRD wants a string"
     assert made["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "backoffLimit": 0}
     container = replicas["Worker"]["template"]["spec"]["containers"][0]
     assert (container["name"], container["resources"]) == ("pytorch", {"limits": {"nvidia.com/gpu": 8}})
     assert container["command"] == ["visionr1", "sft", "--run", "s3://bucket/run"]
+    told = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
+    assert told["PET_MASTER_ADDR"] == "run-sft-0-worker-0"
+    assert told["PET_NODE_RANK"] == "metadata.labels['training.kubeflow.org/replica-index']"
     one_node = owner()
     alone = pytorchjob.build(one_node, "run-sft-0", phase(one_node, "sft"))
-    assert list(alone["spec"]["pytorchReplicaSpecs"]) == ["Master"], "Worker.replicas of 0 would make pods anyway"
+    assert alone["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"] == 1
+
+
+def test_sft_as_a_trainjob_has_the_same_pods_by_a_runtime_of_its_own() -> None:
+    run = owner(sft={"nodes": 4}, recipe={"preset": "vision-r1"}, grpo={"workersPerPod": 8})
+    runtime, made = trainjob.build(run, "run-sft-0", phase(run, "sft"))
+    assert (runtime["kind"], made["kind"]) == ("TrainingRuntime", "TrainJob"), "in this order: one without the other is refused"
+    for one in (runtime, made):
+        meta = one["metadata"]
+        assert (meta["name"], [owned["uid"] for owned in meta["ownerReferences"]]) == ("run-sft-0", ["run-uid"])
+    assert made["spec"] == {
+        "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": "run-sft-0"},
+        "trainer": {"numNodes": 4, "numProcPerNode": 8},
+    }
+    assert runtime["spec"]["mlPolicy"] == {"torch": {}}, "it is Trainer's part to tell torchrun where the nodes meet"
+    (nodes,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    assert (nodes["name"], nodes["template"]["metadata"]["labels"]) == (
+        "node",
+        {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"},
+    )
+    assert nodes["template"]["spec"]["backoffLimit"] == 0, "attempts are counted in the run's status"
+    pod = nodes["template"]["spec"]["template"]
+    assert pod["spec"].pop("restartPolicy") == "Never"
+    other = pytorchjob.build(run, "run-sft-0", phase(run, "sft"))["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]
+    assert pod["spec"]["containers"][0].pop("name") == "node" and other["spec"]["containers"][0].pop("name") == "pytorch"
+    env = other["spec"]["containers"][0]["env"]
+    env[:] = [one for one in env if not one["name"].startswith("PET_")]
+    assert pod == other
 
 
 def test_the_cluster_has_a_place_for_each_worker_and_a_head_without_work() -> None:
@@ -168,13 +229,23 @@ def test_a_queue_finds_what_brings_pods_and_nothing_else() -> None:
     sft, stage, score = (phase(run, name) for name in ("sft", "stage-1", "evaluate"))
     asked = {
         "sft": pytorchjob.build(run, "x", sft),
+        "runtime": trainjob.build(run, "x", sft)[0],
+        "trainjob": trainjob.build(run, "x", sft)[1],
         "evaluate": job.build(run, "x", score),
         "cluster": raycluster.build(run, "x"),
         "own": rayjob.build(run, "x", stage, None),
         "shared": rayjob.build(run, "x", stage, "run-ray-0"),
     }
     queues = {name: one["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") for name, one in asked.items()}
-    assert queues == {"sft": "team-a", "evaluate": "team-a", "cluster": "team-a", "own": "team-a", "shared": None}
+    assert queues.pop("runtime") is None, "it brings no pods"
+    assert queues == {
+        "sft": "team-a",
+        "trainjob": "team-a",
+        "evaluate": "team-a",
+        "cluster": "team-a",
+        "own": "team-a",
+        "shared": None,
+    }
     assert not [one for one in asked.values() if "suspend" in one["spec"]], "that is the queue's to set"
 
 
@@ -199,7 +270,7 @@ def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(ro
     )
     cluster = raycluster.build(run, "run-ray-0")["spec"]
     pod = {
-        "sft": lambda: pytorchjob.build(run, "n", phase(run, "sft"))["spec"]["pytorchReplicaSpecs"]["Master"]["template"],
+        "sft": lambda: pytorchjob.build(run, "n", phase(run, "sft"))["spec"]["pytorchReplicaSpecs"]["Worker"]["template"],
         "head": lambda: cluster["headGroupSpec"]["template"],
         "worker": lambda: cluster["workerGroupSpecs"][0]["template"],
         "evaluate": lambda: job.build(run, "n", phase(run, "evaluate"))["spec"]["template"],

@@ -32,6 +32,49 @@ def test_the_name_is_written_before_the_child_is_made(tmp_path: Path) -> None:
     assert (tmp_path / "run/recipe.yaml").exists(), "pods read the recipe there"
 
 
+def test_the_kind_of_sft_is_what_the_cluster_has_when_an_attempt_begins(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.cluster.served = set()
+    said = condition(site.look(), "Progressing")
+    assert said.reason == "WaitsForBackend" and "PyTorchJob comes with the training-operator v1" in said.message
+    assert "TrainJob with Kubeflow Trainer v2" in said.message and site.cluster.made == []
+    site.cluster.served = {"TrainJob"}
+    assert site.look().of("sft").attempts[0].kind == "TrainJob"
+    site.cluster.served = {"PyTorchJob", "TrainJob"}
+    site.look()
+    assert site.cluster.made == [("TrainingRuntime", "run-sft-0"), ("TrainJob", "run-sft-0")], "what the status says"
+    site.start_child()
+    site.look()
+    site.end_child(1)
+    site.look()
+    site.now += 10
+    site.look(2)
+    assert site.cluster.made[2:] == [("PyTorchJob", "run-sft-1")], "auto takes it first"
+
+
+def test_a_run_may_ask_for_one_kind_of_sft(tmp_path: Path) -> None:
+    site = Site(tmp_path, sft={"backend": "trainjob"}, **without_coldstart())
+    assert condition(site.look(), "Progressing").reason == "WaitsForBackend"
+    site.cluster.served = {"PyTorchJob", "TrainJob"}
+    site.look(2)
+    assert site.cluster.made == [("TrainingRuntime", "run-sft-0"), ("TrainJob", "run-sft-0")]
+
+
+def test_a_trainjob_that_is_gone_has_ended_only_once_its_pods_have(tmp_path: Path) -> None:
+    site = Site(tmp_path, sft={"backend": "trainjob"}, **without_coldstart())
+    site.cluster.served = {"TrainJob"}
+    site.look(2)
+    site.start_child()
+    site.look()
+    site.cluster.change_spec(suspend=True)
+    site.look()
+    site.cluster.collect()
+    assert site.cluster.children() == [] and site.cluster.processes, "it goes before its pods"
+    assert site.look().phase == "Stopping"
+    site.cluster.collect()
+    assert site.look(2).phase == "Suspended"
+
+
 def test_an_exit_without_the_final_checkpoint_is_a_failure_and_a_checkpoint_without_an_exit_is_success(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart())
     site.look(2)

@@ -12,7 +12,7 @@ import pytest
 from fake_cluster import Crash, FakeCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from schedules import Schedule, chain_of, play, run_directory_of
+from schedules import SFT_KINDS, Schedule, chain_of, play, run_directory_of
 
 
 @pytest.mark.timeout(1800)  # for ten thousand
@@ -28,11 +28,13 @@ def test_schedules_reach_every_end() -> None:
     assert set(ends) == {"Succeeded", "Failed"} and any(rollbacks)
 
 
-@pytest.mark.parametrize("at", range(12))
-def test_an_operator_killed_at_one_call_of_every_look_still_finishes_the_run(at: int) -> None:
+@pytest.mark.parametrize("backend", SFT_KINDS)
+@pytest.mark.parametrize("at", range(14))
+def test_an_operator_killed_at_one_call_of_every_look_still_finishes_the_run(at: int, backend: str) -> None:
     """Every second operator dies at its call number `at`."""
     schedule = Schedule(0)
     schedule.cluster.committed.clear()
+    schedule.cluster.served = {backend}
     with run_directory_of(schedule.cluster):
         for turn in range(300):
             seen = [0]
@@ -48,7 +50,7 @@ def test_an_operator_killed_at_one_call_of_every_look_still_finishes_the_run(at:
             _work(schedule)
         else:
             raise AssertionError(schedule.cluster.run["status"])
-    made = [name for kind, name in schedule.cluster.made if kind != "RayCluster"]
+    made = [name for kind, name in schedule.cluster.made if kind not in ("RayCluster", "TrainingRuntime")]
     assert made == [f"run-{phase.name}-0" for phase in chain_of(schedule.cluster.run)], "one child for each phase, in order"
 
 

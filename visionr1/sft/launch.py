@@ -1,4 +1,4 @@
-"""Starts the ranks of SFT by torchrun, alone or as one node of a PyTorchJob."""
+"""Starts the ranks of SFT by torchrun, alone or as one node of a PyTorchJob or TrainJob."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ERRORS: Final = {EXIT_FAILED: StorageError, EXIT_STOPPED: Stopped, EXIT_BAD_INP
 def run(run_url: str) -> None:
     """Runs SFT of the run directory's recipe to its end, from where it was.
 
-    On a cluster the training operator's PET_* variables say where the other nodes are; elsewhere
+    On a cluster PET_* variables say where the other nodes are; elsewhere
     torchrun makes a group of `sft.processes` on this machine.
 
     Raises:

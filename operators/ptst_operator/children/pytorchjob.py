@@ -1,4 +1,8 @@
-"""SFT as a PyTorchJob of the training-operator v1: one pod a node, torchrun in each."""
+"""SFT as a PyTorchJob of the training-operator v1: one pod a node, torchrun in each.
+
+Without a Master: where there is one, the training-operator gives every Worker an init container that PodSecurity's *restricted*
+profile refuses and whose image comes from the internet. It then leaves to us where the nodes meet.
+"""
 
 from __future__ import annotations
 
@@ -8,48 +12,46 @@ from typing import Any, Final
 from kubeflow.training import models
 from kubernetes.client import ApiClient
 
+from ptst_operator.children import sft
 from ptst_operator.children.phase import Child, ChildPhase, waiting
-from ptst_operator.children.pods import Manifest, Owner, metadata, metrics_ports, template
+from ptst_operator.children.pods import Manifest, Owner, metadata
 from visionr1.recipe import Phase
 
 CONTAINER: Final = "pytorch"
+_PORT: Final = 23456
 
 
 def build(owner: Owner, name: str, phase: Phase) -> Manifest:
     """The job of one attempt. It is never changed: a running PyTorchJob ignores changes of its template.
 
-    Replicas are written out, since the webhook refuses a master without. Its own restarts and deadlines are off: attempts and
-    times are counted in the run's status.
+    Its own restarts and deadlines are off: attempts and times are counted in the run's status.
     """
-    assert owner.recipe.sft is not None
-    processes = owner.recipe.sft.processes
-    pod = template(
-        owner,
-        owner.spec.sft.pods,
-        phase.name,
-        "sft",
-        CONTAINER,
-        processes,
-        ["visionr1", "sft", "--run", owner.spec.storage.url],
-        ports=metrics_ports(range(processes)),
-    )
-    replica = {"Master": 1, "Worker": owner.spec.sft.nodes - 1}
+    pod = sft.pod_template(owner, phase, CONTAINER)
+    pod["spec"]["containers"][0]["env"] += _rendezvous(name)
     job = models.KubeflowOrgV1PyTorchJob(
         api_version="kubeflow.org/v1",
         kind="PyTorchJob",
         metadata=metadata(owner, name, phase.name, "sft"),
         spec=models.KubeflowOrgV1PyTorchJobSpec(
-            nproc_per_node=str(processes),
+            nproc_per_node=str(sft.processes(owner)),
             run_policy=models.KubeflowOrgV1RunPolicy(clean_pod_policy="Running", backoff_limit=0),
             pytorch_replica_specs={
-                role: models.KubeflowOrgV1ReplicaSpec(replicas=count, restart_policy="Never", template=pod)
-                for role, count in replica.items()
-                if count
+                "Worker": models.KubeflowOrgV1ReplicaSpec(replicas=owner.spec.sft.nodes, restart_policy="Never", template=pod)
             },
         ),
     )
     made: Manifest = ApiClient.sanitize_for_serialization(_SERIALISER, job)
     return made
+
+
+def _rendezvous(name: str) -> list[Manifest]:
+    """What torchrun has to know besides PET_NNODES and PET_NPROC_PER_NODE, which the training-operator says."""
+    index = {"fieldRef": {"fieldPath": "metadata.labels['training.kubeflow.org/replica-index']"}}
+    return [
+        {"name": "PET_MASTER_ADDR", "value": f"{name}-worker-0"},
+        {"name": "PET_MASTER_PORT", "value": str(_PORT)},
+        {"name": "PET_NODE_RANK", "valueFrom": index},
+    ]
 
 
 def read(manifest: Mapping[str, Any]) -> Child:

@@ -1,0 +1,67 @@
+"""SFT as a TrainJob of Kubeflow Trainer v2: one pod a node, torchrun in each, made by way of JobSet.
+
+A TrainJob says how many nodes there are; what their pods look like stands in a TrainingRuntime, which must be there first. Each
+attempt has one of its own with the same name, so that neither ever changes. It goes with the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ptst_operator.children import sft
+from ptst_operator.children.phase import Child, ChildPhase, waiting
+from ptst_operator.children.pods import Manifest, Owner, metadata
+from visionr1.recipe import Phase
+
+CONTAINER: Final = "node"
+_API: Final = "trainer.kubeflow.org"
+_ENDS: Final[tuple[tuple[str, ChildPhase], ...]] = (("Failed", "Failed"), ("Complete", "Succeeded"))
+
+
+def build(owner: Owner, name: str, phase: Phase) -> tuple[Manifest, Manifest]:
+    """Runtime and job of one attempt, in the order in which they must be made.
+
+    Trainer tells torchrun by PET_* variables where the nodes meet; it knows whom to tell by the names `node` and by the label.
+    Its own restarts are off: attempts are counted in the run's status.
+    """
+    pod = sft.pod_template(owner, phase, CONTAINER)
+    pod["spec"]["restartPolicy"] = "Never"
+    nodes = {
+        "name": "node",
+        "template": {
+            "metadata": {"labels": {f"{_API}/trainjob-ancestor-step": "trainer"}},
+            "spec": {"backoffLimit": 0, "template": pod},
+        },
+    }
+    runtime = {
+        "apiVersion": f"{_API}/v1alpha1",
+        "kind": "TrainingRuntime",
+        "metadata": metadata(owner, name, phase.name, "sft", queued=False),
+        "spec": {"mlPolicy": {"torch": {}}, "template": {"spec": {"replicatedJobs": [nodes]}}},
+    }
+    job = {
+        "apiVersion": f"{_API}/v1alpha1",
+        "kind": "TrainJob",
+        "metadata": metadata(owner, name, phase.name, "sft"),
+        "spec": {
+            "runtimeRef": {"apiGroup": _API, "kind": "TrainingRuntime", "name": name},
+            "trainer": {"numNodes": owner.spec.sft.nodes, "numProcPerNode": sft.processes(owner)},
+        },
+    }
+    return runtime, job
+
+
+def read(manifest: Mapping[str, Any]) -> Child:
+    """Its phase. No condition says that it runs: its JobSet counts the job as ready once all of its pods are."""
+    status = manifest.get("status", {})
+    holds = {one["type"]: one for one in status.get("conditions", []) if one.get("status") == "True"}
+    for condition, phase in _ENDS:
+        if condition in holds:
+            said = holds[condition]
+            return Child.of(manifest, phase, said.get("reason") or condition, said.get("message", ""))
+    if manifest["spec"].get("suspend"):
+        return waiting(manifest, "Suspended")
+    if any(job.get("ready") for job in status.get("jobsStatus", [])):
+        return Child.of(manifest, "Running", "Running")
+    return waiting(manifest, "Created")

@@ -1,0 +1,99 @@
+"""SFT as a TrainJob on a real node, with Kubeflow Trainer and JobSet in pods from their own manifests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from control_plane import ControlPlane, wait_for
+from real_node import ROOT, install_trainer
+from release import NAME, RECIPE, Release
+from test_cluster_verbs import NEED_TRAINER, used
+
+from visionr1.storage import Checkpoints, open_store
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
+
+ONLY_SFT: dict[str, Any] = {
+    **RECIPE,
+    "coldstart": {"problems": {"limit": 60}},
+    "sft": {"max_steps": 60, "processes": 1, "checkpoint_every": 4},
+    "data": {"train": {"limit": 80}, "held_out": None},
+    "stages": [],
+}
+TRAINED = ("step", "loss", "grad_norm")
+
+
+@pytest.fixture(scope="module")
+def trainer(platform: ControlPlane) -> ControlPlane:
+    """The platform with Trainer and JobSet beside the training-operator."""
+    install_trainer(platform)
+    return platform
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The step log of as many ranks on this machine, without a cluster."""
+    run: Path = tmp_path_factory.mktemp("undisturbed") / "demo"
+    recipe = run.with_suffix(".yaml")
+    recipe.write_text(json.dumps({**ONLY_SFT, "name": "demo", "sft": {**ONLY_SFT["sft"], "processes": 2}}))
+    command = [sys.executable, "-m", "visionr1.cli", "run", str(recipe), "--run", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def release(trainer: ControlPlane, namespace: str) -> Iterator[Release]:
+    """An installed run that stops after SFT."""
+    made = Release(trainer, namespace)
+    sft = {"backend": "trainjob", "nodes": 2}
+    made.install(ONLY_SFT, sft=sft, retry={"firstWaitSeconds": 1}, deadlines={"stopSeconds": 60})
+    yield made
+    made.helm("uninstall", NAME)
+    wait_for("nothing is left", lambda: not made.get("ptst,trainjobs,trainingruntimes,jobsets,jobs,pods")["items"], 120)
+
+
+def sft_of(status: dict[str, Any]) -> dict[str, Any]:
+    """SFT's part of a status."""
+    return next((one for one in status.get("phases", []) if one["name"] == "sft"), {})
+
+
+def committed(release: Release) -> int:
+    """The newest step of SFT that is committed."""
+    return Checkpoints(open_store(str(release.runs / "demo")), "sft").latest() or 0
+
+
+def test_a_trainjob_trains_loses_its_first_pod_and_is_suspended(release: Release, undisturbed: list[dict[str, Any]]) -> None:
+    release.wait("demo", "SFT runs", lambda status: any("runningSince" in one for one in sft_of(status).get("attempts", [])))
+    wait_for("a checkpoint", lambda: committed(release) >= 4, 120)
+    pods = release.get("pods", "-l", "visionr1.io/role=sft")["items"]
+    assert [pod["spec"].get("initContainers") for pod in pods] == [None, None]
+    env = {one["name"]: one.get("value") for one in pods[0]["spec"]["containers"][0]["env"]}
+    assert (env["PET_NNODES"], env["PET_MASTER_ADDR"]) == ("2", "demo-sft-0-node-0-0.demo-sft-0")
+    release.kubectl("delete", "pod", "-l", "visionr1.io/role=sft,batch.kubernetes.io/job-completion-index=0", "--wait=false")
+    release.wait("demo", "a second attempt", lambda status: len(sft_of(status)["attempts"]) == 2)
+    second = committed(release)
+    wait_for("a checkpoint of the second", lambda: committed(release) > second, 120)
+
+    release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":true}}')
+    release.wait("demo", "suspended", lambda status: status.get("phase") == "Suspended")
+    left = release.get("trainjobs,pods", "-l", "visionr1.io/phase=sft")["items"]
+    assert [one["metadata"]["name"] for one in left] == ["demo-sft-0"], "which had failed by itself"
+    stopped_at = committed(release)
+    release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":false}}')
+    release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded")
+
+    attempts = sft_of(release.status("demo"))["attempts"]
+    assert [one["kind"] for one in attempts] == ["TrainJob"] * 3
+    assert attempts[1]["fromStep"] >= 4 and attempts[2]["fromStep"] == stopped_at
+    assert [one.get("exitCode") for one in attempts][1:] == [3, 0]
+    trained = [{key: one[key] for key in TRAINED} for one in release.steps("demo")]
+    assert trained == [{key: one[key] for key in TRAINED} for one in undisturbed]
+    assert used(release.platform) >= NEED_TRAINER
