@@ -34,7 +34,7 @@ endif
 
 .PHONY: help
 help:
-	@awk -F ':.*## ' '/^[.a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[.a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: .venv
 .venv: $(SYNCED) ## install everything at its locked version into .venv; the other targets do it by themselves
@@ -96,6 +96,13 @@ cluster-soak: $(SYNCED) ## the long tests on the same cluster: SFT as a TrainJob
 	@$(MAKE) --no-print-directory wheel >/dev/null
 	@tests/images/build.sh operator
 	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster -m soak $(ARGS)
+
+.PHONY: cluster-shell
+cluster-shell: $(SYNCED) ## a shell on that cluster, with kubectl and helm; all is gone when it ends [COMMAND="kubectl get pods -A"]
+	@tests/cluster/build.sh
+	@$(MAKE) --no-print-directory wheel >/dev/null
+	@tests/images/build.sh operator
+	@tests/cluster/inside.sh $(BIN)/python tests/cluster/shell.py $(COMMAND)
 
 .PHONY: dashboards
 dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics

@@ -30,7 +30,7 @@ def tool(name: str) -> str:
     return str(BIN / name) if (BIN / name).exists() else name
 
 
-def wait_for(what: str, check: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_for(what: str, check: Callable[[], Any], seconds: float = 60.0, every: float = 0.2) -> Any:
     """The first true answer of `check`."""
     end = time.monotonic() + seconds
     while True:
@@ -39,7 +39,7 @@ def wait_for(what: str, check: Callable[[], Any], seconds: float = 60.0) -> Any:
             return found
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 class Cluster:

@@ -113,7 +113,8 @@ class Release:
                 raise AssertionError(f"{run} ended before {what}: {json.dumps(status.get('conditions'), indent=1)}")
             return found
 
-        return wait_for(f"{run}: {what}", looked, seconds)
+        # Not more often: a kubectl takes a tenth of a second of one core, and the run needs both.
+        return wait_for(f"{run}: {what}", looked, seconds, every=1.0)
 
     def pods(self, selector: str) -> list[str]:
         """Names of the pods that a label selector finds."""
@@ -171,7 +172,7 @@ class Discovery(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        while not self._ended.wait(0.5):
+        while not self._ended.wait(1.0):
             pods = self._release.get("pods")["items"]
             found = [one for monitor in self._monitors for pod in pods for one in _targets(monitor, pod)]
             text = json.dumps(found)
