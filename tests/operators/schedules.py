@@ -64,10 +64,11 @@ class Schedule:
         self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}, gates=gates), served=served)
         self.now = 1_000_000.0
         self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
-        for phase in chain_of(self.cluster.run)[: self.random.choice([0, 0, 2, 2, 2, 3])]:  # most walks end before they are far
+        done = self.random.choice([0, 1, 1, 2, 2, 2, 3])  # most walks end before they are far
+        for phase in chain_of(self.cluster.run)[:done]:
             self.cluster.commit(phase, phase.first_step + 4 if phase.kind in ("sft", "grpo") else None, True)
         self.deleted_by_hand: set[str] = set()
-        self.added_under: set[tuple[str, str]] = set()  # children, and stages that are newer than they
+        self.added_under: set[tuple[str, str]] = set()  # attempts by name, and stages that are newer than they
         self.failed_since: float | None = None
 
     # The operator.
@@ -163,7 +164,8 @@ class Schedule:
             run.change_spec(recipe={**spec["recipe"], "stages": [*spec["recipe"]["stages"], STAGE]})
             run.committed.pop("evaluate", None)  # its score is of another checkpoint now
             new = f"stage-{len(spec['recipe']['stages'])}"
-            self.added_under |= {(child["metadata"]["uid"], new) for _, child in run.children()}
+            live = Status.model_validate(run.run.get("status", {})).live()
+            self.added_under |= {(live[1].name, new)} if live else set()
         elif kind == "restart":
             run.change_spec(restarts=spec.get("restarts", 0) + 1)
         elif kind == "mode":
@@ -214,7 +216,7 @@ class Schedule:
         live = [phase.name for phase in status.phases for attempt in phase.attempts if attempt.ended is None]
         assert len(live) <= 1, f"two attempts live in the status: {live}"
         for process in cluster.processes:
-            before = [name for name in names[: names.index(process.phase)] if (process.uid, name) not in self.added_under]
+            before = [name for name in names[: names.index(process.phase)] if (process.child, name) not in self.added_under]
             assert all(cluster.committed.get(name, Committed(None, False)).complete for name in before), "a phase was skipped"
         going_back = status.breach is not None and status.breach.rollback_phase is not None and not status.breach.rolled_back
         assert not (going_back and cluster.processes and not live), "something began in the middle of a rollback"
