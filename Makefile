@@ -91,11 +91,11 @@ else
 endif
 
 .PHONY: cluster-soak
-cluster-soak: $(SYNCED) ## the long tests on the same cluster: SFT as a TrainJob [ARGS=...]
+cluster-soak: $(SYNCED) ## the long tests of the platform: every fault, 200 runs, every order of uninstalling; about an hour [ARGS=...]
 	@tests/cluster/build.sh soak
 	@$(MAKE) --no-print-directory wheel >/dev/null
 	@tests/images/build.sh operator
-	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster -m soak $(ARGS)
+	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster -m soak -s $(ARGS)
 
 .PHONY: cluster-shell
 cluster-shell: $(SYNCED) ## a shell on that cluster, with kubectl and helm; all is gone when it ends [COMMAND="kubectl get pods -A"]
@@ -113,8 +113,9 @@ fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SE
 	@$(BIN)/python -m tests.fuzz.fuzz_inputs --seconds '$(or $(SECONDS),60)' --seed '$(or $(SEED),1)'
 
 .PHONY: soak
-soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 minutes [KILLS=100] [SEED=1]
+soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 minutes, then cluster-soak [KILLS=100] [SEED=1]
 	@$(BIN)/python tests/kills/soak.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')
+	@$(MAKE) --no-print-directory cluster-soak
 
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types and who imports whom

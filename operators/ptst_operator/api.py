@@ -49,8 +49,10 @@ class Api:
     @staticmethod
     def connected(namespace: str) -> Api:
         """By KUBECONFIG where it is set, else as a pod."""
-        config.load_config()
-        return Api(namespace, client.ApiClient())
+        settings = client.Configuration()
+        settings.retries = False  # else urllib3 tries again by itself, and waits in here for as long as a Retry-After says
+        config.load_config(client_configuration=settings)
+        return Api(namespace, client.ApiClient(settings))
 
     def get(self, kind: str, name: str) -> Manifest | None:
         """One object as it is now; None if there is none, or no such kind."""
@@ -145,7 +147,7 @@ class Api:
                 if event["type"] == "ERROR":
                     raise ApiError(int(event["object"].get("code", 0)), str(event["object"].get("message", "")))
                 yield event
-        except HTTPError as error:
+        except (HTTPError, ValueError) as error:  # a line may be cut in its middle
             raise ApiError(0, f"watching {kind}: {error}") from error
         finally:
             response.release_conn()

@@ -16,6 +16,7 @@ from ptst_operator.children.pods import RUN_LABEL, Manifest
 WATCHED: Final = ("PTSTRun", "PyTorchJob", "TrainJob", "RayCluster", "RayJob", "Job")
 _WATCH_SECONDS: Final = 60
 _LONGEST_WAIT: Final = 30.0
+_SHORTEST_WATCH: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -29,7 +30,11 @@ class Queue:
         self._lock = threading.Condition()
 
     def add(self, name: str, at: float = 0.0) -> None:
-        """The name is due at `at` (monotonic seconds), or earlier if it was; infinity is never."""
+        """The name is due at `at` (monotonic seconds), or earlier if it was; infinity is never.
+
+        What is due at once waits behind those that have been due for longer.
+        """
+        at = max(at, time.monotonic())
         with self._lock:
             if at < self._due.get(name, math.inf):
                 self._due[name] = at
@@ -97,16 +102,17 @@ class Watcher(threading.Thread):
         """Never returns."""
         failures = 0
         while True:
+            begun = time.monotonic()
             try:
                 self._follow(self._list())
-                failures = 0
             except ApiError as error:
                 if error.status == 404:
                     self.beat = time.monotonic()
                     self.ready.set()
                 elif error.status != 410:  # the version was too old, which a new list mends
                     _log.warning("watching %s: %s", self._kind, error)
-                failures += 1
+                lasted = time.monotonic() - begun > _LONGEST_WAIT
+                failures = 1 if lasted else failures + 1
                 time.sleep(_LONGEST_WAIT if error.status == 404 else backoff(failures))
 
     def _list(self) -> str:
@@ -120,6 +126,7 @@ class Watcher(threading.Thread):
 
     def _follow(self, version: str) -> None:
         while True:
+            begun = time.monotonic()
             for event in self._api.watch(self._kind, version, _WATCH_SECONDS):
                 self.beat = time.monotonic()
                 version = event["object"]["metadata"]["resourceVersion"]
@@ -127,6 +134,8 @@ class Watcher(threading.Thread):
                 if name:
                     self._queue.add(name)
             self.beat = time.monotonic()
+            # What stands between may end a watch as soon as it begins.
+            time.sleep(max(0.0, begun + _SHORTEST_WATCH - self.beat))
 
 
 def run_of(kind: str, manifest: Manifest) -> str | None:

@@ -19,10 +19,11 @@ build() { # MODULE VERSION LDFLAGS PACKAGE...: from a module in go/, whose go.su
     echo "$version" >"$home/bin/$module.version"
 }
 
-installed() { # NAME PACKAGE VERSION: a module that builds as it is; the checksum database vouches for it
+installed() { # NAME PACKAGE VERSION [COMMAND]: a module that builds as it is; the checksum database vouches for it
     [ "$(cat "$home/bin/$1.version" 2>/dev/null)" != "$3" ] || return 0
     echo "building the test cluster's binaries: $1 ($3)"
-    GOBIN=$home/bin go install -ldflags "-s -w" "$2@$3"
+    GOBIN=$home/bin/.new go install -ldflags "-s -w" "$2@$3"
+    mv "$home/bin/.new/$(basename "$2")" "$home/bin/${4:-$(basename "$2")}"
     echo "$3" >"$home/bin/$1.version"
 }
 
@@ -54,6 +55,7 @@ rendered kuberay "$modules/github.com/ray-project/kuberay/ray-operator@v1.6.1/co
 rendered training-operator "$modules/github.com/kubeflow/training-operator@v1.9.4/manifests/overlays/standalone"
 
 [ "${1:-}" = soak ] || exit 0
+installed helm3 helm.sh/helm/v3/cmd/helm v3.22.0 helm3
 build jobset v0.12.0 "" sigs.k8s.io/jobset
 build trainer v2.3.0 "" github.com/kubeflow/trainer/v2/cmd/trainer-controller-manager
 rendered jobset "$modules/sigs.k8s.io/jobset@v0.12.0/config/default"

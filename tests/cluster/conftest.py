@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,8 +25,7 @@ def cluster() -> Iterator[Cluster]:
         else:
             assert os.environ.get("VISIONR1_INSIDE"), "run these tests by `make cluster`, which gives them a network of their own"
             made = stack.enter_context(ControlPlane())
-        made.kubectl("apply", "--server-side", "-f", str(CHART / "crds"))
-        made.kubectl("wait", "--for=condition=established", "crd/ptstruns.visionr1.io", "--timeout=30s")
+        made.define(CHART / "crds")
         yield made
 
 
@@ -42,13 +41,27 @@ def module_namespace(cluster: Cluster) -> Iterator[str]:
     yield from new_namespace(cluster)
 
 
+@pytest.fixture
+def namespaces(cluster: Cluster) -> Iterator[Callable[[], str]]:
+    """As many as a test asks for."""
+    made: list[Iterator[str]] = []
+
+    def one() -> str:
+        made.append(new_namespace(cluster))
+        return next(made[-1])
+
+    yield one
+    for each in made:
+        next(each, None)
+
+
 def new_namespace(cluster: Cluster) -> Iterator[str]:
     name = f"visionr1-{os.getpid()}-{next(_names)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     wait_for("service account", lambda: "default" in cluster.kubectl("-n", name, "get", "sa", "default", check=False))
     yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -66,6 +67,13 @@ class Cluster:
         items = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=items)
 
+    def define(self, definitions: Path) -> None:
+        """Definitions in a folder, and the API server knows them when this returns."""
+        self.kubectl("apply", "--server-side", "-f", str(definitions))
+        # A definition that has no conditions yet is an error to `kubectl wait`.
+        wait = ("wait", "--for=condition=established", "-f", str(definitions), "--timeout=10s")
+        wait_for("its definitions", lambda: "condition met" in self.kubectl(*wait, check=False), 30)
+
 
 class ControlPlane(Cluster):
     """A control plane of our own. Use as a context manager."""
@@ -90,10 +98,13 @@ class ControlPlane(Cluster):
         self.close()
 
     def close(self) -> None:
-        """Ends every process, the youngest first, and removes their files."""
+        """Ends every process, the youngest first, and removes their files; logs are copied into VISIONR1_CLUSTER_LOGS before."""
         for process in reversed(self._processes):
             process.send_signal(signal.SIGKILL)
             process.wait()
+        if kept := os.environ.get("VISIONR1_CLUSTER_LOGS"):
+            for log in self.folder.glob("*.log"):
+                shutil.copy(log, kept)
         self._folder.cleanup()
 
     def start(self, name: str, *command: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -142,7 +153,7 @@ class ControlPlane(Cluster):
             "etcd", "etcd", "--data-dir", str(folder / "etcd"), "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level", "warn",
         )  # fmt: skip
-        self._start_api_server()
+        self._api_server = self._start_api_server()
         self.kubeconfig("admin", self._token)
         self._wait_for_api_server()
         common = (f"--kubeconfig={self.admin}", "--leader-elect=false", "--bind-address=127.0.0.1")
@@ -156,9 +167,26 @@ class ControlPlane(Cluster):
             "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", f"--config={HERE}/kwok.yaml",
             "--cidr=198.18.0.0/17", f"--node-ip={NODE_IP}", "--node-lease-duration-seconds=40",
         )  # fmt: skip
-        nodes = [_node(f"fake-{number}") for number in range(4)]
+        nodes = [fake_node(f"fake-{number}") for number in range(4)]
         self.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
         wait_for("service account", lambda: "default" in self.kubectl("get", "sa", "default", check=False))
+
+    def lose_api_server(self, seconds: float) -> None:
+        """Kills the API server, and starts another after a while; it is ready when this returns."""
+        self._api_server.kill()
+        self._api_server.wait()
+        self._processes.remove(self._api_server)
+        time.sleep(seconds)
+        self._api_server = self._start_api_server()
+        self._wait_for_api_server()
+
+    def pause_api_server(self, seconds: float) -> None:
+        """An API server that keeps its connections and says nothing for a while."""
+        self._api_server.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            self._api_server.send_signal(signal.SIGCONT)
 
     def _wait_for_api_server(self) -> None:
         wait_for("API server", lambda: self.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok", 120)
@@ -177,7 +205,7 @@ class ControlPlane(Cluster):
         )  # fmt: skip
 
 
-def _node(name: str) -> dict[str, Any]:
+def fake_node(name: str) -> dict[str, Any]:
     size = {"cpu": "64", "memory": "512Gi", "pods": "200", "nvidia.com/gpu": "8"}
     ready = {"type": "Ready", "status": "True", "reason": "Fake", "message": "a fake node"}
     return {

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,18 @@ class RealNode:
         for procs in list(_CGROUPS.glob("cgroup.procs")) or _CGROUPS.glob("*/cgroup.procs"):
             (procs.parent / CGROUP).mkdir(exist_ok=True)
         self._write("kubelet.json", _kubelet(self._folder, self._socket))
-        self._run(
+        self._kubelet = self._run(
             "kubelet", "kubelet", f"--config={self._folder}/kubelet.json", f"--hostname-override={NODE}", f"--node-ip={NODE_IP}",
             f"--kubeconfig={self._plane.kubeconfig('kubelet', self._plane.node_token)}", f"--root-dir={self._folder}/kubelet",
             f"--cert-dir={self._folder}/kubelet/pki",
         )  # fmt: skip
+
+    def lose_kubelet(self, seconds: float) -> None:
+        """Nobody looks after the pods for so long; they go on by themselves."""
+        self._kubelet.kill()
+        self._kubelet.wait()
+        time.sleep(seconds)
+        self._start_kubelet()
 
     def close(self) -> None:
         """Ends daemons and pods, and takes their mounts away."""
@@ -97,8 +105,9 @@ class RealNode:
         for mount in sorted((one for one in mounts if one.startswith(f"{self._folder}/")), reverse=True):
             subprocess.run(["umount", "--lazy", mount], check=True)
 
-    def _run(self, name: str, *command: str) -> None:
+    def _run(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         self._daemons.append(self._plane.start(name, *command))
+        return self._daemons[-1]
 
     def _write(self, name: str, content: Any) -> str:
         path = self._folder / name
@@ -140,7 +149,7 @@ def install_trainer(plane: ControlPlane) -> None:
 
 
 def _install(plane: ControlPlane, manifests: list[dict[str, Any]]) -> None:
-    plane.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+    plane.apply(*manifests)  # the tests on fake nodes have made some of it
 
 
 def _wait_for_rollouts(plane: ControlPlane, *deployments: tuple[str, str]) -> None:

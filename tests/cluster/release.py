@@ -46,6 +46,7 @@ class Release:
 
     def __init__(self, platform: ControlPlane, namespace: str) -> None:
         self.platform, self.namespace = platform, namespace
+        self.helm_command = tool("helm")
         self.runs = platform.folder / f"runs-{namespace}"
         self.runs.mkdir()
         os.chown(self.runs, 1000, 1000)
@@ -74,7 +75,7 @@ class Release:
             RuntimeError: it failed, with its words.
         """
         environment = {**os.environ, "KUBECONFIG": str(self.platform.admin), "HOME": str(self.platform.folder)}
-        command = [tool("helm"), *arguments, "--namespace", self.namespace]
+        command = [self.helm_command, *arguments, "--namespace", self.namespace]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise RuntimeError(f"helm {' '.join(arguments)}: {done.stderr}")
@@ -84,11 +85,11 @@ class Release:
         """`helm install` with the preset for pods without GPUs, made smaller; `run` are more of the run's values."""
         return self.install_values({"run": {"recipe": recipe, "pods": PODS, "sft": {"nodes": 2}, **run}})
 
-    def install_values(self, values: dict[str, Any]) -> str:
+    def install_values(self, values: dict[str, Any], *extra: str) -> str:
         """The same with any values."""
-        file = self.platform.folder / "values.json"
+        file = self.platform.folder / f"values-{self.namespace}.json"
         file.write_text(json.dumps({"operator": {"resyncSeconds": 3}, **values}))
-        return self.helm("install", NAME, str(CHART), "-f", str(CHART / "presets/cpu-demo.yaml"), "-f", str(file))
+        return self.helm("install", NAME, str(CHART), "-f", str(CHART / "presets/cpu-demo.yaml"), "-f", str(file), *extra)
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """In the release's namespace."""
