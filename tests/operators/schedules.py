@@ -55,6 +55,7 @@ class Schedule:
         mode = self.random.choice(["shared", "per-stage"])
         self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}))
         self.now = 1_000_000.0
+        self.queue = self.random.random() < 0.5
         self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
         self.deleted_by_hand: set[str] = set()
         self.failed_since: float | None = None
@@ -116,6 +117,10 @@ class Schedule:
         for kind, child in cluster.children():
             choices += [lambda kind=kind, child=child: cluster.start(kind, child)] * 2  # type: ignore[misc]
             choices.append(lambda child=child: random.random() < 0.1 and self._delete(child))  # type: ignore[misc]
+        for kind, one in cluster.queueable() if self.queue else []:
+            choices.append(lambda kind=kind, one=one: random.random() < 0.3 and cluster.take_back(kind, one))  # type: ignore[misc]
+            choices.append(lambda kind=kind, one=one: cluster.empty(kind, one))  # type: ignore[misc]
+            choices.append(lambda kind=kind, one=one: cluster.let_in(kind, one))  # type: ignore[misc]
         for process in processes:
             choices += [lambda process=process: self._work(process)] * 4  # type: ignore[misc]
             choices.append(lambda process=process: random.random() < 0.2 and cluster.lose_touch(process))  # type: ignore[misc]
@@ -219,6 +224,9 @@ class Schedule:
                 self.reconcile()
                 return str(phase)
             self.cluster.collect()
+            for kind, queued in self.cluster.queueable():
+                self.cluster.empty(kind, queued)
+                self.cluster.let_in(kind, queued)
             self.cluster.ready()
             for process in list(self.cluster.processes):
                 one = next(phase for phase in chain_of(self.cluster.run) if phase.name == process.phase)

@@ -33,6 +33,7 @@ def build(owner: Owner, name: str, phase: Phase) -> Manifest:
         ["visionr1", "sft", "--run", owner.spec.storage.url],
         ports=metrics_ports(range(processes)),
     )
+    queue = owner.spec.queue_labels.get("volcano.sh/queue-name")  # the training-operator does not read Volcano's label
     replica = {"Master": 1, "Worker": owner.spec.sft.nodes - 1}
     job = models.KubeflowOrgV1PyTorchJob(
         api_version="kubeflow.org/v1",
@@ -40,7 +41,11 @@ def build(owner: Owner, name: str, phase: Phase) -> Manifest:
         metadata=metadata(owner, name, phase.name, "sft"),
         spec=models.KubeflowOrgV1PyTorchJobSpec(
             nproc_per_node=str(processes),
-            run_policy=models.KubeflowOrgV1RunPolicy(clean_pod_policy="Running", backoff_limit=0),
+            run_policy=models.KubeflowOrgV1RunPolicy(
+                clean_pod_policy="Running",
+                backoff_limit=0,
+                scheduling_policy=models.KubeflowOrgV1SchedulingPolicy(queue=queue) if queue else None,
+            ),
             pytorch_replica_specs={
                 role: models.KubeflowOrgV1ReplicaSpec(replicas=count, restart_policy="Never", template=pod)
                 for role, count in replica.items()
