@@ -87,8 +87,15 @@ else
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null
 	@tests/images/build.sh operator
-	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster $(ARGS)
+	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster -m "not soak" $(ARGS)
 endif
+
+.PHONY: cluster-soak
+cluster-soak: $(SYNCED) ## the long tests on the same cluster: Kueue [ARGS=...]
+	@tests/cluster/build.sh soak
+	@$(MAKE) --no-print-directory wheel >/dev/null
+	@tests/images/build.sh operator
+	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster -m soak $(ARGS)
 
 .PHONY: dashboards
 dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the pinned binaries of the test cluster into a cache outside the checkout; nothing is built twice.
 # Cold about 20 minutes on 2 quiet cores, no time when it is all there. Needs Go 1.26 and a Go module proxy.
-# `build.sh soak` builds what only the tests marked `soak` need, too: 12 minutes more.
+# Usage: build.sh [soak]    soak: also what the long tests need, 12 minutes more.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 home=${XDG_CACHE_HOME:-$HOME/.cache}/visionr1-ptst/cluster
@@ -52,6 +52,7 @@ rendered() { # NAME FOLDER: manifests as their project ships them, without defin
 modules=$(go env GOMODCACHE)
 rendered kuberay "$modules/github.com/ray-project/kuberay/ray-operator@v1.6.1/config/default"
 rendered training-operator "$modules/github.com/kubeflow/training-operator@v1.9.4/manifests/overlays/standalone"
+
 [ "${1:-}" = soak ] || exit 0
 build kueue v0.15.0 "" sigs.k8s.io/kueue/cmd/kueue
 rendered kueue "$modules/sigs.k8s.io/kueue@v0.15.0/config/default"

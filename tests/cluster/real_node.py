@@ -133,10 +133,24 @@ def install_operators(plane: ControlPlane) -> None:
         [str(BIN / "training-operator.v1")],
         ["--enable-scheme=pytorchjob", f"--pytorch-init-container-image={IMAGE}", template],
     )
-    for manifests in (trainer, kuberay):
-        items = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-        plane.kubectl("create", "-f", "-", stdin=items)
-    for namespace, name in (("kubeflow", "training-operator"), ("default", "kuberay-operator")):
+    _install(plane, trainer)
+    _install(plane, kuberay)
+    _wait_for_rollouts(plane, ("kubeflow", "training-operator"), ("default", "kuberay-operator"))
+
+
+def install_kueue(plane: ControlPlane) -> None:
+    """Kueue in the same way; `build.sh soak` has built it. Take it away again: its webhooks are asked about every pod."""
+    # Its aggregated API would be asked whenever anything lists all kinds.
+    _install(plane, [one for one in _manifests("kueue", [str(BIN / "kueue")], []) if one["kind"] != "APIService"])
+    _wait_for_rollouts(plane, ("kueue-system", "kueue-controller-manager"))
+
+
+def _install(plane: ControlPlane, manifests: list[dict[str, Any]]) -> None:
+    plane.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+
+
+def _wait_for_rollouts(plane: ControlPlane, *deployments: tuple[str, str]) -> None:
+    for namespace, name in deployments:
         plane.kubectl("-n", namespace, "rollout", "status", f"deploy/{name}", "--timeout=120s")
 
 
