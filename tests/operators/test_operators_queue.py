@@ -47,19 +47,14 @@ def queue(site: Site, does: str) -> None:
         getattr(site.cluster, does)(kind, one)
 
 
-@pytest.mark.parametrize("grpo", [None, {"workersPerPod": 2, "cluster": "per-stage"}])
-def test_a_child_waits_without_a_deadline_and_goes_on_where_it_was(tmp_path: Path, grpo: dict[str, Any] | None) -> None:
-    """As a PyTorchJob, and as a RayJob with a cluster of its own."""
-    site = Site(tmp_path, **without_coldstart(), **({} if grpo is None else {"grpo": grpo}))
-    name, child = ("sft", "PyTorchJob run-sft-0") if grpo is None else ("stage-1", "RayJob run-stage-1-0")
-    if grpo is not None:
-        site.commit("sft", 3, final=True)
+def test_a_child_waits_without_a_deadline_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
     site.look(2)
     queue(site, "take_back")
     status = site.look()
     said = condition(status, "Progressing")
     assert (status.phase, said.status, said.reason) == ("Queued", "True", "WaitsForQueue")
-    assert said.message == f"{name}: {child} is suspended until its queue lets it in"
+    assert said.message == "sft: PyTorchJob run-sft-0 is suspended until its queue lets it in"
     site.now += 4000  # more than both deadlines
     assert site.look().phase == "Queued"
     queue(site, "let_in")
@@ -68,7 +63,6 @@ def test_a_child_waits_without_a_deadline_and_goes_on_where_it_was(tmp_path: Pat
     site.start_child()
     assert site.look().phase == "Running"
 
-    site.commit(name, 2, final=False)
     queue(site, "take_back")
     assert site.look().phase == "Queued"
     queue(site, "empty")
@@ -78,11 +72,11 @@ def test_a_child_waits_without_a_deadline_and_goes_on_where_it_was(tmp_path: Pat
     site.look()
     site.start_child()
     status = site.look()
-    (attempt,) = status.of(name).attempts
+    (attempt,) = status.of("sft").attempts
     assert (status.phase, attempt.ended, attempt.stopping) == ("Running", None, None)
-    assert [made for made in site.cluster.made if made[1] == f"run-{name}-0"] == [(child.split()[0], f"run-{name}-0")]
+    assert site.cluster.made == [("PyTorchJob", "run-sft-0")]
     site.now += 3000
-    assert site.look().of(name).attempts[-1].stopping is not None, "attemptSeconds counts from when it was let in last"
+    assert site.look().of("sft").attempts[-1].stopping is not None, "attemptSeconds counts from when it was let in last"
 
 
 def test_a_child_that_is_let_in_and_does_not_start_is_over_its_deadline(tmp_path: Path) -> None:
@@ -96,6 +90,31 @@ def test_a_child_that_is_let_in_and_does_not_start_is_over_its_deadline(tmp_path
     site.now += 300
     stopping = site.look().of("sft").attempts[0].stopping
     assert stopping is not None and stopping.reason == "DeadlineExceeded"
+
+
+def test_a_rayjob_with_its_own_cluster_that_is_taken_back_makes_room_for_a_new_attempt(tmp_path: Path) -> None:
+    """KubeRay would start it anew as soon as it is let in, its old driver or not."""
+    site = Site(tmp_path, **without_coldstart(), grpo={"workersPerPod": 2, "cluster": "per-stage"})
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    queue(site, "take_back")
+    assert site.look().phase == "Queued", "it was never let in, so nothing of it runs"
+    queue(site, "let_in")
+    site.look()
+    site.start_child()
+    site.commit("stage-1", 2, final=False)
+    site.look()
+    queue(site, "take_back")
+    status = site.look()
+    assert (status.phase, condition(status, "Progressing").reason) == ("Stopping", "Preempted")
+    site.cluster.processes[0].uid = "gone"  # its RayJob is deleted, its pods have their grace period
+    site.cluster.collect()
+    assert site.look(2).of("stage-1").attempts_begun == 1, "its driver may still write"
+    site.cluster.processes.clear()
+    status = site.look(2)
+    first, second = status.of("stage-1").attempts
+    assert (first.exit_code, first.reason) == (3, "its queue takes RayJob run-stage-1-0 back")
+    assert (second.from_step, site.cluster.made[-1]) == (2, ("RayJob", "run-stage-1-1"))
 
 
 def on_the_shared_cluster(folder: Path) -> Site:
