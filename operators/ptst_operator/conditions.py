@@ -15,6 +15,7 @@ _NO_BACKEND: Final = (
     "TrainJob with Kubeflow Trainer v2"
 )
 TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed")
+_PROGRESSING: Final = ("Pending", "Queued", "Running", "Stopping")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def settled(
     status = status.model_copy(update={"phase": said.phase, "stage": current, **_printed(world)})
     holds = {
         "RecipeValid": ("True", "Valid", ""),
-        "Progressing": ("True" if said.phase in ("Pending", "Running", "Stopping") else "False", said.reason, said.message),
+        "Progressing": ("True" if said.phase in _PROGRESSING else "False", said.reason, said.message),
         "Held": _is(said, "Held"),
         "Suspended": _is(said, "Suspended"),
         "Complete": _is(said, "Succeeded"),
@@ -128,6 +129,9 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
         case planner.Start("sft") if status.live() is None and world.sft_kind is None:
             return _Said("Pending", "WaitsForBackend", _NO_BACKEND)
         case planner.Start(name):
+            cluster = status.cluster
+            if cluster is not None and not cluster.deleting and world.cluster is not None and world.cluster.queued:
+                return _queued(f"{name}: RayCluster {cluster.name}")
             waits = "the RayCluster" if name.startswith("stage-") else "the RayCluster's end"
             live = status.live()
             return (
@@ -156,10 +160,16 @@ def _running(status: Status, name: str, world: World) -> _Said:
     attempt = status.of(name).attempts[-1]
     if attempt.stopping is not None:
         return _Said("Stopping", attempt.stopping.reason, f"{name} is being ended: {attempt.stopping.message}")
+    if attempt.queued:
+        return _queued(f"{name}: {attempt.kind} {attempt.name}")
     if attempt.running_since is None:
         why = world.child.reason if world.child is not None else "not made yet"
         return _Said("Pending", "WaitsForChild", f"{name}: {attempt.kind} {attempt.name} has not started to run ({why})")
     return _Said("Running", "Running", f"{name} runs as {attempt.kind} {attempt.name}")
+
+
+def _queued(what: str) -> _Said:
+    return _Said("Queued", "WaitsForQueue", f"{what} is suspended until its queue lets it in")
 
 
 def _last_words(status: Status, name: str) -> str:

@@ -265,6 +265,8 @@ class _Hand:
             return Decision(status, () if child.deleting else (Delete(attempt.kind, attempt.name, child.uid),))
         if attempt.kind != "RayJob" or attempt.uid is None or status.cluster is None:
             return Decision(status)
+        if stopping.reason == "Preempted" and self.world.cluster is not None and self.world.cluster.queued:
+            return Decision(status)  # its pods go by themselves, and it keeps its place in the queue
         committed = status.of(name).committed_step
         patience = stopping.reason in ("Suspended", "GateBreached", "DeadlineExceeded")
         due = stopping.since.timestamp() + self.wanted.owner.spec.deadlines.stop_seconds
@@ -279,8 +281,10 @@ class _Hand:
         return attempt
 
     def _deadlines(self, attempt: AttemptStatus) -> list[tuple[float, str]]:
-        limits, started = self.wanted.owner.spec.deadlines, attempt.started.timestamp()
-        due = []
+        limits, started = self.wanted.owner.spec.deadlines, (attempt.admitted or attempt.started).timestamp()
+        due: list[tuple[float, str]] = []
+        if attempt.queued:
+            return due  # how long a queue takes is no fault of the run
         if limits.pending_seconds is not None and attempt.running_since is None:
             due.append((started + limits.pending_seconds, f"deadlines.pendingSeconds ({limits.pending_seconds} s)"))
         if limits.attempt_seconds is not None:

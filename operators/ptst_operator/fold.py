@@ -103,6 +103,10 @@ def _fold_attempt(
     attempt: AttemptStatus, phase: PhaseStatus, run_uid: str, world: World, status: Status, now: float
 ) -> AttemptStatus:
     child = world.child if world.child is not None and world.child.run_uid == run_uid else None
+    cluster = world.cluster if world.cluster is not None and world.cluster.run_uid == run_uid else None
+    if _on_shared_cluster(attempt) and cluster is not None and cluster.queued:
+        # Before its child is looked at: a driver that loses its pods to another run has not failed.
+        attempt = stopped_for(attempt, "Preempted", "its queue takes the RayCluster back", phase.committed_step, now)
     if child is not None:
         attempt = _fold_child(attempt, child, phase.committed_step, now)
         if attempt.stopping is None and child.phase in ("Succeeded", "Failed") and not child.deleting and not world.leftover:
@@ -112,16 +116,24 @@ def _fold_attempt(
         attempt = stopped_for(attempt, "ChildLost", f"{attempt.kind} {attempt.name} is gone", phase.committed_step, now)
     if _on_shared_cluster(attempt) and (status.cluster is None or status.cluster.deleting):
         attempt = stopped_for(attempt, "ClusterLost", "the RayCluster is gone", phase.committed_step, now)
-    if attempt.stopping is not None and child is None and not world.leftover and _at_rest(attempt, status):
-        code = EXIT_STOPPED if attempt.stopping.reason in ("Suspended", "GateBreached") else None
+    at_rest = _at_rest(attempt, status) or (cluster is not None and cluster.empty)
+    if attempt.stopping is not None and child is None and not world.leftover and at_rest:
+        code = EXIT_STOPPED if attempt.stopping.reason in ("Suspended", "Preempted", "GateBreached") else None
         return _ended(attempt, attempt.stopping.message or attempt.stopping.reason, code, now)
     return attempt
 
 
 def _fold_child(attempt: AttemptStatus, child: Child, committed_step: int | None, now: float) -> AttemptStatus:
+    if child.queued and attempt.own_cluster and attempt.uid is not None and not attempt.queued:
+        # KubeRay starts it anew once it is let in again, though its old driver has until then only been asked to end.
+        attempt = stopped_for(attempt, "Preempted", f"its queue takes {attempt.kind} {attempt.name} back", committed_step, now)
     if attempt.uid is None:
         attempt = attempt.model_copy(update={"uid": child.uid})
-    if child.phase == "Running" and attempt.running_since is None:
+    if child.queued:
+        attempt = attempt.model_copy(update={"queued": True, "running_since": None})
+    elif attempt.queued:
+        attempt = attempt.model_copy(update={"queued": False, "admitted": moment(now)})
+    if child.phase == "Running" and not child.queued and attempt.running_since is None:
         attempt = attempt.model_copy(update={"running_since": moment(now)})
     if child.uid != attempt.uid or child.deleting:
         return stopped_for(attempt, "ChildLost", f"{attempt.kind} {attempt.name} was deleted", committed_step, now)

@@ -148,8 +148,12 @@ class RetryPolicy(Part):
 class Deadlines(Part):
     """Times after which the operator acts by itself; it does not rely on the children's own deadlines."""
 
-    pending_seconds: Positive | None = Field(None, description="An attempt that has not started to run by then has failed.")
-    attempt_seconds: Positive | None = Field(None, description="An attempt that has not ended by then has failed.")
+    pending_seconds: Positive | None = Field(
+        None, description="An attempt that has not started to run by then has failed; time in a queue does not count."
+    )
+    attempt_seconds: Positive | None = Field(
+        None, description="An attempt that has not ended by then has failed; counted anew when a queue lets it in."
+    )
     stop_seconds: int = Field(
         600, ge=1, le=86_400, description="Time to commit a checkpoint when an attempt is stopped; also the pods' grace period."
     )

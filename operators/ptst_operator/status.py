@@ -9,7 +9,7 @@ from pydantic import Field, PlainSerializer
 
 from ptst_operator.spec import Part
 
-RunPhase = Literal["Pending", "Running", "Stopping", "Suspended", "Held", "Succeeded", "Failed"]
+RunPhase = Literal["Pending", "Queued", "Running", "Stopping", "Suspended", "Held", "Succeeded", "Failed"]
 SftKind = Literal["PyTorchJob", "TrainJob"]
 Kind = Literal[SftKind, "RayJob", "Job"]
 KEPT_ATTEMPTS: Final = 12
@@ -22,7 +22,7 @@ def moment(seconds: float) -> datetime:
 
 
 Time = Annotated[datetime, PlainSerializer(lambda value: value.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")]
-StopReason = Literal["Suspended", "GateBreached", "DeadlineExceeded", "ClusterLost", "ChildLost", "ChildUnclear"]
+StopReason = Literal["Suspended", "Preempted", "GateBreached", "DeadlineExceeded", "ClusterLost", "ChildLost", "ChildUnclear"]
 
 
 class Stopping(Part):
@@ -42,7 +42,9 @@ class AttemptStatus(Part):
     name: str = Field(description="Name of the child, fixed before it is made.")
     uid: str | None = Field(None, description="The child's uid once it was seen.")
     started: Time = Field(description="When the attempt was decided.")
-    running_since: Time | None = Field(None, description="When the child was first seen running.")
+    queued: bool = Field(False, description="Whether its queue has not let it in, or has taken it back; no deadline counts then.")
+    admitted: Time | None = Field(None, description="When its queue was last seen to let it in; deadlines count from here.")
+    running_since: Time | None = Field(None, description="When the child was first seen running, since it was let in.")
     ended: Time | None = Field(None, description="When it had ended and nothing of it ran any more.")
     from_step: int | None = Field(None, description="Newest committed global step when it began.")
     exit_code: int | None = Field(None, description="Exit code of its process, where it is known.")

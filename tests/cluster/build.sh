@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the pinned binaries of the test cluster into a cache outside the checkout; nothing is built twice.
 # Cold about 20 minutes on 2 quiet cores, no time when it is all there. Needs Go 1.26 and a Go module proxy.
-# Usage: build.sh [soak]    soak: also what the long tests need, 3 minutes more.
+# Usage: build.sh [soak]    soak: also what the long tests need, 15 minutes more.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 home=${XDG_CACHE_HOME:-$HOME/.cache}/visionr1-ptst/cluster
@@ -64,3 +64,5 @@ manifests=$home/manifests/trainer-v2.3.0
 cp -rT --no-preserve=mode "$modules/github.com/kubeflow/trainer/v2@v2.3.0/manifests" "$manifests"
 sed -i '\,third-party/jobset,d' "$manifests/overlays/manager/kustomization.yaml"
 rendered trainer "$manifests/overlays/manager"
+build kueue v0.15.0 "" sigs.k8s.io/kueue/cmd/kueue
+rendered kueue "$modules/sigs.k8s.io/kueue@v0.15.0/config/default"

@@ -148,6 +148,13 @@ def install_trainer(plane: ControlPlane) -> None:
     _wait_for_rollouts(plane, ("jobset-system", jobset), ("kubeflow-system", trainer))
 
 
+def install_kueue(plane: ControlPlane) -> None:
+    """Kueue in the same way; `build.sh soak` has built it. Take it away again: its webhooks are asked about every pod."""
+    # Its aggregated API would be asked whenever anything lists all kinds.
+    _install(plane, [one for one in _manifests("kueue", [str(BIN / "kueue")], []) if one["kind"] != "APIService"])
+    _wait_for_rollouts(plane, ("kueue-system", "kueue-controller-manager"))
+
+
 def _install(plane: ControlPlane, manifests: list[dict[str, Any]]) -> None:
     plane.apply(*manifests)  # the tests on fake nodes have made some of it
 

@@ -133,10 +133,10 @@ class FakeCluster:
     def start(self, kind: str, child: dict[str, Any]) -> None:
         """The child's process begins, if it has none and is not over; a RayJob needs its cluster."""
         meta = child["metadata"]
-        if child.get("status") or any(one.uid == meta["uid"] for one in self.processes):
+        if suspended(child) or child.get("status") or any(one.uid == meta["uid"] for one in self.processes):
             return
         cluster = child["spec"].get("clusterSelector", {}).get("ray.io/cluster")
-        if cluster is not None and _deleting(self.objects.get(("RayCluster", cluster), {"metadata": {"deletionTimestamp": ""}})):
+        if cluster is not None and not _runs(self.objects.get(("RayCluster", cluster))):
             return
         child["status"] = _STATUS[kind]["running"]
         self.processes.append(Process(meta["labels"]["visionr1.io/phase"], meta["name"], meta["uid"], cluster))
@@ -185,8 +185,50 @@ class FakeCluster:
     def ready(self) -> None:
         """RayClusters become ready."""
         for (kind, _), one in self.objects.items():
-            if kind == "RayCluster" and not _deleting(one):
+            if kind == "RayCluster" and not _deleting(one) and not suspended(one):
                 one["status"] = {"state": "ready"}
+
+    # A queue, and what training-operator, KubeRay and the Job controller make of its word.
+
+    def queueable(self) -> list[tuple[str, dict[str, Any]]]:
+        """What a queue lets in and takes back: whatever brings pods, and is not over."""
+        alone = [(kind, one) for kind, one in self.children() if "clusterSelector" not in one["spec"]]
+        alone = [(kind, one) for kind, one in alone if one.get("status") in (None, _STATUS[kind]["running"])]
+        return alone + [(kind, one) for (kind, _), one in self.objects.items() if kind == "RayCluster" and not _deleting(one)]
+
+    def take_back(self, kind: str, one: dict[str, Any]) -> None:
+        """The queue suspends it; its pods are still there."""
+        (one["spec"]["runPolicy"] if kind == "PyTorchJob" else one["spec"])["suspend"] = True
+
+    def empty(self, kind: str, one: dict[str, Any]) -> None:
+        """The pods of what is suspended are gone."""
+        if not suspended(one):
+            return
+        name = one["metadata"]["name"]
+        if kind == "RayCluster":
+            self.processes = [process for process in self.processes if process.cluster != name]
+            one["status"] = {"state": "suspended"}
+            for other, child in self.children():
+                on_it = child["spec"].get("clusterSelector") == {"ray.io/cluster": name}
+                if on_it and child.get("status") == _STATUS[other]["running"]:
+                    child.pop("status")  # KubeRay submits it again once there is a new head
+        else:
+            self.processes = [process for process in self.processes if process.uid != one["metadata"]["uid"]]
+            one.pop("status", None)
+
+    def let_in(self, kind: str, one: dict[str, Any]) -> None:
+        """The queue has a place for what is suspended and empty."""
+        if suspended(one) and one.get("status") in (None, {"state": "suspended"}):
+            (one["spec"]["runPolicy"] if kind == "PyTorchJob" else one["spec"])["suspend"] = False
+
+
+def suspended(one: dict[str, Any]) -> bool:
+    """Whether a queue has not let it in, or takes it back."""
+    return bool(one["spec"].get("suspend") or one["spec"].get("runPolicy", {}).get("suspend"))
+
+
+def _runs(cluster: dict[str, Any] | None) -> bool:
+    return cluster is not None and not _deleting(cluster) and not suspended(cluster)
 
 
 def _deleting(manifest: dict[str, Any]) -> bool:

@@ -63,6 +63,7 @@ class Schedule:
         served = set(self.random.choice([SFT_KINDS, SFT_KINDS[:1], SFT_KINDS[1:]]))
         self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}, gates=gates), served=served)
         self.now = 1_000_000.0
+        self.queue = self.random.random() < 0.5
         self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
         done = self.random.choice([0, 1, 1, 2, 2, 2, 3])  # most walks end before they are far
         for phase in chain_of(self.cluster.run)[:done]:
@@ -128,6 +129,10 @@ class Schedule:
         for kind, child in cluster.children():
             choices += [lambda kind=kind, child=child: cluster.start(kind, child)] * 2  # type: ignore[misc]
             choices.append(lambda child=child: random.random() < 0.1 and self._delete(child))  # type: ignore[misc]
+        for kind, one in cluster.queueable() if self.queue else []:
+            choices.append(lambda kind=kind, one=one: random.random() < 0.3 and cluster.take_back(kind, one))  # type: ignore[misc]
+            choices.append(lambda kind=kind, one=one: cluster.empty(kind, one))  # type: ignore[misc]
+            choices.append(lambda kind=kind, one=one: cluster.let_in(kind, one))  # type: ignore[misc]
         for process in processes:
             choices += [lambda process=process: self._work(process)] * 4  # type: ignore[misc]
             choices.append(lambda process=process: random.random() < 0.2 and cluster.lose_touch(process))  # type: ignore[misc]
@@ -256,6 +261,9 @@ class Schedule:
                 self.reconcile()
                 return str(phase)
             self.cluster.collect()
+            for kind, queued in self.cluster.queueable():
+                self.cluster.empty(kind, queued)
+                self.cluster.let_in(kind, queued)
             self.cluster.ready()
             for process in list(self.cluster.processes):
                 one = next(phase for phase in chain_of(self.cluster.run) if phase.name == process.phase)

@@ -20,6 +20,7 @@ from visionr1.watch.problems import problems
 PREFIX: Final = "ptst/"
 _STATES: Final[dict[str, State]] = {
     "Pending": "waiting",
+    "Queued": "waiting",
     "Running": "running",
     "Stopping": "running",
     "Suspended": "stopped",

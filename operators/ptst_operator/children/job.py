@@ -24,7 +24,8 @@ def build(owner: Owner, name: str, phase: Phase) -> Manifest:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": metadata(owner, name, phase.name, phase.kind),
-        "spec": {"backoffLimit": 0, "template": pod},
+        # Failed: a queue that suspends it and lets it in again gets no second pod while the first one ends.
+        "spec": {"backoffLimit": 0, "podReplacementPolicy": "Failed", "template": pod},
     }
 
 

@@ -19,6 +19,7 @@ class Child:
         exit_code: of the process, where the child knows it.
         quiet: False if the child is over but its process may still be there, as in a RayJob that is Failed and RUNNING.
         deleting: whether it is going.
+        queued: whether its queue has not let it in, or takes it back: `suspend` is set, and the operator never sets it.
     """
 
     phase: ChildPhase
@@ -29,6 +30,7 @@ class Child:
     exit_code: int | None = None
     quiet: bool = True
     deleting: bool = False
+    queued: bool = False
 
     @staticmethod
     def of(
@@ -40,11 +42,12 @@ class Child:
         quiet: bool = True,
     ) -> Child:
         """With what its metadata says."""
-        meta = manifest["metadata"]
+        meta, spec = manifest["metadata"], manifest.get("spec", {})
         owners = meta.get("ownerReferences", [])
         owner = next((one["uid"] for one in owners if one.get("controller")), "")
         short = " ".join(message.split())[:300]
-        return Child(phase, meta["uid"], owner, reason, short, exit_code, quiet, "deletionTimestamp" in meta)
+        queued = phase in ("Pending", "Running") and bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
+        return Child(phase, meta["uid"], owner, reason, short, exit_code, quiet, "deletionTimestamp" in meta, queued)
 
 
 def waiting(manifest: Mapping[str, Any], reason: str) -> Child:

@@ -28,13 +28,18 @@ def build(owner: Owner, name: str, phase: Phase) -> Manifest:
     """
     pod = sft.pod_template(owner, phase, CONTAINER)
     pod["spec"]["containers"][0]["env"] += _rendezvous(name)
+    queue = owner.spec.queue_labels.get("volcano.sh/queue-name")  # the training-operator does not read Volcano's label
     job = models.KubeflowOrgV1PyTorchJob(
         api_version="kubeflow.org/v1",
         kind="PyTorchJob",
         metadata=metadata(owner, name, phase.name, "sft"),
         spec=models.KubeflowOrgV1PyTorchJobSpec(
             nproc_per_node=str(sft.processes(owner)),
-            run_policy=models.KubeflowOrgV1RunPolicy(clean_pod_policy="Running", backoff_limit=0),
+            run_policy=models.KubeflowOrgV1RunPolicy(
+                clean_pod_policy="Running",
+                backoff_limit=0,
+                scheduling_policy=models.KubeflowOrgV1SchedulingPolicy(queue=queue) if queue else None,
+            ),
             pytorch_replica_specs={
                 "Worker": models.KubeflowOrgV1ReplicaSpec(replicas=owner.spec.sft.nodes, restart_policy="Never", template=pod)
             },

@@ -17,13 +17,21 @@ _PORTS: Final = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metric
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a RayCluster says of itself; `head` is the address of its head pod."""
+    """What a RayCluster says of itself.
+
+    Attributes:
+        head: address of its head pod.
+        queued: whether its queue has not let it in, or takes it back.
+        empty: whether it was suspended and none of its pods is left from before.
+    """
 
     uid: str
     run_uid: str
     ready: bool
     head: str | None = None
     deleting: bool = False
+    queued: bool = False
+    empty: bool = False
 
 
 def build(owner: Owner, name: str) -> Manifest:
@@ -68,6 +76,14 @@ def read(manifest: Mapping[str, Any]) -> Cluster:
     """Whether it is ready is what RayJobs wait for, too: `status.state`."""
     meta, status = manifest["metadata"], manifest.get("status", {})
     owner = next((one["uid"] for one in meta.get("ownerReferences", []) if one.get("controller")), "")
+    # A cluster that is taken back still says ready until its pods are gone, and suspended until it is ready again.
+    state, queued = status.get("state"), bool(manifest.get("spec", {}).get("suspend"))
     return Cluster(
-        meta["uid"], owner, status.get("state") == "ready", status.get("head", {}).get("podIP"), "deletionTimestamp" in meta
+        uid=meta["uid"],
+        run_uid=owner,
+        ready=state == "ready" and not queued,
+        head=status.get("head", {}).get("podIP"),
+        deleting="deletionTimestamp" in meta,
+        queued=queued,
+        empty=state == "suspended",
     )

@@ -1,0 +1,193 @@
+"""A run whose children wait in a queue, and are taken back by it: nothing is a failure, and nothing is made twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_cluster import suspended
+from ptst_operator.children import job, pytorchjob, raycluster, rayjob
+from test_operators_children import OWNED, owner, phase
+from test_operators_reconcile import Site, condition, without_coldstart
+
+
+@pytest.mark.parametrize(
+    ("read", "spec"),
+    [
+        (job.read, {"suspend": True}),
+        (rayjob.read, {"suspend": True}),
+        (pytorchjob.read, {"runPolicy": {"suspend": True}}),
+        (raycluster.read, {"suspend": True}),
+    ],
+)
+def test_what_is_suspended_waits_for_its_queue(read: Any, spec: dict[str, Any]) -> None:
+    assert read({"metadata": OWNED, "spec": spec}).queued
+    assert not read({"metadata": OWNED, "spec": {}}).queued
+
+
+def test_a_job_that_is_over_waits_for_no_queue() -> None:
+    status = {"conditions": [{"type": "Complete", "status": "True"}]}
+    assert not job.read({"metadata": OWNED, "spec": {"suspend": True}, "status": status}).queued
+
+
+def test_a_cluster_that_is_taken_back_is_not_ready_though_it_says_so() -> None:
+    assert not raycluster.read({"metadata": OWNED, "spec": {"suspend": True}, "status": {"state": "ready"}}).ready
+
+
+def test_volcano_reads_the_queue_of_a_pytorchjob_from_its_spec() -> None:
+    plain, queued = owner(), owner(queueLabels={"volcano.sh/queue-name": "team-a"})
+    policies = [pytorchjob.build(run, "x", phase(run, "sft"))["spec"]["runPolicy"] for run in (plain, queued)]
+    assert [one.get("schedulingPolicy") for one in policies] == [None, {"queue": "team-a"}]
+
+
+def queue(site: Site, does: str) -> None:
+    """The queue suspends or lets in all that brings pods; `empty` is when they are gone."""
+    for kind, one in site.cluster.queueable():
+        getattr(site.cluster, does)(kind, one)
+
+
+def test_a_child_waits_without_a_deadline_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.look(2)
+    queue(site, "take_back")
+    status = site.look()
+    said = condition(status, "Progressing")
+    assert (status.phase, said.status, said.reason) == ("Queued", "True", "WaitsForQueue")
+    assert said.message == "sft: PyTorchJob run-sft-0 is suspended until its queue lets it in"
+    site.now += 4000  # more than both deadlines
+    assert site.look().phase == "Queued"
+    queue(site, "let_in")
+    site.now += 4000
+    assert site.look().phase == "Pending", "its time begins when the operator sees that it was let in"
+    site.start_child()
+    assert site.look().phase == "Running"
+
+    queue(site, "take_back")
+    assert site.look().phase == "Queued"
+    queue(site, "empty")
+    site.now += 4000
+    assert site.look().phase == "Queued"
+    queue(site, "let_in")
+    site.look()
+    site.start_child()
+    status = site.look()
+    (attempt,) = status.of("sft").attempts
+    assert (status.phase, attempt.ended, attempt.stopping) == ("Running", None, None)
+    assert site.cluster.made == [("PyTorchJob", "run-sft-0")]
+    site.now += 3000
+    assert site.look().of("sft").attempts[-1].stopping is not None, "attemptSeconds counts from when it was let in last"
+
+
+def test_a_child_that_is_let_in_and_does_not_start_is_over_its_deadline(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.look(2)
+    queue(site, "take_back")
+    site.look()
+    site.now += 4000
+    queue(site, "let_in")
+    site.look()
+    site.now += 300
+    stopping = site.look().of("sft").attempts[0].stopping
+    assert stopping is not None and stopping.reason == "DeadlineExceeded"
+
+
+def test_a_rayjob_with_its_own_cluster_that_is_taken_back_makes_room_for_a_new_attempt(tmp_path: Path) -> None:
+    """KubeRay would start it anew as soon as it is let in, its old driver or not."""
+    site = Site(tmp_path, **without_coldstart(), grpo={"workersPerPod": 2, "cluster": "per-stage"})
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    queue(site, "take_back")
+    assert site.look().phase == "Queued", "it was never let in, so nothing of it runs"
+    queue(site, "let_in")
+    site.look()
+    site.start_child()
+    site.commit("stage-1", 2, final=False)
+    site.look()
+    queue(site, "take_back")
+    status = site.look()
+    assert (status.phase, condition(status, "Progressing").reason) == ("Stopping", "Preempted")
+    (lingering,) = site.cluster.processes
+    site.cluster.collect()
+    site.cluster.processes.append(lingering)  # its RayJob is gone, its pods have their grace period
+    assert site.look(2).of("stage-1").attempts_begun == 1, "its driver may still write"
+    site.cluster.processes.clear()
+    status = site.look(2)
+    first, second = status.of("stage-1").attempts
+    assert (first.exit_code, first.reason) == (3, "its queue takes RayJob run-stage-1-0 back")
+    assert (second.from_step, site.cluster.made[-1]) == (2, ("RayJob", "run-stage-1-1"))
+
+
+def on_the_shared_cluster(folder: Path) -> Site:
+    """A run whose first stage runs, at step 2."""
+    site = Site(folder, **without_coldstart())
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    site.cluster.ready()
+    site.look(3)
+    site.start_child()
+    site.commit("stage-1", 2, final=False)
+    assert site.look().phase == "Running"
+    return site
+
+
+def test_a_shared_cluster_waits_in_the_queue_before_any_attempt(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    queue(site, "take_back")
+    site.now += 4000
+    status = site.look()
+    assert (status.phase, status.of("stage-1").attempts) == ("Queued", [])
+    assert condition(status, "Progressing").message == "stage-1: RayCluster run-ray-0 is suspended until its queue lets it in"
+
+
+@pytest.mark.parametrize("driver_fails", [False, True])
+def test_a_shared_cluster_is_taken_back_and_its_driver_has_not_failed(tmp_path: Path, driver_fails: bool) -> None:
+    site = on_the_shared_cluster(tmp_path)
+    queue(site, "take_back")
+    if driver_fails:
+        site.end_child(1)
+    status = site.look()
+    assert (status.phase, condition(status, "Progressing").reason) == ("Stopping", "Preempted")
+    site.cluster.collect()
+    assert site.look().of("stage-1").attempts[-1].ended is None, "its driver may be alive as long as the head is"
+    queue(site, "empty")
+    status = site.look(3)
+    (attempt,) = status.of("stage-1").attempts
+    assert (attempt.exit_code, attempt.reason) == (3, "its queue takes the RayCluster back")
+    assert status.phase == "Queued" and status.of("stage-1").attempts_begun == 1
+    queue(site, "let_in")
+    site.cluster.ready()
+    site.look(3)
+    site.start_child()
+    status = site.look()
+    assert (status.phase, status.of("stage-1").attempts[-1].from_step) == ("Running", 2)
+    assert site.cluster.made[1:] == [("RayJob", "run-stage-1-0"), ("RayJob", "run-stage-1-1")]
+
+
+def test_a_cluster_that_is_back_before_its_attempt_was_over_is_not_trusted(tmp_path: Path) -> None:
+    """Taken back and let in again while nobody looked: a driver may run on it."""
+    site = on_the_shared_cluster(tmp_path)
+    queue(site, "take_back")
+    site.look()
+    site.cluster.collect()
+    queue(site, "empty")
+    queue(site, "let_in")
+    site.cluster.ready()
+    site.look(2)
+    site.cluster.collect()
+    site.look(4)
+    assert [name for kind, name in site.cluster.made if kind == "RayCluster"] == ["run-ray-0", "run-ray-1"]
+
+
+def test_a_run_that_is_suspended_while_it_waits_gives_its_place_up(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.look(2)
+    queue(site, "take_back")
+    site.look()
+    site.cluster.change_spec(suspend=True)
+    site.look(2)
+    site.cluster.collect()
+    assert site.look(2).phase == "Suspended"
+    assert not [one for _, one in site.cluster.children() if suspended(one)]
