@@ -7,10 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from control_plane import Cluster, ControlPlane, wait_for
 from real_node import OPERATOR, RealNode, install_operators, use_cluster_dns
+from release import ONLY_STAGES, train_alone
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
 _names = itertools.count(1)
@@ -86,3 +88,9 @@ def node(cluster: Cluster) -> Iterator[RealNode]:
 def platform(cluster: ControlPlane, node: RealNode) -> ControlPlane:
     """The control plane, with that node."""
     return cluster
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The step log of `ONLY_STAGES` where nothing happens, for the tests in which something does."""
+    return train_alone(ONLY_STAGES, tmp_path_factory.mktemp("undisturbed"))

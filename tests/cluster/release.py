@@ -31,6 +31,14 @@ RECIPE: dict[str, Any] = {
     "reward": {"function": f"{ROOT}/tests/kills/pay.py:checksum"},
     "stages": [STAGE],
 }
+STAGES = [
+    {"max_completion_tokens": 24, "group_size": 4, "steps": 40},
+    {"max_completion_tokens": 48, "group_size": 2, "steps": 40},
+]
+ONLY_STAGES = {**RECIPE, "coldstart": None, "sft": None, "data": {"train": {"limit": 80}, "held_out": None}, "stages": STAGES}
+ONLY_STAGES |= {"checkpoint": {"every": 2}}
+TRAINED = ("step", "loss", "grad_norm", "reward_mean", "completion_tokens_mean", "kl_mean", "generated_tokens")
+"""What must be the same in a run that something happened to."""
 PODS = {
     "image": IMAGE,
     "sharedMemory": "256Mi",
@@ -135,6 +143,21 @@ class Release:
         settings = [word for value in values for word in ("--set", value)]
         text = self.helm("template", NAME, str(CHART), *settings)
         return [one for one in yaml.safe_load_all(text) if one and one["kind"] == kind]
+
+
+def at(step: int) -> Callable[[dict[str, Any]], bool]:
+    """A check: the run is at this global step or further."""
+    return lambda status: (status.get("step") or 0) >= step
+
+
+def train_alone(recipe: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The step log of a recipe to which nothing happens: on this machine, without a cluster."""
+    run, file = folder / "demo", folder / "demo.yaml"
+    file.write_text(json.dumps({**recipe, "name": "demo"}))
+    command = [sys.executable, "-m", "visionr1.cli", "run", str(file), "--run", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
 
 
 def watch(release: Release, run: str) -> str:

@@ -15,10 +15,7 @@ import psutil
 import pytest
 from control_plane import NODE, ControlPlane, wait_for
 from real_node import RealNode
-from release import CHART, NAME, RECIPE, Release
-from test_cluster_faults import ONLY_STAGES, TRAINED, undisturbed
-
-__all__ = ["undisturbed"]
+from release import CHART, NAME, ONLY_STAGES, RECIPE, TRAINED, Release
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 

@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 from control_plane import ControlPlane, wait_for
-from release import NAME, Release
-from test_cluster_faults import ONLY_STAGES, TRAINED, undisturbed
-
-__all__ = ["undisturbed"]
+from release import NAME, ONLY_STAGES, TRAINED, Release
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.soak]
 

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from control_plane import ControlPlane, wait_for
 from queues import Queue, kueue
-from release import NAME, RECIPE, Release
-from test_cluster_faults import ONLY_STAGES, TRAINED, at, undisturbed
+from release import NAME, ONLY_STAGES, RECIPE, TRAINED, Release, at
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
-__all__ = ["undisturbed"]  # a fixture
 CHILDREN = {"Job": "jobs", "PyTorchJob": "pytorchjobs", "RayCluster": "rayclusters", "RayJob": "rayjobs"}
 
 

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 from control_plane import ControlPlane, wait_for
-from release import NAME, Release
-from test_cluster_faults import ONLY_STAGES, TRAINED, at, undisturbed
+from release import NAME, ONLY_STAGES, TRAINED, Release, at
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
-__all__ = ["undisturbed"]  # a fixture
 
 
 @pytest.fixture

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from control_plane import ControlPlane, wait_for
-from real_node import ROOT, install_trainer
-from release import NAME, RECIPE, Release
+from real_node import install_trainer
+from release import NAME, RECIPE, Release, train_alone
 from test_cluster_verbs import NEED_TRAINER, used
 
 from visionr1.storage import Checkpoints, open_store
@@ -40,13 +35,8 @@ def trainer(platform: ControlPlane) -> ControlPlane:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The step log of as many ranks on this machine, without a cluster."""
-    run: Path = tmp_path_factory.mktemp("undisturbed") / "demo"
-    recipe = run.with_suffix(".yaml")
-    recipe.write_text(json.dumps({**ONLY_SFT, "name": "demo", "sft": {**ONLY_SFT["sft"], "processes": 2}}))
-    command = [sys.executable, "-m", "visionr1.cli", "run", str(recipe), "--run", str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in (run / "steps.jsonl").read_text().splitlines()]
+    two = {**ONLY_SFT, "sft": {**ONLY_SFT["sft"], "processes": 2}}
+    return train_alone(two, tmp_path_factory.mktemp("undisturbed"))
 
 
 @pytest.fixture
