@@ -29,7 +29,7 @@ HELM = [command for command in ALL if command.words[0] == "helm" and len(command
 KUBECTL = [command for command in ALL if command.words[0] == "kubectl" and len(command.words) > 2]
 INSIDE = ("exec", "logs", "port-forward")
 """They need a pod that runs."""
-THEIRS = ("rayjob", "rayjobs", "rayclusters")
+THEIRS = ("rayjob", "rayjobs", "rayclusters", "workloads")
 NOT_DONE = ("create", "delete")
 """They are asked of the API server and not carried out, so that every command finds the same."""
 
