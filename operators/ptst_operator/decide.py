@@ -23,6 +23,7 @@ APPROVE: Final = "visionr1.io/approve"
 """Annotation that lets a held phase begin: its name."""
 KINDS: Final[dict[str, Kind]] = {"coldstart": "Job", "grpo": "RayJob", "evaluate": "Job"}
 """SFT's is what the cluster has."""
+_DRIVER_LOOK_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -270,8 +271,10 @@ class _Hand:
         committed = status.of(name).committed_step
         patience = stopping.reason in ("Suspended", "GateBreached", "DeadlineExceeded")
         due = stopping.since.timestamp() + self.wanted.owner.spec.deadlines.stop_seconds
-        if patience and committed == stopping.from_step and self.now < due and not status.cluster.deleting:
-            return Decision(status, look_at=due)
+        # A newer checkpoint may be one that was due anyway, so it counts only where the driver cannot be asked.
+        ended = committed != stopping.from_step if self.world.driver_ended is None else self.world.driver_ended
+        if patience and not ended and self.now < due and not status.cluster.deleting:
+            return Decision(status, look_at=min(due, self.now + _DRIVER_LOOK_SECONDS))
         return self._without_cluster(status)
 
     def _timed(self, attempt: AttemptStatus, committed_step: int | None) -> AttemptStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
@@ -61,6 +62,9 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
         seen = api.get("RayCluster", status.cluster.name)
         cluster = raycluster.read(seen) if seen is not None else None
         head = cluster.head if cluster is not None else None
+    ended = None
+    if live is not None and live[1].kind == "RayJob" and live[1].stopping is not None and child is None and head:
+        ended = driver_has_ended(f"http://{head}:{METRICS_PORT}/metrics")
     progress = None
     if live is not None and live[1].kind == "RayJob" and child is not None and child.phase == "Running" and head:
         progress = ask_driver(f"http://{head}:{METRICS_PORT}/metrics", *_step_size(wanted, live[0].name))
@@ -72,6 +76,7 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
         leftover=leftover,
         pod_exit_code=code,
         cluster=cluster,
+        driver_ended=ended,
         committed=seen_phases,
         breaches=look_at_gates(store, wanted, status, seen_phases),
         breach=look_at_running_gates(store, wanted, status, seen_phases),
@@ -191,12 +196,22 @@ def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
 
 def ask_driver(url: str, completions: int, workers: int) -> Progress | None:
     """The driver's numbers; None if it does not answer at once, or with anything but metrics. Never raises."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
     try:
-        with opener.open(url, timeout=_METRICS_SECONDS) as response:
+        with _OPENER.open(url, timeout=_METRICS_SECONDS) as response:
             text = response.read(_METRICS_BYTES).decode(errors="replace")
         return read_metrics(text, completions, workers)
     except (OSError, HTTPException, ValueError):
+        return None
+
+
+def driver_has_ended(url: str) -> bool | None:
+    """Whether nothing listens any more where the driver serves its metrics; None if that cannot be told. Never raises."""
+    try:
+        with _OPENER.open(url, timeout=_METRICS_SECONDS):
+            return False
+    except urllib.error.URLError as error:
+        return True if isinstance(error.reason, ConnectionRefusedError) else None
+    except (OSError, HTTPException):
         return None
 
 
@@ -205,6 +220,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
+
+
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
 def read_metrics(text: str, completions: int, workers: int) -> Progress:

@@ -47,6 +47,7 @@ class World:
         leftover: whether pods of that child are there that have not ended.
         pod_exit_code: exit code of that child's pods, where they have ended; 64 if one of them says so.
         cluster: the RayCluster of the status, by its name.
+        driver_ended: whether the driver of an attempt that is being ended serves nothing any more; None if that cannot be told.
         committed: what the run directory says, at least of the first phase that is not complete.
         progress: what the driver serves, if it could be asked.
         sft_kind: kind of an attempt at SFT that would begin now; None if the cluster has none that the run may use.
@@ -60,6 +61,7 @@ class World:
     leftover: bool = False
     pod_exit_code: int | None = None
     cluster: Cluster | None = None
+    driver_ended: bool | None = None
     committed: Mapping[str, Committed] = field(default_factory=dict)
     progress: Progress | None = None
     refused: str | None = None

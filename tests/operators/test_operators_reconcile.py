@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ptst_operator import observe
 from ptst_operator.api import ApiError
 from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import Status
@@ -128,6 +130,47 @@ def test_an_evaluation_that_a_new_stage_has_made_fail_is_forgiven(tmp_path: Path
     site.cluster.collect()
     site.look(3)
     assert ("Job", "run-evaluate-1") in site.cluster.made, "it is tried again, on the new checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("ended", "newer", "kept"),
+    [(False, True, True), (True, False, False), (None, True, False), (None, False, True)],
+    ids=["a commit that was due", "nothing left to commit", "it cannot be asked, committed", "it cannot be asked"],
+)
+def test_a_cluster_is_kept_until_the_driver_that_was_asked_to_stop_has_ended(
+    ended: bool | None, newer: bool, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "driver_has_ended", lambda url: ended)
+    site = Site(tmp_path, **without_coldstart())
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    site.cluster.ready()
+    site.cluster.objects["RayCluster", "run-ray-0"]["status"]["head"] = {"podIP": "127.0.0.1"}
+    site.look(2)
+    site.start_child()
+    site.commit("stage-1", 2, final=False)
+    site.look()
+    site.cluster.change_spec(suspend=True)
+    site.look()
+    if newer:
+        site.commit("stage-1", 3, final=False)
+    site.cluster.collect()
+    site.look(3)
+    assert ("deletionTimestamp" in site.cluster.objects["RayCluster", "run-ray-0"]["metadata"]) != kept
+    site.now += 60
+    site.look()
+    assert "deletionTimestamp" in site.cluster.objects["RayCluster", "run-ray-0"]["metadata"], "stopSeconds are over"
+
+
+def test_a_driver_that_listens_no_more_has_ended() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/metrics"
+        answer = threading.Thread(target=lambda: listening.accept()[0].sendall(b"HTTP/1.0 200 OK\r\n\r\n"))
+        answer.start()
+        assert observe.driver_has_ended(url) is False
+        answer.join()
+    assert observe.driver_has_ended(url) is True
+    assert observe.driver_has_ended("http://no-such-host.invalid/metrics") is None
 
 
 def test_a_change_of_what_has_begun_is_refused_and_what_runs_goes_on(tmp_path: Path) -> None:

@@ -306,8 +306,8 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
             address, (_, *parts) = self.connection.getsockname()[0], self.path.rstrip("/").split("/")
             if parts == ["metrics"]:
                 step = world.step(address)
-                text = "" if step is None else f"visionr1_step {step}\nvisionr1_reward_mean {step / 1000}\n"
-                self._answer(200, text.encode(), "text/plain")
+                text = f"visionr1_step {step}\nvisionr1_reward_mean {(step or 0) / 1000}\n"
+                self._answer(404 if step is None else 200, text.encode(), "text/plain")
             elif parts[:2] == ["api", "jobs"] and len(parts) == 3:
                 process = world.job(address, parts[2])
                 self._json(404, {}) if process is None else self._json(200, _info(parts[2], process))
