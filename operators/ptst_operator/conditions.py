@@ -105,7 +105,7 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
                 "Failed", "AttemptsFailed", f"{name}: {reason}{_last_words(status, name)}; raise spec.restarts to try again"
             )
         case planner.Hold() if status.breach is not None:
-            return _held_by(status.breach)
+            return _held_by(status.breach, world.refused)
         case planner.Hold(name):
             line = f"kubectl annotate ptst NAME --overwrite visionr1.io/approve={name}"
             if world.breaches:
@@ -144,13 +144,15 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
             return _Said("Failed", held.reason, held.message)
 
 
-def _held_by(breach: BreachStatus) -> _Said:
+def _held_by(breach: BreachStatus, refused: str | None) -> _Said:
     go_on = f"kubectl annotate ptst NAME --overwrite visionr1.io/approve=breach-{breach.number}"
     if breach.rollback_phase is None:
         return _Said("Held", "GateBreached", f"{breach.message}; to let {breach.stage} go on all the same: {go_on}")
     back = f"{breach.rollback_phase} at step {breach.rollback_step}"
     if not breach.rolled_back:
-        return _Said("Stopping", "RollingBack", f"{breach.message}; the run goes back to {back}")
+        return _Said(
+            "Stopping", "RollingBack", f"{breach.message}; the run goes back to {back}{f': {refused}' if refused else ''}"
+        )
     return _Said(
         "Held", "RolledBack", f"{breach.message}; the run went back to {back}; change what is to be different, then: {go_on}"
     )

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from ptst_operator.spec import Spec
+from ptst_operator.spec import MOST_STAGES, Spec
 from ptst_operator.status import Status
 from visionr1.recipe import json_schema
 
@@ -20,7 +20,6 @@ KIND: Final = "PTSTRun"
 PLURAL: Final = "ptstruns"
 LONGEST_NAME: Final = 33
 """KubeRay refuses RayJobs with names of more than 47 characters, and `-evaluate-0` or `-stage-32-9999` come after the run's."""
-MOST_STAGES: Final = 32
 
 Schema = dict[str, Any]
 

@@ -105,7 +105,7 @@ def _planned(wanted: Wanted, status: Status, world: World, now: float) -> planne
 
 
 def _begun(phase: PhaseStatus) -> bool:
-    return phase.complete or phase.attempts_begun > phase.taken_back
+    return phase.complete or phase.committed_step is not None or phase.attempts_begun > phase.taken_back
 
 
 def _let_go(wanted: Wanted, status: Status) -> Status:
@@ -187,7 +187,7 @@ class _Hand:
     def _rolled_back(self, decision: Decision) -> Decision:
         """With the rollback that is due: nothing of the run is at work any more, and its cluster is gone."""
         breach = decision.status.breach
-        if breach is None or breach.rollback_phase is None or breach.rolled_back or decision.status.cluster is not None:
+        if not self.world.may_roll_back or breach is None or breach.rollback_phase is None or decision.status.cluster is not None:
             return decision
         assert breach.rollback_step is not None
         back = RollBack(Rollback(breach.rollback_phase, breach.rollback_step), breach.number)

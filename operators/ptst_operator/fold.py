@@ -67,6 +67,10 @@ def _fold_breach(status: Status, world: World, now: float) -> Status:
         )
         return status.model_copy(update={"breach": found, "breaches": status.breaches + 1})
     breach = status.breach
+    if breach is not None and world.rollback_refusal is not None:
+        told = f"{breach.message}; it cannot be rolled back: {world.rollback_refusal}"[:1024]
+        stopped = breach.model_copy(update={"message": told, "rollback_phase": None, "rollback_step": None})
+        return status.model_copy(update={"breach": stopped})
     if breach is None or world.rolled_back is None:
         return status
     for name, seen in world.rolled_back.items():
@@ -77,8 +81,10 @@ def _fold_breach(status: Status, world: World, now: float) -> Status:
             "completed": before.completed if seen.complete else None,
             "count_from": before.attempts_begun,
             "taken_back": before.attempts_begun if seen.step is None else before.taken_back,
+            "past_gates": False,
         }
-        status = status.with_phase(before.model_copy(update=update)) if before.attempts_begun else status
+        known = any(one.name == name for one in status.phases)
+        status = status.with_phase(before.model_copy(update=update)) if known else status
     numbers = dict.fromkeys(("step", "reward", "length", "tokens_per_second_per_gpu", "truncated", "kl"))
     return status.model_copy(update={"breach": breach.model_copy(update={"rolled_back": True}), **numbers})
 

@@ -6,6 +6,7 @@ import math
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from http.client import HTTPException
 from typing import Any, Final
 
@@ -71,7 +72,9 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
     seen_phases = look_at_run_directory(store, wanted, status)
     if progress is None:
         progress = look_at_step_log(store, wanted, status, seen_phases)
-    return World(
+    at_rest = live is None and status.cluster is None
+    return replace(
+        look_at_rollback(store, wanted, status) if at_rest else World(),
         child=child,
         leftover=leftover,
         pod_exit_code=code,
@@ -80,7 +83,6 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
         committed=seen_phases,
         breaches=look_at_gates(store, wanted, status, seen_phases),
         breach=look_at_running_gates(store, wanted, status, seen_phases),
-        rolled_back=look_at_rollback(store, wanted, status) if live is None and status.cluster is None else None,
         progress=progress,
         refused=refused,
         sft_kind=find_sft_kind(api, wanted) if "sft" in seen_phases and not seen_phases["sft"].complete else None,
@@ -147,7 +149,7 @@ def look_at_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[st
     """What keeps the next phase from beginning, if that is a stage after another one."""
     due = next((phase for phase in wanted.chain if phase.name in seen and not seen[phase.name].complete), None)
     gates = [gate for gate in wanted.owner.spec.gates if gate.action == "Hold"]
-    if not gates or due is None or not due.stage_index or status.of(due.name).attempts_begun:
+    if not gates or due is None or not due.stage_index or status.of(due.name).attempts_begun > status.of(due.name).taken_back:
         return ()
     assert due.input_phase is not None, "a later stage starts from the one before"
     return breaches(gates, read_steps(store), due.input_phase)
@@ -160,7 +162,9 @@ def look_at_running_gates(store: Store, wanted: Wanted, status: Status, seen: Ma
         return None
     for phase in wanted.chain:
         step = seen[phase.name].step if phase.name in seen and phase.kind == "grpo" else None
-        if step is None or step == status.of(phase.name).committed_step or status.of(phase.name).past_gates:
+        known = status.of(phase.name)
+        # A stage that this run has not begun is an earlier run's, over which a person has decided then.
+        if step is None or step == known.committed_step or known.past_gates or known.attempts_begun <= known.taken_back:
             continue
         found = first_breach(gates, read_steps(store), phase.name, phase.first_step, step, seen[phase.name].complete)
         if found is not None:
@@ -169,15 +173,18 @@ def look_at_running_gates(store: Store, wanted: Wanted, status: Status, seen: Ma
     return None
 
 
-def look_at_rollback(store: Store, wanted: Wanted, status: Status) -> dict[str, Committed] | None:
-    """What is committed from the checkpoint on that the run goes back to, once nothing is left that came after it."""
+def look_at_rollback(store: Store, wanted: Wanted, status: Status) -> World:
+    """What there is to know of the rollback that is due, when nothing of the run is at work any more."""
     breach, recipe = status.breach, wanted.owner.recipe
     if breach is None or breach.rollback_phase is None or breach.rollback_step is None or breach.rolled_back:
-        return None
+        return World()
     to = Rollback(breach.rollback_phase, breach.rollback_step)
+    # Asked again: the stage may have given that checkpoint up when it committed its last one.
+    if why := refusal(store, recipe, to, breach.stage):
+        return World(rollback_refusal=why)
     if not is_rolled_back(store, recipe, to):
-        return None
-    return {phase.name: committed(store, recipe, phase) for phase in phases_from(recipe, to.phase)}
+        return World(may_roll_back=True)
+    return World(rolled_back={phase.name: committed(store, recipe, phase) for phase in phases_from(recipe, to.phase)})
 
 
 def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:

@@ -58,7 +58,8 @@ class Reconciler:
                 return None
             store = self.store(wanted.owner.spec.storage.url)
             if not (_settled(before, wanted) or _over(wanted, before)):
-                settle_recipe(store, wanted.owner.recipe)
+                begun = [f"stage-{number}" for number in range(1, before.stages_begun + 1)]
+                settle_recipe(store, wanted.owner.recipe, begun)
             world = look(self.api, wanted, before, store, self._refused.get(name))
         except BadInput as error:
             self._write(run, before, Decision(refused(before, run["metadata"]["generation"], str(error), now)))
@@ -113,9 +114,22 @@ class Reconciler:
                     raise
                 self._refused.pop(name, None)
             elif isinstance(effect, RollBack):
-                roll_back(store, recipe, effect.to, effect.number)
+                self._roll_back(name, effect, store, recipe)
             else:
                 self.api.delete(effect.kind, effect.name, effect.uid)
+
+    def _roll_back(self, name: str, effect: RollBack, store: Store, recipe: Recipe) -> None:
+        """Nothing is written before it, so the run is read again: another operator may have done it, and the run gone on."""
+        run = self.api.get("PTSTRun", name)
+        breach = Status.model_validate(run.get("status", {})).breach if run is not None else None
+        if run is None or breach is None or breach.number != effect.number or breach.rolled_back:
+            return
+        try:
+            roll_back(store, recipe, effect.to, f"{run['metadata']['uid'][:8]}-{effect.number}")
+        except (StorageError, BadInput) as error:
+            self._refused[name] = str(error)
+            raise StorageError(str(error)) from error
+        self._refused.pop(name, None)
 
 
 def _settled(status: Status, wanted: Wanted) -> bool:

@@ -15,6 +15,7 @@ from visionr1.recipe import Recipe, parse_recipe
 METRICS_PORT: Final = 9464
 """Where the driver and SFT's rank 0 serve /metrics in a pod."""
 
+MOST_STAGES: Final = 32
 CHECKPOINT_NAME: Final = r"^(sft|stage-[1-9][0-9]?)/step-(0|[1-9][0-9]{0,8})$"
 
 Items = list[dict[str, Any]]
@@ -218,6 +219,8 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
             f"spec.grpo.workersPerPod: {spec.grpo.workers_per_pod} does not divide the recipe's rollout.workers "
             f"({recipe.rollout.workers}); every worker pod holds as many"
         )
+    if len(recipe.stages) > MOST_STAGES:
+        raise BadInput(f"stages: a run has at most {MOST_STAGES}")
     if len({stage.max_completion_tokens * stage.group_size for stage in recipe.stages}) > 1 and not spec.allow_unequal_stages:
         raise BadInput(
             "stages: PTST keeps max_completion_tokens x group_size the same in all stages; set spec.allowUnequalStages to "
@@ -228,5 +231,5 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
 
 @lru_cache(maxsize=512)  # a run is looked at many times between changes of its spec
 def _parsed(text: str, source: str, run_name: str) -> Recipe:
-    own = [f"name={json.dumps(run_name)}", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
+    own = [f"name={json.dumps(run_name)}", "metrics.enabled=true", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
     return parse_recipe(text, source, own)

@@ -54,6 +54,8 @@ class World:
         breaches: gates that keep the phase that is next from beginning.
         breach: a gate that ends the stage whose new checkpoint was seen.
         rolled_back: what is committed of each phase from the one that a rollback goes back to, once it is done.
+        may_roll_back: whether a rollback is due, nothing of the run is at work, and the checkpoint was seen to be there.
+        rollback_refusal: why the rollback that is due cannot be done, such as a checkpoint that is not kept any more.
         refused: what the API server said when the operator could not make a child.
     """
 
@@ -69,6 +71,8 @@ class World:
     breaches: tuple[str, ...] = ()
     breach: Breach | None = None
     rolled_back: Mapping[str, Committed] | None = None
+    may_roll_back: bool = False
+    rollback_refusal: str | None = None
 
 
 def number(value: Any) -> float | None:

@@ -294,7 +294,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
     def is_rolled_back(store: object, recipe: object, to: Rollback) -> bool:
         return not any(one.step is not None and one.step > to.step for name, one in cluster.committed.items() if name != "sft")
 
-    def roll_back(store: object, recipe: Recipe, to: Rollback, number: int) -> None:
+    def roll_back(store: object, recipe: Recipe, to: Rollback, archive: str) -> None:
         at_work = cluster.processes or any(kind == "RayCluster" for kind, _ in cluster.objects)
         assert not at_work, "something of the run is at work while checkpoints are deleted"
         for phase in phases_from(recipe, to.phase):
@@ -309,7 +309,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         patch.object(observe, "is_rolled_back", is_rolled_back),
         patch.object(reconcile_module, "roll_back", roll_back),
         patch.object(observe, "look_at_step_log", lambda *_: None),
-        patch.object(reconcile_module, "settle_recipe", lambda store, recipe: None),
+        patch.object(reconcile_module, "settle_recipe", lambda store, recipe, begun: None),
     ):
         yield
 

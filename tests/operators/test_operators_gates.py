@@ -15,7 +15,7 @@ from schedules import STAGE
 from site_of_a_run import Site, condition, without_coldstart
 
 from visionr1.pipeline.rollback import Rollback
-from visionr1.storage import Checkpoints
+from visionr1.storage import Checkpoints, StorageError
 
 STOP = {"metric": "reward_mean", "steps": 2, "min": 0.5, "action": "Stop"}
 BACK = {**STOP, "action": "Rollback"}
@@ -172,7 +172,7 @@ def test_a_rollback_takes_everything_after_the_checkpoint_back_and_opens_its_sta
     assert "the run went back to stage-1 at step 2; change what is to be different, then: " in condition(status, "Held").message
     assert (Checkpoints(site.store, "stage-1").steps(), Checkpoints(site.store, "stage-2").folders()) == ([2], [])
     assert [json.loads(line)["step"] for line in site.store.read_bytes("steps.jsonl").splitlines()] == [1, 2]
-    kept = site.store.read_bytes("rolled-back/0/steps.jsonl").splitlines()
+    kept = site.store.read_bytes("rolled-back/run-uid-0/steps.jsonl").splitlines()
     assert [json.loads(line)["step"] for line in kept] == [3, 4, 5, 6], "no record is lost"
     assert (status.of("stage-1").committed_step, status.of("stage-1").complete, status.stage) == (2, False, "stage-1")
     assert (status.of("stage-2").committed_step, status.stages_begun, status.step, status.reward) == (None, 1, 2, 0.9)
@@ -230,4 +230,80 @@ def test_a_rollback_that_is_cut_short_is_ended_by_the_next_operator(tmp_path: Pa
     monkeypatch.setattr(Checkpoints, "remove", original)
     status = end(site)
     assert condition(status, "Held").reason == "RolledBack" and Checkpoints(site.store, "stage-1").steps() == []
-    assert len(site.store.read_bytes("rolled-back/0/steps.jsonl").splitlines()) == 2
+    assert len(site.store.read_bytes("rolled-back/run-uid-0/steps.jsonl").splitlines()) == 2
+
+
+def test_a_checkpoint_that_the_last_commit_has_pruned_is_not_gone_back_to(tmp_path: Path) -> None:
+    """Found by reading: the driver commits once more when it is stopped, and keeps the newest few."""
+    site = stage_1_runs(tmp_path, {**BACK, "rollbackTo": "stage-1/step-1"})
+    site.commit("stage-1", 1, final=False)
+    site.look()
+    log(site, record(1, 0.0), record(2, 0.0))
+    site.commit("stage-1", 2, final=False)
+    site.look()
+    site.commit("stage-1", 3, final=False)
+    Checkpoints(site.store, "stage-1").remove(1)
+    status = end(site)
+    held = condition(status, "Held")
+    assert held.reason == "GateBreached" and "it cannot be rolled back: checkpoints/stage-1/step-1 is not there" in held.message
+    assert Checkpoints(site.store, "stage-1").steps() == [2, 3], "nothing is deleted"
+
+
+def test_what_an_earlier_run_has_left_is_not_judged(tmp_path: Path) -> None:
+    """A run that is made anew on the same directory: its person has seen those stages."""
+    site = Site(tmp_path, **without_coldstart(), gates=[BACK])
+    log(site, *(record(step, 0.0) for step in (1, 2, 3, 4)))
+    site.commit("sft", 3, final=True)
+    site.commit("stage-1", 4, final=True)
+    status = site.look(3)
+    assert status.breach is None and Checkpoints(site.store, "stage-1").steps() == [4]
+
+
+def test_a_stage_of_an_earlier_run_is_taken_back_whole(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(), gates=[{**BACK, "rollbackTo": "stage-1/step-2"}])
+    good = [record(step, 0.9) for step in (1, 2, 3, 4)]
+    log(site, *good)
+    site.commit("sft", 3, final=True)
+    site.commit("stage-1", 2, final=False)
+    site.commit("stage-1", 4, final=True)
+    begin(site)
+    log(site, *good, record(5, 0.0, "stage-2"), record(6, 0.0, "stage-2"))
+    site.commit("stage-2", 6, final=False)
+    status = end(site)
+    assert condition(status, "Held").reason == "RolledBack"
+    assert (status.of("stage-1").committed_step, status.of("stage-1").complete, status.stage) == (2, False, "stage-1")
+    assert status.stages_begun == 1, "it has a checkpoint, so it stays frozen"
+
+
+def test_a_score_of_a_checkpoint_that_stays_stays(tmp_path: Path) -> None:
+    site = stage_1_runs(tmp_path, {**BACK, "rollbackTo": "stage-1/step-4"})
+    good = [record(step, 0.9) for step in (1, 2, 3, 4)]
+    log(site, *good)
+    site.commit("stage-1", 4, final=True)
+    site.end_child(0)
+    site.store.write_bytes("eval/stage-1.json", b'{"step": 4}')
+    site.store.write_bytes("eval/stage-2.json", b'{"step": 6}')
+    begin(site)
+    log(site, *good, record(5, 0.0, "stage-2"), record(6, 0.0, "stage-2"))
+    site.commit("stage-2", 6, final=False)
+    assert condition(end(site), "Held").reason == "RolledBack"
+    assert site.store.exists("eval/stage-1.json") and not site.store.exists("eval/stage-2.json")
+
+
+def test_a_rollback_that_the_storage_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = stage_1_runs(tmp_path, BACK)
+    log(site, record(1, 0.0), record(2, 0.0))
+    site.commit("stage-1", 2, final=False)
+
+    def refuse(self: Checkpoints, step: int) -> None:
+        raise StorageError("s3://bucket/run: you may not delete")
+
+    monkeypatch.setattr(Checkpoints, "remove", refuse)
+    with pytest.raises(StorageError):
+        end(site)
+    with pytest.raises(StorageError):
+        site.look()
+    status = Status.model_validate(site.cluster.run["status"])
+    assert (
+        "the run goes back to stage-1 at step 0: s3://bucket/run: you may not delete" in condition(status, "Progressing").message
+    )

@@ -48,3 +48,18 @@ def test_a_mistake_in_a_config_map_is_said_by_its_place(tmp_path: Path) -> None:
     assert "set spec.allowUnequalStages" in condition(site.look(), "RecipeValid").message
     site.cluster.config_maps["recipes"] = {**config_map(3), "data": {"recipe.yaml": "- what\n- is this"}}
     assert condition(site.look(), "RecipeValid").status == "False"
+
+
+def test_a_stage_that_has_begun_without_a_checkpoint_is_frozen_in_a_config_map_too(tmp_path: Path) -> None:
+    site = Site(tmp_path, recipe=None, recipeFrom=FROM)
+    site.cluster.config_maps["recipes"] = config_map(1)
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    site.cluster.ready()
+    site.look(3)
+    site.start_child()
+    assert site.look().stages_begun == 1
+    site.cluster.config_maps["recipes"] = config_map(2, stages=[{**STAGE, "steps": 3}, STAGE])
+    assert "stages.0.steps: 4 in the run, 3 in this recipe" in condition(site.look(), "RecipeValid").message
+    site.cluster.config_maps["recipes"] = config_map(3, stages=[STAGE, {**STAGE, "steps": 3}])
+    assert condition(site.look(), "RecipeValid").status == "True", "the next one is free"

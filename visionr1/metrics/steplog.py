@@ -26,7 +26,7 @@ class StepLog:
         before = _read(store)
         records = _records(before or b"", store)
         keep = [record for record in records if record["phase"] != phase or record["step"] <= after_step]
-        self._data = b"".join(map(_line, keep))
+        self._data = as_lines(keep)
         if self._data != before:
             store.write_bytes(STEPS, self._data)
 
@@ -59,6 +59,11 @@ def read_steps(store: Store) -> list[dict[str, Any]]:
         BadInput: A line other than the last one is not a record.
     """
     return _records(_read(store) or b"", store)
+
+
+def as_lines(records: list[dict[str, Any]]) -> bytes:
+    """Records as the log has them."""
+    return b"".join(map(_line, records))
 
 
 def _read(store: Store) -> bytes | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from visionr1.metrics.steplog import read_steps
+from visionr1.metrics.steplog import as_lines, read_steps
 from visionr1.recipe import Phase, Recipe, phases, phases_from
 from visionr1.storage import Checkpoints, Store
 from visionr1.storage.layout import STEPS, eval_key, eval_samples_key, rolled_back_steps_key
@@ -38,25 +37,26 @@ def is_rolled_back(store: Store, recipe: Recipe, to: Rollback) -> bool:
     return not later and not any(_is_after(recipe, to, record["phase"], record["step"]) for record in read_steps(store))
 
 
-def roll_back(store: Store, recipe: Recipe, to: Rollback, number: int) -> None:
+def roll_back(store: Store, recipe: Recipe, to: Rollback, archive: str) -> None:
     """Deletes every checkpoint and score after the checkpoint; nothing of the run may be at work. Safe to be repeated.
 
-    The records of the steps that are taken back are kept under `number`, counted from 0.
+    The records of the steps that are taken back are kept under the name `archive`.
 
     Raises:
         BadInput: steps.jsonl cannot be read.
     """
     records = read_steps(store)
     back = [record for record in records if _is_after(recipe, to, record["phase"], record["step"])]
+    after = list(_after(store, recipe, to))
     if back:  # first, since what is deleted below cannot be told from what never was
-        store.write_bytes(rolled_back_steps_key(number), _lines(back))
-    for phase, step in _after(store, recipe, to):
+        store.write_bytes(rolled_back_steps_key(archive), as_lines(back))
+    for name in {phase.name for phase in phases_from(recipe, to.phase)[1:]} | {phase.name for phase, _ in after}:
+        store.delete(eval_key(name))
+        store.delete(eval_samples_key(name))
+    for phase, step in after:
         Checkpoints(store, phase.name).remove(step)
-    for phase in phases_from(recipe, to.phase):
-        store.delete(eval_key(phase.name))
-        store.delete(eval_samples_key(phase.name))
     if back:
-        store.write_bytes(STEPS, _lines([record for record in records if record not in back]))
+        store.write_bytes(STEPS, as_lines([record for record in records if record not in back]))
 
 
 def _after(store: Store, recipe: Recipe, to: Rollback) -> Iterator[tuple[Phase, int]]:
@@ -71,7 +71,3 @@ def _after(store: Store, recipe: Recipe, to: Rollback) -> Iterator[tuple[Phase, 
 def _is_after(recipe: Recipe, to: Rollback, phase: str, step: int) -> bool:
     names = [one.name for one in phases_from(recipe, to.phase)]
     return phase in names and (phase != to.phase or step > to.step)
-
-
-def _lines(records: list[dict[str, object]]) -> bytes:
-    return b"".join(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n" for record in records)

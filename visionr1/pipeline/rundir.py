@@ -68,8 +68,10 @@ class AttemptRecord:
     peak_bytes: int | None = None
 
 
-def settle_recipe(store: Store, recipe: Recipe) -> None:
+def settle_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> None:
     """Write the run's recipe.yaml, or see that the one that is there allows this recipe.
+
+    `begun` are phases that have begun though the directory does not show it yet.
 
     Raises BadInput with a line for each value in which a run that has begun would change.
     """
@@ -77,8 +79,8 @@ def settle_recipe(store: Store, recipe: Recipe) -> None:
         before = read_recipe(store)
         if before == recipe:
             return
-        begun = {key.split("/")[1] for key in [*store.list("phases"), *store.list("checkpoints")]}
-        lines = difference(before, recipe, begun)
+        seen = {key.split("/")[1] for key in [*store.list("phases"), *store.list("checkpoints")]}
+        lines = difference(before, recipe, seen | set(begun))
         if lines:
             advice = "go on with its own recipe (visionr1 run --run DIR), or start a new run directory"
             raise BadInput("\n".join([f"{store.url} is a run of another recipe; {advice}:", *(f"  {line}" for line in lines)]))

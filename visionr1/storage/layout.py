@@ -48,9 +48,9 @@ def checkpoint_prefix(phase: str, step: int) -> str:
     return f"{checkpoints_prefix(phase)}/step-{step}"
 
 
-def rolled_back_steps_key(number: int) -> str:
-    """Step records that a rollback, counted from 0, took out of `STEPS`."""
-    return f"rolled-back/{number}/steps.jsonl"
+def rolled_back_steps_key(archive: str) -> str:
+    """Step records that a rollback took out of `STEPS`."""
+    return f"rolled-back/{archive}/steps.jsonl"
 
 
 def rollouts_key(phase: str, step: int) -> str:
