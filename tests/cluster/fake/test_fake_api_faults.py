@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from control_plane import wait_for
 from ptst_operator.main import STALLED_SECONDS
 from ptst_operator.watch import WATCHED
 
@@ -39,6 +40,8 @@ def health(release: FakeRelease, path: str = "healthz") -> tuple[int, str]:
             return answer.status, answer.read().decode().strip()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode().strip()
+    except urllib.error.URLError as error:  # it does not listen yet
+        return 0, str(error.reason)
 
 
 @pytest.mark.timeout(300)
@@ -105,7 +108,7 @@ def test_ten_runs_on_a_bad_network(controllers: Controllers, proxied: FakeReleas
 @pytest.mark.timeout(900)
 def test_a_silent_api_server_is_told_by_healthz(controllers: Controllers, release: FakeRelease) -> None:
     release.install_fake()
-    assert health(release, "readyz") == (200, "ok")
+    wait_for("ready", lambda: health(release, "readyz") == (200, "ok"))
     controllers.plane.pause_api_server(STALLED_SECONDS + 80)
     assert health(release) == (503, f"watch-{WATCHED[0]} has stalled")
     end = time.monotonic() + 120
