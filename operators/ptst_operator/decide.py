@@ -264,12 +264,12 @@ class _Hand:
         ours = child is not None and child.run_uid == self.wanted.owner.uid
         if child is not None and ours:
             return Decision(status, () if child.deleting else (Delete(attempt.kind, attempt.name, child.uid),))
-        if attempt.kind != "RayJob" or attempt.uid is None or status.cluster is None:
+        if attempt.kind != "RayJob" or status.cluster is None:
             return Decision(status)
         if stopping.reason == "Preempted" and self.world.cluster is not None and self.world.cluster.queued:
             return Decision(status)  # its pods go by themselves, and it keeps its place in the queue
         committed = status.of(name).committed_step
-        patience = stopping.reason in ("Suspended", "GateBreached", "DeadlineExceeded")
+        patience = attempt.uid is not None and stopping.reason in ("Suspended", "GateBreached", "DeadlineExceeded")
         due = stopping.since.timestamp() + self.wanted.owner.spec.deadlines.stop_seconds
         # A newer checkpoint may be one that was due anyway, so it counts only where the driver cannot be asked.
         ended = committed != stopping.from_step if self.world.driver_ended is None else self.world.driver_ended

@@ -150,8 +150,11 @@ def _fold_child(attempt: AttemptStatus, child: Child, committed_step: int | None
 
 
 def _at_rest(attempt: AttemptStatus, status: Status) -> bool:
-    """Whether nothing of an attempt whose child is gone can run: a driver lives on in the shared cluster."""
-    return not _on_shared_cluster(attempt) or attempt.uid is None or status.cluster is None
+    """Whether nothing of an attempt whose child is gone can run: a driver lives on in the shared cluster.
+
+    Also that of a child which nobody has seen: it may have been made, begun and deleted by hand meanwhile.
+    """
+    return not _on_shared_cluster(attempt) or status.cluster is None
 
 
 def _on_shared_cluster(attempt: AttemptStatus) -> bool:

@@ -162,6 +162,22 @@ def test_a_cluster_is_kept_until_the_driver_that_was_asked_to_stop_has_ended(
     assert "deletionTimestamp" in site.cluster.objects["RayCluster", "run-ray-0"]["metadata"], "stopSeconds are over"
 
 
+def test_a_driver_whose_rayjob_nobody_has_seen_ends_with_its_cluster(tmp_path: Path) -> None:
+    """Made, begun and deleted by hand between two looks; found by the schedules."""
+    site = Site(tmp_path, **without_coldstart())
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    site.cluster.ready()
+    site.look(2)
+    site.start_child()
+    del site.cluster.objects["RayJob", "run-stage-1-0"]
+    site.cluster.change_spec(suspend=True)
+    status = site.look(2)
+    assert status.of("stage-1").attempts[0].ended is None and site.cluster.processes, "its driver runs"
+    site.cluster.collect()
+    assert site.look(2).phase == "Suspended" and not site.cluster.processes
+
+
 def test_a_driver_that_listens_no_more_has_ended() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/metrics"
