@@ -20,7 +20,7 @@ from visionr1.pipeline.rollback import Rollback
 from visionr1.recipe import Phase, phases
 
 APPROVE: Final = "visionr1.io/approve"
-"""Annotation that lets a held phase begin: its name."""
+"""Annotation that lets a held phase begin (its name), or a run go on over the gate that stopped it (`breach-0`, ...)."""
 KINDS: Final[dict[str, Kind]] = {"coldstart": "Job", "grpo": "RayJob", "evaluate": "Job"}
 """SFT's is what the cluster has."""
 _DRIVER_LOOK_SECONDS: Final = 2.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from control_plane import Cluster, ControlPlane, wait_for
-from real_node import OPERATOR, RealNode, install_operators, use_cluster_dns
+from real_node import RealNode, whole_node
 from release import ONLY_STAGES, train_alone
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
@@ -73,15 +73,8 @@ def node(cluster: Cluster) -> Iterator[RealNode]:
         pytest.skip("these tests make a node of their own, which the cluster of E2E_KUBECONFIG cannot take")
     if os.environ["VISIONR1_INSIDE"] != "root":
         pytest.skip("a real node needs root")
-    node = RealNode(cluster)
-    try:
-        node.start()
-        node.load(OPERATOR)
-        use_cluster_dns(cluster.folder)
-        install_operators(cluster)
+    with whole_node(cluster) as node:
         yield node
-    finally:
-        node.close()
 
 
 @pytest.fixture(scope="session")

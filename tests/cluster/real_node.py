@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,20 @@ def _kill(pid: int) -> None:
 
 _READY = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
 _COREFILE = ".:53 {{\n errors\n kubernetes cluster.local {{\n  kubeconfig {admin}\n }}\n cache 2\n}}\n"
+
+
+@contextmanager
+def whole_node(plane: ControlPlane) -> Iterator[RealNode]:
+    """A node with the operator's image, cluster names that resolve, KubeRay and the training-operator."""
+    node = RealNode(plane)
+    try:
+        node.start()
+        node.load(OPERATOR)
+        use_cluster_dns(plane.folder)
+        install_operators(plane)
+        yield node
+    finally:
+        node.close()
 
 
 def install_operators(plane: ControlPlane) -> None:

@@ -9,25 +9,18 @@ import subprocess
 import sys
 
 from control_plane import BIN, ControlPlane
-from real_node import OPERATOR, ROOT, RealNode, install_operators, use_cluster_dns
+from real_node import ROOT, whole_node
 
 
 def main() -> int:
     """Gives the shell's exit code, or that of the command in the arguments."""
     with ControlPlane() as plane:
         plane.kubectl("apply", "--server-side", "-f", str(ROOT / "charts/visionr1-ptst/crds"))
-        node = RealNode(plane)
-        try:
-            node.start()
-            node.load(OPERATOR)
-            use_cluster_dns(plane.folder)
-            install_operators(plane)
+        with whole_node(plane):
             print(plane.kubectl("get", "nodes,pods", "-A"), file=sys.stderr)
             environment = {**os.environ, "KUBECONFIG": str(plane.admin), "PATH": f"{BIN}:{os.environ['PATH']}"}
             command = sys.argv[1:] or [os.environ.get("SHELL", "/bin/bash")]
             return subprocess.run(command, env=environment, cwd=ROOT).returncode
-        finally:
-            node.close()
 
 
 if __name__ == "__main__":
