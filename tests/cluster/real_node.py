@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,33 @@ class RealNode:
         self._kubelet.wait()
         time.sleep(seconds)
         self._start_kubelet()
+
+    @contextmanager
+    def memory_limit(self, pid: int) -> Iterator[Callable[[], bool]]:
+        """Takes the room to grow from the container of a process; to be called until it is True: the kernel has killed there."""
+        groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+        if "memory" in groups:
+            folder, names = _CGROUPS / f"memory{groups['memory']}", ("usage_in_bytes", "limit_in_bytes", "oom_control")
+        else:
+            folder, names = _CGROUPS / groups[""].lstrip("/"), ("current", "max", "events")
+        usage, limit, told = (folder / f"memory.{name}" for name in names)
+        before = limit.read_text()
+
+        def squeeze() -> bool:
+            with suppress(OSError):  # what cannot be taken now
+                limit.write_text(usage.read_text())
+            return any(line.split()[0] == "oom_kill" and int(line.split()[1]) for line in told.read_text().splitlines())
+
+        yield squeeze
+        with suppress(FileNotFoundError):  # the container has ended
+            limit.write_text(before)
+
+    def next_operator(self) -> str:
+        """Another tag of the operator's image."""
+        names = self._ctr("images", "list", "--quiet").stdout.decode().split()
+        image = next(one for one in names if "/operator:" in one)
+        self._ctr("images", "tag", "--force", image, f"{image.rpartition(':')[0]}:next").check_returncode()
+        return "next"
 
     def close(self) -> None:
         """Ends daemons and pods, and takes their mounts away."""

@@ -1,7 +1,8 @@
-"""The whole demo on the real node, with its run directory on S3 inside the cluster: what `make demo` shows, in pods."""
+"""Runs on the real node with their run directories on S3 inside the cluster: the whole demo, and one whose S3 goes away."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import boto3
 import pytest
 from control_plane import ControlPlane, wait_for
 from real_node import IMAGE
-from release import NAME, PODS, Release
+from release import NAME, ONLY_STAGES, PODS, TRAINED, Release, at
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -24,18 +25,43 @@ ERROR = 0.031
 
 
 @pytest.fixture(scope="module")
-def release(platform: ControlPlane, module_namespace: str) -> Iterator[Release]:
+def s3(platform: ControlPlane, module_namespace: str) -> Release:
+    """A namespace with an S3 server and the bucket `runs`."""
     made = Release(platform, module_namespace)
     made.kubectl("create", "secret", "generic", "s3-keys", *(f"--from-literal={key}={value}" for key, value in KEYS.items()))
     platform.apply(*s3_server(module_namespace))
     made.kubectl("wait", "--for=condition=available", "deployment/s3", "--timeout=120s")
-    yield made
-    made.helm("uninstall", NAME)
-    wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,jobs")["items"], 120)
+    client(made).create_bucket(Bucket="runs")
+    return made
+
+
+@pytest.fixture
+def release(s3: Release) -> Iterator[Release]:
+    """The same, for one run."""
+    yield s3
+    s3.helm("uninstall", NAME)
+    wait_for("nothing is left", lambda: not s3.get("ptst,rayclusters,rayjobs,jobs")["items"], 120)
+
+
+def values(url: str, recipe: dict[str, Any], **run: Any) -> dict[str, Any]:
+    """Of a release that keeps everything on S3."""
+    storage = {"url": url, "claim": None}
+    return {
+        "claim": {"name": "", "create": False},
+        "networkPolicy": {"operatorEgressPorts": [443, 6443, 9000]},
+        "operator": WHERE | {"resyncSeconds": 5},
+        "run": {"pods": PODS | WHERE, "storage": storage, "sft": {"nodes": 2}, "recipe": recipe, **run},
+    }
+
+
+def records(release: Release, run: str) -> list[dict[str, Any]]:
+    """A run's step log."""
+    text = client(release).get_object(Bucket="runs", Key=f"{run}/steps.jsonl")["Body"].read()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def s3_server(namespace: str) -> list[dict[str, Any]]:
-    """moto, in a pod, with a service."""
+    """moto, in a pod without a token, with a service."""
     container = {
         "name": "s3",
         "image": IMAGE,
@@ -46,6 +72,7 @@ def s3_server(namespace: str) -> list[dict[str, Any]]:
     }
     pod = {
         "containers": [container],
+        "automountServiceAccountToken": False,
         "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
     }
     meta, labels = {"name": "s3", "namespace": namespace}, {"app": "s3"}
@@ -66,23 +93,8 @@ def client(release: Release) -> Any:
 
 
 def test_the_demo_on_a_cluster_is_the_demo(release: Release) -> None:
-    s3 = client(release)
-    s3.create_bucket(Bucket="runs")
-
-    def read(key: str) -> bytes:
-        data: bytes = s3.get_object(Bucket="runs", Key=f"demo/{key}")["Body"].read()
-        return data
-
     begun = time.monotonic()
-    release.install_values(
-        {
-            "claim": {"name": "", "create": False},
-            "networkPolicy": {"operatorEgressPorts": [443, 6443, 9000]},
-            "operator": WHERE | {"resyncSeconds": 5},
-            "run": {"pods": PODS | WHERE, "storage": {"url": "s3://runs/demo", "claim": None}, "sft": {"nodes": 2}}
-            | {"recipe": {"sft": {"processes": 1}}},
-        }
-    )
+    release.install_values(values("s3://runs/demo", {"sft": {"processes": 1}}))
     told: dict[int, dict[str, Any]] = {}
 
     def over(status: dict[str, Any]) -> bool:
@@ -92,10 +104,15 @@ def test_the_demo_on_a_cluster_is_the_demo(release: Release) -> None:
 
     release.wait("demo", "the end", over, 3000)
     taken = time.monotonic() - begun
-    records = {one["step"]: one for one in map(json.loads, read("steps.jsonl").splitlines()) if one["phase"].startswith("stage-")}
-    assert len(told) > len(records) / 4, "kubectl shows figures all along"
+    trained = {one["step"]: one for one in records(release, "demo") if one["phase"].startswith("stage-")}
+    assert len(told) > len(trained) / 4, "kubectl shows figures all along"
     for step, status in told.items():
-        assert status["reward"] == pytest.approx(records[step]["reward_mean"], abs=1e-4)
+        assert status["reward"] == pytest.approx(trained[step]["reward_mean"], abs=1e-4)
+
+    def read(key: str) -> bytes:
+        data: bytes = client(release).get_object(Bucket="runs", Key=f"demo/{key}")["Body"].read()
+        return data
+
     accuracy = {phase: json.loads(read(f"eval/{phase}.json"))["accuracy"] for phase in ALONE}
     print(f"\n{json.dumps({'seconds': round(taken), 'steps': len(records), 'accuracy': accuracy}, indent=1)}")
     for phase, alone in ALONE.items():
@@ -104,3 +121,27 @@ def test_the_demo_on_a_cluster_is_the_demo(release: Release) -> None:
     assert {one["name"]: one["attemptsBegun"] for one in release.status("demo")["phases"]} == dict.fromkeys(
         ("coldstart", "sft", "stage-1", "stage-2", "stage-3", "evaluate"), 1
     )
+
+
+def test_s3_that_is_away_for_a_minute_costs_a_minute(release: Release, undisturbed: list[dict[str, Any]]) -> None:
+    recipe = {**ONLY_STAGES, "stages": ONLY_STAGES["stages"][:1]}
+    release.install_values(values("s3://runs/away", recipe, retry={"firstWaitSeconds": 1}))
+    release.wait("demo", "step 5", at(5))
+    lead_service_to(release, "nowhere")
+    known = len(records(release, "away"))
+    time.sleep(60)
+    assert len(records(release, "away")) <= known + 1, "nothing came through"
+    lead_service_to(release, "s3")
+    release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded", 600)
+    (stage,) = [one for one in release.status("demo")["phases"] if one["name"] == "stage-1"]
+    log = records(release, "away")
+    pause = max(after["time"] - before["time"] for before, after in itertools.pairwise(log))
+    print(f"\n{json.dumps({'attempts': stage['attempts'], 'longest pause': round(pause)})}")
+    assert [{key: one[key] for key in TRAINED} for one in log] == [
+        {key: one[key] for key in TRAINED} for one in undisturbed[: len(log)]
+    ] and len(log) == recipe["stages"][0]["steps"]
+
+
+def lead_service_to(release: Release, app: str) -> None:
+    """Pods reach S3 by its service only; the server keeps what it has."""
+    release.kubectl("patch", "service", "s3", "--type", "merge", "-p", json.dumps({"spec": {"selector": {"app": app}}}))
