@@ -99,6 +99,8 @@ def _fold_cluster(status: Status, run_uid: str, world: World, now: float) -> Sta
             cluster = cluster.model_copy(update={"uid": seen.uid})
         if seen.deleting or seen.uid != cluster.uid:
             cluster = cluster.model_copy(update={"deleting": True})
+        pending = None if seen.ready or seen.queued else cluster.pending_since or moment(now)
+        cluster = cluster.model_copy(update={"pending_since": pending})
         return status.model_copy(update={"cluster": cluster})
     if seen is None and (cluster.uid is not None or cluster.deleting):
         return status.model_copy(update={"cluster": None})

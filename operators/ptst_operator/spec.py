@@ -150,7 +150,9 @@ class Deadlines(Part):
     """Times after which the operator acts by itself; it does not rely on the children's own deadlines."""
 
     pending_seconds: Positive | None = Field(
-        None, description="An attempt that has not started to run by then has failed; time in a queue does not count."
+        None,
+        description="An attempt that has not started to run by then has failed, and so has one whose RayCluster is not ready for "
+        "so long; time in a queue does not count.",
     )
     attempt_seconds: Positive | None = Field(
         None, description="An attempt that has not ended by then has failed; counted anew when a queue lets it in."

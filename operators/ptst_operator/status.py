@@ -74,6 +74,10 @@ class ClusterStatus(Part):
     uid: str | None = Field(None, description="Its uid once it was seen.")
     started: Time = Field(description="When it was decided.")
     workers: int | None = Field(None, description="GRPO workers that it was made for.")
+    made_as: str | None = Field(None, description="Hash of the manifest that it was made from.")
+    pending_since: Time | None = Field(
+        None, description="Since when it is not ready, without its time in a queue; pendingSeconds counts from here."
+    )
     deleting: bool = Field(False, description="Whether it is to go.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -42,6 +44,11 @@ def build(owner: Owner, name: str) -> Manifest:
         "metadata": metadata(owner, name, "grpo", "cluster"),
         "spec": cluster_spec(owner),
     }
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """A short hash of what a cluster is made from, by which a later wish for another one is seen."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def cluster_spec(owner: Owner, pod_labels: Mapping[str, str] = {}) -> Manifest:
