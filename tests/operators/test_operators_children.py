@@ -201,6 +201,18 @@ def test_the_cluster_has_a_place_for_each_worker_and_a_head_without_work() -> No
     assert "resources" not in slots["template"]["spec"]["containers"][0]
 
 
+def test_a_node_without_its_raylet_is_noticed_in_a_minute_and_ended_at_once() -> None:
+    spec = raycluster.build(owner(), "run-ray-0")["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        assert not {"dashboard-agent-listen-port"} & group["rayStartParams"].keys(), "KubeRay then takes 52365"
+        (container,) = group["template"]["spec"]["containers"]
+        alive, started = container["livenessProbe"], container["startupProbe"]
+        assert alive["httpGet"] == started["httpGet"] == {"path": "/api/healthz", "port": 52365}
+        assert alive["periodSeconds"] * alive["failureThreshold"] == 60
+        assert started["periodSeconds"] * started["failureThreshold"] == 600, "an image may be slow to load"
+        assert alive["terminationGracePeriodSeconds"] < group["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
 def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
     run = owner()
     spec = rayjob.build(run, "run-stage-2-0", phase(run, "stage-2"), "run-ray-0")["spec"]
