@@ -89,7 +89,7 @@ def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision
     stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one))
     acted_on = {"observed_generation": wanted.generation, "recipe_version": wanted.recipe_version, "stages_begun": stages}
     status = made.status.model_copy(update=acted_on)
-    status = settled(status, before, action, wanted.chain, world, now)
+    status = settled(status, before, action, wanted.owner, world, now)
     return Decision(status, made.effects, made.look_at)
 
 

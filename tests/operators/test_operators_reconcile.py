@@ -253,7 +253,8 @@ def test_events_tell_the_story_in_order(tmp_path: Path) -> None:
         "Started attempt 0 of sft: PyTorchJob run-sft-0",
         "sft is done: its final checkpoint or output is committed",
         "Attempt 0 of sft ended: Succeeded",
-        "stage-1 waits for a person; to let it begin: kubectl annotate ptst NAME --overwrite visionr1.io/approve=stage-1",
+        "stage-1 waits for a person; to let it begin: "
+        "kubectl -n default annotate ptst run --overwrite visionr1.io/approve=stage-1",
     ]
 
 
