@@ -301,6 +301,19 @@ def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(ro
     assert pod["metadata"]["labels"]["visionr1.io/run"] == "run", "policies and monitors go by it"
 
 
+def test_a_namespace_that_gives_ids_itself_is_left_to_do_so() -> None:
+    def ids(**pods: Any) -> dict[str, Any]:
+        run = owner(pods={"image": "trainer:1", **pods})
+        context = job.build(run, "n", phase(run, "evaluate"))["spec"]["template"]["spec"]["securityContext"]
+        assert context["runAsNonRoot"] is True
+        return {key: context[key] for key in ("runAsUser", "runAsGroup", "fsGroup") if key in context}
+
+    assert ids() == {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000}
+    assert ids(runAsUser=2000, fsGroup=3000) == {"runAsUser": 2000, "runAsGroup": 2000, "fsGroup": 3000}
+    assert ids(runAsUser=0) == {}
+    assert ids(runAsUser=0, fsGroup=3000) == {"fsGroup": 3000}
+
+
 def test_workers_that_do_not_fill_their_pods_are_a_mistake_with_a_line_about_it() -> None:
     with pytest.raises(BadInput, match=r"spec.grpo.workersPerPod: 3 does not divide the recipe's rollout.workers \(2\)"):
         owner(grpo={"workersPerPod": 3})
