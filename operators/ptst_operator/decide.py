@@ -278,12 +278,20 @@ class _Hand:
             case "TrainJob":
                 return trainjob.build(owner, attempt.name, phase)
             case "RayJob" if attempt.own_cluster:
-                return (rayjob.build(owner, attempt.name, phase, None),)
+                return (rayjob.build(owner, attempt.name, phase, None, self._start_of(status, phase, attempt)),)
             case "RayJob":
                 assert status.cluster is not None, "fold() stops an attempt without a cluster"
-                return (rayjob.build(owner, attempt.name, phase, status.cluster.name),)
+                return (rayjob.build(owner, attempt.name, phase, status.cluster.name, self._start_of(status, phase, attempt)),)
             case "Job":
                 return (job.build(owner, attempt.name, phase),)
+
+    def _start_of(self, status: Status, phase: Phase, attempt: AttemptStatus) -> str:
+        """Checkpoint that an attempt at a stage begins from, by its folder, or the model that nothing was trained of yet."""
+        if attempt.from_step is not None:
+            return f"{phase.name}/step-{attempt.from_step}"
+        if phase.input_phase is None:
+            return self.wanted.owner.recipe.model.base
+        return f"{phase.input_phase}/step-{status.of(phase.input_phase).committed_step}"
 
     def _end(self, status: Status, name: str, attempt: AttemptStatus) -> Decision:
         """First the child; then, since a driver may outlive its RayJob, the cluster."""

@@ -47,6 +47,7 @@ class AttemptStatus(Part):
     running_since: Time | None = Field(None, description="When the child was first seen running, since it was let in.")
     ended: Time | None = Field(None, description="When it had ended and nothing of it ran any more.")
     from_step: int | None = Field(None, description="Newest committed global step when it began.")
+    to_step: int | None = Field(None, description="Newest committed global step when it had ended.")
     exit_code: int | None = Field(None, description="Exit code of its process, where it is known.")
     reason: str = Field("", description="How it ended.", max_length=1024)
     own_cluster: bool = Field(False, description="Whether its RayJob brings a RayCluster of its own.")

@@ -107,8 +107,11 @@ def test_a_rayjob_is_read_by_both_of_its_words(deployment: str, ray_job: str, ex
 
 def test_the_driver_s_exit_code_is_read_from_ray_s_own_words_only() -> None:
     status = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed"}
-    said = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nx"
+    said = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nSECRET_KEY=k\n"
     assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).exit_code == 64
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).message == (
+        "Job entrypoint command failed with exit code 64"
+    ), "the log of the driver is no reason"
     forged = "Something else.\nJob entrypoint command failed with exit code 64"
     assert rayjob.read({"metadata": OWNED, "status": {**status, "message": forged}}).exit_code is None
 
@@ -215,7 +218,7 @@ def test_a_node_without_its_raylet_is_noticed_in_a_minute_and_ended_at_once() ->
 
 def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
     run = owner()
-    spec = rayjob.build(run, "run-stage-2-0", phase(run, "stage-2"), "run-ray-0")["spec"]
+    spec = rayjob.build(run, "run-stage-2-0", phase(run, "stage-2"), "run-ray-0", "stage-1/step-4")["spec"]
     assert spec["entrypoint"] == "visionr1 grpo --run s3://bucket/run --stage 2"
     assert spec["clusterSelector"] == {"ray.io/cluster": "run-ray-0"}
     assert not {"suspend", "backoffLimit", "shutdownAfterJobFinishes"} & spec.keys(), (
@@ -225,7 +228,7 @@ def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
 
 def test_a_stage_may_bring_a_cluster_of_its_own_and_give_it_back() -> None:
     stage = next(phase for phase in phases(owner().recipe) if phase.kind == "grpo")
-    job_ = rayjob.build(owner(), "run-stage-1-0", stage, None)["spec"]
+    job_ = rayjob.build(owner(), "run-stage-1-0", stage, None, "sft/step-3")["spec"]
     assert "clusterSelector" not in job_ and job_["shutdownAfterJobFinishes"] is True
     shared = raycluster.build(owner(), "run-ray-0")["spec"]
     own = job_["rayClusterSpec"]
@@ -245,8 +248,8 @@ def test_a_queue_finds_what_brings_pods_and_nothing_else() -> None:
         "trainjob": trainjob.build(run, "x", sft)[1],
         "evaluate": job.build(run, "x", score),
         "cluster": raycluster.build(run, "x"),
-        "own": rayjob.build(run, "x", stage, None),
-        "shared": rayjob.build(run, "x", stage, "run-ray-0"),
+        "own": rayjob.build(run, "x", stage, None, "sft/step-3"),
+        "shared": rayjob.build(run, "x", stage, "run-ray-0", "sft/step-3"),
     }
     queues = {name: one["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") for name, one in asked.items()}
     assert queues.pop("runtime") is None, "it brings no pods"

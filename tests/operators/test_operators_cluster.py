@@ -116,6 +116,37 @@ def test_a_cluster_that_was_ready_has_all_its_time_again_when_it_is_so_no_more(t
     assert miss_the_deadline(site).of("stage-1").attempts[1].reason.startswith("RayCluster run-ray-0 was not ready")
 
 
+def test_a_rayjob_says_what_its_stage_is_and_where_it_begins(tmp_path: Path) -> None:
+    def said(site: Site, job: str) -> dict[str, str]:
+        notes: dict[str, str] = site.cluster.objects["RayJob", job]["metadata"]["annotations"]
+        return {key.removeprefix("visionr1.io/"): value for key, value in notes.items()}
+
+    site = running_site(tmp_path)
+    stage = {"max-completion-tokens": "8", "group-size": "2", "steps": "4", "tensor-parallel": "1"}
+    assert said(site, "run-stage-1-0") == {**stage, "from-checkpoint": "sft/step-3"}
+    site.commit("stage-1", 2, final=False)
+    site.end_child(1)
+    (first, _) = site.look(4).of("stage-1").attempts
+    assert (first.from_step, first.to_step) == (None, 2), "the history says what each attempt has trained"
+    assert first.reason == "AppFailed: Job entrypoint command failed with exit code 1", "and nothing of the driver's log"
+    assert not [news for news in site.cluster.events if "logs" in news.message]
+    assert said(site, "run-stage-1-1") == {**stage, "from-checkpoint": "stage-1/step-2"}
+    site.commit("stage-1", 4, final=True)
+    site.start_child()
+    site.end_child(0)
+    site.look(3)
+    assert said(site, "run-stage-2-0")["from-checkpoint"] == "stage-1/step-4"
+
+
+def test_a_stage_without_sft_begins_from_the_model(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(sft=None))
+    site.look(2)
+    site.cluster.ready()
+    site.look(3)
+    notes = site.cluster.objects["RayJob", "run-stage-1-0"]["metadata"]["annotations"]
+    assert notes["visionr1.io/from-checkpoint"] == "demo"
+
+
 def test_time_in_a_queue_is_no_wait_for_the_cluster(tmp_path: Path) -> None:
     site = waiting_site(tmp_path)
     for kind, one in site.cluster.queueable():
