@@ -103,8 +103,8 @@ def test_a_hostile_step_log_is_said_and_stops_no_look(line: str, tmp_path: Path)
 
 
 def test_a_step_log_that_is_no_run_s_is_not_read_into_memory(tmp_path: Path) -> None:
-    site = gated_site(tmp_path, json.dumps({"phase": "stage-1", "step": 1, "junk": "x" * (33 << 20)}).encode())
-    assert "steps.jsonl: larger than 32 MiB" in condition(site.look(), "RecipeValid").message
+    site = gated_site(tmp_path, json.dumps({"phase": "stage-1", "step": 1, "junk": "x" * (17 << 20)}).encode())
+    assert "steps.jsonl: larger than 16 MiB" in condition(site.look(), "RecipeValid").message
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"step": Infinity, "junk": "' + "x" * (2 << 20) + '"}'])

@@ -12,8 +12,8 @@ from visionr1.metrics.table import RECORD_KEYS
 from visionr1.storage.layout import STEPS
 from visionr1.storage.store import NotFound, Store, os_errors
 
-_MOST_BYTES: Final = 32 << 20
-"""Some 40,000 steps; the operator, which has little memory, reads the log of every run."""
+_MOST_BYTES: Final = 16 << 20
+"""Some 20,000 steps; the operator, which has little memory, reads the log of every run."""
 
 
 class StepLog:
