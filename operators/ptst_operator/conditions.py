@@ -207,7 +207,7 @@ def news(before: Status, after: Status) -> list[News]:
         old = before.of(phase.name)
         for attempt in phase.attempts:
             was = next((one for one in old.attempts if one.number == attempt.number), None)
-            if was is None:
+            if was is None and attempt.stopping is None:  # else it ends before its child is made
                 told.append(
                     News(
                         "Normal",

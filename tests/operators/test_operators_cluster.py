@@ -92,6 +92,7 @@ def test_a_cluster_that_does_not_get_ready_is_a_failed_attempt_and_in_the_end_a_
     (attempt,) = status.of("stage-1").attempts
     assert attempt.reason == "RayCluster run-ray-0 was not ready within deadlines.pendingSeconds (300 s)"
     assert condition(status, "Progressing").reason == "WaitsForRetry" and status.cluster is None
+    assert [news.reason for news in site.cluster.events] == ["PhaseComplete", "AttemptStopping", "AttemptEnded"]
     for _ in range(2):
         site.now += 20
         site.look(3)
