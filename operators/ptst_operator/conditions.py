@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ptst_operator.children.pods import Owner
 from ptst_operator.status import BreachStatus, Condition, RunPhase, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
-from visionr1.recipe import Phase
+from visionr1.recipe import phases
 
 _NO_BACKEND: Final = (
     "sft waits: the cluster has no kind that spec.sft.backend allows; PyTorchJob comes with the training-operator v1, "
@@ -36,12 +37,10 @@ class _Said:
     message: str
 
 
-def settled(
-    status: Status, before: Status, action: planner.Action | None, chain: tuple[Phase, ...], world: World, now: float
-) -> Status:
+def settled(status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World, now: float) -> Status:
     """The status with phase, printed values and conditions."""
-    said = _said(status, before, action, world)
-    current = next((phase.name for phase in chain if not status.of(phase.name).complete), None)
+    said = _said(status, before, action, owner, world)
+    current = next((phase.name for phase in phases(owner.recipe) if not status.of(phase.name).complete), None)
     status = status.model_copy(update={"phase": said.phase, "stage": current, **_printed(world)})
     holds = {
         "RecipeValid": ("True", "Valid", ""),
@@ -94,7 +93,7 @@ def _with_conditions(status: Status, before: Status, holds: dict[str, tuple[str,
     return status.model_copy(update={"conditions": made})
 
 
-def _said(status: Status, before: Status, action: planner.Action | None, world: World) -> _Said:
+def _said(status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World) -> _Said:
     if world.refused is not None and isinstance(action, planner.Start | planner.Wait):
         return _Said("Pending" if status.live() is None else "Running", "ChildRefused", world.refused)
     match action:
@@ -105,9 +104,9 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
                 "Failed", "AttemptsFailed", f"{name}: {reason}{_last_words(status, name)}; raise spec.restarts to try again"
             )
         case planner.Hold() if status.breach is not None:
-            return _held_by(status.breach, world.refused)
+            return _held_by(status.breach, owner, world.refused)
         case planner.Hold(name):
-            line = f"kubectl annotate ptst NAME --overwrite visionr1.io/approve={name}"
+            line = _approval(owner, name)
             if world.breaches:
                 return _Said("Held", "GateBreached", f"{'; '.join(world.breaches)}; to let {name} begin all the same: {line}")
             return _Said("Held", "WaitsForApproval", f"{name} waits for a person; to let it begin: {line}")
@@ -144,8 +143,12 @@ def _said(status: Status, before: Status, action: planner.Action | None, world: 
             return _Said("Failed", held.reason, held.message)
 
 
-def _held_by(breach: BreachStatus, refused: str | None) -> _Said:
-    go_on = f"kubectl annotate ptst NAME --overwrite visionr1.io/approve=breach-{breach.number}"
+def _approval(owner: Owner, what: str) -> str:
+    return f"kubectl -n {owner.namespace} annotate ptst {owner.name} --overwrite visionr1.io/approve={what}"
+
+
+def _held_by(breach: BreachStatus, owner: Owner, refused: str | None) -> _Said:
+    go_on = _approval(owner, f"breach-{breach.number}")
     if breach.rollback_phase is None:
         return _Said("Held", "GateBreached", f"{breach.message}; to let {breach.stage} go on all the same: {go_on}")
     back = f"{breach.rollback_phase} at step {breach.rollback_step}"
@@ -204,7 +207,7 @@ def news(before: Status, after: Status) -> list[News]:
         old = before.of(phase.name)
         for attempt in phase.attempts:
             was = next((one for one in old.attempts if one.number == attempt.number), None)
-            if was is None:
+            if was is None and attempt.stopping is None:  # else it ends before its child is made
                 told.append(
                     News(
                         "Normal",

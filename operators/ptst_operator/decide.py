@@ -89,7 +89,7 @@ def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision
     stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one))
     acted_on = {"observed_generation": wanted.generation, "recipe_version": wanted.recipe_version, "stages_begun": stages}
     status = made.status.model_copy(update=acted_on)
-    status = settled(status, before, action, wanted.chain, world, now)
+    status = settled(status, before, action, wanted.owner, world, now)
     return Decision(status, made.effects, made.look_at)
 
 
@@ -201,15 +201,43 @@ class _Hand:
             return Decision(status if kind is None else self._with_attempt_of(status, phase, kind))
         if status.cluster is None:
             name = f"{self.wanted.owner.name}-ray-{status.clusters_begun}"
-            cluster = ClusterStatus(name=name, started=moment(self.now), workers=self.wanted.owner.recipe.rollout.workers)
+            begun = moment(self.now)
+            cluster = ClusterStatus(
+                name=name,
+                started=begun,
+                workers=self.wanted.owner.recipe.rollout.workers,
+                made_as=raycluster.fingerprint(raycluster.build(self.wanted.owner, name)),
+                pending_since=begun,
+            )
             return Decision(status.model_copy(update={"cluster": cluster, "clusters_begun": status.clusters_begun + 1}))
-        if status.cluster.deleting or status.cluster.workers not in (None, self.wanted.owner.recipe.rollout.workers):
-            return self._without_cluster(status)  # a run may go on with another number of workers, on another cluster
+        wanted = raycluster.build(self.wanted.owner, status.cluster.name)
+        if status.cluster.deleting or self._outdated(status.cluster, wanted):
+            return self._without_cluster(status)
         seen = self.world.cluster
-        if seen is None:
-            return Decision(status, (Apply(raycluster.build(self.wanted.owner, status.cluster.name)),))
-        ready = seen.ready and seen.run_uid == self.wanted.owner.uid
-        return Decision(self._with_attempt_of(status, phase, "RayJob")) if ready else Decision(status)
+        if seen is not None and seen.ready and seen.run_uid == self.wanted.owner.uid:
+            return Decision(self._with_attempt_of(status, phase, "RayJob"))
+        due = self._cluster_due(status.cluster)
+        if due is not None and self.now >= due:
+            return Decision(self._failed_for_want_of_cluster(status, phase, status.cluster))
+        return Decision(status, (Apply(wanted),) if seen is None else (), due)
+
+    def _outdated(self, cluster: ClusterStatus, wanted: Manifest) -> bool:
+        """Whether the next attempt needs another cluster; one that an older operator has made is known by its workers only."""
+        if cluster.made_as is None:
+            return cluster.workers not in (None, self.wanted.owner.recipe.rollout.workers)
+        return cluster.made_as != raycluster.fingerprint(wanted)
+
+    def _cluster_due(self, cluster: ClusterStatus) -> float | None:
+        limit = self.wanted.owner.spec.deadlines.pending_seconds
+        return None if limit is None or cluster.pending_since is None else cluster.pending_since.timestamp() + limit
+
+    def _failed_for_want_of_cluster(self, status: Status, phase: Phase, cluster: ClusterStatus) -> Status:
+        """An attempt that ends before its child is made, and takes the cluster with it: so waits are counted, and bounded."""
+        status = self._with_attempt_of(status, phase, "RayJob")
+        limit = f"deadlines.pendingSeconds ({self.wanted.owner.spec.deadlines.pending_seconds} s)"
+        why = f"RayCluster {cluster.name} was not ready within {limit}"
+        attempt = status.of(phase.name).attempts[-1]
+        return with_attempt(status, phase.name, stopped_for(attempt, "DeadlineExceeded", why, attempt.from_step, self.now))
 
     def _with_attempt_of(self, status: Status, phase: Phase, kind: Kind) -> Status:
         """Fixes the next attempt's name and kind; its child is made once this is written."""
@@ -250,12 +278,20 @@ class _Hand:
             case "TrainJob":
                 return trainjob.build(owner, attempt.name, phase)
             case "RayJob" if attempt.own_cluster:
-                return (rayjob.build(owner, attempt.name, phase, None),)
+                return (rayjob.build(owner, attempt.name, phase, None, self._start_of(status, phase, attempt)),)
             case "RayJob":
                 assert status.cluster is not None, "fold() stops an attempt without a cluster"
-                return (rayjob.build(owner, attempt.name, phase, status.cluster.name),)
+                return (rayjob.build(owner, attempt.name, phase, status.cluster.name, self._start_of(status, phase, attempt)),)
             case "Job":
                 return (job.build(owner, attempt.name, phase),)
+
+    def _start_of(self, status: Status, phase: Phase, attempt: AttemptStatus) -> str:
+        """Checkpoint that an attempt at a stage begins from, by its folder, or the model that nothing was trained of yet."""
+        if attempt.from_step is not None:
+            return f"{phase.name}/step-{attempt.from_step}"
+        if phase.input_phase is None:
+            return self.wanted.owner.recipe.model.base
+        return f"{phase.input_phase}/step-{status.of(phase.input_phase).committed_step}"
 
     def _end(self, status: Status, name: str, attempt: AttemptStatus) -> Decision:
         """First the child; then, since a driver may outlive its RayJob, the cluster."""

@@ -99,6 +99,8 @@ def _fold_cluster(status: Status, run_uid: str, world: World, now: float) -> Sta
             cluster = cluster.model_copy(update={"uid": seen.uid})
         if seen.deleting or seen.uid != cluster.uid:
             cluster = cluster.model_copy(update={"deleting": True})
+        pending = None if seen.ready or seen.queued else cluster.pending_since or moment(now)
+        cluster = cluster.model_copy(update={"pending_since": pending})
         return status.model_copy(update={"cluster": cluster})
     if seen is None and (cluster.uid is not None or cluster.deleting):
         return status.model_copy(update={"cluster": None})
@@ -117,7 +119,7 @@ def _fold_attempt(
         attempt = _fold_child(attempt, child, phase.committed_step, now)
         if attempt.stopping is None and child.phase in ("Succeeded", "Failed") and not child.deleting and not world.leftover:
             code = child.exit_code if child.exit_code is not None else world.pod_exit_code
-            return _ended(attempt, _said(child), 0 if child.phase == "Succeeded" else code, now)
+            return _ended(attempt, phase, _said(child), 0 if child.phase == "Succeeded" else code, now)
     elif attempt.uid is not None:
         attempt = stopped_for(attempt, "ChildLost", f"{attempt.kind} {attempt.name} is gone", phase.committed_step, now)
     if _on_shared_cluster(attempt) and (status.cluster is None or status.cluster.deleting):
@@ -125,7 +127,7 @@ def _fold_attempt(
     at_rest = _at_rest(attempt, status) or (cluster is not None and cluster.empty)
     if attempt.stopping is not None and child is None and not world.leftover and at_rest:
         code = EXIT_STOPPED if attempt.stopping.reason in ("Suspended", "Preempted", "GateBreached") else None
-        return _ended(attempt, attempt.stopping.message or attempt.stopping.reason, code, now)
+        return _ended(attempt, phase, attempt.stopping.message or attempt.stopping.reason, code, now)
     return attempt
 
 
@@ -161,8 +163,9 @@ def _on_shared_cluster(attempt: AttemptStatus) -> bool:
     return attempt.kind == "RayJob" and not attempt.own_cluster
 
 
-def _ended(attempt: AttemptStatus, reason: str, code: int | None, now: float) -> AttemptStatus:
-    return attempt.model_copy(update={"ended": moment(now), "exit_code": code, "reason": reason[:1024]})
+def _ended(attempt: AttemptStatus, phase: PhaseStatus, reason: str, code: int | None, now: float) -> AttemptStatus:
+    end = {"ended": moment(now), "to_step": phase.committed_step, "exit_code": code, "reason": reason[:1024]}
+    return attempt.model_copy(update=end)
 
 
 def _said(child: Child) -> str:

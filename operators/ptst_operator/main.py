@@ -43,9 +43,10 @@ class Operator:
         """Works until `stop`."""
         for watcher in self.watchers:
             watcher.start()
-        self._workers = [threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)]
-        for worker in self._workers:
+        started = [threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)]
+        for worker in started:
             worker.start()
+        self._workers = started  # one that has not begun would be told as ended
         self._stop.wait()
         for worker in self._workers:
             worker.join(timeout=25)
@@ -64,9 +65,9 @@ class Operator:
         return f"{dead[0]} has ended" if dead else None
 
     def unready(self) -> str | None:
-        """What is not there yet."""
+        """What is not there yet, or no more."""
         late = [watcher.name for watcher in self.watchers if not watcher.ready.is_set()]
-        return f"{late[0]} has not listed yet" if late else None
+        return f"{late[0]} has not listed yet" if late else self.unhealthy()
 
     def _work(self) -> None:
         while not self._stop.is_set():

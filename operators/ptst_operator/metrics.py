@@ -38,7 +38,7 @@ class Metrics:
         self._series: dict[str, set[tuple[str, ...]]] = {}
 
     def changed(self, run: str, before: Status, after: Status) -> None:
-        """A status was written."""
+        """A status was found, or written over another one."""
         self._series.setdefault(run, set())
         for phase in get_args(RunPhase):
             self._phase.labels(run, phase).set(float(phase == after.phase))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-import urllib.error
-import urllib.request
+import socket
+import threading
+import time
 from collections.abc import Mapping
-from dataclasses import replace
-from http.client import HTTPException
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -65,10 +67,10 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
         head = cluster.head if cluster is not None else None
     ended = None
     if live is not None and live[1].kind == "RayJob" and live[1].stopping is not None and child is None and head:
-        ended = driver_has_ended(f"http://{head}:{METRICS_PORT}/metrics")
+        ended = driver_has_ended((head, METRICS_PORT))
     progress = None
     if live is not None and live[1].kind == "RayJob" and child is not None and child.phase == "Running" and head:
-        progress = ask_driver(f"http://{head}:{METRICS_PORT}/metrics", *_step_size(wanted, live[0].name))
+        progress = ask_driver((head, METRICS_PORT), _stage(wanted, live[0].name))
     seen_phases = look_at_run_directory(store, wanted, status)
     if progress is None:
         progress = look_at_step_log(store, wanted, status, seen_phases)
@@ -94,12 +96,27 @@ def find_sft_kind(api: Api, wanted: Wanted) -> SftKind | None:
     return next((kind for kind in _SFT_KINDS[wanted.owner.spec.sft.backend] if api.serves(kind)), None)
 
 
-def _step_size(wanted: Wanted, phase: str) -> tuple[int, int]:
-    """Completions of one step of a stage, and the workers that share them."""
+@dataclass(frozen=True)
+class Stage:
+    """What a stage's numbers are measured by: its global steps (after the first, to the last), completions of a step, workers."""
+
+    first_step: int
+    last_step: int
+    completions: int
+    workers: int
+
+    def speed(self, length: float | None, seconds: float) -> float | None:
+        """Completion tokens a second and worker, of a step with this mean length that took so long."""
+        return number(length * self.completions / seconds / self.workers) if length is not None and seconds > 0 else None
+
+
+def _stage(wanted: Wanted, phase: str) -> Stage:
     recipe = wanted.owner.recipe
-    index = next(one.stage_index for one in wanted.chain if one.name == phase)
+    index, first = next((one.stage_index, one.first_step) for one in wanted.chain if one.name == phase)
     assert index is not None, "only a stage is a RayJob"
-    return recipe.algorithm.prompts_per_step * recipe.stages[index].group_size, recipe.rollout.workers
+    stage = recipe.stages[index]
+    completions = recipe.algorithm.prompts_per_step * stage.group_size
+    return Stage(first, first + stage.steps, completions, recipe.rollout.workers)
 
 
 def look_at_run_directory(store: Store, wanted: Wanted, status: Status) -> dict[str, Committed]:
@@ -128,7 +145,6 @@ def look_at_step_log(store: Store, wanted: Wanted, status: Status, seen: Mapping
     record = next((one for one in reversed(records) if one["step"] == max(steps) and one["phase"] in stages), None)
     if record is None:
         return None
-    completions, workers = _step_size(wanted, record["phase"])
     told = {
         key: number(record.get(key)) for key in ("reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean")
     }
@@ -139,7 +155,7 @@ def look_at_step_log(store: Store, wanted: Wanted, status: Status, seen: Mapping
         step=record["step"],
         reward=told["reward_mean"],
         length=length,
-        tokens_per_second=length * completions / seconds / workers if length is not None and seconds > 0 else None,
+        tokens_per_second=_stage(wanted, record["phase"]).speed(length, seconds),
         truncated=told["completion_truncated_ratio"],
         kl=told["kl_mean"],
     )
@@ -201,42 +217,52 @@ def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
     return leftover, next((code for code in codes if code), 0 if codes else None)
 
 
-def ask_driver(url: str, completions: int, workers: int) -> Progress | None:
-    """The driver's numbers; None if it does not answer at once, or with anything but metrics. Never raises."""
+def ask_driver(address: tuple[str, int], stage: Stage) -> Progress | None:
+    """The driver's numbers; None if it does not answer in time, or with anything but metrics. Never raises."""
     try:
-        with _OPENER.open(url, timeout=_METRICS_SECONDS) as response:
-            text = response.read(_METRICS_BYTES).decode(errors="replace")
-        return read_metrics(text, completions, workers)
+        return read_metrics(_ask(address), stage)
     except (OSError, HTTPException, ValueError):
         return None
 
 
-def driver_has_ended(url: str) -> bool | None:
+def _ask(address: tuple[str, int]) -> str:
+    """The text of /metrics, in two seconds in all; a training pod does not choose whom the operator talks to, so no redirects."""
+    end = time.monotonic() + _METRICS_SECONDS
+    connection = HTTPConnection(*address, timeout=_METRICS_SECONDS)
+    connection.connect()
+    # A timeout is for one read, and a server may send a byte a second: at the deadline the reading ends, wherever it is.
+    cut = threading.Timer(max(0.0, end - time.monotonic()), _shut, [connection.sock])
+    cut.start()
+    try:
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        text = response.read(_METRICS_BYTES).decode(errors="replace")
+        if response.status != 200 or time.monotonic() >= end:
+            raise HTTPException("no metrics, or not all of them")
+        return text
+    finally:
+        cut.cancel()
+        connection.close()
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):  # it may have been closed this very moment
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def driver_has_ended(address: tuple[str, int]) -> bool | None:
     """Whether nothing listens any more where the driver serves its metrics; None if that cannot be told. Never raises."""
     try:
-        with _OPENER.open(url, timeout=_METRICS_SECONDS):
+        with socket.create_connection(address, timeout=_METRICS_SECONDS):
             return False
-    except urllib.error.URLError as error:
-        return True if isinstance(error.reason, ConnectionRefusedError) else None
-    except (OSError, HTTPException):
+    except ConnectionRefusedError:
+        return True
+    except OSError:
         return None
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A training pod does not choose whom the operator talks to."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
-
-
-def read_metrics(text: str, completions: int, workers: int) -> Progress:
-    """The newest step's values from the driver's /metrics; what is no finite number is passed over.
-
-    Args:
-        completions: of one step, prompts x group size.
+def read_metrics(text: str, stage: Stage) -> Progress:
+    """The newest step's values from the driver's /metrics; what is no finite number, or no step of the stage, is passed over.
 
     Raises:
         ValueError: the text is not metrics.
@@ -250,10 +276,10 @@ def read_metrics(text: str, completions: int, workers: int) -> Progress:
                 seconds += sample.value if sample.name == "visionr1_step_seconds" else 0.0
     step, length = values.get("visionr1_step"), values.get("visionr1_completion_tokens_mean")
     return Progress(
-        step=int(step) if step is not None else None,
+        step=int(step) if step is not None and stage.first_step < step <= stage.last_step else None,
         reward=values.get("visionr1_reward_mean"),
         length=length,
-        tokens_per_second=length * completions / seconds / workers if length is not None and seconds > 0 else None,
+        tokens_per_second=stage.speed(length, seconds),
         truncated=values.get("visionr1_completion_truncated_ratio"),
         kl=values.get("visionr1_kl_mean"),
     )

@@ -23,7 +23,7 @@ from visionr1.recipe import Recipe
 from visionr1.storage import StorageError, Store, open_store
 
 Changed = Callable[[str, Status, Status], None]
-"""Told a run's name and its status before and after, once it is written."""
+"""Told a run's name and its status before and after: as it was found by each look, and once another one is written."""
 
 
 @dataclass
@@ -51,6 +51,7 @@ class Reconciler:
             self.gone(name)  # its children go with it; checkpoints stay
             return math.inf
         before = Status.model_validate(run.get("status", {}))
+        self.changed(name, before, before)  # an operator that starts anew has metrics of no run, whose status may never change
         now = self.clock()
         try:
             wanted = self._wanted(run)

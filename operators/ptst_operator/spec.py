@@ -75,7 +75,12 @@ class Pods(Part):
     service_account_name: str | None = Field(
         None, description="Service account, for cloud storage by workload identity; its token is not mounted.", max_length=253
     )
-    run_as_user: int | None = Field(None, description="User id of all processes; default 1000.", ge=1)
+    run_as_user: int | None = Field(
+        None,
+        description="User and group id of all processes; default 1000. 0 sets none, for a cluster that gives each namespace its "
+        "own ids (OpenShift).",
+        ge=0,
+    )
     fs_group: int | None = Field(None, description="Group that owns volumes; default runAsUser.", ge=1)
 
 
@@ -150,7 +155,9 @@ class Deadlines(Part):
     """Times after which the operator acts by itself; it does not rely on the children's own deadlines."""
 
     pending_seconds: Positive | None = Field(
-        None, description="An attempt that has not started to run by then has failed; time in a queue does not count."
+        None,
+        description="An attempt that has not started to run by then has failed, and so has one whose RayCluster is not ready for "
+        "so long; time in a queue does not count.",
     )
     attempt_seconds: Positive | None = Field(
         None, description="An attempt that has not ended by then has failed; counted anew when a queue lets it in."

@@ -47,6 +47,7 @@ class AttemptStatus(Part):
     running_since: Time | None = Field(None, description="When the child was first seen running, since it was let in.")
     ended: Time | None = Field(None, description="When it had ended and nothing of it ran any more.")
     from_step: int | None = Field(None, description="Newest committed global step when it began.")
+    to_step: int | None = Field(None, description="Newest committed global step when it had ended.")
     exit_code: int | None = Field(None, description="Exit code of its process, where it is known.")
     reason: str = Field("", description="How it ended.", max_length=1024)
     own_cluster: bool = Field(False, description="Whether its RayJob brings a RayCluster of its own.")
@@ -74,6 +75,10 @@ class ClusterStatus(Part):
     uid: str | None = Field(None, description="Its uid once it was seen.")
     started: Time = Field(description="When it was decided.")
     workers: int | None = Field(None, description="GRPO workers that it was made for.")
+    made_as: str | None = Field(None, description="Hash of the manifest that it was made from.")
+    pending_since: Time | None = Field(
+        None, description="Since when it is not ready, without its time in a queue; pendingSeconds counts from here."
+    )
     deleting: bool = Field(False, description="Whether it is to go.")
 
 

@@ -23,8 +23,8 @@ def children(owner: Owner) -> list[dict[str, Any]]:
             case "sft":
                 made.append(pytorchjob.build(owner, f"{name}-sft-0", phase))
             case "grpo":
-                made.append(rayjob.build(owner, f"{name}-{phase.name}-0", phase, f"{name}-ray-0"))
-                made.append(rayjob.build(owner, f"{name}-{phase.name}-1", phase, None))
+                made.append(rayjob.build(owner, f"{name}-{phase.name}-0", phase, f"{name}-ray-0", "sft/step-3"))
+                made.append(rayjob.build(owner, f"{name}-{phase.name}-1", phase, None, "sft/step-3"))
             case "coldstart" | "evaluate":
                 made.append(job.build(owner, f"{name}-{phase.name}-0", phase))
     return made

@@ -153,7 +153,7 @@ class Schedule:
         kind = self.random.choice(
             [
                 *("suspend", "resume", "resume", "hold", "approve", "let go", "let go", "extend"),
-                *("restart", "cluster", "mode", "install", "backend"),
+                *("restart", "cluster", "mode", "install", "backend", "image"),
             ]
         )
         run, spec = self.cluster, self.cluster.run["spec"]
@@ -179,6 +179,8 @@ class Schedule:
             run.served ^= {self.random.choice(SFT_KINDS)}
         elif kind == "backend":
             run.change_spec(sft={"backend": self.random.choice(["auto", "pytorchjob", "trainjob"])})
+        elif kind == "image":
+            run.change_spec(pods={"image": f"trainer:{self.random.randint(1, 3)}"})
         elif kind == "cluster":
             for (what, _), one in run.objects.items():
                 if what == "RayCluster":
@@ -217,6 +219,11 @@ class Schedule:
         assert len(clusters) <= 1, f"two RayClusters: {clusters}"
         twice = {one[1] for one in cluster.made if cluster.made.count(one) > 1}
         assert twice <= self.deleted_by_hand, f"made twice: {twice}"
+        for process in cluster.processes:
+            kept = "deletionTimestamp" not in cluster.objects.get(("RayCluster", process.cluster), {"metadata": {}})["metadata"]
+            attempt = status.live()
+            ending = attempt is not None and attempt[1].stopping is not None
+            assert kept or ending or process.cluster in self.deleted_by_hand, "what trains was disturbed"
         names = [phase.name for phase in chain_of(cluster.run)]
         live = [phase.name for phase in status.phases for attempt in phase.attempts if attempt.ended is None]
         assert len(live) <= 1, f"two attempts live in the status: {live}"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
 from ptst_operator.children.pods import Owner
-from ptst_operator.observe import read_metrics, read_pods
+from ptst_operator.observe import Stage, read_metrics, read_pods
 from ptst_operator.spec import Spec, resolve_recipe
 from schedules import SPEC
 
@@ -107,8 +107,11 @@ def test_a_rayjob_is_read_by_both_of_its_words(deployment: str, ray_job: str, ex
 
 def test_the_driver_s_exit_code_is_read_from_ray_s_own_words_only() -> None:
     status = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed"}
-    said = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nx"
+    said = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nSECRET_KEY=k\n"
     assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).exit_code == 64
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).message == (
+        "Job entrypoint command failed with exit code 64"
+    ), "the log of the driver is no reason"
     forged = "Something else.\nJob entrypoint command failed with exit code 64"
     assert rayjob.read({"metadata": OWNED, "status": {**status, "message": forged}}).exit_code is None
 
@@ -201,9 +204,21 @@ def test_the_cluster_has_a_place_for_each_worker_and_a_head_without_work() -> No
     assert "resources" not in slots["template"]["spec"]["containers"][0]
 
 
+def test_a_node_without_its_raylet_is_noticed_in_a_minute_and_ended_at_once() -> None:
+    spec = raycluster.build(owner(), "run-ray-0")["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        assert not {"dashboard-agent-listen-port"} & group["rayStartParams"].keys(), "KubeRay then takes 52365"
+        (container,) = group["template"]["spec"]["containers"]
+        alive, started = container["livenessProbe"], container["startupProbe"]
+        assert alive["httpGet"] == started["httpGet"] == {"path": "/api/healthz", "port": 52365}
+        assert alive["periodSeconds"] * alive["failureThreshold"] == 60
+        assert started["periodSeconds"] * started["failureThreshold"] == 600, "an image may be slow to load"
+        assert alive["terminationGracePeriodSeconds"] < group["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
 def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
     run = owner()
-    spec = rayjob.build(run, "run-stage-2-0", phase(run, "stage-2"), "run-ray-0")["spec"]
+    spec = rayjob.build(run, "run-stage-2-0", phase(run, "stage-2"), "run-ray-0", "stage-1/step-4")["spec"]
     assert spec["entrypoint"] == "visionr1 grpo --run s3://bucket/run --stage 2"
     assert spec["clusterSelector"] == {"ray.io/cluster": "run-ray-0"}
     assert not {"suspend", "backoffLimit", "shutdownAfterJobFinishes"} & spec.keys(), (
@@ -213,7 +228,7 @@ def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
 
 def test_a_stage_may_bring_a_cluster_of_its_own_and_give_it_back() -> None:
     stage = next(phase for phase in phases(owner().recipe) if phase.kind == "grpo")
-    job_ = rayjob.build(owner(), "run-stage-1-0", stage, None)["spec"]
+    job_ = rayjob.build(owner(), "run-stage-1-0", stage, None, "sft/step-3")["spec"]
     assert "clusterSelector" not in job_ and job_["shutdownAfterJobFinishes"] is True
     shared = raycluster.build(owner(), "run-ray-0")["spec"]
     own = job_["rayClusterSpec"]
@@ -233,8 +248,8 @@ def test_a_queue_finds_what_brings_pods_and_nothing_else() -> None:
         "trainjob": trainjob.build(run, "x", sft)[1],
         "evaluate": job.build(run, "x", score),
         "cluster": raycluster.build(run, "x"),
-        "own": rayjob.build(run, "x", stage, None),
-        "shared": rayjob.build(run, "x", stage, "run-ray-0"),
+        "own": rayjob.build(run, "x", stage, None, "sft/step-3"),
+        "shared": rayjob.build(run, "x", stage, "run-ray-0", "sft/step-3"),
     }
     queues = {name: one["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") for name, one in asked.items()}
     assert queues.pop("runtime") is None, "it brings no pods"
@@ -289,6 +304,19 @@ def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(ro
     assert pod["metadata"]["labels"]["visionr1.io/run"] == "run", "policies and monitors go by it"
 
 
+def test_a_namespace_that_gives_ids_itself_is_left_to_do_so() -> None:
+    def ids(**pods: Any) -> dict[str, Any]:
+        run = owner(pods={"image": "trainer:1", **pods})
+        context = job.build(run, "n", phase(run, "evaluate"))["spec"]["template"]["spec"]["securityContext"]
+        assert context["runAsNonRoot"] is True
+        return {key: context[key] for key in ("runAsUser", "runAsGroup", "fsGroup") if key in context}
+
+    assert ids() == {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000}
+    assert ids(runAsUser=2000, fsGroup=3000) == {"runAsUser": 2000, "runAsGroup": 2000, "fsGroup": 3000}
+    assert ids(runAsUser=0) == {}
+    assert ids(runAsUser=0, fsGroup=3000) == {"fsGroup": 3000}
+
+
 def test_workers_that_do_not_fill_their_pods_are_a_mistake_with_a_line_about_it() -> None:
     with pytest.raises(BadInput, match=r"spec.grpo.workersPerPod: 3 does not divide the recipe's rollout.workers \(2\)"):
         owner(grpo={"workersPerPod": 3})
@@ -304,8 +332,9 @@ visionr1_step_seconds{run="r",stage="1",role="driver",phase="rollout"} 6.0
 visionr1_step_seconds{run="r",stage="1",role="driver",phase="update"} 4.0
 other_reward_mean 1.0
 """
-    seen = read_metrics(text, completions=32, workers=8)
+    stage = Stage(first_step=0, last_step=100, completions=32, workers=8)
+    seen = read_metrics(text, stage)
     assert (seen.step, seen.reward, seen.length, seen.kl, seen.truncated) == (7, 0.5, 100.0, None, None)
     assert seen.tokens_per_second == 100.0 * 32 / 10.0 / 8
     with pytest.raises(ValueError):
-        read_metrics("<html>{not metrics}</html> x y", 1, 1)
+        read_metrics("<html>{not metrics}</html> x y", stage)

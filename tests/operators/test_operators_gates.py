@@ -129,7 +129,7 @@ def test_a_gate_stops_a_stage_in_its_middle_until_a_person_lets_it_go_on(tmp_pat
     assert held.reason == "GateBreached"
     assert held.message == (
         "reward_mean of stage-1 is 0.45 over its last 2 steps, less than 0.5; to let stage-1 go on all the same: "
-        "kubectl annotate ptst NAME --overwrite visionr1.io/approve=breach-0"
+        "kubectl -n default annotate ptst run --overwrite visionr1.io/approve=breach-0"
     )
     assert Checkpoints(site.store, "stage-1").steps() == [2], "nothing is taken back"
     site.cluster.annotate("visionr1.io/approve", "stage-1")

@@ -19,6 +19,12 @@ def test_bytes_come_back_and_are_replaced_as_a_whole(store):
     assert store.exists("eval/sft.json") and not store.exists("eval/sft") and not store.exists("eval")
 
 
+def test_no_more_is_read_than_was_asked_for(store):
+    store.write_bytes("steps.jsonl", b"x" * 5_000_000)
+    assert store.read_bytes("steps.jsonl", 3) == b"xxx"
+    assert len(store.read_bytes("steps.jsonl", 6_000_000)) == len(store.read_bytes("steps.jsonl")) == 5_000_000
+
+
 def test_files_come_back(store, tmp_path):
     source = tmp_path / "source.bin"
     source.write_bytes(os.urandom(100_000))

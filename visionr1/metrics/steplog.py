@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from typing import Any
+from typing import Any, Final
 
 from visionr1.errors import BadInput
 from visionr1.metrics.table import RECORD_KEYS
 from visionr1.storage.layout import STEPS
 from visionr1.storage.store import NotFound, Store, os_errors
+
+_MOST_BYTES: Final = 16 << 20
+"""Some 20,000 steps; the operator, which has little memory, reads the log of every run."""
 
 
 class StepLog:
@@ -56,7 +59,7 @@ def read_steps(store: Store) -> list[dict[str, Any]]:
     """All records in the order in which they were logged; [] before the first.
 
     Raises:
-        BadInput: A line other than the last one is not a record.
+        BadInput: A line other than the last one is not a record, or the log is too large to be one.
     """
     return _records(_read(store) or b"", store)
 
@@ -68,9 +71,12 @@ def as_lines(records: list[dict[str, Any]]) -> bytes:
 
 def _read(store: Store) -> bytes | None:
     try:
-        return store.read_bytes(STEPS)
+        data = store.read_bytes(STEPS, _MOST_BYTES + 1)
     except NotFound:
         return None
+    if len(data) > _MOST_BYTES:
+        raise BadInput(f"{store.url}/{STEPS}: larger than {_MOST_BYTES >> 20} MiB, as no run's is; see what writes to it")
+    return data
 
 
 def _records(data: bytes, store: Store) -> list[dict[str, Any]]:
@@ -80,7 +86,7 @@ def _records(data: bytes, store: Store) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
             records.append({**record, "phase": str(record["phase"]), "step": int(record["step"])})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             if number == len(lines):  # empty, or cut short by a crash, or still being written
                 break
             raise BadInput(f"{store.url}/{STEPS}: line {number} is not a step record; correct or delete that line") from error

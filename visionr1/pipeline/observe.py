@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from visionr1.errors import BadInput
 from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import Recipe
 from visionr1.storage import Checkpoints, NotFound, Store
 from visionr1.storage.layout import COLDSTART_MANIFEST, eval_key
+
+_MOST_BYTES: Final = 1 << 20
+"""Of a score file, which has a few hundred; the rest of a larger one is left, and what was read is no score file."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ def _scored(store: Store, phase: str | None) -> bool:
     step = Checkpoints(store, phase).latest() if phase else 0
     key = eval_key(phase or "base")
     try:
-        return bool(json.loads(store.read_bytes(key))["step"] == step)
+        return bool(json.loads(store.read_bytes(key, _MOST_BYTES))["step"] == step)
     except NotFound:
         return False
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         raise BadInput(f"{store.url}/{key}: not a score file; delete it to have it made again") from None

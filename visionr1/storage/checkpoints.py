@@ -243,7 +243,7 @@ class Checkpoints:
 
     def _found(self) -> tuple[list[int], list[int]]:
         """Steps with a manifest, and steps without."""
-        pattern = re.compile(re.escape(checkpoints_prefix(self.phase)) + "/step-(0|[1-9][0-9]*)/(.+)")
+        pattern = re.compile(re.escape(checkpoints_prefix(self.phase)) + "/step-(0|[1-9][0-9]{0,8})/(.+)")
         matches = [match for key in self.store.list(checkpoints_prefix(self.phase)) if (match := pattern.fullmatch(key))]
         committed = {int(match[1]) for match in matches if match[2] == MANIFEST}
         return sorted(committed), sorted({int(match[1]) for match in matches} - committed)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -127,9 +127,9 @@ class S3Store:
     def local_path(self, key: str) -> None:
         check_key(key)
 
-    def read_bytes(self, key: str) -> bytes:
-        with self._errors(key):
-            return self.client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"].read()
+    def read_bytes(self, key: str, most: int | None = None) -> bytes:
+        with self._errors(key), closing(self.client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]) as body:
+            return body.read(most)
 
     def write_bytes(self, key: str, data: bytes) -> None:
         with self._errors(key):

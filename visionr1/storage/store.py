@@ -48,7 +48,8 @@ class Store(Protocol):
     def url(self) -> str:
         """What `open_store` was given: an absolute path, or s3://bucket/prefix."""
 
-    def read_bytes(self, key: str) -> bytes: ...
+    def read_bytes(self, key: str, most: int | None = None) -> bytes:
+        """All bytes of a key, or the first `most` of them."""
 
     def write_bytes(self, key: str, data: bytes) -> None: ...
 
@@ -182,10 +183,10 @@ class LocalStore:
             raise BadInput(f"{path}: a symbolic link leads out of the run directory; put the files themselves there")
         return path
 
-    def read_bytes(self, key: str) -> bytes:
+    def read_bytes(self, key: str, most: int | None = None) -> bytes:
         path = self.local_path(key)
-        with os_errors(path):
-            return path.read_bytes()
+        with os_errors(path), path.open("rb") as file:
+            return file.read(most)
 
     def write_bytes(self, key: str, data: bytes) -> None:
         path = self.local_path(key)

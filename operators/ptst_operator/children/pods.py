@@ -124,7 +124,7 @@ def template(
     main["ports"] = [{"name": name, "containerPort": port} for name, port in named.items()]
     if command:
         main["command"] = command
-    user = pods.run_as_user or 1000
+    user = (1000 if pods.run_as_user is None else pods.run_as_user) or None
     spec: Manifest = {
         "containers": [_filled(main)],
         "volumes": volumes,
@@ -140,14 +140,16 @@ def template(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": owner.spec.deadlines.stop_seconds,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": user,
-            "runAsGroup": user,
-            "fsGroup": pods.fs_group or user,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": _filled(
+            {
+                "runAsNonRoot": True,
+                "runAsUser": user,
+                "runAsGroup": user,
+                "fsGroup": pods.fs_group or user,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }
+        ),
     }
     meta = {"labels": {**pods.labels, **labels(owner, phase, role)}, "annotations": pods.annotations}
     return {"metadata": _filled(meta), "spec": _filled(spec)}

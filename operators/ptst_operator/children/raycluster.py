@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +15,20 @@ CONTAINER: Final = "ray"
 _ENV: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
 _PORTS: Final = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
 """KubeRay gives a pod these only if it has no port of its own; the head's Service is made from them."""
+
+_HEALTH: Final = {
+    # What KubeRay 1.6 asks of Ray from 2.53 on: the node's raylet and, on the head, the GCS; no token is needed.
+    "httpGet": {"path": "/api/healthz", "port": 52365},
+    "timeoutSeconds": 5,
+    "periodSeconds": 5,
+    # Else the kubelet waits for the pod's own time, which is for a checkpoint that nobody can commit any more.
+    "terminationGracePeriodSeconds": 10,
+}
+_PROBES: Final = {
+    # KubeRay's own livenessProbe lets a node without its raylet stand for ten minutes, which only a start may take.
+    "startupProbe": {**_HEALTH, "failureThreshold": 120},
+    "livenessProbe": {**_HEALTH, "failureThreshold": 12},
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,11 @@ def build(owner: Owner, name: str) -> Manifest:
     }
 
 
+def fingerprint(manifest: Manifest) -> str:
+    """A short hash of what a cluster is made from, by which a later wish for another one is seen."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def cluster_spec(owner: Owner, pod_labels: Mapping[str, str] = {}) -> Manifest:
     """A head without work of its own, where the drivers run, and one worker pod for each `workersPerPod` actors."""
     grpo, recipe = owner.spec.grpo, owner.recipe
@@ -55,6 +76,7 @@ def cluster_spec(owner: Owner, pod_labels: Mapping[str, str] = {}) -> Manifest:
     worker = template(owner, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV, worker_ports)
     for pod in (head, worker):
         pod["metadata"]["labels"] |= pod_labels
+        pod["spec"]["containers"][0] |= _PROBES
     return {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},

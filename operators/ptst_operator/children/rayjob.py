@@ -13,16 +13,20 @@ from ptst_operator.children.pods import ATTEMPT_LABEL, Manifest, Owner, metadata
 from visionr1.recipe import Phase
 
 _EXIT_CODE: Final = re.compile(r"(?:Job entrypoint command )?failed with exit code (-?\d{1,3})\b")
+_LOGS: Final = ", last available logs"
+"""What Ray says of a driver that failed goes on with the end of its log, where anything may stand: a key, too."""
 _DRIVER_GONE: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
-def build(owner: Owner, name: str, phase: Phase, cluster: str | None) -> Manifest:
+def build(owner: Owner, name: str, phase: Phase, cluster: str | None, start: str) -> Manifest:
     """The job of one attempt: submitted over HTTP, so that no further pod can lose the connection to it.
 
     Args:
         cluster: the RayCluster that it runs on; None for one of its own, which goes as soon as the job has ended.
+        start: checkpoint, or model, that the attempt begins from; for people.
     """
     assert phase.stage_index is not None
+    stage = owner.recipe.stages[phase.stage_index]
     if cluster is not None:
         where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
     else:
@@ -30,7 +34,17 @@ def build(owner: Owner, name: str, phase: Phase, cluster: str | None) -> Manifes
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": metadata(owner, name, phase.name, "stage", queued=cluster is None),
+        "metadata": {
+            **metadata(owner, name, phase.name, "stage", queued=cluster is None),
+            # The entrypoint names a stage by its number, which says nothing without the recipe.
+            "annotations": {
+                "visionr1.io/max-completion-tokens": str(stage.max_completion_tokens),
+                "visionr1.io/group-size": str(stage.group_size),
+                "visionr1.io/steps": str(stage.steps),
+                "visionr1.io/tensor-parallel": str(stage.tensor_parallel),
+                "visionr1.io/from-checkpoint": start,
+            },
+        },
         "spec": {
             "entrypoint": shlex.join(
                 ["visionr1", "grpo", "--run", owner.spec.storage.url, "--stage", str(phase.stage_index + 1)]
@@ -55,9 +69,10 @@ def read(manifest: Mapping[str, Any]) -> Child:
     if deployment in ("Complete", "Failed", "ValidationFailed"):
         reason = job if deployment == "Complete" else status.get("reason") or deployment
         found = _EXIT_CODE.match(message)
+        said = message.partition(_LOGS)[0]
         # A job that KubeRay refused, or never submitted, has no driver.
         gone = job in _DRIVER_GONE or deployment == "ValidationFailed" or not job
-        return Child.of(manifest, "Failed", reason, message, int(found[1]) if found else None, quiet=gone)
+        return Child.of(manifest, "Failed", reason, said, int(found[1]) if found else None, quiet=gone)
     if deployment == "Running":
         return Child.of(manifest, "Running", job or deployment)
     return waiting(manifest, deployment or "Created")

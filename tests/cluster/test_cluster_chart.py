@@ -1,0 +1,84 @@
+"""What Helm makes of the chart's values. Needs no cluster, but its helm."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_cluster_definition import CHART, helm, rendered
+
+
+def pods(*settings: str) -> list[dict[str, Any]]:
+    """The operator's pod and the one of `helm test`."""
+    made = rendered("values", *settings)
+    (deployment,) = [one for one in made if one["kind"] == "Deployment"]
+    (test,) = [one for one in made if one["kind"] == "Pod"]
+    return [deployment["spec"]["template"]["spec"], test["spec"]]
+
+
+def test_the_pod_of_helm_test_finds_image_and_node_as_the_operator_s_does() -> None:
+    asked = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"pool": "system"},
+        "tolerations": [{"operator": "Exists"}],
+    }
+    settings = ["operator.imagePullSecrets[0].name=registry", "operator.nodeSelector.pool=system"]
+    settings += ["operator.tolerations[0].operator=Exists"]
+    for pod in pods(*[word for value in settings for word in ("--set", value)]):
+        assert {key: pod[key] for key in asked} == asked
+    for pod in pods():
+        assert not asked.keys() & pod.keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "ids"),
+    [("1000", [1000] * 3), ("1000660000", [1000660000] * 3), ("0", [None] * 3)],
+    ids=["the default", "a large one", "those of the namespace"],
+)
+def test_the_operator_s_ids_are_its_user_s_or_the_namespace_s(value: str, ids: list[int | None]) -> None:
+    for pod in pods("--set", f"operator.runAsUser={value}"):
+        context = pod["securityContext"]
+        assert [context.get(key) for key in ("runAsUser", "runAsGroup", "fsGroup")] == ids
+        assert context["runAsNonRoot"] is True and context["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Callable[..., str]:
+    """The notes on a cluster that has these kinds; Helm says them to `install` only, which takes no kinds."""
+    copy = Path(shutil.copytree(CHART, tmp_path / "chart"))
+    text = (copy / "templates/NOTES.txt").read_text()
+    shown = '{{- define "notes" }}' + text + '{{ end }}notes: {{ include "notes" . | quote }}\n'
+    (copy / "templates/notes.yaml").write_text(shown)
+
+    def render(*settings: str, has: Sequence[str] = ()) -> str:
+        kinds = [word for kind in has for word in ("--api-versions", kind)]
+        chosen = ["--show-only", "templates/notes.yaml", *settings, *kinds]
+        return str(yaml.safe_load(helm("template", "ptst", str(copy), "--namespace", "vision", *chosen))["notes"])
+
+    return render
+
+
+def test_the_notes_tell_of_a_queue_that_nobody_serves(notes: Callable[..., str]) -> None:
+    queued = ("--set-json", 'run.queueLabels={"kueue.x-k8s.io/queue-name": "vision"}')
+    missing = "this cluster has no Kueue"
+    assert missing in notes(*queued) and missing not in notes()
+    for version in ("v1beta1", "v1beta2"):
+        assert missing not in notes(*queued, has=[f"kueue.x-k8s.io/{version}/LocalQueue"])
+
+
+def test_the_notes_tell_of_a_trainer_without_jobset(notes: Callable[..., str]) -> None:
+    trainer, operator = "trainer.kubeflow.org/v1alpha1/TrainJob", "kubeflow.org/v1/PyTorchJob"
+    missing, wanted = "this cluster has no JobSet", ("--set", "run.sft.backend=trainjob")
+    assert missing in notes(has=[trainer]) and missing in notes(*wanted, has=[trainer, operator])
+    assert missing not in notes(has=[trainer, operator]) and missing not in notes()
+    assert missing not in notes(has=[trainer, "jobset.x-k8s.io/v1alpha2/JobSet"])
+
+
+def test_the_notes_name_a_run_only_where_there_is_one(notes: Callable[..., str]) -> None:
+    assert "describe ptst vision-r1" in notes()
+    without = notes("--set", "run.enabled=false")
+    assert "ptst vision-r1" not in without and "No run was made" in without

@@ -1,0 +1,163 @@
+"""The RayCluster that stays through the stages: when it is made anew, and how long it is waited for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ptst_operator.status import Status
+from site_of_a_run import Site, condition, without_coldstart
+
+NEWER = {"image": "trainer:2"}
+
+
+def waiting_site(folder: Path) -> Site:
+    """A run whose first stage waits for its RayCluster."""
+    site = Site(folder, **without_coldstart())
+    site.commit("sft", 3, final=True)
+    assert condition(site.look(2), "Progressing").reason == "WaitsForCluster"
+    return site
+
+
+def running_site(folder: Path) -> Site:
+    """A run whose first stage runs."""
+    site = waiting_site(folder)
+    site.cluster.ready()
+    site.look(2)
+    site.start_child()
+    assert site.look().phase == "Running"
+    return site
+
+
+def image_of(site: Site, cluster: str) -> Any:
+    spec = site.cluster.objects["RayCluster", cluster]["spec"]
+    return spec["headGroupSpec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def miss_the_deadline(site: Site) -> Status:
+    """The wait for the cluster is over its deadline; the cluster goes, and the attempt ends with it."""
+    site.now += 300
+    site.look(2)
+    site.cluster.collect()
+    return site.look()
+
+
+def test_a_cluster_that_waits_for_an_image_that_was_corrected_is_made_anew(tmp_path: Path) -> None:
+    site = waiting_site(tmp_path)
+    site.cluster.change_spec(pods=NEWER)
+    site.look()
+    site.cluster.collect()
+    site.look(3)
+    assert site.cluster.made == [("RayCluster", "run-ray-0"), ("RayCluster", "run-ray-1")]
+    assert image_of(site, "run-ray-1") == "trainer:2"
+
+
+def test_an_image_that_was_changed_in_a_stage_is_for_the_next_one(tmp_path: Path) -> None:
+    site = running_site(tmp_path)
+    site.cluster.change_spec(pods=NEWER)
+    status = site.look(3)
+    assert status.phase == "Running" and status.cluster is not None and not status.cluster.deleting, "what trains goes on"
+    site.commit("stage-1", 4, final=True)
+    site.end_child(0)
+    site.look(3)
+    site.cluster.collect()
+    site.look(2)
+    site.cluster.ready()
+    site.look(3)
+    assert site.cluster.made[2:] == [("RayCluster", "run-ray-1"), ("RayJob", "run-stage-2-0")]
+    assert image_of(site, "run-ray-1") == "trainer:2"
+
+
+def test_a_cluster_stays_as_long_as_nothing_of_it_is_changed(tmp_path: Path) -> None:
+    site = running_site(tmp_path)
+    site.cluster.change_spec(holdBefore=["evaluate"], retry={"maxAttempts": 2, "firstWaitSeconds": 0})
+    site.end_child(1)
+    site.look(4)
+    assert site.cluster.made[1:] == [("RayJob", "run-stage-1-0"), ("RayJob", "run-stage-1-1")]
+
+
+def test_a_cluster_of_an_older_operator_stays(tmp_path: Path) -> None:
+    """Which did not say what it was made from, nor since when it is not ready."""
+    site = waiting_site(tmp_path)
+    for key in ("madeAs", "pendingSince"):
+        del site.cluster.run["status"]["cluster"][key]
+    site.cluster.ready()
+    site.look(2)
+    assert site.cluster.made == [("RayCluster", "run-ray-0"), ("RayJob", "run-stage-1-0")]
+
+
+def test_a_cluster_that_does_not_get_ready_is_a_failed_attempt_and_in_the_end_a_failed_run(tmp_path: Path) -> None:
+    site = waiting_site(tmp_path)
+    status = miss_the_deadline(site)
+    (attempt,) = status.of("stage-1").attempts
+    assert attempt.reason == "RayCluster run-ray-0 was not ready within deadlines.pendingSeconds (300 s)"
+    assert condition(status, "Progressing").reason == "WaitsForRetry" and status.cluster is None
+    assert [news.reason for news in site.cluster.events] == ["PhaseComplete", "AttemptStopping", "AttemptEnded"]
+    for _ in range(2):
+        site.now += 20
+        site.look(3)
+        status = miss_the_deadline(site)
+    assert condition(status, "Failed").message == (
+        "stage-1: 3 attempts failed without a new checkpoint; nobody saw how the last one ended (RayCluster run-ray-2 was not "
+        "ready within deadlines.pendingSeconds (300 s)); raise spec.restarts to try again"
+    )
+    assert site.cluster.made == [("RayCluster", f"run-ray-{number}") for number in range(3)], "no RayJob"
+    assert not site.cluster.objects
+
+
+def test_a_cluster_that_was_ready_has_all_its_time_again_when_it_is_so_no_more(tmp_path: Path) -> None:
+    site = running_site(tmp_path)
+    site.now += 1000
+    site.look()
+    site.end_child(1)
+    site.cluster.objects["RayCluster", "run-ray-0"]["status"] = {}
+    site.look()
+    site.now += 290
+    assert condition(site.look(), "Progressing").reason == "WaitsForCluster"
+    assert miss_the_deadline(site).of("stage-1").attempts[1].reason.startswith("RayCluster run-ray-0 was not ready")
+
+
+def test_a_rayjob_says_what_its_stage_is_and_where_it_begins(tmp_path: Path) -> None:
+    def said(site: Site, job: str) -> dict[str, str]:
+        notes: dict[str, str] = site.cluster.objects["RayJob", job]["metadata"]["annotations"]
+        return {key.removeprefix("visionr1.io/"): value for key, value in notes.items()}
+
+    site = running_site(tmp_path)
+    stage = {"max-completion-tokens": "8", "group-size": "2", "steps": "4", "tensor-parallel": "1"}
+    assert said(site, "run-stage-1-0") == {**stage, "from-checkpoint": "sft/step-3"}
+    site.commit("stage-1", 2, final=False)
+    site.end_child(1)
+    (first, _) = site.look(4).of("stage-1").attempts
+    assert (first.from_step, first.to_step) == (None, 2), "the history says what each attempt has trained"
+    assert first.reason == "AppFailed: Job entrypoint command failed with exit code 1", "and nothing of the driver's log"
+    assert not [news for news in site.cluster.events if "logs" in news.message]
+    assert said(site, "run-stage-1-1") == {**stage, "from-checkpoint": "stage-1/step-2"}
+    site.commit("stage-1", 4, final=True)
+    site.start_child()
+    site.end_child(0)
+    site.look(3)
+    assert said(site, "run-stage-2-0")["from-checkpoint"] == "stage-1/step-4"
+
+
+def test_a_stage_without_sft_begins_from_the_model(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(sft=None))
+    site.look(2)
+    site.cluster.ready()
+    site.look(3)
+    notes = site.cluster.objects["RayJob", "run-stage-1-0"]["metadata"]["annotations"]
+    assert notes["visionr1.io/from-checkpoint"] == "demo"
+
+
+def test_time_in_a_queue_is_no_wait_for_the_cluster(tmp_path: Path) -> None:
+    site = waiting_site(tmp_path)
+    for kind, one in site.cluster.queueable():
+        site.cluster.take_back(kind, one)
+    site.look()
+    site.now += 4000
+    assert site.look().phase == "Queued"
+    for kind, one in site.cluster.queueable():
+        site.cluster.let_in(kind, one)
+    site.look()
+    site.now += 290
+    assert condition(site.look(), "Progressing").reason == "WaitsForCluster"
+    assert miss_the_deadline(site).of("stage-1").attempts[0].stopping is not None

@@ -1,0 +1,112 @@
+"""The operator's process: what its probes say, and what its metrics count."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ptst_operator.api import ApiError
+from ptst_operator.main import STALLED_SECONDS, Operator
+from ptst_operator.metrics import Metrics
+from ptst_operator.reconcile import Reconciler
+from site_of_a_run import Site, without_coldstart
+
+from visionr1.storage import StorageError
+
+
+class Silent:
+    """An API server that takes every watch, and says nothing more after it has listed."""
+
+    def list(self, kind: str) -> dict[str, Any]:
+        return {"items": [], "metadata": {"resourceVersion": "1"}}
+
+    def watch(self, kind: str, version: str, seconds: int) -> list[Any]:
+        threading.Event().wait()
+        return []
+
+
+@pytest.fixture
+def operator() -> Any:
+    made = Operator(Silent(), resync=15.0)  # type: ignore[arg-type]
+    assert made.unready() == "watch-PTSTRun has not listed yet"
+    running = threading.Thread(target=made.run, args=(2,))
+    running.start()
+    assert all(watcher.ready.wait(10) for watcher in made.watchers)
+    yield made
+    made.stop()
+    running.join(10)
+
+
+def test_an_operator_at_work_is_ready_and_healthy(operator: Operator) -> None:
+    assert (operator.unready(), operator.unhealthy()) == (None, None)
+
+
+def test_an_operator_with_a_watch_that_hangs_is_neither_ready_nor_healthy(operator: Operator) -> None:
+    operator.watchers[3].beat = time.monotonic() - STALLED_SECONDS - 1
+    assert (operator.unready(), operator.unhealthy()) == ("watch-RayCluster has stalled", "watch-RayCluster has stalled")
+
+
+def test_an_operator_with_a_dead_worker_is_neither_ready_nor_healthy(operator: Operator) -> None:
+    operator.stop()
+    deadline = time.monotonic() + 10
+    while operator.unhealthy() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert operator.unready() == operator.unhealthy()
+    assert str(operator.unhealthy()).startswith("worker-")
+
+
+def counted(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(ApiError(503, "no"), "api_503"), (StorageError("no"), "storage"), (KeyError(), "bug")]
+)
+def test_a_look_that_failed_is_counted_by_its_reason(error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = Operator(Silent(), resync=15.0)  # type: ignore[arg-type]
+
+    def fail(self: Reconciler, name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(Reconciler, "reconcile", fail)
+    assert operator._look("run") < 15, "it is tried again soon"
+    assert counted(operator.metrics, "visionr1_ptst_reconcile_errors_total", reason=reason) == 1
+
+
+def test_attempts_after_the_first_are_counted(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    again = {"run": "run", "stage": "sft"}
+    site.look(2)
+    assert counted(site.metrics, "visionr1_ptst_child_restarts_total", **again) == 0, "there before the first, to be seen rising"
+    for _ in range(2):
+        site.start_child()
+        site.look()
+        site.end_child(1)
+        site.look()
+        site.now += 20
+        site.look(2)
+    assert counted(site.metrics, "visionr1_ptst_child_restarts_total", **again) == 2
+
+
+@pytest.mark.parametrize("phase", ["Suspended", "Held", "Failed", "Succeeded", "Pending"])
+def test_a_run_that_rests_has_its_metrics_after_a_restart_of_the_operator(phase: str, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"Suspended": {"suspend": True}, "Held": {"holdBefore": ["sft"]}}.get(phase, {})
+    site = Site(tmp_path, **without_coldstart(), **changes)
+    if phase == "Failed":
+        site.look(2)
+        site.start_child()
+        site.end_child(64)
+    elif phase == "Succeeded":
+        for name, step in (("sft", 3), ("stage-1", 4), ("stage-2", 8)):
+            site.commit(name, step, final=True)
+        site.store.write_bytes("eval/stage-2.json", b'{"step": 8}')
+    elif phase == "Pending":
+        site.cluster.served = set()
+    assert site.look(3).phase == phase
+    metrics = Metrics()
+    site.operator = Reconciler(site.cluster, metrics.changed, metrics.gone, lambda: site.now)  # type: ignore[arg-type]
+    site.look()
+    assert counted(metrics, "visionr1_ptst_run_phase", run="run", phase=phase) == 1
