@@ -61,7 +61,9 @@ class Schedule:
         mode = self.random.choice(["shared", "per-stage"])
         gates = self.random.choice([[], [_GATE], [{**_GATE, "action": "Rollback"}], [{**_GATE, **_FAR_BACK}]])
         served = set(self.random.choice([SFT_KINDS, SFT_KINDS[:1], SFT_KINDS[1:]]))
-        self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}, gates=gates), served=served)
+        held = self.random.choice([[], ["stage-2"]])
+        grpo = {"workersPerPod": 2, "cluster": mode}
+        self.cluster = FakeCluster(new_run(grpo=grpo, gates=gates, holdBefore=held), served=served)
         self.now = 1_000_000.0
         self.queue = self.random.random() < 0.5
         self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
@@ -73,6 +75,7 @@ class Schedule:
         self.cluster.late = lambda: self.random.random() < 0.1
         self.made = 0
         self.begun: dict[str, int] = {}
+        self.steps: dict[str, tuple[int, int]] = {}  # newest step that the status had, and how many rollbacks before it
         self.restarts_at_failure: int | None = None
         self.stages_at_success: int | None = None
 
@@ -261,6 +264,9 @@ class Schedule:
                 approved = meta.get("annotations", {}).get("visionr1.io/approve") == phase.name
                 assert approved or not held, f"{newest.name} began without approval"
             self.begun[phase.name] = phase.attempts_begun
+            step, (before, rollbacks) = phase.committed_step or 0, self.steps.get(phase.name, (0, 0))
+            assert step >= before or self.cluster.rollbacks > rollbacks, f"{phase.name} went back from {before} to {step}"
+            self.steps[phase.name] = step, self.cluster.rollbacks
 
     def _check_terminal(self, status: Status) -> None:
         spec = self.cluster.run["spec"]
@@ -290,6 +296,7 @@ class Schedule:
             self.reconcile()
             phase = self.cluster.run["status"]["phase"]
             if phase in ("Succeeded", "Failed") and not any(kind == "RayCluster" for kind, _ in self.cluster.objects):
+                self._stays(phase)
                 return str(phase)
             self.cluster.collect()
             for kind, queued in self.cluster.queueable():
@@ -304,6 +311,15 @@ class Schedule:
                 self.cluster.start(kind, child)
             self._wait(30)
         raise AssertionError(f"the run never ended: {json.dumps(self.cluster.run['status'], indent=1)}")
+
+    def _stays(self, phase: str) -> None:
+        """A run that is over is so whatever else a person changes."""
+        made = list(self.cluster.made)
+        for suspend in (True, False):
+            self.cluster.change_spec(suspend=suspend)
+            for _ in range(3):
+                self.reconcile()
+                assert self.cluster.run["status"]["phase"] == phase and self.cluster.made == made, f"no longer {phase}"
 
 
 @contextmanager
