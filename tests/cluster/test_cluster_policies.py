@@ -1,4 +1,4 @@
-"""Who may talk to whom by the chart's NetworkPolicies, worked out as a network plugin does, with the labels that pods really have.
+"""Who may talk to whom by the chart's NetworkPolicies, worked out as a network plugin does, with the labels that pods have.
 
 The test network enforces none.
 """
@@ -20,7 +20,7 @@ from visionr1.recipe import phases
 
 Manifest = dict[str, Any]
 PORTS = (53, 443, 6379, 6443, 8080, 8265, 9464, 9465, 9472, 23456)
-"""DNS, the API server, Ray, the operator's HTTP and Ray's metrics, Ray's jobs, a driver, a pod's first and last worker, torchrun."""
+"""DNS, the API server, Ray, the operator's HTTP and Ray's metrics, Ray's jobs, a driver, a pod's first and last worker, SFT."""
 EVERY = set(PORTS)
 MONITORING = 'networkPolicy.monitoringNamespace={"team":"observers"}'
 KUBERAY = 'networkPolicy.kuberayNamespace={"team":"ray"}'
