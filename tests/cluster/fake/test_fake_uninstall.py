@@ -84,7 +84,8 @@ def left(release: Release, definition: bool = True) -> list[dict[str, Any]]:
 def terminating(release: Release) -> list[str]:
     """What is going and has not gone, of any kind that has to do with a run."""
     served = release.kubectl("api-resources", "--namespaced", "--verbs=list,delete", "-o", "name").split()
-    kinds = ",".join(kind for kind in served if kind.partition(".")[2] in GROUPS)
+    # Of Endpoints kubectl says on each call that they are deprecated.
+    kinds = ",".join(kind for kind in served if kind.partition(".")[2] in GROUPS and kind != "endpoints")
     items = release.get(kinds)["items"]
     return [f"{one['kind']}/{one['metadata']['name']}" for one in items if "deletionTimestamp" in one["metadata"]]
 
