@@ -82,7 +82,8 @@ endif
 .PHONY: cluster
 cluster: $(SYNCED) ## the platform on a real Kubernetes with a real node, built once in 30 minutes [E2E_KUBECONFIG=file: on that one]
 ifdef E2E_KUBECONFIG
-	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py $(ARGS)
+	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py \
+		tests/cluster/test_cluster_watch.py $(ARGS)
 else
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null

@@ -83,11 +83,11 @@ def _group(node: Schema, path: str, known: dict[str, Value]) -> Schema:
         here = f"{path}.{key}" if path else key
         if here == "run":
             properties[key] = _run(known)
-        elif here in known:
-            properties[key] = {**_typed(known[here].hint, default), "description": known[here].text}
         else:
-            assert isinstance(default, dict), f"values.yaml: {here} has no `# --` comment"
-            properties[key] = _group(default, here, known)
+            assert here in known, f"values.yaml: {here} has no `# --` comment"
+            value = known[here]
+            made = _group(default, here, known) if value.hint == "group" else _typed(value.hint, default)
+            properties[key] = {**made, "description": value.text}
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
@@ -152,6 +152,8 @@ def readme(defaults: Schema, values: list[Value]) -> str:
     """README.md with the table of values."""
     rows = []
     for value in values:
+        if value.hint == "group":
+            continue
         default: Any = defaults
         for key in value.path.split("."):
             default = default[key]

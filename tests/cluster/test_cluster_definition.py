@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import yaml
 from control_plane import Cluster, tool
 from ptst_operator.children import job, pytorchjob, raycluster
 from ptst_operator.children.pods import Owner
+from ptst_operator.crd import spec_schema
 from ptst_operator.spec import Spec, resolve_recipe
 
 from visionr1.recipe import phases
+from visionr1.recipe.document import merge
 from visionr1.watch.thresholds import fill
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
@@ -77,6 +81,69 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_mistake_is_answered_by_the_api_server(manifest: dict[str, Any], answer: str, cluster: Cluster, namespace: str) -> None:
     said = cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(manifest), check=False)
     assert answer in said
+
+
+def over_limits(schema: dict[str, Any], place: str = "spec") -> Iterator[tuple[str, str, Any]]:
+    """Place, limit and a value beyond it, for every limit of a schema."""
+    limits: dict[str, Any] = {
+        "minimum": lambda limit: limit if schema.get("exclusiveMinimum") else limit - 1,
+        "maximum": lambda limit: limit if schema.get("exclusiveMaximum") else limit + 1,
+        "maxLength": lambda limit: "a" * (limit + 1),
+        "enum": lambda limit: "no-such",
+        "pattern": lambda limit: "!",
+        "minItems": lambda limit: [0] * (limit - 1),
+        "maxItems": lambda limit: [_least(schema["items"])] * (limit + 1),
+    }
+    yield from ((place, key, beyond(schema[key])) for key, beyond in limits.items() if key in schema)
+    for name, below in schema.get("properties", {}).items():
+        yield from over_limits(below, f"{place}.{name}")
+    if "items" in schema:
+        yield from over_limits(schema["items"], f"{place}[0]")
+
+
+def _least(schema: dict[str, Any]) -> Any:
+    """A value of its type."""
+    return {"object": {}, "string": "sft", "number": 0, "integer": 0}[schema["type"]]
+
+
+def _at(place: str, value: Any) -> Any:
+    """The value, at its place below spec."""
+    for part in reversed(re.findall(r"\.(\w+)|(\[0\])", place)):
+        value = [value] if part[1] else {part[0]: value}
+    return value
+
+
+SAID = {
+    "minimum": "should be greater than",
+    "maximum": "should be less than",
+    "maxLength": "Too long",
+    "enum": "Unsupported value",
+    "pattern": "should match",
+    "minItems": "should have at least",
+    "maxItems": "must have at most",
+}
+
+
+def test_every_limit_of_the_schema_is_answered_by_the_api_server(cluster: Cluster, namespace: str) -> None:
+    """Each with a run of its own, in a line that names the field; kubectl itself would look at them before."""
+    mistakes = {f"limit-{number}": mistake for number, mistake in enumerate(over_limits(spec_schema()))}
+    assert {limit for _, limit, _ in mistakes.values()} == set(SAID)
+    items = []
+    for name, (place, _, value) in mistakes.items():
+        made = run(name)
+        items.append({**made, "spec": merge(made["spec"], _at(place, value))})
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    said = cluster.kubectl("-n", namespace, "create", "--dry-run=server", "--validate=false", "-f", "-", stdin=text, check=False)
+    parts = re.split(r'"(limit-\d+)" is invalid: ', said)
+    answers = dict(zip(parts[1::2], parts[2::2], strict=True))
+    for name, (place, limit, _) in mistakes.items():
+        answer = answers.get(name, "taken")
+        assert re.search(rf"{re.escape(place)}: (?:(?!, spec\.).)*{SAID[limit]}", answer), f"{limit} of {place}: {answer}"
+
+
+def test_stages_may_be_unequal_where_a_person_means_it(cluster: Cluster, namespace: str) -> None:
+    meant = run(recipe={"stages": [stage(4096, 16), stage(8192, 16)]}, allowUnequalStages=True)
+    assert "created" in cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(meant))
 
 
 def test_what_has_begun_is_frozen_and_more_stages_are_welcome(cluster: Cluster, namespace: str) -> None:

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.timeout(900)
 FROM_OTHERS = re.compile(r"DCGM_|kube_")
 LAST_MOMENT = re.compile("visionr1_coldstart_(kept|dropped)")
 """Told before the samples are written, which takes less than a scrape for so few, then the process ends."""
+HEADER = ["NAME", "PHASE", "STAGE", "STEP", "REWARD", "LENGTH", "TOK/S/GPU", "AGE"]
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Seen:
     server: Prometheus
     begun: float
     ended: float = 0.0
+    header: str = ""
     rows: list[str] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -75,7 +77,8 @@ def seen(platform: ControlPlane, module_namespace: str) -> Iterator[Seen]:
 def _note(seen: Seen, status: dict[str, Any]) -> str | None:
     """Keeps what `kubectl` shows now; gives the phase of the recipe."""
     seen.told.append(status)
-    seen.rows.append(seen.release.kubectl("get", "ptst", "demo", "--no-headers"))
+    seen.header, row, *_ = seen.release.kubectl("get", "ptst", "demo").splitlines()
+    seen.rows.append(row)
     for pod in seen.release.get("pods")["items"]:
         seen.pods[pod["metadata"]["name"]] = pod
     operator = [one.info["memory_info"].rss for one in psutil.process_iter(["cmdline", "memory_info"]) if _is_operator(one)]
@@ -121,8 +124,15 @@ def test_kubectl_shows_what_the_step_log_holds(seen: Seen) -> None:
         assert one["length"] == pytest.approx(record["completion_tokens_mean"], abs=1e-2)
     last = seen.rows[-1].split()
     assert last[:2] == ["demo", "Succeeded"]
-    columns = [row.split() for row in seen.rows if " stage-1 " in row and len(row.split()) == 8]
-    assert columns and all(float(row[4]) > 0 and float(row[6]) > 0 for row in columns), "reward and tokens/s"
+    assert seen.header.split() == HEADER
+    full = [row.split() for row in seen.rows if len(row.split()) == len(HEADER)]  # a cell that says nothing is blank
+    cells = [dict(zip(HEADER, row, strict=True)) for row in full]
+    assert len({one["STEP"] for one in cells if one["STAGE"] == "stage-1"}) >= 3
+    for printed in cells:
+        record = records[int(printed["STEP"])]
+        assert float(printed["REWARD"]) == pytest.approx(record["reward_mean"], abs=1e-4)
+        assert float(printed["LENGTH"]) == pytest.approx(record["completion_tokens_mean"], abs=1e-2)
+        assert float(printed["TOK/S/GPU"]) > 0
 
 
 def test_an_upgrade_of_the_release_left_the_run_alone(seen: Seen) -> None:

@@ -126,7 +126,7 @@ def test_what_cannot_be_read_is_one_line(cluster: Cluster, namespace: str, tmp_p
     assert f"no such run in the namespace {namespace}" in nothing.stderr
     context = watch(cluster, namespace, "--context", "nowhere")
     assert (context.returncode, context.stderr.count("\n")) == (64, 1) and "kubectl's configuration" in context.stderr
-    config = json.loads(Path(cluster.admin).read_text())
+    config = json.loads(cluster.kubectl("config", "view", "--minify", "--flatten", "--raw", "-o", "json"))
     config["users"][0]["user"] = {"token": cluster.kubectl("-n", namespace, "create", "token", "default").strip()}
     stranger = tmp_path / "stranger.json"
     stranger.write_text(json.dumps(config))

@@ -24,6 +24,9 @@ def copied(manifest: Any) -> Any:
     return json.loads(json.dumps(manifest))
 
 
+NOTHING = Committed(None, False)
+
+
 class Crash(BaseException):
     """The operator's process is killed here."""
 
@@ -40,13 +43,18 @@ class Process:
 
 @dataclass
 class FakeCluster:
-    """`before_call` and `after_call` are told every call of the API, and may raise."""
+    """`before_call` and `after_call` are told every call of the API, and may raise.
+
+    `late` says whether a listing of the run directory misses a phase's newest commit.
+    """
 
     run: dict[str, Any]
     objects: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
     made: list[tuple[str, str]] = field(default_factory=list)
     committed: dict[str, Committed] = field(default_factory=dict)
+    committed_before: dict[str, Committed] = field(default_factory=dict)
+    late: Callable[[], bool] = lambda: False
     events: list[News] = field(default_factory=list)
     bad_steps: set[tuple[str, int]] = field(default_factory=set)
     rollbacks: int = 0
@@ -142,7 +150,16 @@ class FakeCluster:
         self.processes.append(Process(meta["labels"]["visionr1.io/phase"], meta["name"], meta["uid"], cluster))
 
     def commit(self, phase: Phase, step: int | None, complete: bool) -> None:
+        self.committed_before[phase.name] = self.committed.get(phase.name, NOTHING)
         self.committed[phase.name] = Committed(step, complete)
+
+    def take_commits_back(self, phase: str, to: Committed = NOTHING) -> None:
+        """To an earlier commit or none; no listing is late after it."""
+        self.committed[phase] = self.committed_before[phase] = to
+
+    def listed(self, phase: str) -> Committed:
+        """What a listing of the run directory shows of a phase."""
+        return (self.committed_before if self.late() else self.committed).get(phase, NOTHING)
 
     def end(self, process: Process, code: int) -> None:
         """The process ends, and its child, if it is there, says so."""

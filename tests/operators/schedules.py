@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import ptst_operator.reconcile as reconcile_module
-from fake_cluster import Crash, FakeCluster, Process
+from fake_cluster import NOTHING, Crash, FakeCluster, Process
 from ptst_operator import observe
 from ptst_operator.api import ApiError
 from ptst_operator.reconcile import Reconciler
@@ -61,7 +61,9 @@ class Schedule:
         mode = self.random.choice(["shared", "per-stage"])
         gates = self.random.choice([[], [_GATE], [{**_GATE, "action": "Rollback"}], [{**_GATE, **_FAR_BACK}]])
         served = set(self.random.choice([SFT_KINDS, SFT_KINDS[:1], SFT_KINDS[1:]]))
-        self.cluster = FakeCluster(new_run(grpo={"workersPerPod": 2, "cluster": mode}, gates=gates), served=served)
+        held = self.random.choice([[], ["stage-2"]])
+        grpo = {"workersPerPod": 2, "cluster": mode}
+        self.cluster = FakeCluster(new_run(grpo=grpo, gates=gates, holdBefore=held), served=served)
         self.now = 1_000_000.0
         self.queue = self.random.random() < 0.5
         self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
@@ -70,7 +72,13 @@ class Schedule:
             self.cluster.commit(phase, phase.first_step + 4 if phase.kind in ("sft", "grpo") else None, True)
         self.deleted_by_hand: set[str] = set()
         self.added_under: set[tuple[str, str]] = set()  # attempts by name, and stages that are newer than they
-        self.failed_since: float | None = None
+        self.cluster.late = lambda: self.random.random() < 0.1
+        self.made = 0
+        self.begun: dict[str, int] = {}
+        self.steps: dict[str, int] = {}
+        self.rollbacks_shown = 0
+        self.restarts_at_failure: int | None = None
+        self.stages_at_success: int | None = None
 
     # The operator.
 
@@ -167,7 +175,7 @@ class Schedule:
             self._let_go()
         elif kind == "extend" and len(spec["recipe"]["stages"]) < 4:
             run.change_spec(recipe={**spec["recipe"], "stages": [*spec["recipe"]["stages"], STAGE]})
-            run.committed.pop("evaluate", None)  # its score is of another checkpoint now
+            run.take_commits_back("evaluate")  # its score is of another checkpoint now
             new = f"stage-{len(spec['recipe']['stages'])}"
             live = Status.model_validate(run.run.get("status", {})).live()
             self.added_under |= {(live[1].name, new)} if live else set()
@@ -194,7 +202,7 @@ class Schedule:
     def _work(self, process: Process) -> None:
         """The process commits something, ends well, or fails."""
         phase = next(one for one in chain_of(self.cluster.run) if one.name == process.phase)
-        known = self.cluster.committed.get(phase.name, Committed(None, False))
+        known = self.cluster.committed.get(phase.name, NOTHING)
         last = phase.first_step + 4
         what = self.random.choice(["commit", "commit", "end", "end", *["fail"] * self.failures, *["stop"], *["bad"] * self.bad])
         if what == "commit" and phase.kind in ("sft", "grpo"):
@@ -229,11 +237,11 @@ class Schedule:
         assert len(live) <= 1, f"two attempts live in the status: {live}"
         for process in cluster.processes:
             before = [name for name in names[: names.index(process.phase)] if (process.child, name) not in self.added_under]
-            assert all(cluster.committed.get(name, Committed(None, False)).complete for name in before), "a phase was skipped"
+            assert all(cluster.committed.get(name, NOTHING).complete for name in before), "a phase was skipped"
         going_back = status.breach is not None and status.breach.rollback_phase is not None and not status.breach.rolled_back
         assert not (going_back and cluster.processes and not live), "something began in the middle of a rollback"
         for phase in status.phases:
-            there = cluster.committed.get(phase.name, Committed(None, False))
+            there = cluster.committed.get(phase.name, NOTHING)
             assert phase.complete <= there.complete or phase.name == "evaluate" or going_back
             if phase.name != "evaluate":
                 late = [one for one in phase.attempts if phase.completed and one.started > phase.completed]
@@ -245,27 +253,60 @@ class Schedule:
                     break
                 fruitless += 1
             assert fruitless <= 3, f"{phase.name} had {fruitless} attempts without a checkpoint"
+        self._check_new_attempts(status)
         self._check_terminal(status)
 
+    def _check_new_attempts(self, status: Status) -> None:
+        """What has begun since the last check; nobody has changed the spec in between."""
+        spec, meta = self.cluster.run["spec"], self.cluster.run["metadata"]
+        assert len(self.cluster.made) == self.made or not spec.get("suspend"), f"made while suspended: {self.cluster.made}"
+        self.made = len(self.cluster.made)
+        for phase in status.phases:
+            if phase.attempts_begun > self.begun.get(phase.name, 0):
+                newest = phase.attempts[-1]
+                listed = (self.cluster.committed.get(phase.name, NOTHING), self.cluster.committed_before.get(phase.name, NOTHING))
+                assert newest.from_step in {one.step for one in listed}, f"{newest.name} begins at a step that is not there"
+                assert not spec.get("suspend"), f"{newest.name} began while suspended"
+                again = phase.attempts_begun - 1 > phase.count_from or newest.from_step is not None
+                held = phase.name in spec.get("holdBefore", []) and not again
+                approved = meta.get("annotations", {}).get("visionr1.io/approve") == phase.name
+                assert approved or not held, f"{newest.name} began without approval"
+            self.begun[phase.name] = phase.attempts_begun
+        steps = {phase.name: phase.committed_step or 0 for phase in status.phases}
+        if lost := [name for name, step in self.steps.items() if steps[name] < step]:
+            assert self.cluster.rollbacks > self.rollbacks_shown, f"{lost} went back from {self.steps} to {steps}"
+            self.rollbacks_shown = self.cluster.rollbacks
+        self.steps = steps
+
     def _check_terminal(self, status: Status) -> None:
+        spec = self.cluster.run["spec"]
+        restarts, stages = spec.get("restarts", 0), len(spec["recipe"]["stages"])
         if status.phase == "Failed":
             assert not self.cluster.processes, "a run that failed holds GPUs"
-            self.failed_since = self.failed_since or self.now
-        elif self.failed_since is not None:
-            assert self.cluster.run["spec"].get("restarts", 0) > 0, "a run that had failed went on by itself"
-            self.failed_since = None
+            if self.restarts_at_failure is None:
+                self.restarts_at_failure = restarts
+        elif self.restarts_at_failure is not None:
+            assert restarts > self.restarts_at_failure, "a run that had failed went on by itself"
+            self.restarts_at_failure = None
+        if status.phase == "Succeeded":
+            if self.stages_at_success is None:
+                self.stages_at_success = stages
+        elif self.stages_at_success is not None:
+            assert stages > self.stages_at_success, "a run that had succeeded went on by itself"
+            self.stages_at_success = None
 
     def settle(self) -> str:
         """Everybody behaves from now on: the run must come to an end. Gives its phase."""
         self.cluster.change_spec(suspend=False, holdBefore=[])
         self.cluster.bad_steps.clear()
+        self.cluster.late = lambda: False
         self.cluster.served = set(SFT_KINDS)
         for _ in range(400):
             self._let_go()
             self.reconcile()
             phase = self.cluster.run["status"]["phase"]
-            if phase in ("Succeeded", "Failed") and not self.cluster.objects.get(("RayCluster", "x")):
-                self.reconcile()
+            if phase in ("Succeeded", "Failed") and not any(kind == "RayCluster" for kind, _ in self.cluster.objects):
+                self._stays(phase)
                 return str(phase)
             self.cluster.collect()
             for kind, queued in self.cluster.queueable():
@@ -281,13 +322,22 @@ class Schedule:
             self._wait(30)
         raise AssertionError(f"the run never ended: {json.dumps(self.cluster.run['status'], indent=1)}")
 
+    def _stays(self, phase: str) -> None:
+        """A run that is over is so whatever else a person changes."""
+        made = list(self.cluster.made)
+        for suspend in (True, False):
+            self.cluster.change_spec(suspend=suspend)
+            for _ in range(3):
+                self.reconcile()
+                assert self.cluster.run["status"]["phase"] == phase and self.cluster.made == made, f"no longer {phase}"
+
 
 @contextmanager
 def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
     """Reads commits from the fake cluster in place of a run directory."""
 
     def committed(store: object, recipe: object, phase: Phase) -> Committed:
-        return cluster.committed.get(phase.name, Committed(None, False))
+        return cluster.listed(phase.name)
 
     def records(store: object) -> list[dict[str, Any]]:
         steps = [(name, step) for name, one in cluster.committed.items() for step in range(1, (one.step or 0) + 1)]
@@ -299,6 +349,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         return None if to.phase == stage or cluster.committed["stage-1"].complete else "there is no such checkpoint"
 
     def is_rolled_back(store: object, recipe: object, to: Rollback) -> bool:
+        cluster.committed_before.update(cluster.committed)  # all of it is listed; what is committed is read again after that
         return not any(one.step is not None and one.step > to.step for name, one in cluster.committed.items() if name != "sft")
 
     def roll_back(store: object, recipe: Recipe, to: Rollback, archive: str) -> None:
@@ -306,7 +357,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         assert not at_work, "something of the run is at work while checkpoints are deleted"
         for phase in phases_from(recipe, to.phase):
             step = to.step if phase.name == to.phase and to.step > phase.first_step else None
-            cluster.commit(phase, step, step == phase.first_step + 4)
+            cluster.take_commits_back(phase.name, Committed(step, step == phase.first_step + 4))
         cluster.rollbacks += 1
 
     with (

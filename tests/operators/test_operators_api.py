@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -16,25 +19,44 @@ from ptst_operator.api import Api, ApiError
 EVENT = b'{"type": "MODIFIED", "object": {"metadata": {"name": "run", "resourceVersion": "7"}}}\n'
 
 
+@dataclass
+class Request:
+    """What was asked."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    content: str
+    body: Any
+
+
 class Server(HTTPServer):
-    """Answers everything with one answer."""
+    """Answers everything with one answer, and keeps what was asked."""
 
     status = 200
     headers: tuple[tuple[str, str], ...] = ()
-    body = b""
-    asked = 0
+    body = b"{}"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.asked: list[Request] = []
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked += 1
+        asked = urlsplit(self.path)
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "null")
+        query = dict(parse_qsl(asked.query))
+        self.server.asked.append(Request(self.command, asked.path, query, self.headers.get("Content-Type", ""), body))
         self.send_response(self.server.status)
         for key, value in (*self.server.headers, ("Content-Length", str(len(self.server.body)))):
             self.send_header(key, value)
         self.end_headers()
         self.wfile.write(self.server.body)
+
+    do_PATCH = do_DELETE = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
@@ -81,4 +103,34 @@ def test_an_answer_that_asks_for_patience_does_not_hold_a_worker(status: int, ap
     with pytest.raises(ApiError) as caught:
         api.get("PTSTRun", "run")
     assert caught.value.status == status
-    assert time.monotonic() - begun < 2 and server.asked == 1
+    assert time.monotonic() - begun < 2 and len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("read", "query"),
+    [
+        (lambda api: api.get("RayCluster", "run-ray-0"), {}),
+        (lambda api: api.list("Pod", "a=b"), {"labelSelector": "a=b"}),
+        (lambda api: api.list("PTSTRun"), {}),
+    ],
+    ids=["get", "list by label", "list"],
+)
+def test_a_read_asks_for_what_is_now(read: Callable[[Api], object], query: dict[str, str], api: Api, server: Server) -> None:
+    """With a resourceVersion, such as 0, the API server may answer with what it once knew."""
+    read(api)
+    assert [(one.method, one.query) for one in server.asked] == [("GET", query)]
+
+
+def test_what_is_applied_is_the_operator_s_whoever_wrote_it_before(api: Api, server: Server) -> None:
+    api.apply({"kind": "RayJob", "metadata": {"name": "x"}})
+    (asked,) = server.asked
+    assert (asked.method, asked.path) == ("PATCH", "/apis/ray.io/v1/namespaces/default/rayjobs/x")
+    assert asked.query == {"fieldManager": "ptst-operator", "force": "true", "fieldValidation": "Strict"}
+    assert asked.content == "application/apply-patch+yaml"
+
+
+@pytest.mark.parametrize(("kind", "policy"), [("RayCluster", "Foreground"), ("Job", "Foreground"), ("TrainJob", "Background")])
+def test_only_the_object_that_was_seen_is_deleted(kind: str, policy: str, api: Api, server: Server) -> None:
+    api.delete(kind, "x", "uid-1")
+    (asked,) = server.asked
+    assert asked.method == "DELETE" and asked.body == {"propagationPolicy": policy, "preconditions": {"uid": "uid-1"}}

@@ -66,8 +66,11 @@ def test_a_mistake_anywhere_in_the_values_is_refused_at_its_place(run: dict[str,
 
 def test_every_value_is_described() -> None:
     def silent(node: dict[str, Any], path: str) -> list[str]:
-        # A group of the chart's own says what it is by its values.
-        found = [] if "description" in node or "properties" in node else [path]
-        return found + [one for name, below in node.get("properties", {}).items() for one in silent(below, f"{path}.{name}")]
+        """Below a node; what an item of a list is, the list itself says."""
+        found = [f"{path}.{name}" for name, below in node.get("properties", {}).items() if not below.get("description")]
+        below = {f"{path}.{name}": one for name, one in node.get("properties", {}).items()}
+        for key, mark in (("items", "[]"), ("additionalProperties", ".*")):
+            below |= {path + mark: node[key]} if isinstance(node.get(key), dict) else {}
+        return found + [one for where, inner in below.items() for one in silent(inner, where)]
 
     assert silent(json.loads((CHART / "values.schema.json").read_text()), "") == []

@@ -198,6 +198,8 @@ def test_the_cluster_has_a_place_for_each_worker_and_a_head_without_work() -> No
     assert "resources" not in spec["headGroupSpec"]["template"]["spec"]["containers"][0], "the head needs no GPU"
     assert spec["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
     assert spec["authOptions"] == {"mode": "token"}
+    head_env = {one["name"]: one["value"] for one in spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]}
+    assert head_env["RAY_JOB_STOP_WAIT_TIME_S"] == "60", "the driver's time to commit is deadlines.stopSeconds"
     cpu = owner()
     (slots,) = raycluster.build(cpu, "run-ray-0")["spec"]["workerGroupSpecs"]
     assert slots["rayStartParams"] == {"num-cpus": "2"}
@@ -294,6 +296,8 @@ def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(ro
     assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert spec["terminationGracePeriodSeconds"] == 60
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsUser"] == 2000
     assert (container["image"], spec["nodeSelector"]) == ("trainer@sha256:0", {"zone": role})

@@ -40,6 +40,21 @@ def test_the_schema_is_structural() -> None:
         assert ("type" in node) != ("x-kubernetes-int-or-string" in node), path
 
 
+def test_kubectl_get_shows_how_a_run_is() -> None:
+    spec = definition()["spec"]
+    assert (spec["names"]["shortNames"], spec["names"]["categories"]) == (["ptst"], ["all"]), "kubectl get ptst, kubectl get all"
+    columns = spec["versions"][0]["additionalPrinterColumns"]
+    narrow = [column["name"] for column in columns if not column.get("priority")]
+    assert narrow == ["Phase", "Stage", "Step", "Reward", "Length", "Tok/s/GPU", "Age"]
+    assert [column["name"] for column in columns if column.get("priority")] == ["Truncated", "KL", "Reason", "Message"]
+    status = spec["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    shown = {column["jsonPath"].removeprefix(".status."): column["type"] for column in columns}
+    said = {path for path in shown if path.startswith("conditions")}
+    assert said == {f'conditions[?(@.type=="Progressing")].{key}' for key in ("reason", "message")}
+    del shown[".metadata.creationTimestamp"]
+    assert {path: status[path]["type"] for path in shown.keys() - said} == {path: shown[path] for path in shown.keys() - said}
+
+
 def test_no_default_hides_a_preset() -> None:
     recipe = spec_schema()["properties"]["recipe"]
     assert [path for path, node in nodes(recipe) if "default" in node] == []

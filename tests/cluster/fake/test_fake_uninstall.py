@@ -19,6 +19,7 @@ from fake.fake_release import FakeRelease, Make, ended
 pytestmark = pytest.mark.soak
 
 CHILDREN = "pytorchjobs,rayclusters,rayjobs,jobs,pods"
+GROUPS = ("", "batch", "ray.io", "kubeflow.org", "trainer.kubeflow.org", "jobset.x-k8s.io", "visionr1.io")
 BOUND = 90.0
 """Seconds for everything of a namespace to go."""
 Step = Callable[[FakeRelease], object]
@@ -80,17 +81,30 @@ def left(release: Release, definition: bool = True) -> list[dict[str, Any]]:
     return [*runs, *release.get(CHILDREN, "-l", "visionr1.io/run")["items"]]
 
 
+def terminating(release: Release) -> list[str]:
+    """What is going and has not gone, of any kind that has to do with a run."""
+    served = release.kubectl("api-resources", "--namespaced", "--verbs=list,delete", "-o", "name").split()
+    # Of Endpoints kubectl says on each call that they are deprecated.
+    kinds = ",".join(kind for kind in served if kind.partition(".")[2] in GROUPS and kind != "endpoints")
+    items = release.get(kinds)["items"]
+    return [f"{one['kind']}/{one['metadata']['name']}" for one in items if "deletionTimestamp" in one["metadata"]]
+
+
 def nothing_left(release: Release, definition: bool = True) -> None:
     """All that the run had is gone within the bound."""
-    wait_for(f"nothing is left in {release.namespace}", lambda: not left(release, definition), BOUND)
+    what = f"nothing is left in {release.namespace}"
+    wait_for(what, lambda: not left(release, definition) and not terminating(release), BOUND)
 
 
-def kept(release: FakeRelease, state: str) -> None:
+def kept(release: FakeRelease, steps: list[Step], state: str) -> None:
+    """The checkpoints; and the claim, but where its namespace goes."""
     if state != "sft":
         assert list((release.runs / "run/checkpoints/stage-1").glob("step-*/manifest.json"))
-    names = release.kubectl("get", "pvc,namespaces", "--ignore-not-found", check=False)
-    gone = f'namespaces "{release.namespace}" not found' in release.platform.kubectl("get", "ns", release.namespace, check=False)
-    assert gone or "visionr1-runs" in names or "Terminating" in release.platform.kubectl("get", "ns", release.namespace)
+    if namespace in steps:
+        said = f'namespaces "{release.namespace}" not found'
+        wait_for(said, lambda: said in release.platform.kubectl("get", "ns", release.namespace, check=False), BOUND)
+    else:
+        assert "visionr1-runs" in [one["metadata"]["name"] for one in release.get("pvc")["items"]]
 
 
 def releases(
@@ -114,7 +128,7 @@ def test_every_order_in_every_state(release_in: Make, namespaces: Callable[[], s
     for (order, state), release in made.items():
         print(order, state)
         nothing_left(release)
-        kept(release, state)
+        kept(release, ORDERS[order], state)
 
 
 @pytest.mark.timeout(900)
@@ -129,7 +143,7 @@ def test_the_definition_first(cluster: ControlPlane, release_in: Make, namespace
         for (order, state), release in made.items():
             print(order, state)
             nothing_left(release, definition=False)
-            kept(release, state)
+            kept(release, AFTER_THE_DEFINITION[order], state)
     finally:
         cluster.define(CHART / "crds")
 
@@ -156,9 +170,9 @@ def test_kuberay_and_the_training_operator_first(
                 release.kubectl(
                     "patch", "rayjob", job["metadata"]["name"], "--type", "merge", "-p", '{"metadata":{"finalizers":null}}'
                 )
-        for (_, state), release in made.items():
+        for (order, state), release in made.items():
             nothing_left(release)
-            kept(release, state)
+            kept(release, WITHOUT_KUBERAY[order], state)
     finally:
         controllers.start_training_operator()
         controllers.start_kuberay()

@@ -1,0 +1,166 @@
+"""Who may talk to whom by the chart's NetworkPolicies, worked out as a network plugin does, with the labels that pods have.
+
+The test network enforces none.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from control_plane import HOME
+from ptst_operator.children import job, pytorchjob, raycluster
+from ptst_operator.children.pods import Owner
+from ptst_operator.spec import Spec, resolve_recipe
+from test_cluster_definition import rendered
+
+from visionr1.recipe import phases
+
+Manifest = dict[str, Any]
+PORTS = (53, 443, 6379, 6443, 8080, 8265, 9464, 9465, 9472, 23456)
+"""DNS, the API server, Ray, the operator's HTTP and Ray's metrics, Ray's jobs, a driver, a pod's first and last worker, SFT."""
+EVERY = set(PORTS)
+MONITORING = 'networkPolicy.monitoringNamespace={"team":"observers"}'
+KUBERAY = 'networkPolicy.kuberayNamespace={"team":"ray"}'
+
+
+@dataclass(frozen=True)
+class Pod:
+    """Whom a policy sees; `names` are its ports that have one."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    namespace: dict[str, str] = field(default_factory=lambda: {"kubernetes.io/metadata.name": "vision"})
+    names: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def in_release(self) -> bool:
+        return self.namespace == Pod().namespace
+
+
+def selects(selector: Manifest, labels: dict[str, str]) -> bool:
+    wanted = selector.get("matchLabels", {}).items()
+    exist = selector.get("matchExpressions", [])
+    assert all(one["operator"] == "Exists" for one in exist), "the only one that the chart uses"
+    return wanted <= labels.items() and all(one["key"] in labels for one in exist)
+
+
+def is_peer(peer: Manifest, pod: Pod) -> bool:
+    assert peer.keys() <= {"podSelector", "namespaceSelector"}
+    there = selects(peer["namespaceSelector"], pod.namespace) if "namespaceSelector" in peer else pod.in_release
+    return there and selects(peer.get("podSelector", {}), pod.labels)
+
+
+def is_port(rule: Manifest, port: int, target: Pod) -> bool:
+    if rule.get("protocol", "TCP") != "TCP":
+        return False
+    first = target.names.get(rule["port"], 0) if isinstance(rule["port"], str) else rule["port"]
+    return bool(first <= port <= rule.get("endPort", first))
+
+
+def passes(policies: list[Manifest], way: str, pod: Pod, peer: Pod, port: int, target: Pod) -> bool:
+    """Whether the policies that select a pod let its traffic with a peer through; those of other namespaces are unknown."""
+    mine = [one["spec"] for one in policies if pod.in_release and selects(one["spec"]["podSelector"], pod.labels)]
+    mine = [one for one in mine if way in one["policyTypes"]]
+    key, peers = ("ingress", "from") if way == "Ingress" else ("egress", "to")
+    rules = [rule for one in mine for rule in one.get(key, [])]
+    return not mine or any(
+        (peers not in rule or any(is_peer(one, peer) for one in rule[peers]))
+        and ("ports" not in rule or any(is_port(one, port, target) for one in rule["ports"]))
+        for rule in rules
+    )
+
+
+def reached(policies: list[Manifest], source: Pod, target: Pod) -> set[int]:
+    return {
+        port
+        for port in PORTS
+        if passes(policies, "Egress", source, target, port, target) and passes(policies, "Ingress", target, source, port, target)
+    }
+
+
+def made(template: Manifest) -> Pod:
+    (container,) = template["spec"]["containers"]
+    return Pod(template["metadata"]["labels"], names={one["name"]: one["containerPort"] for one in container.get("ports", [])})
+
+
+@pytest.fixture(scope="module")
+def pods() -> dict[str, Pod]:
+    """Those of the chart and of its run, KubeRay's by its own manifests, and others."""
+    manifests = rendered("values")
+    (run,) = [one for one in manifests if one["kind"] == "PTSTRun"]
+    spec = Spec.model_validate(run["spec"])
+    owner = Owner("run", "vision", "uid", spec, resolve_recipe(spec, "run"))
+    phase = {one.kind: one for one in phases(owner.recipe)}
+    ray = raycluster.build(owner, "x")["spec"]
+    theirs = json.loads((HOME / "manifests/kuberay.json").read_text())
+    (kuberay,) = [one["spec"]["template"] for one in theirs if one["kind"] == "Deployment"]
+    (operator,) = [one["spec"]["template"] for one in manifests if one["kind"] == "Deployment"]
+    (test,) = [one for one in manifests if one["kind"] == "Pod"]
+    head = made(ray["headGroupSpec"]["template"])
+    return {
+        "operator": made(operator),
+        "test": made(test),
+        "head": head,
+        "worker": made(ray["workerGroupSpecs"][0]["template"]),
+        "sft": made(pytorchjob.build(owner, "x", phase["sft"])["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]),
+        "evaluate": made(job.build(owner, "x", phase["evaluate"])["spec"]["template"]),
+        "kuberay": Pod(kuberay["metadata"]["labels"], {"team": "ray"}),
+        "kuberay by helm": Pod({"app.kubernetes.io/name": "kuberay-operator"}, {"team": "ray"}),
+        "prometheus": Pod({"app.kubernetes.io/name": "prometheus"}, {"team": "observers"}),
+        "neighbour": Pod({"app.kubernetes.io/name": "visionr1-ptst"}),
+        "stranger": Pod({"app.kubernetes.io/name": "visionr1-ptst"}, {"team": "others"}),
+        "run elsewhere": Pod(head.labels, {"team": "others"}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "ports"),
+    [
+        ("operator", "head", {9464}),
+        ("kuberay", "head", {8265}),
+        ("kuberay by helm", "head", {8265}),
+        ("worker", "head", EVERY),
+        ("head", "worker", EVERY),
+        ("sft", "sft", EVERY),
+        ("head", "stranger", EVERY),  # S3, a teacher, the hub
+        ("operator", "stranger", {53, 443, 6443}),
+        ("operator", "neighbour", {53, 443, 6443}),
+        ("test", "operator", {8080}),
+        *((source, "operator", set()) for source in ("neighbour", "stranger", "run elsewhere", "head", "kuberay", "prometheus")),
+        *(
+            (source, target, set())
+            for source in ("neighbour", "stranger", "run elsewhere", "test", "prometheus")
+            for target in ("head", "worker", "sft", "evaluate")
+        ),
+    ],
+)
+def test_who_reaches_whom(source: str, target: str, ports: set[int], pods: dict[str, Pod]) -> None:
+    assert reached(policies(), pods[source], pods[target]) == ports
+
+
+def policies(*values: str) -> list[Manifest]:
+    settings = [word for value in values for word in ("--set-json", value)]
+    return [one for one in rendered("values", *settings) if one["kind"] == "NetworkPolicy"]
+
+
+def test_a_monitoring_namespace_reaches_all_that_has_metrics_and_no_more(pods: dict[str, Pod]) -> None:
+    with_it = policies(MONITORING)
+    assert reached(with_it, pods["prometheus"], pods["operator"]) == {8080}
+    for name in ("head", "worker", "sft", "evaluate"):
+        served = {port for port_name, port in pods[name].names.items() if "metrics" in port_name}
+        assert served & EVERY and served & EVERY <= reached(with_it, pods["prometheus"], pods[name])
+        assert reached(with_it, pods["prometheus"], pods[name]) == {8080, 9464, 9465, 9472}
+        assert reached(with_it, pods["stranger"], pods[name]) == set()
+
+
+def test_kuberay_may_be_bound_to_its_namespace(pods: dict[str, Pod]) -> None:
+    bound = policies(KUBERAY)
+    assert reached(bound, pods["kuberay"], pods["head"]) == {8265}
+    assert reached(bound, Pod(pods["kuberay"].labels, {"team": "others"}), pods["head"]) == set()
+
+
+def test_the_operator_reaches_the_ports_that_its_values_name(pods: dict[str, Pod]) -> None:
+    with_s3 = policies("networkPolicy.operatorEgressPorts=[6443,23456]")
+    assert reached(with_s3, pods["operator"], pods["stranger"]) == {53, 6443, 23456}
