@@ -21,7 +21,7 @@ from visionr1.recipe import parse_recipe
 CHEAP = ("--help", "recipe presets", "recipe show", "recipe schema", "data check demo://")
 """Beginnings of commands that need no run and are run as they stand."""
 CHECKED = {"visionr1", "make", "helm", "kubectl"}
-KNOWN = {"git", "cd", "docker", "pip", "python3", "uv", "run"}
+KNOWN = {"git", "cd", "docker", "gpg", "pip", "python3", "uv", "run"}
 """Commands of others that set up a machine or an image: nothing of ours to check."""
 
 ALL = [command for document in DOCUMENTS for command in commands(document)]

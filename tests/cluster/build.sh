@@ -34,6 +34,7 @@ build k8s v1.35.4 "-X $v.gitVersion=v1.35.4 -X $v.gitMajor=1 -X $v.gitMinor=35 -
     k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubectl,kubelet,kube-proxy}
 installed kwok sigs.k8s.io/kwok/cmd/kwok v0.8.0
 installed helm helm.sh/helm/v4/cmd/helm v4.3.1
+installed registry github.com/distribution/distribution/v3/cmd/registry v3.1.2
 build coredns v1.14.7 "" .
 [ ! -e "$home/bin/corednsbuild" ] || mv "$home/bin/corednsbuild" "$home/bin/coredns"
 build pause 1 "" .
