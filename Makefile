@@ -86,7 +86,8 @@ ifdef E2E_KUBECONFIG
 else ifdef KIND
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null
-	@tests/cluster/kind.sh $(MAKE) --no-print-directory cluster
+	@# By its name and not by the variable, with which even a dry run would make a cluster.
+	@tests/cluster/kind.sh make --no-print-directory cluster
 else
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null
