@@ -17,7 +17,7 @@ OTHERS = "What the cluster needs"
 """The section of install.md whose commands are of others and need the internet."""
 _SHELL = ("sh", "bash", "shell", "console")
 _FENCE = re.compile(r"^(?:## (?P<section>[^\n]*)|```(?P<language>\w*)\n(?P<text>.*?)^```)", re.MULTILINE | re.DOTALL)
-_SPAN = re.compile(r"(?<!`)`((?:visionr1|make|helm|kubectl) [^`\n]+)`(?!`)")
+_SPAN = re.compile(r"(?<!`)`((?:visionr1|make|helm|kubectl|python) [^`\n]+)`(?!`)")
 _FILE = re.compile(r"# ([\w-]+\.\w+)\n")
 
 
