@@ -80,10 +80,15 @@ else
 endif
 
 .PHONY: cluster
-cluster: $(SYNCED) ## the platform on a real Kubernetes with a real node, built once in 30 minutes [E2E_KUBECONFIG=file: on that one]
+cluster: $(SYNCED) ## the platform on a real Kubernetes with a real node, built once in 30 minutes [E2E_KUBECONFIG=file: on that one] [KIND=1: in kind]
 ifdef E2E_KUBECONFIG
 	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py \
 		tests/cluster/test_cluster_watch.py $(ARGS)
+else ifdef KIND
+	@tests/cluster/build.sh
+	@$(MAKE) --no-print-directory wheel >/dev/null
+	@# By its name and not by the variable, with which even a dry run would make a cluster.
+	@tests/cluster/kind.sh make --no-print-directory cluster
 else
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null
@@ -104,6 +109,11 @@ cluster-shell: $(SYNCED) ## a shell on that cluster, with kubectl and helm; all 
 	@$(MAKE) --no-print-directory wheel >/dev/null
 	@tests/images/build.sh operator
 	@tests/cluster/inside.sh $(BIN)/python tests/cluster/shell.py $(COMMAND)
+
+.PHONY: cluster-down
+cluster-down: ## remove what test clusters have left that were killed; those that run stay [KIND=1: and the one of kind]
+	@tests/cluster/down.sh
+	$(if $(KIND),@kind delete cluster --name visionr1-test)
 
 .PHONY: dashboards
 dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics

@@ -5,29 +5,66 @@ Those of helm and kubectl are run in tests/cluster/test_cluster_docs.py.
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 import yaml
-from documents import DOCUMENTS, ROOT, Command, commands, yaml_blocks
+from documents import DOCUMENTS, ROOT, Command, commands, files, yaml_blocks
+from samples import samples
+from typer.testing import CliRunner
 
 from visionr1.cli import app
-from visionr1.recipe import parse_recipe
+from visionr1.demo.digits import problems
+from visionr1.metrics import StepLog
+from visionr1.recipe import load_recipe, parse_recipe, to_yaml
+from visionr1.storage import open_store
+from visionr1.storage.layout import RECIPE
 
-CHEAP = ("--help", "recipe presets", "recipe show", "recipe schema", "data check demo://")
-"""Beginnings of commands that need no run and are run as they stand."""
-CHECKED = {"visionr1", "make", "helm", "kubectl"}
-KNOWN = {"git", "cd", "docker", "pip", "python3", "uv", "run"}
+CHEAP = (
+    "--help",
+    "recipe presets",
+    "recipe show",
+    "recipe schema",
+    "recipe check my-run",
+    "data check ",
+    "grade answers",
+    "report ",
+)
+CHEAP += ("watch runs/demo --once",)
+"""Beginnings of commands that take a moment and are run as they stand, in a reader's folder."""
+CHECKED = {"visionr1", "make", "helm", "kubectl", "python"}
+KNOWN = {"git", "cd", "docker", "gpg", "pip", "python3", "uv", "run"}
 """Commands of others that set up a machine or an image: nothing of ours to check."""
 
 ALL = [command for document in DOCUMENTS for command in commands(document)]
 VISIONR1 = [command for command in ALL if command.words[0] == "visionr1"]
 MAKE = [command for command in ALL if command.words[0] == "make"]
+PROGRAMS = sorted({command.words[1:] for command in ALL if command.words[0] == "python"})
+WRITERS = [words for words in PROGRAMS if words[0] in ("charts/generate.py", "-m")]
+"""Programs that write what is made from elsewhere; the others measure, for minutes."""
 CHEAP_ONES = [command for command in VISIONR1 if " ".join(command.words[1:]).startswith(CHEAP)]
+STEP = {
+    "phase": "stage-1",
+    "stage": 1,
+    "reward_mean": 0.5,
+    "completion_tokens_mean": 40.0,
+    "completion_truncated_ratio": 0.1,
+    "advantage_zero_std_ratio": 0.2,
+    "generated_tokens": 500,
+    "loss": 0.1,
+    "grad_norm": 1.0,
+    "logprob_mismatch": 1e-6,
+    "step_seconds": {"rollout": 4.0, "checkpoint": 1.0},
+}
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
@@ -50,17 +87,58 @@ def test_a_documented_command_takes_its_words(command: Command) -> None:
         found.make_context("visionr1", rest)
 
 
-@pytest.mark.parametrize("command", CHEAP_ONES, ids=str)
-def test_a_cheap_documented_command_works(command: Command) -> None:
-    from typer.testing import CliRunner
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the documents' reader has: problems, chains of thought, answers, a recipe, a reward, and a run of a few steps."""
+    folder = tmp_path_factory.mktemp("reader") / "folder"
+    samples(folder).rename(folder / "chains.jsonl")
+    rows = [{"images": list(row.images), "problem": row.problem, "answer": row.answer} for row in problems("train")[:8]]
+    (folder / "problems").mkdir()
+    for name in ("problems/train.parquet", "test.parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    data = {"train": {"path": "problems/train.parquet"}, "held_out": {"path": "test.parquet"}}
+    mine = {"preset": "demo", "name": "my-run", "data": data, "coldstart": None, "sft": {"data": {"path": "chains.jsonl"}}}
+    (folder / "my-run.yaml").write_text(yaml.safe_dump(mine))
+    answer = {"response": "<think> 3 and 4 </think><answer> Final Answer:7 </answer>", "answer": "7"}
+    (folder / "answers.jsonl").write_text(json.dumps(answer) + "\n")
+    (folder / "mine.py").write_text(files(ROOT / "docs/your-own.md")["mine.py"])
+    store = open_store(str(folder / "runs/demo"))
+    store.write_bytes(RECIPE, to_yaml(load_recipe("demo")).encode())
+    log = StepLog(store, "stage-1", 0)
+    for step in (1, 2, 3):
+        log.append(STEP | {"step": step, "time": 1000.0 + step})
+    return folder
 
-    assert CliRunner().invoke(app, command.words[1:], catch_exceptions=False).exit_code == 0
+
+@pytest.mark.parametrize("command", CHEAP_ONES, ids=str)
+def test_a_cheap_documented_command_works(command: Command, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(reader)
+    ended = CliRunner().invoke(app, command.words[1:], catch_exceptions=False)
+    assert ended.exit_code == 0, ended.output
 
 
 @pytest.mark.parametrize("command", MAKE, ids=str)
 def test_a_documented_target_exists(command: Command) -> None:
     made = subprocess.run(["make", "--dry-run", *command.words[1:]], cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, f"{command}: {made.stderr}"
+
+
+@pytest.mark.parametrize("words", [words for words in PROGRAMS if words not in WRITERS], ids=" ".join)
+def test_a_documented_program_has_its_flags(words: tuple[str, ...]) -> None:
+    program = (ROOT / words[0]).read_text()
+    assert [word for word in words if word.startswith("--") and f'add_argument("{word}"' not in program] == []
+
+
+@pytest.mark.parametrize("words", WRITERS, ids=" ".join)
+def test_a_documented_program_writes_what_is_there(words: tuple[str, ...], tmp_path: Path) -> None:
+    for folder in ("charts", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    made_by = f"<!-- Made by `python {' '.join(words)}`"
+    pages = [path for path in (tmp_path / "docs").glob("*.md") if path.read_text().startswith(made_by)]
+    for page in pages:
+        page.write_text("")
+    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True)
+    assert pages and [page.name for page in pages if page.read_text() != (ROOT / "docs" / page.name).read_text()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

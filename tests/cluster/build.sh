@@ -34,6 +34,7 @@ build k8s v1.35.4 "-X $v.gitVersion=v1.35.4 -X $v.gitMajor=1 -X $v.gitMinor=35 -
     k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubectl,kubelet,kube-proxy}
 installed kwok sigs.k8s.io/kwok/cmd/kwok v0.8.0
 installed helm helm.sh/helm/v4/cmd/helm v4.3.1
+installed registry github.com/distribution/distribution/v3/cmd/registry v3.1.2
 build coredns v1.14.7 "" .
 [ ! -e "$home/bin/corednsbuild" ] || mv "$home/bin/corednsbuild" "$home/bin/coredns"
 build pause 1 "" .
@@ -53,6 +54,8 @@ rendered() { # NAME FOLDER: manifests as their project ships them, without defin
 modules=$(go env GOMODCACHE)
 rendered kuberay "$modules/github.com/ray-project/kuberay/ray-operator@v1.6.1/config/default"
 rendered training-operator "$modules/github.com/kubeflow/training-operator@v1.9.4/manifests/overlays/standalone"
+(cd "$here/go/kueue" && go mod download sigs.k8s.io/kueue) # the documents name its kinds
+rendered kueue "$modules/sigs.k8s.io/kueue@v0.15.0/config/default"
 
 [ "${1:-}" = soak ] || exit 0
 installed helm3 helm.sh/helm/v3/cmd/helm v3.22.0 helm3
@@ -65,4 +68,3 @@ cp -rT --no-preserve=mode "$modules/github.com/kubeflow/trainer/v2@v2.3.0/manife
 sed -i '\,third-party/jobset,d' "$manifests/overlays/manager/kustomization.yaml"
 rendered trainer "$manifests/overlays/manager"
 build kueue v0.15.0 "" sigs.k8s.io/kueue/cmd/kueue
-rendered kueue "$modules/sigs.k8s.io/kueue@v0.15.0/config/default"

@@ -7,30 +7,24 @@ if [ -z "${VISIONR1_INSIDE:-}" ]; then
     if [ "$(id -u)" != 0 ]; then
         VISIONR1_INSIDE=user exec unshare --map-root-user --net "$0" "$@"
     fi
-    # The kubelet sets these for the whole machine.
-    settings=(vm/overcommit_memory kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
-    declare -A before
-    for name in "${settings[@]}"; do before[$name]=$(cat "/proc/sys/$name"); done
     TMPDIR=$(mktemp -d /tmp/vr1-XXXXXX)
     export TMPDIR
-    child=
+    # The kubelet sets these for the whole machine.
+    for name in vm/overcommit_memory kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+        echo "$name $(cat "/proc/sys/$name")"
+    done >"$TMPDIR/.settings"
+    exec {owner}>"$TMPDIR/.owner"
+    flock "$owner" # as long as this process lives, which down.sh asks for
     restore() {
         trap '' TERM INT HUP # who ends a group may well say it twice
-        if [ -n "$child" ]; then
-            kill -KILL "$child" 2>/dev/null || true # unshare takes process 1 and all below it along
-            wait "$child" 2>/dev/null || true
-        fi
-        for name in "${settings[@]}"; do echo "${before[$name]}" 2>/dev/null >"/proc/sys/$name" || true; done
-        find /sys/fs/cgroup -depth -type d -path '*/visionr1-pods*' -exec rmdir {} + 2>/dev/null || true
-        rm -rf "$TMPDIR"
+        "$(dirname "$0")/down.sh" "$TMPDIR"
     }
     trap restore EXIT
     trap 'exit 143' TERM INT HUP
-    VISIONR1_INSIDE=root unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$@" &
-    child=$!
+    VISIONR1_INSIDE=root unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$@" {owner}>&- &
+    echo $! >"$TMPDIR/.child"
     code=0
-    wait "$child" || code=$?
-    child=
+    wait $! || code=$?
     exit "$code"
 fi
 ip link set lo up

@@ -1,20 +1,25 @@
-"""`make package`: what it builds installs and runs where nothing of the checkout is seen. Needs no cluster, but its helm."""
+"""`make package`: checksums, and the chart by way of a registry. Wheel and sdist are installed in tests/package."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
-import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from control_plane import Cluster, tool
+from control_plane import Cluster, tool, wait_for
 from documents import CHART, ROOT
 
-BASE = ROOT / ".venv/bin"
+KEY = "releases@example.org"
+REGISTRY = "127.0.0.1:5000"
+CONFIG = """
+version: 0.1
+storage: {filesystem: {rootdirectory: %s}}
+http: {addr: "%s"}
+"""
 
 
 def run(*words: str | Path, cwd: Path) -> str:
@@ -32,6 +37,38 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a key of a moment, whose rings lie beside it."""
+    folder = tmp_path_factory.mktemp("signed")
+    gpg = ("gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "")
+    for name in (KEY, "somebody@example.org"):
+        run(*gpg, "--quick-generate-key", name, "rsa3072", "sign", "never", cwd=folder)
+        run(*gpg, "--output", folder / f"{name}.gpg", "--export", name, cwd=folder)
+    run(*gpg, "--output", folder / "keys.gpg", "--export-secret-keys", cwd=folder)
+    sign = (f"HELM_KEY={KEY}", f"HELM_KEYRING={folder}/keys.gpg")
+    run("make", "-C", ROOT, "package", f"DIST={folder}", f"HELM={tool('helm')}", *sign, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pushed(signed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """Helm's words for the signed chart in a registry."""
+    folder = tmp_path_factory.mktemp("registry")
+    (folder / "config.yaml").write_text(CONFIG % (folder / "data", REGISTRY))
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen([tool("registry"), "serve", folder / "config.yaml"], stdout=log, stderr=log) as registry,
+    ):
+        try:
+            wait_for("the registry", lambda: b"listening on" in (folder / "log").read_bytes())
+            (chart,) = signed.glob("*.tgz")
+            run(tool("helm"), "push", chart, f"oci://{REGISTRY}/charts", "--plain-http", cwd=signed)
+            yield (f"oci://{REGISTRY}/charts/visionr1-ptst", "--version", chart.stem.rpartition("-")[2], "--plain-http")
+        finally:
+            registry.kill()
+
+
 def test_checksums_and_provenance_name_every_file(dist: Path) -> None:
     built = sorted(path.name for path in dist.iterdir() if path.suffix in (".whl", ".gz", ".tgz"))
     assert len(built) == 3
@@ -45,29 +82,39 @@ def test_checksums_and_provenance_name_every_file(dist: Path) -> None:
     assert source["digest"]["gitCommit"] == run("git", "-C", ROOT, "rev-parse", "HEAD", cwd=dist).strip()
 
 
-@pytest.mark.parametrize("pattern", ["*.whl", "*.tar.gz"])
-def test_the_package_runs_in_an_environment_of_its_own(pattern: str, dist: Path, tmp_path: Path) -> None:
-    """The locked packages are lent by .venv, whose editable install of the checkout is not seen by that."""
-    environment = tmp_path / "environment"
-    run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=tmp_path)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    (environment / f"lib/{version}/site-packages/lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    (package,) = dist.glob(pattern)
-    python = environment / "bin/python"
-    run(BASE / "uv", "pip", "install", "--python", python, "--no-deps", "--no-build-isolation", package, cwd=tmp_path)
-    assert str(environment) in run(python, "-c", "import visionr1, ptst_operator; print(visionr1.__file__)", cwd=tmp_path)
-    assert "Usage" in run(environment / "bin/visionr1", "--help", cwd=tmp_path)
-    assert "usage" in run(environment / "bin/ptst-operator", "--help", cwd=tmp_path)
-    assert "group_size: 16" in run(environment / "bin/visionr1", "recipe", "show", "vision-r1", cwd=tmp_path)
-    shipped = "from importlib.resources import files; print(*(p.name for p in files('visionr1').rglob('*') if p.is_file()))"
-    here = {path.name for path in (ROOT / "visionr1").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert here <= set(run(python, "-c", shipped, cwd=tmp_path).split())
-
-
 def test_the_packaged_chart_renders(dist: Path) -> None:
     (package,) = dist.glob("*.tgz")
     assert "0 chart(s) failed" in run(tool("helm"), "lint", "--strict", package, cwd=dist)
     assert "kind: PTSTRun" in run(tool("helm"), "template", "x", package, cwd=dist)
+
+
+def test_the_chart_comes_out_of_a_registry_as_it_went_in(signed: Path, pushed: tuple[str, ...], tmp_path: Path) -> None:
+    run(tool("helm"), "pull", *pushed, "--verify", "--keyring", signed / f"{KEY}.gpg", cwd=tmp_path)
+    (chart,) = signed.glob("*.tgz")
+    for path in (chart, chart.with_name(f"{chart.name}.prov")):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_chart_from_a_registry_installs_if_its_signature_is_the_right_one(
+    cluster: Cluster, namespace: str, signed: Path, pushed: tuple[str, ...]
+) -> None:
+    install = (
+        tool("helm"),
+        "install",
+        "x",
+        *pushed,
+        "--kubeconfig",
+        cluster.admin,
+        "--namespace",
+        namespace,
+        "--verify",
+        "--keyring",
+    )
+    with pytest.raises(AssertionError, match="signature made by unknown entity"):
+        run(*install, signed / "somebody@example.org.gpg", cwd=signed)
+    run(*install, signed / f"{KEY}.gpg", cwd=signed)
+    (made,) = cluster.get("deploy", "-n", namespace)["items"]
+    assert made["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
 
 
 def test_the_chart_says_what_artifact_hub_shows(cluster: Cluster, namespace: str) -> None:
