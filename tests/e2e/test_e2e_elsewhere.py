@@ -51,6 +51,10 @@ def test_training_with_the_run_directory_on_s3(s3_url: str, proxy: Proxy) -> Non
     checkpoints = Checkpoints(store, "stage-1")
     assert checkpoints.steps() == [2, 4]
     assert {"model.safetensors", "config.json"} <= {path.name for path in checkpoints.fetch(4).iterdir()}
+    checkpoints.forget(4)
+    visionr1("eval", "--run", s3_url)  # of two models, the copy of the first being gone when the second is loaded
+    assert [json.loads(store.read_bytes(f"eval/{phase}.json"))["step"] for phase in ("sft", "stage-1")] == [3, 4]
+    assert b"<html" in store.read_bytes("report.html")
 
 
 def test_every_phase_without_vllm(tmp_path: Path) -> None:

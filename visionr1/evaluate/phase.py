@@ -89,18 +89,24 @@ def _scored(store: Store, phase: str) -> int | None:
 def _score_all(
     store: Store, recipe: Recipe, held_out: Source, left: list[Target], grader: Grader, should_stop: Callable[[], bool]
 ) -> None:
-    loaded: _Loaded | None = None
-    for target in left:
-        with _weights(store, recipe, target) as folder:
-            if loaded is None:
-                loaded = _load(folder, recipe, held_out)
-            else:
-                loaded.engine.load(folder)
-        title = f"{target.phase}, step {target.step}"
-        evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, title, should_stop)
-        about = {"phase": target.phase, "step": target.step} | as_json(evaluation, loaded.held_out)
-        store.write_bytes(eval_samples_key(target.phase), _lines(evaluation))
-        store.write_bytes(eval_key(target.phase), _pretty(about))
+    # The copy that the engine was built from stays to the end: vLLM reads its tokenizer again for every other model.
+    with _weights(store, recipe, left[0]) as folder:
+        loaded = _load(folder, recipe, held_out)
+        _score(store, recipe, left[0], loaded, grader, should_stop)
+        for target in left[1:]:
+            with _weights(store, recipe, target) as other:
+                loaded.engine.load(other)
+                _score(store, recipe, target, loaded, grader, should_stop)
+
+
+def _score(
+    store: Store, recipe: Recipe, target: Target, loaded: _Loaded, grader: Grader, should_stop: Callable[[], bool]
+) -> None:
+    title = f"{target.phase}, step {target.step}"
+    evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, title, should_stop)
+    about = {"phase": target.phase, "step": target.step} | as_json(evaluation, loaded.held_out)
+    store.write_bytes(eval_samples_key(target.phase), _lines(evaluation))
+    store.write_bytes(eval_key(target.phase), _pretty(about))
 
 
 @contextmanager
