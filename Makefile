@@ -134,7 +134,7 @@ lock: $(UV_READY) ## write the lock files anew from pyproject.toml [UPGRADE=1]
 	$(COMPILE) pyproject.toml --extra train --extra rollout-gpu --override $(LOCKS)/trainer-cuda-overrides.txt \
 		--output-file $(LOCKS)/trainer-cuda.txt
 	$(COMPILE) pyproject.toml --extra demo --extra rollout-cpu --override $(LOCKS)/cpu-overrides.txt \
-		--output-file $(LOCKS)/trainer-cpu.txt
+		--override $(LOCKS)/trainer-cpu-overrides.txt --output-file $(LOCKS)/trainer-cpu.txt
 	$(COMPILE) pyproject.toml --extra operator --output-file $(LOCKS)/operator.txt
 	echo "uv==$(UV_VERSION)" | $(COMPILE) - --output-file $(LOCKS)/uv.txt
 
