@@ -65,7 +65,7 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@# Two files at a time, in their order: much of the long ones is waiting, and kills and whole runs are not left for the end.
-	@$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/rollout -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/images --ignore=tests/rollout -n 2 --dist loadfile --no-loadscope-reorder
 	@# vLLM changes the process that it starts in, so its tests have one of their own.
 	@$(BIN)/python -m pytest tests/rollout
 endif
@@ -157,6 +157,11 @@ package: $(SYNCED) ## wheel, sdist and chart with checksums and provenance, into
 .PHONY: images
 images: wheel ## build the images with docker, podman or buildah [IMAGES="operator trainer-cuda trainer-cpu"] [TAG=...] [BASE=image]
 	@images/build.sh $(or $(IMAGES),operator trainer-cuda trainer-cpu)
+
+.PHONY: images-test
+images-test: wheel ## build operator and CPU trainer, and run them as pods do; needs buildah, runc and root [ARGS=...]
+	@tests/images/build.sh operator trainer-cpu
+	@$(BIN)/python -m pytest tests/images $(ARGS)
 
 .PHONY: clean
 clean: ## remove .venv and everything that tools have left; runs stay
