@@ -118,11 +118,12 @@ soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 m
 	@$(MAKE) --no-print-directory cluster-soak
 
 .PHONY: lint
-lint: $(SYNCED) ## style, format, types and who imports whom
+lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles
 	$(BIN)/ruff check visionr1 operators charts tests benchmarks
 	$(BIN)/ruff format --check visionr1 operators charts tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint images/*/Dockerfile
 
 COMPILE = $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --python-platform x86_64-manylinux_2_28 $(if $(UPGRADE),--upgrade)
