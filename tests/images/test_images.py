@@ -26,16 +26,16 @@ pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
 REPOSITORY = os.environ.get("REPOSITORY", "localhost/visionr1-test")
 IMAGES = {"operator": ("operator:checkout", "operator"), "trainer": ("trainer:checkout-cpu", "trainer-cpu")}
-SETTINGS = {
-    "coldstart.problems.limit": 20,
-    "data.train.limit": 8,
-    "data.held_out": "null",
-    "sft.max_steps": 1,
-    "sft.processes": 1,
-    "sft.global_batch_size": 2,
-    "algorithm.prompts_per_step": 2,
-    "rollout.workers": 1,
-}
+SETTINGS = (
+    "coldstart.problems.limit=20",
+    "data.train.limit=8",
+    "data.held_out=null",
+    "sft.max_steps=1",
+    "sft.processes=1",
+    "sft.global_batch_size=2",
+    "algorithm.prompts_per_step=2",
+    "rollout.workers=1",
+)
 DEVICES = [
     {"destination": "/proc", "type": "proc", "source": "proc"},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
@@ -151,11 +151,10 @@ def started(*arguments: Any, **more: Any) -> Iterator[Container]:
         container.process.wait(timeout=30)
 
 
-def run_of(steps: int) -> list[str]:
+def run_of(steps: int, *more: str) -> list[str]:
     """One step of SFT and some of GRPO, with vLLM."""
-    settings = {**SETTINGS, "stages": f"[{{max_completion_tokens: 16, group_size: 2, steps: {steps}}}]"}
-    given = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-    return ["run", "demo", "--run", "/runs/demo", *given]
+    settings = [*SETTINGS, f"stages=[{{max_completion_tokens: 16, group_size: 2, steps: {steps}}}]", *more]
+    return ["run", "demo", "--run", "/runs/demo", *(word for setting in settings for word in ("--set", setting))]
 
 
 def records(folder: Path) -> list[tuple[str, int]]:
@@ -180,7 +179,7 @@ def test_a_step_of_sft_and_one_of_grpo(trainer: Image, tmp_path: Path) -> None:
 
 def test_a_user_without_a_name_is_stopped_at_a_checkpoint(trainer: Image, tmp_path: Path) -> None:
     """As OpenShift starts pods: any uid, and the group root."""
-    with started(trainer, tmp_path, "12345:0", run_of(1000)) as container:
+    with started(trainer, tmp_path, "12345:0", run_of(1000, "coldstart=null", "sft=null")) as container:
         while ("stage-1", 1) not in records(tmp_path):
             assert container.process.poll() is None, container.log.read_text()
             time.sleep(0.5)
