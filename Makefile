@@ -65,7 +65,7 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@# Two files at a time, in their order: much of the long ones is waiting, and kills and whole runs are not left for the end.
-	@$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/rollout -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/images --ignore=tests/rollout -n 2 --dist loadfile --no-loadscope-reorder
 	@# vLLM changes the process that it starts in, so its tests have one of their own.
 	@$(BIN)/python -m pytest tests/rollout
 endif
@@ -129,11 +129,12 @@ soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 m
 	@$(MAKE) --no-print-directory cluster-soak
 
 .PHONY: lint
-lint: $(SYNCED) ## style, format, types and who imports whom
+lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles
 	$(BIN)/ruff check visionr1 operators charts tests benchmarks
 	$(BIN)/ruff format --check visionr1 operators charts tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint images/*/Dockerfile
 
 COMPILE = $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --python-platform x86_64-manylinux_2_28 $(if $(UPGRADE),--upgrade)
@@ -145,7 +146,7 @@ lock: $(UV_READY) ## write the lock files anew from pyproject.toml [UPGRADE=1]
 	$(COMPILE) pyproject.toml --extra train --extra rollout-gpu --override $(LOCKS)/trainer-cuda-overrides.txt \
 		--output-file $(LOCKS)/trainer-cuda.txt
 	$(COMPILE) pyproject.toml --extra demo --extra rollout-cpu --override $(LOCKS)/cpu-overrides.txt \
-		--output-file $(LOCKS)/trainer-cpu.txt
+		--override $(LOCKS)/trainer-cpu-overrides.txt --output-file $(LOCKS)/trainer-cpu.txt
 	$(COMPILE) pyproject.toml --extra operator --output-file $(LOCKS)/operator.txt
 	echo "uv==$(UV_VERSION)" | $(COMPILE) - --output-file $(LOCKS)/uv.txt
 
@@ -168,6 +169,11 @@ package: $(SYNCED) ## wheel, sdist and chart with checksums and provenance, into
 .PHONY: images
 images: wheel ## build the images with docker, podman or buildah [IMAGES="operator trainer-cuda trainer-cpu"] [TAG=...] [BASE=image]
 	@images/build.sh $(or $(IMAGES),operator trainer-cuda trainer-cpu)
+
+.PHONY: images-test
+images-test: wheel ## build operator and CPU trainer, and run them as pods do; needs buildah, runc and root [ARGS=...]
+	@tests/images/build.sh operator trainer-cpu
+	@$(BIN)/python -m pytest tests/images $(ARGS)
 
 .PHONY: clean
 clean: ## remove .venv and everything that tools have left; runs stay

@@ -16,9 +16,9 @@ def python_packages() -> list[dict[str, Any]]:
 
 
 def debian_packages() -> list[dict[str, Any]]:
-    """One component for each package of Debian in the image, whose database lies in /dpkg."""
+    """One component for each package of Debian in the image."""
     listed = subprocess.run(
-        ["dpkg-query", "--admindir=/dpkg", "-W", "-f", "${Package} ${Version}\n"],  # noqa: S607 - the image's own
+        ["dpkg-query", "-W", "-f", "${Package} ${Version}\n"],  # noqa: S607 - the image's own
         capture_output=True,
         text=True,
         check=True,
