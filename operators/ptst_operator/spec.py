@@ -107,8 +107,8 @@ class GrpoPlatform(Part):
     workers_per_pod: int = Field(
         8,
         ge=1,
-        le=64,
-        description="Ray actors of one worker pod, each with a GPU; rollout.workers divided by it is the number of pods.",
+        le=16,
+        description="Ray actors of one worker pod, each with a GPU, at most 16; rollout.workers divided by it is the number of pods.",
     )
     head: Pods = Field(default_factory=Pods, description="What differs from spec.pods for the head, where the driver runs.")
     workers: Pods = Field(default_factory=Pods, description="What differs from spec.pods for the workers.")
