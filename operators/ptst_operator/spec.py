@@ -63,6 +63,11 @@ class Pods(Part):
     env_from: Items = Field([], description="ConfigMaps and Secrets with environment variables, such as S3 keys.")
     volumes: Items = Field([], description="Further volumes, as in a pod.")
     volume_mounts: Items = Field([], description="Where the further volumes are mounted.")
+    init_containers: Items = Field(
+        [],
+        description="Further containers, as in a pod: each runs before the run's own, or with restartPolicy Always beside it "
+        "(Kubernetes 1.29). One that says nothing of its securityContext gets that of the run's own.",
+    )
     labels: dict[str, str] = Field({}, description="Further labels of the pods.")
     annotations: dict[str, str] = Field({}, description="Annotations of the pods.")
     node_selector: dict[str, str] = Field({}, description="Labels that a node must have.")
@@ -108,7 +113,7 @@ class GrpoPlatform(Part):
         8,
         ge=1,
         le=16,
-        description="Ray actors of one worker pod, each with a GPU, at most 16; rollout.workers divided by it is the number of pods.",
+        description="Ray actors of one worker pod, each with a GPU; rollout.workers divided by it is the number of pods.",
     )
     head: Pods = Field(default_factory=Pods, description="What differs from spec.pods for the head, where the driver runs.")
     workers: Pods = Field(default_factory=Pods, description="What differs from spec.pods for the workers.")

@@ -40,6 +40,10 @@ FIELDS: dict[str, tuple[Any, Callable[[Pod], Any]]] = {
     "envFrom": ([{"secretRef": {"name": "s3"}}], lambda pod: container(pod)["envFrom"]),
     "volumes": ([{"name": "ca", "configMap": {"name": "ca"}}], lambda pod: named("ca", pod["spec"]["volumes"])),
     "volumeMounts": ([{"name": "ca", "mountPath": "/ca"}], lambda pod: named("ca", container(pod)["volumeMounts"])),
+    "initContainers": (
+        [{"name": "proxy", "image": "proxy:1", "restartPolicy": "Always", "securityContext": {"runAsUser": 2000}}],
+        in_spec("initContainers"),
+    ),
     "labels": ({"team": "vision"}, lambda pod: {"team": pod["metadata"]["labels"]["team"]}),
     "annotations": ({"sidecar.istio.io/inject": "false"}, lambda pod: pod["metadata"]["annotations"]),
     "nodeSelector": ({"zone": "a"}, in_spec("nodeSelector")),
@@ -85,3 +89,9 @@ def test_what_is_not_said_of_pods_is_left_to_the_cluster() -> None:
     }, "an empty value would own a field that an admission webhook may set"
     (one,) = spec["containers"]
     assert one["resources"] == {"limits": {"nvidia.com/gpu": 8}} and one["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_further_containers_are_as_restricted_as_the_run_s_own() -> None:
+    pod = worker({"image": "trainer:1", "initContainers": [{"name": "proxy", "image": "proxy:1"}]}, {})
+    (further,) = pod["spec"]["initContainers"]
+    assert further["securityContext"] == container(pod)["securityContext"] != {}

@@ -18,6 +18,7 @@ ROLE_LABEL: Final = "visionr1.io/role"
 ATTEMPT_LABEL: Final = "visionr1.io/attempt"
 """On pods of a RayCluster that an attempt has for itself: the attempt's child."""
 _SCRATCH: Final = ("scratch", "/tmp")  # noqa: S108 - an empty volume of the pod's own
+_RESTRICTED: Final = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 _HOME: Final = "/tmp/home"  # noqa: S108 - HOME on that volume: the root file system cannot be written
 
 
@@ -114,11 +115,7 @@ def template(
         "envFrom": pods.env_from,
         "resources": _resources(pods, gpus if owner.gpus else 0),
         "volumeMounts": mounts,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": _RESTRICTED,
     }
     named = metrics_ports([0]) if ports is None else ports
     main["ports"] = [{"name": name, "containerPort": port} for name, port in named.items()]
@@ -127,6 +124,8 @@ def template(
     user = (1000 if pods.run_as_user is None else pods.run_as_user) or None
     spec: Manifest = {
         "containers": [_filled(main)],
+        # One beside the main container must be of this kind: a Job with a second of the other would never end.
+        "initContainers": [{"securityContext": _RESTRICTED, **one} for one in pods.init_containers],
         "volumes": volumes,
         "imagePullSecrets": pods.image_pull_secrets,
         "nodeSelector": pods.node_selector,
