@@ -33,6 +33,7 @@ def test_schedules_reach_every_end() -> None:
 def test_an_operator_killed_at_one_call_of_every_look_still_finishes_the_run(at: int, backend: str) -> None:
     """Every second operator dies at its call number `at`."""
     schedule = Schedule(0)
+    schedule.cluster.change_spec(holdBefore=[])
     schedule.cluster.committed.clear()
     schedule.cluster.served = {backend}
     with run_directory_of(schedule.cluster):
