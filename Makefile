@@ -97,7 +97,7 @@ else
 endif
 
 .PHONY: cluster-soak
-cluster-soak: $(SYNCED) ## the long tests of the platform: every fault, 200 runs, every order of uninstalling; about an hour [ARGS=...]
+cluster-soak: $(SYNCED) ## the long tests of the platform: every fault, 200 runs, every order of uninstalling; two hours [ARGS=...]
 	@tests/cluster/build.sh soak
 	@$(MAKE) --no-print-directory wheel >/dev/null
 	@tests/images/build.sh operator
