@@ -19,7 +19,7 @@ import pytest
 import typer
 import yaml
 from documents import DOCUMENTS, ROOT, Command, commands, files, yaml_blocks
-from samples import samples
+from samples import samples, step_record
 from typer.testing import CliRunner
 
 from visionr1.cli import app
@@ -52,19 +52,6 @@ PROGRAMS = sorted({command.words[1:] for command in ALL if command.words[0] == "
 WRITERS = [words for words in PROGRAMS if words[0] in ("charts/generate.py", "-m")]
 """Programs that write what is made from elsewhere; the others measure, for minutes."""
 CHEAP_ONES = [command for command in VISIONR1 if " ".join(command.words[1:]).startswith(CHEAP)]
-STEP = {
-    "phase": "stage-1",
-    "stage": 1,
-    "reward_mean": 0.5,
-    "completion_tokens_mean": 40.0,
-    "completion_truncated_ratio": 0.1,
-    "advantage_zero_std_ratio": 0.2,
-    "generated_tokens": 500,
-    "loss": 0.1,
-    "grad_norm": 1.0,
-    "logprob_mismatch": 1e-6,
-    "step_seconds": {"rollout": 4.0, "checkpoint": 1.0},
-}
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
@@ -106,7 +93,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.write_bytes(RECIPE, to_yaml(load_recipe("demo")).encode())
     log = StepLog(store, "stage-1", 0)
     for step in (1, 2, 3):
-        log.append(STEP | {"step": step, "time": 1000.0 + step})
+        log.append(step_record(step))
     return folder
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from moto.server import ThreadedMotoServer
 from rich.console import Console
+from samples import step_record
 from typer.testing import CliRunner
 
 from visionr1.cli import app
@@ -26,22 +27,7 @@ STAGE_1, STAGE_2 = (phase for phase in phases(RECIPE_) if phase.kind == "grpo")
 
 
 def record(step, phase=STAGE_1, **values):
-    whole = {
-        "phase": phase.name,
-        "stage": phase.stage_index + 1,
-        "step": step,
-        "time": 1000.0 + 10 * step,
-        "reward_mean": 0.5,
-        "completion_tokens_mean": 40.0,
-        "completion_truncated_ratio": 0.1,
-        "advantage_zero_std_ratio": 0.2,
-        "generated_tokens": 500,
-        "loss": 0.1,
-        "grad_norm": 1.0,
-        "logprob_mismatch": 1e-6,
-        "step_seconds": {"rollout": 4.0, "checkpoint": 1.0},
-    }
-    return whole | values
+    return step_record(step) | {"phase": phase.name, "stage": phase.stage_index + 1} | values
 
 
 def steps(first, last, phase=STAGE_1, **values):
