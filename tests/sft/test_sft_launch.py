@@ -1,5 +1,6 @@
 """`visionr1 sft` and its ranks: what a signal does before there is anything to save."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import psutil
 import pytest
 from samples import samples
 from sft_ranks import prepare
+
+from visionr1.errors import Stopped
+from visionr1.sft import launch
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,3 +32,20 @@ def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path, number) -> Non
     assert sft.returncode == 3, said
     assert "SFT was stopped before it had taken a step" in said
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in torchrun)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(tmp_path, monkeypatch, number) -> None:
+    run = prepare(tmp_path / "run", samples(tmp_path / "data"))
+    started = []
+
+    class StartedAndStopped(subprocess.Popen):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(launch.subprocess, "Popen", StartedAndStopped)
+    with pytest.raises(Stopped, match="before it had taken a step"):
+        launch.run(run)
+    assert [process.returncode for process in started] != [0]

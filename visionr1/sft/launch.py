@@ -44,9 +44,8 @@ def run(run_url: str) -> None:
             "VISIONR1_EXIT_FILE": str(exit_file),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
-        torchrun = subprocess.Popen(_command(recipe.sft.processes, run_url), env=environment, start_new_session=True)
-        with _Forwarding(torchrun) as forwarding:
-            code = torchrun.wait()
+        with _Forwarding() as forwarding:
+            code = forwarding.run(_command(recipe.sft.processes, run_url), environment)
         if exit_file.exists():
             kind, _, message = exit_file.read_text().partition(" ")
             raise _ERRORS[int(kind)](message)
@@ -78,8 +77,8 @@ class _Forwarding:
     Ranks that are not there yet, or still import, cannot hear it and have nothing to lose: they are ended.
     """
 
-    def __init__(self, torchrun: subprocess.Popen[bytes]):
-        self._torchrun = torchrun
+    def __init__(self) -> None:
+        self._torchrun: subprocess.Popen[bytes] | None = None
         self.asked = False
 
     def __enter__(self) -> _Forwarding:
@@ -90,8 +89,20 @@ class _Forwarding:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def run(self, command: list[str], environment: dict[str, str]) -> int:
+        """Starts torchrun, and returns its exit code."""
+        self._torchrun = subprocess.Popen(command, env=environment, start_new_session=True)
+        if self.asked:  # while it was started: nobody has told it
+            self._stop()
+        return self._torchrun.wait()
+
     def _forward(self, number: int, _: FrameType | None) -> None:
         self.asked = True
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._torchrun is None:
+            return
         with suppress(psutil.NoSuchProcess):  # one that has just ended by itself needs no signal
             torchrun = psutil.Process(self._torchrun.pid)
             for process in torchrun.children() or [torchrun]:
