@@ -260,13 +260,17 @@ def sft(run: RunOption) -> None:
 
 @app.command(rich_help_panel=PHASES)
 def grpo(
-    run: RunOption, stage: Annotated[int, typer.Option(help="Number of the stage, from 1.", min=1, show_default=False)]
+    run: RunOption,
+    stage: Annotated[int, typer.Option(help="Number of the stage, from 1.", min=1, show_default=False)],
+    stop_when: Annotated[
+        str | None, typer.Option(help="Stop after a step, as on SIGTERM, once this key is in the run directory.", metavar="KEY")
+    ] = None,
 ) -> None:
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before."""
     from visionr1.grpo import driver
 
     with _alone(run):
-        driver.run(run, stage - 1)
+        driver.run(run, stage - 1, stop_when)
 
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)

@@ -18,6 +18,7 @@ from ptst_operator.world import World
 from visionr1.pipeline import planner
 from visionr1.pipeline.rollback import Rollback
 from visionr1.recipe import Phase, phases
+from visionr1.storage.layout import stop_key
 
 APPROVE: Final = "visionr1.io/approve"
 """Annotation that lets a held phase begin (its name), or a run go on over the gate that stopped it (`breach-0`, ...)."""
@@ -43,6 +44,13 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class AskToStop:
+    """Ask a driver in the run directory to commit its step and end."""
+
+    key: str
+
+
+@dataclass(frozen=True)
 class RollBack:
     """Take the run directory back to a checkpoint."""
 
@@ -50,7 +58,7 @@ class RollBack:
     number: int
 
 
-Effect = Apply | Delete | RollBack
+Effect = Apply | Delete | AskToStop | RollBack
 
 
 @dataclass(frozen=True)
@@ -294,19 +302,25 @@ class _Hand:
         return f"{phase.input_phase}/step-{status.of(phase.input_phase).committed_step}"
 
     def _end(self, status: Status, name: str, attempt: AttemptStatus) -> Decision:
-        """First the child; then, since a driver may outlive its RayJob, the cluster."""
+        """First the child; then, since a driver may outlive its RayJob, the cluster.
+
+        A RayJob that takes its cluster with it is deleted once its driver has ended, or had the time for it.
+        """
         child, stopping = self.world.child, attempt.stopping
         assert stopping is not None
         ours = child is not None and child.run_uid == self.wanted.owner.uid
+        patience = attempt.uid is not None and stopping.reason in ("Suspended", "GateBreached", "DeadlineExceeded")
+        due = stopping.since.timestamp() + self.wanted.owner.spec.deadlines.stop_seconds
         if child is not None and ours:
+            trains = attempt.own_cluster and child.phase == "Running" and not child.queued
+            if patience and trains and self.now < due and not child.deleting:
+                return Decision(status, (AskToStop(stop_key(self.wanted.owner.uid, attempt.name)),), due)
             return Decision(status, () if child.deleting else (Delete(attempt.kind, attempt.name, child.uid),))
         if attempt.kind != "RayJob" or status.cluster is None:
             return Decision(status)
         if stopping.reason == "Preempted" and self.world.cluster is not None and self.world.cluster.queued:
             return Decision(status)  # its pods go by themselves, and it keeps its place in the queue
         committed = status.of(name).committed_step
-        patience = attempt.uid is not None and stopping.reason in ("Suspended", "GateBreached", "DeadlineExceeded")
-        due = stopping.since.timestamp() + self.wanted.owner.spec.deadlines.stop_seconds
         # A newer checkpoint may be one that was due anyway, so it counts only where the driver cannot be asked.
         ended = committed != stopping.from_step if self.world.driver_ended is None else self.world.driver_ended
         if patience and not ended and self.now < due and not status.cluster.deleting:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children.pods import Manifest, Owner
 from ptst_operator.conditions import news, refused, unreachable
-from ptst_operator.decide import APPROVE, Apply, Decision, RollBack, Wanted, decide, status_patch
+from ptst_operator.decide import APPROVE, Apply, AskToStop, Decision, RollBack, Wanted, decide, status_patch
 from ptst_operator.observe import look
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status, moment
@@ -114,6 +114,8 @@ class Reconciler:
                     self._refused[name] = f"{effect.manifest['kind']} {effect.manifest['metadata']['name']}: {error}"
                     raise
                 self._refused.pop(name, None)
+            elif isinstance(effect, AskToStop):
+                _ask_to_stop(store, effect.key)
             elif isinstance(effect, RollBack):
                 self._roll_back(name, effect, store, recipe)
             else:
@@ -131,6 +133,13 @@ class Reconciler:
             self._refused[name] = str(error)
             raise StorageError(str(error)) from error
         self._refused.pop(name, None)
+
+
+def _ask_to_stop(store: Store, key: str) -> None:
+    try:
+        store.write_bytes(key, b"")
+    except BadInput as error:  # what training pods have written is in the way; the attempt is ended when its time is over
+        raise StorageError(str(error)) from error
 
 
 def _settled(status: Status, wanted: Wanted) -> bool:

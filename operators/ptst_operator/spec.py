@@ -107,7 +107,7 @@ class GrpoPlatform(Part):
     cluster: Literal["shared", "per-stage"] = Field(
         "shared",
         description="shared: one RayCluster keeps the GPUs through all stages. per-stage: each attempt brings its own and gives "
-        "it back, for queues; when such an attempt is stopped, steps after its last checkpoint are trained again.",
+        "it back, for queues.",
     )
     workers_per_pod: int = Field(
         8,

@@ -22,7 +22,7 @@ def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
     wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,pods")["items"], 120)
 
 
-def test_each_attempt_has_a_cluster_of_its_own_and_a_lost_worker_costs_an_attempt(
+def test_each_attempt_has_a_cluster_of_its_own_that_is_stopped_after_a_checkpoint_and_may_lose_a_worker(
     release: Release, undisturbed: list[dict[str, Any]]
 ) -> None:
     clusters: dict[str, str] = {}
@@ -37,17 +37,25 @@ def test_each_attempt_has_a_cluster_of_its_own_and_a_lost_worker_costs_an_attemp
             clusters[one["metadata"]["name"]] = one["metadata"]["labels"]["ray.io/originated-from-cr-name"]
         return True
 
+    release.wait("demo", "step 5", lambda status: looked(status) and at(5)(status))
+    release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":true}}')
+    release.wait("demo", "suspended", lambda status: looked(status) and status.get("phase") == "Suspended")
+    assert not release.get("rayclusters,pods", "-l", "visionr1.io/attempt")["items"], "the GPUs are given back"
+    stopped_at = release.steps("demo")[-1]["step"]
+    release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":false}}')
+
     release.wait("demo", "step 43", lambda status: looked(status) and at(43)(status))
     (worker, _) = release.pods("visionr1.io/role=worker")
     release.kubectl("delete", "pod", worker, "--grace-period=0", "--force")
     release.wait("demo", "the end", lambda status: looked(status) and status.get("phase") == "Succeeded")
 
-    jobs = ["demo-stage-1-0", "demo-stage-2-0", "demo-stage-2-1"]
+    jobs = ["demo-stage-1-0", "demo-stage-1-1", "demo-stage-2-0", "demo-stage-2-1"]
     assert sorted(attempts) == jobs and sorted(clusters.values()) == jobs, "a cluster each"
     wait_for("the GPUs are given back", lambda: not release.get("rayclusters,pods", "-l", "visionr1.io/attempt")["items"], 60)
     phases = {one["name"]: one for one in release.status("demo")["phases"]}
     ends = {name: [attempt["exitCode"] for attempt in one["attempts"]] for name, one in phases.items()}
-    assert ends == {"stage-1": [0], "stage-2": [1, 0]}, "the driver failed with its worker"
+    assert ends == {"stage-1": [3, 0], "stage-2": [1, 0]}, "the driver failed with its worker"
+    assert phases["stage-1"]["attempts"][1]["fromStep"] == stopped_at >= 5, "it stopped after a checkpoint of its last step"
     assert phases["stage-2"]["attempts"][1]["fromStep"] >= 42, "and the next went on from a checkpoint"
     trained = [{key: one[key] for key in TRAINED} for one in release.steps("demo")]
     assert trained == [{key: one[key] for key in TRAINED} for one in undisturbed]

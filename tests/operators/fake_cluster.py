@@ -33,12 +33,13 @@ class Crash(BaseException):
 
 @dataclass
 class Process:
-    """A driver, or the pods of a job; `cluster` is the RayCluster it would end with."""
+    """A driver, or the pods of a job; `cluster` is the RayCluster it would end with, `stop_key` what it is asked by."""
 
     phase: str
     child: str
     uid: str
     cluster: str | None
+    stop_key: str | None = None
 
 
 @dataclass
@@ -57,6 +58,7 @@ class FakeCluster:
     late: Callable[[], bool] = lambda: False
     events: list[News] = field(default_factory=list)
     bad_steps: set[tuple[str, int]] = field(default_factory=set)
+    asked_to_stop: set[str] = field(default_factory=set)
     rollbacks: int = 0
     config_maps: dict[str, dict[str, Any]] = field(default_factory=dict)
     served: set[str] = field(default_factory=lambda: {"PyTorchJob"})
@@ -147,7 +149,12 @@ class FakeCluster:
         if cluster is not None and not _runs(self.objects.get(("RayCluster", cluster))):
             return
         child["status"] = _STATUS[kind]["running"]
-        self.processes.append(Process(meta["labels"]["visionr1.io/phase"], meta["name"], meta["uid"], cluster))
+        stop_key = child["spec"].get("entrypoint", "").partition(" --stop-when ")[2] or None
+        self.processes.append(Process(meta["labels"]["visionr1.io/phase"], meta["name"], meta["uid"], cluster, stop_key))
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """All that is written into a run directory in schedules."""
+        self.asked_to_stop.add(key)
 
     def commit(self, phase: Phase, step: int | None, complete: bool) -> None:
         self.committed_before[phase.name] = self.committed.get(phase.name, NOTHING)

@@ -87,7 +87,7 @@ class Schedule:
     ) -> None:
         """A new operator looks once; what it knew before is lost."""
         self.cluster.before_call, self.cluster.after_call = fault, after
-        operator = Reconciler(self.cluster, clock=lambda: self.now, store=lambda url: None)  # type: ignore[arg-type, return-value]
+        operator = Reconciler(self.cluster, clock=lambda: self.now, store=lambda url: self.cluster)  # type: ignore[arg-type, return-value]
         try:
             operator.reconcile("run")
         except (Crash, ApiError):
@@ -204,6 +204,11 @@ class Schedule:
         phase = next(one for one in chain_of(self.cluster.run) if one.name == process.phase)
         known = self.cluster.committed.get(phase.name, NOTHING)
         last = phase.first_step + 4
+        if process.stop_key in self.cluster.asked_to_stop and self.random.random() < 0.5:
+            step = min(last, (known.step or phase.first_step) + 1)
+            self.cluster.commit(phase, step, step == last)
+            self.cluster.end(process, 0 if step == last else 3)
+            return
         what = self.random.choice(["commit", "commit", "end", "end", *["fail"] * self.failures, *["stop"], *["bad"] * self.bad])
         if what == "commit" and phase.kind in ("sft", "grpo"):
             step = min(last, (known.step or phase.first_step) + self.random.randint(1, 2))

@@ -13,6 +13,7 @@ from schedules import SPEC
 
 from visionr1.errors import BadInput
 from visionr1.recipe import phases
+from visionr1.storage.layout import stop_key
 
 OWNED = {"name": "x", "uid": "u", "ownerReferences": [{"controller": True, "uid": "run-uid"}]}
 
@@ -232,6 +233,8 @@ def test_a_stage_may_bring_a_cluster_of_its_own_and_give_it_back() -> None:
     stage = next(phase for phase in phases(owner().recipe) if phase.kind == "grpo")
     job_ = rayjob.build(owner(), "run-stage-1-0", stage, None, "sft/step-3")["spec"]
     assert "clusterSelector" not in job_ and job_["shutdownAfterJobFinishes"] is True
+    told = "visionr1 grpo --run s3://bucket/run --stage 1 --stop-when "
+    assert job_["entrypoint"] == told + stop_key(owner().uid, "run-stage-1-0")
     shared = raycluster.build(owner(), "run-ray-0")["spec"]
     own = job_["rayClusterSpec"]
     for pod in (own["headGroupSpec"]["template"], own["workerGroupSpecs"][0]["template"]):

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ptst_operator.status import Status
+from schedules import SPEC
 from site_of_a_run import Site, condition, without_coldstart
+
+from visionr1.storage import StorageError
 
 NEWER = {"image": "trainer:2"}
 
@@ -161,3 +165,73 @@ def test_time_in_a_queue_is_no_wait_for_the_cluster(tmp_path: Path) -> None:
     site.now += 290
     assert condition(site.look(), "Progressing").reason == "WaitsForCluster"
     assert miss_the_deadline(site).of("stage-1").attempts[0].stopping is not None
+
+
+def with_its_own_cluster(folder: Path) -> Site:
+    """A run whose first stage runs on a RayCluster of its own, at step 2."""
+    site = Site(folder, **without_coldstart(), grpo={"workersPerPod": 2, "cluster": "per-stage"})
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    site.start_child()
+    site.commit("stage-1", 2, final=False)
+    assert site.look().phase == "Running"
+    return site
+
+
+def test_a_driver_with_its_own_cluster_is_asked_to_commit_before_its_rayjob_goes(tmp_path: Path) -> None:
+    site = with_its_own_cluster(tmp_path)
+    site.cluster.change_spec(suspend=True)
+    site.look(3)
+    (process,) = site.cluster.processes
+    assert process.stop_key is not None and site.store.exists(process.stop_key)
+    assert site.cluster.children(), "the RayJob, and with it the cluster, stays until the driver has ended"
+    site.commit("stage-1", 3, final=False)
+    site.end_child(3)
+    site.look()
+    assert not site.cluster.children()
+    site.cluster.collect()
+    status = site.look(2)
+    (attempt,) = status.of("stage-1").attempts
+    assert (status.phase, attempt.exit_code, attempt.to_step) == ("Suspended", 3, 3)
+
+    site.cluster.change_spec(suspend=False)
+    site.look(2)
+    site.start_child()
+    (again,) = site.cluster.processes
+    assert again.stop_key is not None and not site.store.exists(again.stop_key), "the next attempt is asked by another name"
+
+
+def test_a_driver_that_does_not_hear_has_its_time(tmp_path: Path) -> None:
+    site = with_its_own_cluster(tmp_path)
+    site.cluster.change_spec(suspend=True)
+    site.look()
+    site.now += SPEC["deadlines"]["stopSeconds"] - 5
+    site.look()
+    assert site.cluster.children()
+    site.now += 5
+    site.look()
+    assert not site.cluster.children()
+
+
+@pytest.mark.parametrize(
+    "state", [{"jobDeploymentStatus": "Initializing"}, {"jobDeploymentStatus": "Failed", "jobStatus": "RUNNING"}]
+)
+def test_nothing_is_asked_of_a_driver_that_is_not_there(tmp_path: Path, state: dict[str, str]) -> None:
+    site = with_its_own_cluster(tmp_path)
+    site.cluster.children()[0][1]["status"] = state
+    site.cluster.change_spec(suspend=True)
+    site.look(2)
+    assert not site.cluster.children()
+    assert not site.store.list("stop")
+
+
+def test_what_stands_in_the_way_of_the_question_only_costs_the_checkpoint(tmp_path: Path) -> None:
+    """Training pods write into the run directory, too."""
+    site = with_its_own_cluster(tmp_path)
+    site.store.write_bytes("stop", b"a file where the folder would be")
+    site.cluster.change_spec(suspend=True)
+    with pytest.raises(StorageError):
+        site.look()
+    site.now += SPEC["deadlines"]["stopSeconds"]
+    site.look(2)
+    assert not site.cluster.children()

@@ -71,8 +71,8 @@ def test_a_run_started_again_has_nothing_to_do(finished: Path) -> None:
     assert [record["step"] for record in records(finished, "stage-1")] == list(range(1, STEPS + 1))
 
 
-def start_stage(run: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "visionr1.cli", "grpo", "--run", str(run), "--stage", "1"]
+def start_stage(run: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "visionr1.cli", "grpo", "--run", str(run), "--stage", "1", *options]
     log = (run / "log.txt").open("ab")
     return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
 
@@ -93,8 +93,14 @@ def test_a_stage_stopped_and_killed_leaves_the_same_bits(finished: Path, tmp_pat
     kept = [line for line in (run / "steps.jsonl").read_text().splitlines() if json.loads(line)["phase"] == "sft"]
     (run / "steps.jsonl").write_text("".join(f"{line}\n" for line in kept))
 
-    stage = start_stage(run)
-    wait_for_step(stage, run, 1)
+    (run / "stop").mkdir()
+    (run / "stop" / "me").touch()
+    stage = start_stage(run, "--stop-when", "stop/me")
+    assert stage.wait(240) == 3, (run / "log.txt").read_text()[-3000:]
+    assert (run / "checkpoints" / "stage-1" / "step-1" / "manifest.json").exists()
+
+    stage = start_stage(run, "--stop-when", "stop/another")
+    wait_for_step(stage, run, 2)
     stage.send_signal(signal.SIGTERM)
     assert stage.wait(120) == 3, (run / "log.txt").read_text()[-3000:]
     stopped_at = max(record["step"] for record in records(run, "stage-1"))

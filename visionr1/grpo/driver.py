@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from functools import partial
 
 from visionr1.data.check import CheckReport
 from visionr1.data.readers import load_problems, select
@@ -20,13 +21,16 @@ from visionr1.storage import Checkpoints, open_store
 from visionr1.storage.run_recipe import read_recipe
 
 
-def run(run_url: str, stage_index: int) -> None:
+def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:
     """Runs stage `stage_index` (from 0) of the run directory's recipe to its end, from where it was.
+
+    Args:
+        stop_when: key in the run directory; once it is there the driver stops, as after a signal.
 
     Raises:
         BadInput: the recipe, the data, the machine or the chain of checkpoints is not as it must be.
         StorageError: a checkpoint or a record could not be stored.
-        Stopped: SIGTERM or Ctrl-C came; the last step is committed.
+        Stopped: SIGTERM, Ctrl-C or `stop_when` came; the last step is committed.
         RuntimeError: training went wrong; see `visionr1.grpo.parity`.
     """
     store = open_store(run_url)
@@ -48,7 +52,7 @@ def run(run_url: str, stage_index: int) -> None:
         closing(Exporter(recipe.metrics, "driver", recipe.name, stage.max_completion_tokens)) as exporter,
         Grader(recipe.reward) as grader,
         ray_cluster(recipe.rollout.workers),
-        StopFlag() as should_stop,  # after Ray, which takes SIGTERM for itself when it starts
+        StopFlag() as signalled,  # after Ray, which takes SIGTERM for itself when it starts
     ):
         exporter.update({"phase": phase.name, "stage": stage_index + 1, "started_timestamp_seconds": time.time()})
         # Only now may Ray be imported: it reads its environment when it is.
@@ -60,8 +64,9 @@ def run(run_url: str, stage_index: int) -> None:
         rows = select(load_problems(recipe.data.train), _told(report).usable())
         sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)
         with progress(title, stage.steps, start.step - phase.first_step) as advance:
+            asked = partial(store.exists, stop_when) if stop_when is not None else lambda: False
             journal = Journal(recipe, phase, store, log, exporter, advance)
-            run_stage(recipe, phase, start.step, rows, sampler, crew, grader, journal, should_stop)
+            run_stage(recipe, phase, start.step, rows, sampler, crew, grader, journal, lambda: signalled() or asked())
         crew.close()
 
 

@@ -53,6 +53,11 @@ def rolled_back_steps_key(archive: str) -> str:
     return f"rolled-back/{archive}/steps.jsonl"
 
 
+def stop_key(run_uid: str, attempt: str) -> str:
+    """A driver that was started with this name stops after its step once it is there; the uid keeps runs of one name apart."""
+    return f"stop/{run_uid}-{attempt}"
+
+
 def rollouts_key(phase: str, step: int) -> str:
     """Every completion of one step, as compressed JSON lines."""
     return f"rollouts/{phase}/step-{step}.jsonl.zst"

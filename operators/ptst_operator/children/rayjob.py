@@ -11,6 +11,7 @@ from ptst_operator.children import raycluster
 from ptst_operator.children.phase import Child, waiting
 from ptst_operator.children.pods import ATTEMPT_LABEL, Manifest, Owner, metadata
 from visionr1.recipe import Phase
+from visionr1.storage.layout import stop_key
 
 _EXIT_CODE: Final = re.compile(r"(?:Job entrypoint command )?failed with exit code (-?\d{1,3})\b")
 _LOGS: Final = ", last available logs"
@@ -27,9 +28,12 @@ def build(owner: Owner, name: str, phase: Phase, cluster: str | None, start: str
     """
     assert phase.stage_index is not None
     stage = owner.recipe.stages[phase.stage_index]
+    command = ["visionr1", "grpo", "--run", owner.spec.storage.url, "--stage", str(phase.stage_index + 1)]
     if cluster is not None:
         where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
     else:
+        # Its cluster goes as soon as it does, so the driver is asked in the run directory before that.
+        command += ["--stop-when", stop_key(owner.uid, name)]
         where = {"rayClusterSpec": raycluster.cluster_spec(owner, {ATTEMPT_LABEL: name}), "shutdownAfterJobFinishes": True}
     return {
         "apiVersion": "ray.io/v1",
@@ -46,9 +50,7 @@ def build(owner: Owner, name: str, phase: Phase, cluster: str | None, start: str
             },
         },
         "spec": {
-            "entrypoint": shlex.join(
-                ["visionr1", "grpo", "--run", owner.spec.storage.url, "--stage", str(phase.stage_index + 1)]
-            ),
+            "entrypoint": shlex.join(command),
             "submissionMode": "HTTPMode",
             **where,
         },

@@ -120,13 +120,16 @@ class Process:
             if phase.stage_index is not None:
                 log.append(_record(phase, step))
             self.step = step
-            stopping = self.stop.is_set()
+            stopping = self.stop.is_set() or self._asked(store)
             if step == last or step % every == 0 or stopping:
                 self._commit(store, phase, step, step == last)
             if stopping and step < last:
                 self.code = 3
                 return
         self.code = 0
+
+    def _asked(self, store: Store) -> bool:
+        return "--stop-when" in self.words and store.exists(self.words[self.words.index("--stop-when") + 1])
 
     def _commit(self, store: Store, phase: Phase, step: int, final: bool) -> None:
         checkpoints = Checkpoints(store, phase.name)
@@ -295,9 +298,11 @@ def _run_of(pod: Manifest) -> str:
 
 
 def _info(name: str, process: Process) -> Manifest:
-    status = {None: "RUNNING", 0: "SUCCEEDED", 3: "STOPPED"}[process.code]
+    status, message = {None: "RUNNING", 0: "SUCCEEDED", 3: "STOPPED"}[process.code], ""
+    if process.code == 3 and not process.stop.is_set():  # Ray knows of no request
+        status, message = "FAILED", "Job entrypoint command failed with exit code 3, last available logs (truncated):\nlogs"
     times = {"start_time": int(1000 * process.begun), "end_time": int(1000 * (process.ended or 0))}
-    return {"type": "SUBMISSION", "submission_id": name, "job_id": name, "status": status, "message": "", **times}
+    return {"type": "SUBMISSION", "submission_id": name, "job_id": name, "status": status, "message": message, **times}
 
 
 def _handler(world: World) -> type[BaseHTTPRequestHandler]:
