@@ -3,13 +3,14 @@
 import json
 import math
 import re
+import secrets
 import socket
 import subprocess
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +20,13 @@ RULES = Path(__file__).parents[1] / "charts" / "visionr1-ptst" / "rules" / "visi
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` ports in a row that nobody listens on."""
+    """The first of `count` ports in a row that nobody listens on, nor is given by the kernel until they are used."""
+    below = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        with ExitStack() as held:
-            first = held.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                for number in range(1, count):
-                    held.enter_context(socket.socket()).bind(("127.0.0.1", port + number))
-            except (OSError, OverflowError):
-                continue
+        port = secrets.randbelow(below - 1024 - count) + 1024
+        with ExitStack() as held, suppress(OSError):
+            for number in range(count):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port + number))
             return port
 
 

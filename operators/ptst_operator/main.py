@@ -23,6 +23,8 @@ from visionr1.storage import StorageError
 
 STALLED_SECONDS: Final = 240.0
 """A watch answers at least once a minute; one that is silent so long hangs."""
+_LAST_SECONDS: Final = 25.0
+"""For what is being done when the pod is told to end, which has 30 in all."""
 _log = logging.getLogger("ptst_operator")
 
 
@@ -48,8 +50,9 @@ class Operator:
             worker.start()
         self._workers = started  # one that has not begun would be told as ended
         self._stop.wait()
+        end = time.monotonic() + _LAST_SECONDS
         for worker in self._workers:
-            worker.join(timeout=25)
+            worker.join(timeout=max(0.0, end - time.monotonic()))
 
     def stop(self) -> None:
         """Lets what is being done end, and no more."""

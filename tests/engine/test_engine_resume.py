@@ -13,6 +13,7 @@ from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForCondition
 
 from visionr1.demo.base import demo_base_dir
 
+pytestmark = pytest.mark.timeout(900)
 BFLOAT16 = "model.dtype=bfloat16"
 FROZEN = "optimiser.freeze_vision_tower=true"
 SAVED = {"zero2": (2, ()), "zero3": (3, ()), "bf16": (2, (BFLOAT16,)), "bf16-zero3": (3, (BFLOAT16,)), "frozen": (1, (FROZEN,))}
@@ -47,10 +48,10 @@ def outcomes(policy, folder) -> dict[str, Outcome]:
         Case("zero3 by ZeRO 2", settings=settings(2), start=str(folder / "zero3"), steps=(2,)),
         Case("zero2 by ZeRO 3", settings=settings(3), start=str(folder / "zero2"), steps=(2,)),
     ]
-    first, _ = run_ranks(run_cases, 2, [*whole, *again, *across], policy)
+    first, _ = run_ranks(run_cases, 2, [*whole, *again, *across], policy, seconds=240)
     found = dict(first)
     for world in (1, 3):
-        alone, *_ = run_ranks(run_cases, world, others, policy)
+        alone, *_ = run_ranks(run_cases, world, others, policy, seconds=240)
         found |= {f"{name} {world}": outcome for name, outcome in alone.items()}
     return found
 

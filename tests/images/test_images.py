@@ -184,7 +184,7 @@ def test_a_user_without_a_name_is_stopped_at_a_checkpoint(trainer: Image, tmp_pa
             assert container.process.poll() is None, container.log.read_text()
             time.sleep(0.5)
         container.runc("kill", "TERM")
-        assert container.wait(30) == EXIT_STOPPED, container.log.read_text()
+        assert container.wait(120) == EXIT_STOPPED, container.log.read_text()
     last = records(tmp_path)[-1][1]
     assert (tmp_path / f"runs/demo/checkpoints/stage-1/step-{last}/manifest.json").exists()
 

@@ -52,7 +52,8 @@ def test_an_operator_with_a_watch_that_hangs_is_neither_ready_nor_healthy(operat
 def test_an_operator_with_a_dead_worker_is_neither_ready_nor_healthy(operator: Operator) -> None:
     operator.stop()
     deadline = time.monotonic() + 10
-    while operator.unhealthy() is None and time.monotonic() < deadline:
+    while not operator._workers or any(worker.is_alive() for worker in operator._workers):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     assert operator.unready() == operator.unhealthy()
     assert str(operator.unhealthy()).startswith("worker-")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fake_cluster import suspended
-from ptst_operator.children import job, pytorchjob, raycluster, rayjob
+from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
 from test_operators_children import OWNED, owner, phase
 from test_operators_reconcile import Site, condition, without_coldstart
 
@@ -39,6 +39,14 @@ def test_volcano_reads_the_queue_of_a_pytorchjob_from_its_spec() -> None:
     plain, queued = owner(), owner(queueLabels={"volcano.sh/queue-name": "team-a"})
     policies = [pytorchjob.build(run, "x", phase(run, "sft"))["spec"]["runPolicy"] for run in (plain, queued)]
     assert [one.get("schedulingPolicy") for one in policies] == [None, {"queue": "team-a"}]
+
+
+def test_volcano_is_told_of_a_trainjob_by_its_runtime() -> None:
+    plain, queued = owner(), owner(queueLabels={"volcano.sh/queue-name": "team-a"})
+    asked, told = (trainjob.build(run, "x", phase(run, "sft"))[0]["spec"] for run in (plain, queued))
+    assert "podGroupPolicy" not in asked and "metadata" not in asked["template"]
+    assert told["podGroupPolicy"] == {"volcano": {}}
+    assert told["template"]["metadata"] == {"annotations": {"scheduling.volcano.sh/queue-name": "team-a"}}
 
 
 def queue(site: Site, does: str) -> None:

@@ -57,6 +57,8 @@ with progress(f"training {phase}", last - first, start - first) as advance:
         time.sleep(float(sys.argv[7]))
         commit(step)
         advance(1, f"loss {1 / step:.3f}")
+        if behaviour == "stubborn":
+            time.sleep(600)
         if stops and step < last:
             sys.exit(3)
         if behaviour == "crash halfway" and step == (first + last) // 2:

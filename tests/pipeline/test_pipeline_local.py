@@ -21,10 +21,11 @@ from rich.console import Console
 from visionr1.errors import BadInput
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
-from visionr1.pipeline.processes import marked, tree_bytes
+from visionr1.pipeline.processes import _stopped_with, marked, tree_bytes
 from visionr1.pipeline.rundir import AttemptRecord, attempts, write_attempt
 from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, parse_recipe, to_yaml
+from visionr1.signals import StopFlag
 from visionr1.storage import Checkpoints, open_store
 
 ORDER = ["coldstart", "sft", "stage-1", "stage-2", "evaluate"]
@@ -71,6 +72,7 @@ class Run:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("visionr1.pipeline.local._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("visionr1.pipeline.local._SAMPLE_SECONDS", 0.02)
     return Run(tmp_path / "run")
 
 
@@ -181,7 +183,7 @@ def test_a_remote_directory_is_refused() -> None:
 
 
 def test_a_locked_run_is_refused(run: Run) -> None:
-    first = start_runner(run, 0.15)
+    first = start_runner(run, 1.0)
     until(lambda: run.steps("stage-1"))
     with pytest.raises(BadInput, match="in use"):
         run.go()
@@ -202,7 +204,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_commits_and_can_be_resumed(run: Run, number: signal.Signals) -> None:
-    runner = start_runner(run, 0.15)
+    runner = start_runner(run, 1.0)
     until(lambda: run.steps("stage-1"))
     runner.send_signal(number)
     assert runner.wait(20) == 3
@@ -221,7 +223,8 @@ def test_a_second_ctrl_c_ends_at_once(run: Run) -> None:
     runner = start_runner(run, 0.15, 60.0, "stage-1=stubborn")
     until(lambda: run.steps("stage-1"))
     runner.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    assert runner.stderr is not None
+    assert any("stopping: stage-1" in line for line in runner.stderr), "the first is heard before the second is sent"
     runner.send_signal(signal.SIGINT)
     assert runner.wait(10) == 130
     assert run.codes("stage-1") == [-9]
@@ -240,7 +243,7 @@ def test_a_phase_that_does_not_stop_is_ended_after_its_grace_time(run: Run) -> N
 
 
 def test_a_killed_runner_leaves_nothing_and_its_run_goes_on(run: Run) -> None:
-    runner = start_runner(run, 0.15)
+    runner = start_runner(run, 1.0)
     until(lambda: run.steps("stage-1"))
     folder = run.folder / "phases/stage-1/attempt-0"
     assert marked(folder)
@@ -299,3 +302,29 @@ def test_the_recipe_of_a_run_can_be_written_by_hand(run: Run) -> None:
     (run.folder / "recipe.yaml").write_text("# mine\n" + to_yaml(RECIPE))
     assert run.go() == 0
     assert (run.folder / "recipe.yaml").read_text().startswith("# mine")
+
+
+def test_a_phase_whose_runner_died_while_it_was_started_does_not_begin() -> None:
+    """The runner's own handler, which the child has until it is another program, would swallow the request."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        child = subprocess.Popen(["true"], preexec_fn=_stopped_with(-1))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert child.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_just_when_a_phase_begins_to_listen_is_heard(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    install = signal.signal
+
+    def install_and_be_told(which: signal.Signals, handler: object) -> object:
+        before = install(which, handler)  # type: ignore[arg-type]
+        if which == number and isinstance(getattr(handler, "__self__", None), StopFlag):
+            monkeypatch.setattr(signal, "signal", install)
+            os.kill(os.getpid(), number)
+        return before
+
+    monkeypatch.setattr(signal, "signal", install_and_be_told)
+    with StopFlag() as stopped:
+        assert stopped()

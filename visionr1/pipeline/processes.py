@@ -50,6 +50,7 @@ def _stopped_with(parent: int) -> Callable[[], None] | None:
     libc = ctypes.CDLL(None, use_errno=True)  # here, because a fresh child must not load libraries
 
     def before_exec() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler would hear it for a program that is not there yet
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before the line above
             os.kill(os.getpid(), signal.SIGTERM)

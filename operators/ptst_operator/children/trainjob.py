@@ -31,15 +31,20 @@ def build(owner: Owner, name: str, phase: Phase) -> tuple[Manifest, Manifest]:
         "name": "node",
         "template": {
             "metadata": {"labels": {f"{_API}/trainjob-ancestor-step": "trainer"}},
-            "spec": {"backoffLimit": 0, "template": pod},
+            # Failed: as for a Job, no second pod while the first one ends.
+            "spec": {"backoffLimit": 0, "podReplacementPolicy": "Failed", "template": pod},
         },
     }
-    runtime = {
+    runtime: Manifest = {
         "apiVersion": f"{_API}/v1alpha1",
         "kind": "TrainingRuntime",
         "metadata": metadata(owner, name, phase.name, "sft", queued=False),
         "spec": {"mlPolicy": {"torch": {}}, "template": {"spec": {"replicatedJobs": [nodes]}}},
     }
+    queue = owner.spec.queue_labels.get("volcano.sh/queue-name")
+    if queue:  # Trainer makes a PodGroup only if it is told to, and reads the queue from an annotation
+        runtime["spec"]["podGroupPolicy"] = {"volcano": {}}
+        runtime["spec"]["template"]["metadata"] = {"annotations": {"scheduling.volcano.sh/queue-name": queue}}
     job = {
         "apiVersion": f"{_API}/v1alpha1",
         "kind": "TrainJob",

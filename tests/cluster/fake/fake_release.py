@@ -99,7 +99,7 @@ class FakeRelease(Release):
 
     def kill_operator(self) -> None:
         """As the kernel does when memory is short."""
-        process = wait_for("an operator", lambda: self.process)
+        process = wait_for("an operator", lambda: self.process if self.process and self.process.poll() is None else None)
         process.kill()
 
     def _keep(self) -> None:

@@ -11,7 +11,7 @@ from release import CHART, NAME
 from fake.controllers import Controllers
 from fake.fake_release import FakeRelease
 
-LONG = {"max_completion_tokens": 8, "group_size": 2, "steps": 400}
+LONG = {"max_completion_tokens": 8, "group_size": 2, "steps": 4000}
 
 
 @pytest.mark.timeout(300)
