@@ -100,7 +100,7 @@ endif
 cluster-soak: $(SYNCED) ## the long tests of the platform: every fault, 200 runs, every order of uninstalling; two hours [ARGS=...]
 	@tests/cluster/build.sh soak
 	@$(MAKE) --no-print-directory wheel >/dev/null
-	@tests/images/build.sh operator
+	@tests/images/build.sh operator trainer-cpu
 	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster -m soak -s $(ARGS)
 
 .PHONY: cluster-shell

@@ -1,9 +1,9 @@
 """A node whose pods are real: containerd, kubelet, kube-proxy and DNS beside a `ControlPlane`, and KubeRay and the
 training-operator in pods.
 
-The operator runs from its own image. An image of the trainer takes ten minutes to load, so the other containers share a small one
-and see this machine's /usr, the checkout and the Python environment, read-only and at their own paths; what else is in a pod is
-that of production.
+The operator runs from its own image. The trainer's takes minutes to load, so only tests that ask for it have it. The other
+containers share a small one and see this machine's /usr, the checkout and the Python environment, read-only and at their own
+paths; what else is in a pod is that of production.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ ROOT = HERE.parents[1]
 IMAGE = "docker.io/visionr1-test/pod:1"
 OPERATOR = HOME.parent / "images/operator.tar"
 """What `tests/images/build.sh operator` has built of this checkout."""
+OWN_FILES = "own-files"
+"""Runtime class of containers that see nothing of this machine."""
 PODS = "198.18.128.0/24"
 CGROUP = "visionr1-pods"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -51,7 +53,8 @@ class RealNode:
         for name in ("cni", "kubelet"):
             (self._folder / name).mkdir(parents=True)
         self._write("cni/10-pods.conflist", _cni(self._folder))
-        self._write("spec.json", self._base_spec())
+        self._write("spec.json", _base_spec(_SEEN))
+        self._write(f"{OWN_FILES}.json", _base_spec(()))
         (self._folder / "containerd.toml").write_text(_containerd(self._folder, self._socket))
         self._run("containerd", "containerd", "-c", str(self._folder / "containerd.toml"))
         image = self._folder / "image.tar"
@@ -62,11 +65,21 @@ class RealNode:
         self._write("proxy.json", _proxy(self._plane.admin))
         self._run("kube-proxy", "kube-proxy", f"--config={self._folder}/proxy.json")
         self._start_kubelet()
+        meta = {"name": OWN_FILES}
+        self._plane.apply({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": meta, "handler": OWN_FILES})
         wait_for("the node", lambda: "True" in self._plane.kubectl("get", "node", NODE, "-o", _READY, check=False), 90)
 
     def load(self, archive: Path) -> None:
         """Takes over an image that was built elsewhere; its name is in the archive."""
         self._ctr("images", "import", str(archive)).check_returncode()
+
+    def load_trainer(self, name: str) -> None:
+        """The CPU trainer that `tests/images/build.sh trainer-cpu` has built of this checkout."""
+        archive = self._folder / "trainer.tar"
+        image = "localhost/visionr1-test/trainer:checkout-cpu"
+        subprocess.run(["buildah", "push", "--quiet", image, f"docker-archive:{archive}:docker.io/{name}"], check=True)
+        self.load(archive)
+        archive.unlink()
 
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(["ctr", "-a", str(self._socket), "-n", "k8s.io", *arguments], capture_output=True)
@@ -142,12 +155,14 @@ class RealNode:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         return str(path)
 
-    def _base_spec(self) -> dict[str, Any]:
-        spec: dict[str, Any] = json.loads(subprocess.run(["ctr", "oci", "spec"], check=True, capture_output=True).stdout)
-        spec["process"].pop("rlimits", None)  # raising them needs CAP_SYS_RESOURCE, which not every machine gives
-        for path in sorted(set(_SEEN)):
-            spec["mounts"].append({"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro"]})
-        return spec
+
+def _base_spec(seen: Sequence[str]) -> dict[str, Any]:
+    """What containers begin from; they see these folders of this machine."""
+    spec: dict[str, Any] = json.loads(subprocess.run(["ctr", "oci", "spec"], check=True, capture_output=True).stdout)
+    spec["process"].pop("rlimits", None)  # raising them needs CAP_SYS_RESOURCE, which not every machine gives
+    for path in sorted(set(seen)):
+        spec["mounts"].append({"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro"]})
+    return spec
 
 
 def _kill(pid: int) -> None:
@@ -260,6 +275,11 @@ oom_score = 0
       runtime_type = "io.containerd.runc.v2"
       base_runtime_spec = "{folder}/spec.json"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{OWN_FILES}]
+      runtime_type = "io.containerd.runc.v2"
+      base_runtime_spec = "{folder}/{OWN_FILES}.json"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{OWN_FILES}.options]
         SystemdCgroup = false
 """
 

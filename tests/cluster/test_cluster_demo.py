@@ -11,8 +11,9 @@ from typing import Any
 import boto3
 import pytest
 from control_plane import ControlPlane, wait_for
-from real_node import IMAGE
+from real_node import IMAGE, OWN_FILES, RealNode
 from release import NAME, ONLY_STAGES, PODS, TRAINED, Release, at
+from test_cluster_definition import rendered
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -92,9 +93,13 @@ def client(release: Release) -> Any:
     return boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys)
 
 
-def test_the_demo_on_a_cluster_is_the_demo(release: Release) -> None:
+def test_the_demo_on_a_cluster_is_the_demo(release: Release, node: RealNode) -> None:
+    """From the trainer's own image, as users have it."""
+    (image,) = [one["spec"]["pods"]["image"] for one in rendered("cpu-demo") if one["kind"] == "PTSTRun"]
+    node.load_trainer(image)
+    pods = {"image": image, "runtimeClassName": OWN_FILES, "resources": PODS["resources"], **WHERE}
     begun = time.monotonic()
-    release.install_values(values("s3://runs/demo", {"sft": {"processes": 1}}))
+    release.install_values(values("s3://runs/demo", {"sft": {"processes": 1}}, pods=pods))
     told: dict[int, dict[str, Any]] = {}
 
     def over(status: dict[str, Any]) -> bool:
@@ -114,7 +119,7 @@ def test_the_demo_on_a_cluster_is_the_demo(release: Release) -> None:
         return data
 
     accuracy = {phase: json.loads(read(f"eval/{phase}.json"))["accuracy"] for phase in ALONE}
-    print(f"\n{json.dumps({'seconds': round(taken), 'steps': len(records), 'accuracy': accuracy}, indent=1)}")
+    print(f"\n{json.dumps({'seconds': round(taken), 'steps': len(trained), 'accuracy': accuracy}, indent=1)}")
     for phase, alone in ALONE.items():
         assert accuracy[phase] == pytest.approx(alone, abs=2 * 2**0.5 * ERROR)
     assert b"<html" in read("report.html")[:1000].lower() and json.loads(read("summary.json"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from control_plane import ControlPlane, wait_for
+from queues import Queue, kueue
 from real_node import install_trainer
 from release import NAME, RECIPE, Release, train_alone
 from test_cluster_verbs import NEED_TRAINER, asked
@@ -87,3 +88,38 @@ def test_a_trainjob_trains_loses_its_first_pod_and_is_suspended(release: Release
     trained = [{key: one[key] for key in TRAINED} for one in release.steps("demo")]
     assert trained == [{key: one[key] for key in TRAINED} for one in undisturbed]
     assert asked(release.platform, "allow") >= NEED_TRAINER
+
+
+@pytest.fixture
+def queued(trainer: ControlPlane, namespace: str) -> Iterator[tuple[Release, Queue]]:
+    """The same run, in a queue of Kueue that lets nothing in yet."""
+    with kueue(trainer):
+        made = Release(trainer, namespace)
+        queue = Queue(made)
+        queue.close()
+        sft = {"backend": "trainjob", "nodes": 2}
+        made.install(ONLY_SFT, sft=sft, queueLabels=queue.labels(), deadlines={"pendingSeconds": 60, "stopSeconds": 60})
+        yield made, queue
+        made.kubectl("delete", "ptst", "--all", "--wait=false")
+        made.helm("uninstall", NAME)
+        wait_for("nothing is left", lambda: not made.get("ptst,trainjobs,jobsets,jobs,pods")["items"], 120)
+
+
+def test_a_trainjob_waits_in_a_queue_and_is_taken_back(queued: tuple[Release, Queue], undisturbed: list[dict[str, Any]]) -> None:
+    release, queue = queued
+    release.wait("demo", "queued", lambda status: status.get("phase") == "Queued")
+    queue.open()
+    release.wait("demo", "SFT", lambda status: sft_of(status).get("attempts"))
+    wait_for("a checkpoint", lambda: committed(release) >= 4, 240)
+    queue.drain()
+    release.wait("demo", "taken back", lambda status: status.get("phase") == "Queued")
+    wait_for("no pod", lambda: not release.pods("visionr1.io/role=sft"), 90)
+    stopped_at = committed(release)
+    queue.open()
+    release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded")
+    assert 4 <= stopped_at < 60
+    (attempt,) = sft_of(release.status("demo"))["attempts"]
+    assert (attempt["kind"], attempt["exitCode"]) == ("TrainJob", 0), "it is the same attempt that goes on"
+    trained = [{key: one[key] for key in TRAINED} for one in release.steps("demo")]
+    assert trained == [{key: one[key] for key in TRAINED} for one in undisturbed]
+    assert "TrainJob demo-sft-0" in queue.workloads() and not any(one.startswith("JobSet") for one in queue.workloads())
