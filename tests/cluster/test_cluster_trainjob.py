@@ -23,6 +23,7 @@ ONLY_SFT: dict[str, Any] = {
     "data": {"train": {"limit": 80}, "held_out": None},
     "stages": [],
 }
+THREE_STAGES = [{"max_completion_tokens": tokens, "group_size": size, "steps": 2} for tokens, size in ((16, 8), (32, 4), (64, 2))]
 TRAINED = ("step", "loss", "grad_norm")
 
 
@@ -92,20 +93,25 @@ def test_a_trainjob_trains_loses_its_first_pod_and_is_suspended(release: Release
 
 @pytest.fixture
 def queued(trainer: ControlPlane, namespace: str) -> Iterator[tuple[Release, Queue]]:
-    """The same run, in a queue of Kueue that lets nothing in yet."""
+    """The same run and three stages with clusters of their own, in a queue of Kueue that lets nothing in yet."""
     with kueue(trainer):
         made = Release(trainer, namespace)
         queue = Queue(made)
         queue.close()
         sft = {"backend": "trainjob", "nodes": 2}
-        made.install(ONLY_SFT, sft=sft, queueLabels=queue.labels(), deadlines={"pendingSeconds": 60, "stopSeconds": 60})
+        grpo = {"workersPerPod": 1, "cluster": "per-stage"}
+        deadlines = {"pendingSeconds": 120, "stopSeconds": 60}
+        recipe = {**ONLY_SFT, "stages": THREE_STAGES}
+        made.install(recipe, sft=sft, grpo=grpo, queueLabels=queue.labels(), deadlines=deadlines)
         yield made, queue
         made.kubectl("delete", "ptst", "--all", "--wait=false")
         made.helm("uninstall", NAME)
         wait_for("nothing is left", lambda: not made.get("ptst,trainjobs,jobsets,jobs,pods")["items"], 120)
 
 
-def test_a_trainjob_waits_in_a_queue_and_is_taken_back(queued: tuple[Release, Queue], undisturbed: list[dict[str, Any]]) -> None:
+def test_a_trainjob_waits_in_a_queue_and_is_taken_back_and_the_stages_follow(
+    queued: tuple[Release, Queue], undisturbed: list[dict[str, Any]]
+) -> None:
     release, queue = queued
     release.wait("demo", "queued", lambda status: status.get("phase") == "Queued")
     queue.open()
@@ -118,8 +124,11 @@ def test_a_trainjob_waits_in_a_queue_and_is_taken_back(queued: tuple[Release, Qu
     queue.open()
     release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded")
     assert 4 <= stopped_at < 60
-    (attempt,) = sft_of(release.status("demo"))["attempts"]
-    assert (attempt["kind"], attempt["exitCode"]) == ("TrainJob", 0), "it is the same attempt that goes on"
-    trained = [{key: one[key] for key in TRAINED} for one in release.steps("demo")]
+    phases = release.status("demo")["phases"]
+    attempts = {one["name"]: [(attempt["kind"], attempt["exitCode"]) for attempt in one["attempts"]] for one in phases}
+    assert attempts.pop("coldstart") == [("Job", 0)]
+    assert attempts.pop("sft") == [("TrainJob", 0)], "it is the same attempt that goes on"
+    assert attempts == dict.fromkeys(("stage-1", "stage-2", "stage-3"), [("RayJob", 0)])
+    trained = [{key: one[key] for key in TRAINED} for one in release.steps("demo") if one["phase"] == "sft"]
     assert trained == [{key: one[key] for key in TRAINED} for one in undisturbed]
-    assert "TrainJob demo-sft-0" in queue.workloads() and not any(one.startswith("JobSet") for one in queue.workloads())
+    assert [one["step"] for one in release.steps("demo") if one["phase"] != "sft"] == [1, 2, 3, 4, 5, 6]
