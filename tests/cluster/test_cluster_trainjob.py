@@ -122,7 +122,9 @@ def test_a_trainjob_waits_in_a_queue_and_is_taken_back_and_the_stages_follow(
     wait_for("no pod", lambda: not release.pods("visionr1.io/role=sft"), 90)
     stopped_at = committed(release)
     queue.open()
-    release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded")
+    release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded", 900)
+    stages = {f"RayJob demo-stage-{number}-0" for number in (1, 2, 3)}
+    assert queue.workloads().keys() == {"Job demo-coldstart-0", "TrainJob demo-sft-0", *stages}, "what brings pods, once each"
     assert 4 <= stopped_at < 60
     phases = release.status("demo")["phases"]
     attempts = {one["name"]: [(attempt["kind"], attempt["exitCode"]) for attempt in one["attempts"]] for one in phases}
