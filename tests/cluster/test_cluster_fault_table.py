@@ -18,6 +18,8 @@ from control_plane import NODE, ControlPlane, wait_for
 from real_node import RealNode
 from release import CHART, NAME, ONLY_STAGES, PODS, RECIPE, TRAINED, Release, train_alone
 
+from visionr1.storage import Checkpoints, open_store
+
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
 FAULT_AT = 5
@@ -271,21 +273,20 @@ def test_a_fault(
 
 def test_a_pod_of_every_other_phase_is_lost(release: Release, tmp_path: Path) -> None:
     """Cold start, each of SFT's two pods, evaluation."""
-    sft = {"max_steps": 40, "processes": 1, "checkpoint_every": 4}
+    sft = {"max_steps": 60, "processes": 1, "checkpoint_every": 4}
     recipe = {**RECIPE, "coldstart": {"problems": {"limit": 1500}}, "sft": sft, "stages": [{**RECIPE["stages"][0], "steps": 2}]}
     release.install(recipe, retry={"firstWaitSeconds": 1})
-    checkpoints = release.runs / "demo/checkpoints/sft"
+    checkpoints = Checkpoints(open_store(str(release.runs / "demo")), "sft")
 
     def lose(phase: str, index: int = 0) -> None:
         selector = f"visionr1.io/run=demo,visionr1.io/phase={phase}"
         # The first of SFT's pods may run before the others.
         wait_for(f"pods of {phase}", lambda: len(_running(release, selector)) > index, 200)
-        found = _running(release, selector)
-        before = len(list(checkpoints.glob("step-*/manifest.json")))
+        before = checkpoints.latest() or 0
         if phase == "sft":
-            wait_for("a checkpoint", lambda: len(list(checkpoints.glob("step-*/manifest.json"))) > before, 200)
+            wait_for("a checkpoint", lambda: (checkpoints.latest() or 0) > before, 200)
         seen = replaced(release, "pods", selector)
-        release.kubectl("delete", "pod", found[index], "--grace-period=0", "--force")
+        release.kubectl("delete", "pod", _running(release, selector)[index], "--grace-period=0", "--force")
         wait_for("it is gone", seen, 60)
 
     lose("coldstart")
