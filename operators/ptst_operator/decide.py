@@ -1,4 +1,4 @@
-"""One decision about a run: pure. The planner says what comes next; here it becomes children to make and to delete.
+"""One decision about a run: pure. The planner says what comes next; here it becomes children to make, to ask and to delete.
 
 A name is in the status, and the status is written, before the child of that name is made. So an operator that is killed
 between any two calls makes nothing twice, and one that starts anew goes on from the status alone.

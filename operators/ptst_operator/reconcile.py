@@ -137,7 +137,8 @@ class Reconciler:
 
 def _ask_to_stop(store: Store, key: str) -> None:
     try:
-        store.write_bytes(key, b"")
+        if not store.exists(key):
+            store.write_bytes(key, b"")
     except BadInput as error:  # what training pods have written is in the way; the attempt is ended when its time is over
         raise StorageError(str(error)) from error
 

@@ -22,6 +22,11 @@ def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
     wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,pods")["items"], 120)
 
 
+def nothing_of_ray(release: Release) -> bool:
+    """Neither RayClusters nor pods of attempts."""
+    return not release.get("rayclusters")["items"] and not release.pods("visionr1.io/attempt")
+
+
 def test_each_attempt_has_a_cluster_of_its_own_that_is_stopped_after_a_checkpoint_and_may_lose_a_worker(
     release: Release, undisturbed: list[dict[str, Any]]
 ) -> None:
@@ -40,7 +45,7 @@ def test_each_attempt_has_a_cluster_of_its_own_that_is_stopped_after_a_checkpoin
     release.wait("demo", "step 5", lambda status: looked(status) and at(5)(status))
     release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":true}}')
     release.wait("demo", "suspended", lambda status: looked(status) and status.get("phase") == "Suspended")
-    assert not release.get("rayclusters,pods", "-l", "visionr1.io/attempt")["items"], "the GPUs are given back"
+    wait_for("the GPUs are given back", lambda: nothing_of_ray(release), 60)
     stopped_at = release.steps("demo")[-1]["step"]
     release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":false}}')
 
@@ -51,7 +56,7 @@ def test_each_attempt_has_a_cluster_of_its_own_that_is_stopped_after_a_checkpoin
 
     jobs = ["demo-stage-1-0", "demo-stage-1-1", "demo-stage-2-0", "demo-stage-2-1"]
     assert sorted(attempts) == jobs and sorted(clusters.values()) == jobs, "a cluster each"
-    wait_for("the GPUs are given back", lambda: not release.get("rayclusters,pods", "-l", "visionr1.io/attempt")["items"], 60)
+    wait_for("the GPUs are given back", lambda: nothing_of_ray(release), 60)
     phases = {one["name"]: one for one in release.status("demo")["phases"]}
     ends = {name: [attempt["exitCode"] for attempt in one["attempts"]] for name, one in phases.items()}
     assert ends == {"stage-1": [3, 0], "stage-2": [1, 0]}, "the driver failed with its worker"

@@ -154,7 +154,13 @@ class FakeCluster:
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """All that is written into a run directory in schedules."""
+        self.before_call("ask")
         self.asked_to_stop.add(key)
+        self.after_call("ask")
+
+    def exists(self, key: str) -> bool:
+        """Whether that was written."""
+        return key in self.asked_to_stop
 
     def commit(self, phase: Phase, step: int | None, complete: bool) -> None:
         self.committed_before[phase.name] = self.committed.get(phase.name, NOTHING)

@@ -216,7 +216,7 @@ def test_a_driver_that_does_not_hear_has_its_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "state", [{"jobDeploymentStatus": "Initializing"}, {"jobDeploymentStatus": "Failed", "jobStatus": "RUNNING"}]
 )
-def test_nothing_is_asked_of_a_driver_that_is_not_there(tmp_path: Path, state: dict[str, str]) -> None:
+def test_nothing_is_asked_of_a_driver_that_does_not_run_by_its_rayjob(tmp_path: Path, state: dict[str, str]) -> None:
     site = with_its_own_cluster(tmp_path)
     site.cluster.children()[0][1]["status"] = state
     site.cluster.change_spec(suspend=True)

@@ -93,14 +93,20 @@ def test_a_stage_stopped_and_killed_leaves_the_same_bits(finished: Path, tmp_pat
     kept = [line for line in (run / "steps.jsonl").read_text().splitlines() if json.loads(line)["phase"] == "sft"]
     (run / "steps.jsonl").write_text("".join(f"{line}\n" for line in kept))
 
+    stage = start_stage(run, "--stop-when", "stop/me")
+    wait_for_step(stage, run, 1)
     (run / "stop").mkdir()
     (run / "stop" / "me").touch()
+    assert stage.wait(240) == 3, (run / "log.txt").read_text()[-3000:]
+    asked_at = max(record["step"] for record in records(run, "stage-1"))
+    assert (run / "checkpoints" / "stage-1" / f"step-{asked_at}" / "manifest.json").exists() and asked_at < 4
+
     stage = start_stage(run, "--stop-when", "stop/me")
     assert stage.wait(240) == 3, (run / "log.txt").read_text()[-3000:]
-    assert (run / "checkpoints" / "stage-1" / "step-1" / "manifest.json").exists()
+    assert "stopped before its first step" in (run / "log.txt").read_text()
 
     stage = start_stage(run, "--stop-when", "stop/another")
-    wait_for_step(stage, run, 2)
+    wait_for_step(stage, run, asked_at + 1)
     stage.send_signal(signal.SIGTERM)
     assert stage.wait(120) == 3, (run / "log.txt").read_text()[-3000:]
     stopped_at = max(record["step"] for record in records(run, "stage-1"))

@@ -78,6 +78,15 @@ def test_a_symbolic_link_out_of_the_run_directory_is_refused(tmp_path):
     assert (tmp_path / "outside" / "secret").read_text() == "secret"
 
 
+def test_a_link_to_itself_is_an_error_for_people(tmp_path):
+    store = open_store(str(tmp_path / "run"))
+    store.write_bytes("inside", b"fine")
+    (tmp_path / "run" / "loop").symlink_to("loop")
+    for call in (store.read_bytes, lambda key: store.write_bytes(key, b"")):
+        with pytest.raises((BadInput, StorageError), match="loop"):
+            call("loop/key")
+
+
 def test_a_run_directory_may_itself_be_a_link(tmp_path):
     (tmp_path / "big-disk").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "big-disk")

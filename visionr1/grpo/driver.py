@@ -9,6 +9,7 @@ from functools import partial
 from visionr1.data.check import CheckReport
 from visionr1.data.readers import load_problems, select
 from visionr1.data.sampler import PromptSampler
+from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.cluster import ray_cluster, require_shared_memory
 from visionr1.grpo.journal import Journal
 from visionr1.grpo.start import stage_phase, stage_start
@@ -17,7 +18,7 @@ from visionr1.metrics.steplog import StepLog
 from visionr1.progress import progress
 from visionr1.reward import Grader
 from visionr1.signals import StopFlag
-from visionr1.storage import Checkpoints, open_store
+from visionr1.storage import Checkpoints, StorageError, Store, open_store
 from visionr1.storage.run_recipe import read_recipe
 
 
@@ -25,7 +26,7 @@ def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:
     """Runs stage `stage_index` (from 0) of the run directory's recipe to its end, from where it was.
 
     Args:
-        stop_when: key in the run directory; once it is there the driver stops, as after a signal.
+        stop_when: key in the run directory; once it is there the driver stops, before its first step or after any other.
 
     Raises:
         BadInput: the recipe, the data, the machine or the chain of checkpoints is not as it must be.
@@ -59,15 +60,26 @@ def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:
         from visionr1.grpo.crew import Crew
         from visionr1.grpo.loop import run_stage
 
+        asked = partial(_is_there, store, stop_when)
+        if asked():
+            raise Stopped("stopped before its first step")
         crew = Crew(recipe, run_url, phase, start, exporter.committed)
         report = crew.usable_problems()
         rows = select(load_problems(recipe.data.train), _told(report).usable())
         sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)
         with progress(title, stage.steps, start.step - phase.first_step) as advance:
-            asked = partial(store.exists, stop_when) if stop_when is not None else lambda: False
             journal = Journal(recipe, phase, store, log, exporter, advance)
             run_stage(recipe, phase, start.step, rows, sampler, crew, grader, journal, lambda: signalled() or asked())
         crew.close()
+
+
+def _is_there(store: Store, stop_when: str | None) -> bool:
+    """Whether the driver is asked to stop; a store that cannot tell is asked again after the next step, which is not lost so."""
+    try:
+        return stop_when is not None and store.exists(stop_when)
+    except (StorageError, BadInput) as error:
+        print(f"whether to stop cannot be told: {error}")
+        return False
 
 
 def _told(report: CheckReport) -> CheckReport:

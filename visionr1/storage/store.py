@@ -179,7 +179,8 @@ class LocalStore:
 
     def local_path(self, key: str) -> Path:
         path = self.root / check_key(key)
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        # Path.resolve() takes links that lead to themselves for an error of the program.
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
             raise BadInput(f"{path}: a symbolic link leads out of the run directory; put the files themselves there")
         return path
 
