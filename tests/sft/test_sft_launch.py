@@ -49,3 +49,16 @@ def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(tmp_path, monkeyp
     with pytest.raises(Stopped, match="before it had taken a step"):
         launch.run(run)
     assert [process.returncode for process in started] == [-signal.SIGTERM]
+
+
+def test_a_torchrun_that_waits_for_a_lost_node_is_not_waited_for(tmp_path, monkeypatch) -> None:
+    """Its ranks have stopped and said so; it would stay for five minutes, with the GPUs."""
+    said = (
+        "import os; open(os.environ['VISIONR1_EXIT_FILE'], 'w').write('3 SFT stopped after step 4'); import time; time.sleep(600)"
+    )
+    monkeypatch.setattr(launch, "_command", lambda processes, run_url: [sys.executable, "-c", said])
+    monkeypatch.setattr(launch, "_BARRIER_SECONDS", 1.0)
+    begun = time.monotonic()
+    with pytest.raises(Stopped, match="after step 4"):
+        launch.run(prepare(tmp_path / "run", samples(tmp_path / "data")))
+    assert time.monotonic() - begun < 60

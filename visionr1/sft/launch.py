@@ -18,6 +18,9 @@ from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput,
 from visionr1.storage import Checkpoints, StorageError, open_store
 from visionr1.storage.run_recipe import read_recipe
 
+_LOOK_SECONDS: Final = 0.5
+_BARRIER_SECONDS: Final = 10.0
+"""For the other nodes' torchrun to end with ours, which would wait five minutes for one that is lost."""
 _ERRORS: Final = {EXIT_FAILED: StorageError, EXIT_STOPPED: Stopped, EXIT_BAD_INPUT: BadInput}
 """What a rank left in its exit file, as the error that it was."""
 
@@ -45,7 +48,7 @@ def run(run_url: str) -> None:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
         with _Forwarding() as forwarding:
-            code = forwarding.run(_command(recipe.sft.processes, run_url), environment)
+            code = forwarding.run(_command(recipe.sft.processes, run_url), environment, exit_file)
         if exit_file.exists():
             kind, _, message = exit_file.read_text().partition(" ")
             raise _ERRORS[int(kind)](message)
@@ -89,12 +92,26 @@ class _Forwarding:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def run(self, command: list[str], environment: dict[str, str]) -> int:
-        """Starts torchrun, and returns its exit code."""
+    def run(self, command: list[str], environment: dict[str, str], exit_file: Path) -> int:
+        """Starts torchrun, and returns its exit code; once its ranks have ended by `exit_file` it has seconds to end, too."""
         self._torchrun = subprocess.Popen(command, env=environment, start_new_session=True)
         if self.asked:  # while it was started: nobody has told it
             self._stop()
-        return self._torchrun.wait()
+        seconds_left = _BARRIER_SECONDS
+        while True:
+            try:
+                return self._torchrun.wait(_LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                seconds_left -= _LOOK_SECONDS if exit_file.exists() and not self._ranks() else 0.0
+            if seconds_left < 0:
+                self._torchrun.terminate()
+
+    def _ranks(self) -> list[psutil.Process]:
+        assert self._torchrun is not None
+        try:
+            return psutil.Process(self._torchrun.pid).children()
+        except psutil.NoSuchProcess:
+            return []
 
     def _forward(self, number: int, _: FrameType | None) -> None:
         self.asked = True
@@ -104,6 +121,5 @@ class _Forwarding:
         if self._torchrun is None:
             return
         with suppress(psutil.NoSuchProcess):  # one that has just ended by itself needs no signal
-            torchrun = psutil.Process(self._torchrun.pid)
-            for process in torchrun.children() or [torchrun]:
+            for process in self._ranks() or [psutil.Process(self._torchrun.pid)]:
                 process.terminate()
