@@ -54,7 +54,8 @@ def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(tmp_path, monkeyp
 def test_a_torchrun_that_waits_for_a_lost_node_is_not_waited_for(tmp_path, monkeypatch) -> None:
     """Its ranks have stopped and said so; it would stay for five minutes, with the GPUs."""
     said = (
-        "import os; open(os.environ['VISIONR1_EXIT_FILE'], 'w').write('3 SFT stopped after step 4'); import time; time.sleep(600)"
+        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open(os.environ['VISIONR1_EXIT_FILE'], 'w').write('3 SFT stopped after step 4'); time.sleep(600)"
     )
     monkeypatch.setattr(launch, "_command", lambda processes, run_url: [sys.executable, "-c", said])
     monkeypatch.setattr(launch, "_BARRIER_SECONDS", 1.0)

@@ -104,7 +104,7 @@ class _Forwarding:
             except subprocess.TimeoutExpired:
                 seconds_left -= _LOOK_SECONDS if exit_file.exists() and not self._ranks() else 0.0
             if seconds_left < 0:
-                self._torchrun.terminate()
+                self._torchrun.kill()  # while it waits it hears no other signal, and it has nothing to lose
 
     def _ranks(self) -> list[psutil.Process]:
         assert self._torchrun is not None
