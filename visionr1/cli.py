@@ -263,7 +263,8 @@ def grpo(
     run: RunOption,
     stage: Annotated[int, typer.Option(help="Number of the stage, from 1.", min=1, show_default=False)],
     stop_when: Annotated[
-        str | None, typer.Option(help="Stop after a step, as on SIGTERM, once this key is in the run directory.", metavar="KEY")
+        str | None,
+        typer.Option(help="Stop between two steps once this key is in the run directory.", metavar="KEY"),
     ] = None,
 ) -> None:
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before."""

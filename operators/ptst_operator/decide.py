@@ -312,10 +312,12 @@ class _Hand:
         patience = attempt.uid is not None and stopping.reason in ("Suspended", "GateBreached", "DeadlineExceeded")
         due = stopping.since.timestamp() + self.wanted.owner.spec.deadlines.stop_seconds
         if child is not None and ours:
+            if child.deleting:
+                return Decision(status)
             trains = attempt.own_cluster and child.phase == "Running" and not child.queued
-            if patience and trains and self.now < due and not child.deleting:
+            if patience and trains and self.now < due:
                 return Decision(status, (AskToStop(stop_key(self.wanted.owner.uid, attempt.name)),), due)
-            return Decision(status, () if child.deleting else (Delete(attempt.kind, attempt.name, child.uid),))
+            return Decision(status, (Delete(attempt.kind, attempt.name, child.uid),))
         if attempt.kind != "RayJob" or status.cluster is None:
             return Decision(status)
         if stopping.reason == "Preempted" and self.world.cluster is not None and self.world.cluster.queued:

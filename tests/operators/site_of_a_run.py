@@ -51,3 +51,16 @@ def condition(status: Status, kind: str) -> Any:
 
 def without_coldstart(**changes: Any) -> dict[str, Any]:
     return {"recipe": {**RECIPE, "coldstart": None, "sft": {"data": {"path": "x.jsonl"}}, **changes}}
+
+
+def at_step_2(folder: Path, **changes: Any) -> Site:
+    """A run whose first stage runs, at step 2."""
+    site = Site(folder, **without_coldstart(), **changes)
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    site.cluster.ready()
+    site.look(3)
+    site.start_child()
+    site.commit("stage-1", 2, final=False)
+    assert site.look().phase == "Running"
+    return site

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from ptst_operator.status import Status
 from schedules import SPEC
-from site_of_a_run import Site, condition, without_coldstart
+from site_of_a_run import Site, at_step_2, condition, without_coldstart
 
 from visionr1.storage import StorageError
 
 NEWER = {"image": "trainer:2"}
+OWN_CLUSTER = {"grpo": {"workersPerPod": 2, "cluster": "per-stage"}}
 
 
 def waiting_site(folder: Path) -> Site:
@@ -167,19 +168,8 @@ def test_time_in_a_queue_is_no_wait_for_the_cluster(tmp_path: Path) -> None:
     assert miss_the_deadline(site).of("stage-1").attempts[0].stopping is not None
 
 
-def with_its_own_cluster(folder: Path) -> Site:
-    """A run whose first stage runs on a RayCluster of its own, at step 2."""
-    site = Site(folder, **without_coldstart(), grpo={"workersPerPod": 2, "cluster": "per-stage"})
-    site.commit("sft", 3, final=True)
-    site.look(2)
-    site.start_child()
-    site.commit("stage-1", 2, final=False)
-    assert site.look().phase == "Running"
-    return site
-
-
 def test_a_driver_with_its_own_cluster_is_asked_to_commit_before_its_rayjob_goes(tmp_path: Path) -> None:
-    site = with_its_own_cluster(tmp_path)
+    site = at_step_2(tmp_path, **OWN_CLUSTER)
     site.cluster.change_spec(suspend=True)
     site.look(3)
     (process,) = site.cluster.processes
@@ -202,7 +192,7 @@ def test_a_driver_with_its_own_cluster_is_asked_to_commit_before_its_rayjob_goes
 
 
 def test_a_driver_that_does_not_hear_has_its_time(tmp_path: Path) -> None:
-    site = with_its_own_cluster(tmp_path)
+    site = at_step_2(tmp_path, **OWN_CLUSTER)
     site.cluster.change_spec(suspend=True)
     site.look()
     site.now += SPEC["deadlines"]["stopSeconds"] - 5
@@ -217,7 +207,7 @@ def test_a_driver_that_does_not_hear_has_its_time(tmp_path: Path) -> None:
     "state", [{"jobDeploymentStatus": "Initializing"}, {"jobDeploymentStatus": "Failed", "jobStatus": "RUNNING"}]
 )
 def test_nothing_is_asked_of_a_driver_that_does_not_run_by_its_rayjob(tmp_path: Path, state: dict[str, str]) -> None:
-    site = with_its_own_cluster(tmp_path)
+    site = at_step_2(tmp_path, **OWN_CLUSTER)
     site.cluster.children()[0][1]["status"] = state
     site.cluster.change_spec(suspend=True)
     site.look(2)
@@ -227,7 +217,7 @@ def test_nothing_is_asked_of_a_driver_that_does_not_run_by_its_rayjob(tmp_path: 
 
 def test_what_stands_in_the_way_of_the_question_only_costs_the_checkpoint(tmp_path: Path) -> None:
     """Training pods write into the run directory, too."""
-    site = with_its_own_cluster(tmp_path)
+    site = at_step_2(tmp_path, **OWN_CLUSTER)
     site.store.write_bytes("stop", b"a file where the folder would be")
     site.cluster.change_spec(suspend=True)
     with pytest.raises(StorageError):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fake_cluster import suspended
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
+from site_of_a_run import Site, at_step_2, condition, without_coldstart
 from test_operators_children import OWNED, owner, phase
-from test_operators_reconcile import Site, condition, without_coldstart
 
 
 @pytest.mark.parametrize(
@@ -126,19 +126,6 @@ def test_a_rayjob_with_its_own_cluster_that_is_taken_back_makes_room_for_a_new_a
     assert (second.from_step, site.cluster.made[-1]) == (2, ("RayJob", "run-stage-1-1"))
 
 
-def on_the_shared_cluster(folder: Path) -> Site:
-    """A run whose first stage runs, at step 2."""
-    site = Site(folder, **without_coldstart())
-    site.commit("sft", 3, final=True)
-    site.look(2)
-    site.cluster.ready()
-    site.look(3)
-    site.start_child()
-    site.commit("stage-1", 2, final=False)
-    assert site.look().phase == "Running"
-    return site
-
-
 def test_a_shared_cluster_waits_in_the_queue_before_any_attempt(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart())
     site.commit("sft", 3, final=True)
@@ -152,7 +139,7 @@ def test_a_shared_cluster_waits_in_the_queue_before_any_attempt(tmp_path: Path) 
 
 @pytest.mark.parametrize("driver_fails", [False, True])
 def test_a_shared_cluster_is_taken_back_and_its_driver_has_not_failed(tmp_path: Path, driver_fails: bool) -> None:
-    site = on_the_shared_cluster(tmp_path)
+    site = at_step_2(tmp_path)
     queue(site, "take_back")
     if driver_fails:
         site.end_child(1)
@@ -176,7 +163,7 @@ def test_a_shared_cluster_is_taken_back_and_its_driver_has_not_failed(tmp_path: 
 
 def test_a_cluster_that_is_back_before_its_attempt_was_over_is_not_trusted(tmp_path: Path) -> None:
     """Taken back and let in again while nobody looked: a driver may run on it."""
-    site = on_the_shared_cluster(tmp_path)
+    site = at_step_2(tmp_path)
     queue(site, "take_back")
     site.look()
     site.cluster.collect()

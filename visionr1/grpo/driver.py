@@ -60,7 +60,7 @@ def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:
         from visionr1.grpo.crew import Crew
         from visionr1.grpo.loop import run_stage
 
-        asked = partial(_is_there, store, stop_when)
+        asked = partial(_asked_to_stop, store, stop_when)
         if asked():
             raise Stopped("stopped before its first step")
         crew = Crew(recipe, run_url, phase, start, exporter.committed)
@@ -73,7 +73,7 @@ def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:
         crew.close()
 
 
-def _is_there(store: Store, stop_when: str | None) -> bool:
+def _asked_to_stop(store: Store, stop_when: str | None) -> bool:
     """Whether the driver is asked to stop; a store that cannot tell is asked again after the next step, which is not lost so."""
     try:
         return stop_when is not None and store.exists(stop_when)

@@ -54,7 +54,10 @@ def rolled_back_steps_key(archive: str) -> str:
 
 
 def stop_key(run_uid: str, attempt: str) -> str:
-    """A driver that was started with this name stops after its step once it is there; the uid keeps runs of one name apart."""
+    """A driver that was started with this key stops between two steps once it is there.
+
+    The uid keeps runs of one name apart.
+    """
     return f"stop/{run_uid}-{attempt}"
 
 
