@@ -1,5 +1,7 @@
 """A user's reward file: what it gets, and what is said when it is wrong."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -54,6 +56,24 @@ def test_a_sequential_function_gets_one_row_and_may_import_its_neighbours(tmp_pa
         assert [grade.overall for grade in grader.grade(["a", "b", "c"], ["a", "b", "c"])] == [0.5] * 3
 
 
+def test_a_process_that_is_ended_is_replaced(tmp_path: Path) -> None:
+    once = f"import os, signal\nfrom pathlib import Path\nhit = Path({str(tmp_path / 'hit')!r})\n"
+    text = once + (
+        "def compute_score(rows):\n"
+        "    if len(rows) == 2 and not hit.exists():\n"
+        "        hit.touch()\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return [dict(overall=1, format=1, accuracy=os.getpid()) for row in rows]\n"
+    )
+    with grader_of(tmp_path, text) as grader:
+        first = grader.grade(["a"], ["a"])[0]
+        assert first.overall == 1 and first.accuracy != os.getpid()
+        os.kill(int(first.accuracy), signal.SIGTERM)  # as Ray does when it stops a driver
+        assert (second := grader.grade(["a"], ["a"])[0]).accuracy != first.accuracy
+        grades = grader.grade(["a", "b"], ["a", "b"])  # and while it grades
+        assert [grade.overall for grade in grades] == [1, 1] and grades[0].accuracy != second.accuracy
+
+
 def test_numpy_numbers_are_numbers(tmp_path: Path) -> None:
     text = "import numpy\n" + returning("[{k: numpy.float32(0.5) for k in ('overall', 'format', 'accuracy')} for _ in rows]")
     with grader_of(tmp_path, text) as grader:
@@ -75,7 +95,7 @@ FAULTS = {
     "infinite": (returning(f"[{{**{ALL}, 'format': float('inf')}}] * 3"), "row 0: 'format' is inf"),
     "text": (returning(f"[{{**{ALL}, 'accuracy': '1'}}] * 3"), "row 0: 'accuracy' is '1', not a finite number"),
     "none": (returning(f"[{{**{ALL}, 'accuracy': None}}] * 3"), "row 0: 'accuracy' is None"),
-    "exit": ("import os\ndef compute_score(rows):\n    os._exit(3)\n", "its process ended on rows 0 to 2"),
+    "exit": ("import os\ndef compute_score(rows):\n    os._exit(3)\n", "its process ended twice on rows 0 to 2"),
     "too many": (returning(f"[{ALL}] * 4"), "returned 4 scores for 3 rows"),
     "generator": (returning(f"({ALL} for _ in rows)"), "returned generator, not a list of 3 dicts"),
     "minus infinity": (returning(f"[{ALL}, {{**{ALL}, 'overall': -float('inf')}}, {ALL}]"), "row 1: 'overall' is -inf"),
@@ -83,10 +103,10 @@ FAULTS = {
     "complex": (returning(f"[{ALL}, {{**{ALL}, 'overall': 1j}}, {ALL}]"), "row 1: 'overall' is 1j, not a finite number"),
     "list": (returning(f"[{ALL}, {ALL}, {{**{ALL}, 'overall': [1.0]}}]"), r"row 2: 'overall' is \[1.0\], not a finite number"),
     "reads": ("def compute_score(rows):\n    return input()\n", r"row 0: EOFError: .*\(line 2\)"),
-    "sys.exit": ("import sys\ndef compute_score(rows):\n    sys.exit('enough')\n", "its process ended on rows 0 to 2"),
+    "sys.exit": ("import sys\ndef compute_score(rows):\n    sys.exit('enough')\n", "its process ended twice on rows 0 to 2"),
     "recursion": ("def compute_score(rows):\n    return compute_score(rows)\n", "row 0: RecursionError"),
     "memory": ("def compute_score(rows):\n    return bytes(1 << 62)\n", "row 0: MemoryError"),
-    "killed": ("import os\ndef compute_score(rows):\n    os.kill(os.getpid(), 9)\n", "its process ended on rows 0 to 2"),
+    "killed": ("import os\ndef compute_score(rows):\n    os.kill(os.getpid(), 9)\n", "its process ended twice on rows 0 to 2"),
     "one row": (
         "def compute_score(rows):\n    assert all(row['ground_truth'] != 'C' for row in rows), 'C is new to me'\n",
         r"row 1: AssertionError: C is new to me \(line 2\)",

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.timeout(1200)
@@ -25,8 +26,8 @@ SETTINGS = {
     "algorithm.prompts_per_step": 4,
     "stages": f"[{{max_completion_tokens: 24, group_size: 4, steps: {STEPS}}}]",
     "checkpoint.every": 2,
-    # The shipped base never ends in the format, so its rewards would all be 0; this one pays for any readable number.
-    "reward.function": "zero",
+    # The shipped base never ends in the format, so its rewards would all be 0; this one differs from completion to completion.
+    "reward.function": f"{ROOT}/tests/kills/pay.py:checksum",
 }
 
 
@@ -85,6 +86,12 @@ def wait_for_step(stage: subprocess.Popen[bytes], run: Path, step: int) -> None:
         time.sleep(0.05)
 
 
+def driver_and_its_graders(stage: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """What Ray ends with SIGTERM when it stops a job; here the cluster, which is to live on, is below the driver, too."""
+    driver = psutil.Process(stage.pid)
+    return [driver, *(child for child in driver.children(recursive=True) if "visionr1.reward" in " ".join(child.cmdline()))]
+
+
 def test_a_stage_stopped_and_killed_leaves_the_same_bits(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "killed"
     shutil.copytree(finished, run)
@@ -107,7 +114,8 @@ def test_a_stage_stopped_and_killed_leaves_the_same_bits(finished: Path, tmp_pat
 
     stage = start_stage(run, "--stop-when", "stop/another")
     wait_for_step(stage, run, asked_at + 1)
-    stage.send_signal(signal.SIGTERM)
+    for process in driver_and_its_graders(stage):
+        process.terminate()
     assert stage.wait(120) == 3, (run / "log.txt").read_text()[-3000:]
     stopped_at = max(record["step"] for record in records(run, "stage-1"))
     assert (run / "checkpoints" / "stage-1" / f"step-{stopped_at}" / "manifest.json").exists()

@@ -3,11 +3,13 @@
 The file has `REWARD_NAME`, `REWARD_TYPE` ("batch", the default, or "sequential") and the function. It
 gets a list of dicts (or one dict) with `response`, `response_length` (tokens; None if not known) and
 `ground_truth`, and returns a dict of finite numbers for each: `overall`, `format`, `accuracy`; other
-keys are ignored. It runs in a process of its own, which is killed when it takes too long.
+keys are ignored. It runs in a process of its own, which is killed when it takes too long. One that dies of itself is
+replaced once, and gets the same rows again: to stop a driver, Ray sends SIGTERM to all its descendants.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,8 +42,9 @@ class UserReward:
         if not Path(path).is_file():
             raise BadInput(f"reward.function {spec}: there is no file {path}")
         self._spec = spec
+        self._path, self._function = path, function
         self._seconds = seconds_per_answer
-        self._child = Child("visionr1.reward.user_worker", path, function, stderr=None)
+        self._child = self._new_child()
         try:
             self._sequential, self.name = self._start()
             self.self_check()
@@ -71,6 +74,9 @@ class UserReward:
     def close(self) -> None:
         self._child.kill()
 
+    def _new_child(self) -> Child:
+        return Child("visionr1.reward.user_worker", self._path, self._function, stderr=None)
+
     def _start(self) -> tuple[bool, str]:
         try:
             ready = self._child.wait(_START_SECONDS)
@@ -82,17 +88,27 @@ class UserReward:
             raise BadInput(f"reward.function {self._spec}: {ready['error']}")
         return ready["sequential"], ready["name"]
 
+    def _ask(self, message: dict[str, Any], seconds: float) -> Any:
+        try:
+            return self._child.ask(message, seconds)
+        except (EOFError, BrokenPipeError):
+            print(f"reward.function {self._spec}: its process ended; the same rows are given to a new one", file=sys.stderr)
+            self._child.kill()
+            self._child = self._new_child()
+            self._start()
+            return self._child.ask(message, seconds)
+
     def _scores(self, rows: list[dict[str, Any]], first: int, seconds: float) -> list[tuple[float, float, float]]:
         where = f"row {first}" if len(rows) == 1 else f"rows {first} to {first + len(rows) - 1}"
         try:
-            reply = self._child.ask({"rows": rows, "first": first}, seconds)
+            reply = self._ask({"rows": rows, "first": first}, seconds)
         except TimeoutError:
             self._child.kill()
             raise BadInput(
                 f"reward.function {self._spec}: {where} took longer than {seconds:.1f} s (reward.seconds_per_answer)"
             ) from None
         except (EOFError, BrokenPipeError):
-            raise BadInput(f"reward.function {self._spec}: its process ended on {where}") from None
+            raise BadInput(f"reward.function {self._spec}: its process ended twice on {where}") from None
         if reply["error"]:
             raise BadInput(f"reward.function {self._spec}: {reply['error']}")
         return [(overall, form, accuracy) for overall, form, accuracy in reply["scores"]]
