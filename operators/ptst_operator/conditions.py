@@ -112,10 +112,11 @@ def _said(status: Status, before: Status, action: planner.Action | None, owner: 
             return _Said("Held", "WaitsForApproval", f"{name} waits for a person; to let it begin: {line}")
         case planner.Stopped(name):
             return _Said("Suspended", "StoppedOnRequest", f"stopped before or in {name}; it goes on when spec.suspend is false")
-        case planner.Stop(name) if status.breach is not None:
-            return _Said("Stopping", "GateBreached", f"{name} commits a checkpoint and ends: {status.breach.message}")
         case planner.Stop(name):
-            return _Said("Stopping", "Stopping", f"{name} commits a checkpoint and ends")
+            why = f": {status.breach.message}" if status.breach is not None else ""
+            unasked = f"; {world.refused}" if world.refused is not None else ""
+            reason = "Stopping" if status.breach is None else "GateBreached"
+            return _Said("Stopping", reason, f"{name} commits a checkpoint and ends{why}{unasked}")
         case planner.Wait(name, None):
             return _running(status, name, world)
         case planner.Wait(name, until):

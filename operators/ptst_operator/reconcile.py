@@ -28,7 +28,7 @@ Changed = Callable[[str, Status, Status], None]
 
 @dataclass
 class Reconciler:
-    """Holds nothing that a new operator would miss: only what the API server last refused, for the condition."""
+    """Holds nothing that a new operator would miss: only what was last refused, for the condition."""
 
     api: Api
     changed: Changed = lambda name, before, after: None
@@ -115,11 +115,21 @@ class Reconciler:
                     raise
                 self._refused.pop(name, None)
             elif isinstance(effect, AskToStop):
-                _ask_to_stop(store, effect.key)
+                self._ask_to_stop(name, effect, store)
             elif isinstance(effect, RollBack):
                 self._roll_back(name, effect, store, recipe)
             else:
                 self.api.delete(effect.kind, effect.name, effect.uid)
+                self._refused.pop(name, None)  # a driver that could not be asked to stop has had its time
+
+    def _ask_to_stop(self, name: str, effect: AskToStop, store: Store) -> None:
+        try:
+            if not store.exists(effect.key):
+                store.write_bytes(effect.key, b"")
+        except (StorageError, BadInput) as error:  # training pods write there, too: something of theirs may be in the way
+            self._refused[name] = f"the driver cannot be asked to: {error}"
+            raise StorageError(str(error)) from error
+        self._refused.pop(name, None)
 
     def _roll_back(self, name: str, effect: RollBack, store: Store, recipe: Recipe) -> None:
         """Nothing is written before it, so the run is read again: another operator may have done it, and the run gone on."""
@@ -133,14 +143,6 @@ class Reconciler:
             self._refused[name] = str(error)
             raise StorageError(str(error)) from error
         self._refused.pop(name, None)
-
-
-def _ask_to_stop(store: Store, key: str) -> None:
-    try:
-        if not store.exists(key):
-            store.write_bytes(key, b"")
-    except BadInput as error:  # what training pods have written is in the way; the attempt is ended when its time is over
-        raise StorageError(str(error)) from error
 
 
 def _settled(status: Status, wanted: Wanted) -> bool:

@@ -56,7 +56,7 @@ class World:
         rolled_back: what is committed of each phase from the one that a rollback goes back to, once it is done.
         may_roll_back: whether a rollback is due, nothing of the run is at work, and the checkpoint was seen to be there.
         rollback_refusal: why the rollback that is due cannot be done, such as a checkpoint that is not kept any more.
-        refused: what the API server said when the operator could not make a child.
+        refused: why the operator could not do last what it had decided: make a child, ask a driver to stop, roll back.
     """
 
     child: Child | None = None

@@ -29,6 +29,10 @@ class Site:
         for _ in range(times):
             self.operator.reconcile("run")
             self.now += 1
+        return self.status
+
+    @property
+    def status(self) -> Status:
         return Status.model_validate(self.cluster.run["status"])
 
     def commit(self, phase: str, step: int, final: bool) -> None:

@@ -220,8 +220,12 @@ def test_what_stands_in_the_way_of_the_question_only_costs_the_checkpoint(tmp_pa
     site = at_step_2(tmp_path, **OWN_CLUSTER)
     site.store.write_bytes("stop", b"a file where the folder would be")
     site.cluster.change_spec(suspend=True)
-    with pytest.raises(StorageError):
-        site.look()
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            site.look()
+    told = condition(site.status, "Progressing")
+    assert (told.reason, "the driver cannot be asked to" in told.message) == ("Stopping", True)
     site.now += SPEC["deadlines"]["stopSeconds"]
     site.look(2)
     assert not site.cluster.children()
+    assert "cannot be asked" not in str(site.look().conditions)
