@@ -58,6 +58,10 @@ rendered training-operator "$modules/github.com/kubeflow/training-operator@v1.9.
 rendered kueue "$modules/sigs.k8s.io/kueue@v0.15.0/config/default"
 
 [ "${1:-}" = soak ] || exit 0
+for tool in iptables ipset; do # the firewall calls them
+    PATH=$PATH:/usr/sbin command -v $tool >/dev/null || { echo "the long tests need $tool: install it" >&2; exit 1; }
+done
+installed kube-router github.com/cloudnativelabs/kube-router/v2/cmd/kube-router v2.1.0
 installed helm3 helm.sh/helm/v3/cmd/helm v3.22.0 helm3
 build jobset v0.12.0 "" sigs.k8s.io/jobset
 build trainer v2.3.0 "" github.com/kubeflow/trainer/v2/cmd/trainer-controller-manager
