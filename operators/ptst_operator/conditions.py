@@ -37,13 +37,15 @@ class _Said:
     message: str
 
 
-def settled(status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World, now: float) -> Status:
-    """The status with phase, printed values and conditions."""
+def settled(
+    status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World, now: float, refused: str
+) -> Status:
+    """The status with phase, printed values and conditions; `refused` says what is wrong with the recipe, if anything is."""
     said = _said(status, before, action, owner, world)
     current = next((phase.name for phase in phases(owner.recipe) if not status.of(phase.name).complete), None)
     status = status.model_copy(update={"phase": said.phase, "stage": current, **_printed(world)})
     holds = {
-        "RecipeValid": ("True", "Valid", ""),
+        "RecipeValid": ("False", "Invalid", refused) if refused else ("True", "Valid", ""),
         "Progressing": ("True" if said.phase in _PROGRESSING else "False", said.reason, said.message),
         "Held": _is(said, "Held"),
         "Suspended": _is(said, "Suspended"),

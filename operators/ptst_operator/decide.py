@@ -72,12 +72,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The run as its owner wants it."""
+    """The run as its owner wants it.
+
+    `refused` says why its recipe cannot be acted on: then it is to be suspended, and has the recipe that it had before.
+    """
 
     owner: Owner
     generation: int = 1
     approved: str = ""
     recipe_version: str = ""
+    refused: str = ""
 
     @property
     def chain(self) -> tuple[Phase, ...]:
@@ -97,7 +101,7 @@ def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision
     stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one))
     acted_on = {"observed_generation": wanted.generation, "recipe_version": wanted.recipe_version, "stages_begun": stages}
     status = made.status.model_copy(update=acted_on)
-    status = settled(status, before, action, wanted.owner, world, now)
+    status = settled(status, before, action, wanted.owner, world, now, wanted.refused)
     return Decision(status, made.effects, made.look_at)
 
 

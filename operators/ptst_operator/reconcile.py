@@ -21,6 +21,8 @@ from visionr1.pipeline.rollback import roll_back
 from visionr1.pipeline.rundir import settle_recipe
 from visionr1.recipe import Recipe
 from visionr1.storage import StorageError, Store, open_store
+from visionr1.storage.layout import RECIPE
+from visionr1.storage.run_recipe import read_recipe
 
 Changed = Callable[[str, Status, Status], None]
 """Told a run's name and its status before and after: as it was found by each look, and once another one is written."""
@@ -54,13 +56,16 @@ class Reconciler:
         self.changed(name, before, before)  # an operator that starts anew has metrics of no run, whose status may never change
         now = self.clock()
         try:
-            wanted = self._wanted(run)
-            if _over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
-                return None
-            store = self.store(wanted.owner.spec.storage.url)
-            if not (_settled(before, wanted) or _over(wanted, before)):
-                begun = [f"stage-{number}" for number in range(1, before.stages_begun + 1)]
-                settle_recipe(store, wanted.owner.recipe, begun)
+            try:
+                wanted = self._wanted(run)
+                if _over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
+                    return None
+                store = self.store(wanted.owner.spec.storage.url)
+                if not (_settled(before, wanted) or _over(wanted, before)):
+                    begun = [f"stage-{number}" for number in range(1, before.stages_begun + 1)]
+                    settle_recipe(store, wanted.owner.recipe, begun)
+            except BadInput as error:
+                wanted, store = self._to_suspend(run, error)
             world = look(self.api, wanted, before, store, self._refused.get(name))
         except BadInput as error:
             self._write(run, before, Decision(refused(before, run["metadata"]["generation"], str(error), now)))
@@ -74,11 +79,22 @@ class Reconciler:
         return now if decision.status != before else decision.look_at
 
     def _wanted(self, run: Manifest) -> Wanted:
-        meta, spec = run["metadata"], _spec(run)
+        spec = _spec(run)
         text, version = (None, "") if spec.recipe_from is None else self._recipe_file(spec.recipe_from)
-        recipe = resolve_recipe(spec, meta["name"], text)
-        owner = Owner(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
-        return Wanted(owner, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version)
+        return _with_recipe(run, spec, resolve_recipe(spec, run["metadata"]["name"], text), version=version)
+
+    def _to_suspend(self, run: Manifest, error: BadInput) -> tuple[Wanted, Store]:
+        """A run whose recipe is refused, with that of its run directory, by which it may still be stopped.
+
+        Raises:
+            BadInput: `error`, if it is not to be suspended or never had a recipe.
+        """
+        spec = _spec(run)
+        if spec.suspend:
+            store = self.store(spec.storage.url)
+            if store.exists(RECIPE):
+                return _with_recipe(run, spec, read_recipe(store), refused=str(error)), store
+        raise error
 
     def _recipe_file(self, source: RecipeSource) -> tuple[str, str]:
         """The recipe file of a ConfigMap, and the ConfigMap's version."""
@@ -143,6 +159,12 @@ class Reconciler:
             self._refused[name] = str(error)
             raise StorageError(str(error)) from error
         self._refused.pop(name, None)
+
+
+def _with_recipe(run: Manifest, spec: Spec, recipe: Recipe, version: str = "", refused: str = "") -> Wanted:
+    meta = run["metadata"]
+    owner = Owner(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
+    return Wanted(owner, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version, refused)
 
 
 def _settled(status: Status, wanted: Wanted) -> bool:

@@ -17,6 +17,7 @@ from ptst_operator.conditions import News
 
 from visionr1.pipeline.observe import Committed
 from visionr1.recipe import Phase
+from visionr1.storage.layout import RECIPE
 
 
 def copied(manifest: Any) -> Any:
@@ -59,6 +60,7 @@ class FakeCluster:
     events: list[News] = field(default_factory=list)
     bad_steps: set[tuple[str, int]] = field(default_factory=set)
     asked_to_stop: set[str] = field(default_factory=set)
+    recipe_refused: bool = False
     rollbacks: int = 0
     config_maps: dict[str, dict[str, Any]] = field(default_factory=dict)
     served: set[str] = field(default_factory=lambda: {"PyTorchJob"})
@@ -159,8 +161,8 @@ class FakeCluster:
         self.after_call("ask")
 
     def exists(self, key: str) -> bool:
-        """Whether that was written."""
-        return key in self.asked_to_stop
+        """Whether that was written; a run has a recipe."""
+        return key in self.asked_to_stop or key == RECIPE
 
     def commit(self, phase: Phase, step: int | None, complete: bool) -> None:
         self.committed_before[phase.name] = self.committed.get(phase.name, NOTHING)

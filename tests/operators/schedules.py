@@ -18,6 +18,7 @@ from ptst_operator.reconcile import Reconciler
 from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import Status
 
+from visionr1.errors import BadInput
 from visionr1.pipeline.observe import Committed
 from visionr1.pipeline.rollback import Rollback
 from visionr1.recipe import Phase, Recipe, phases, phases_from
@@ -161,7 +162,7 @@ class Schedule:
         kind = self.random.choice(
             [
                 *("suspend", "resume", "resume", "hold", "approve", "let go", "let go", "extend"),
-                *("restart", "cluster", "mode", "install", "backend", "image"),
+                *("restart", "cluster", "mode", "install", "backend", "image", "mistake", "mistake", "correct", "correct"),
             ]
         )
         run, spec = self.cluster, self.cluster.run["spec"]
@@ -187,6 +188,9 @@ class Schedule:
             run.served ^= {self.random.choice(SFT_KINDS)}
         elif kind == "backend":
             run.change_spec(sft={"backend": self.random.choice(["auto", "pytorchjob", "trainjob"])})
+        elif kind in ("mistake", "correct"):
+            run.recipe_refused = kind == "mistake"
+            run.change_spec()
         elif kind == "image":
             run.change_spec(pods={"image": f"trainer:{self.random.randint(1, 3)}"})
         elif kind == "cluster":
@@ -264,7 +268,8 @@ class Schedule:
     def _check_new_attempts(self, status: Status) -> None:
         """What has begun since the last check; nobody has changed the spec in between."""
         spec, meta = self.cluster.run["spec"], self.cluster.run["metadata"]
-        assert len(self.cluster.made) == self.made or not spec.get("suspend"), f"made while suspended: {self.cluster.made}"
+        may_make = not (spec.get("suspend") or self.cluster.recipe_refused)
+        assert len(self.cluster.made) == self.made or may_make, f"made while suspended or refused: {self.cluster.made}"
         self.made = len(self.cluster.made)
         for phase in status.phases:
             if phase.attempts_begun > self.begun.get(phase.name, 0):
@@ -302,6 +307,7 @@ class Schedule:
 
     def settle(self) -> str:
         """Everybody behaves from now on: the run must come to an end. Gives its phase."""
+        self.cluster.recipe_refused = False
         self.cluster.change_spec(suspend=False, holdBefore=[])
         self.cluster.bad_steps.clear()
         self.cluster.late = lambda: False
@@ -365,6 +371,13 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
             cluster.take_commits_back(phase.name, Committed(step, step == phase.first_step + 4))
         cluster.rollbacks += 1
 
+    def settle_recipe(store: object, recipe: Recipe, begun: object) -> None:
+        if cluster.recipe_refused:
+            raise BadInput("seed: 1 in the run, 2 in this recipe")
+
+    def read_recipe(store: object) -> Recipe:
+        return resolve_recipe(Spec.model_validate(cluster.run["spec"]), "run")
+
     with (
         patch.object(observe, "committed", committed),
         patch.object(observe, "read_steps", records),
@@ -372,7 +385,8 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         patch.object(observe, "is_rolled_back", is_rolled_back),
         patch.object(reconcile_module, "roll_back", roll_back),
         patch.object(observe, "look_at_step_log", lambda *_: None),
-        patch.object(reconcile_module, "settle_recipe", lambda store, recipe, begun: None),
+        patch.object(reconcile_module, "settle_recipe", settle_recipe),
+        patch.object(reconcile_module, "read_recipe", read_recipe),
     ):
         yield
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from schedules import STAGE
+import pytest
+from schedules import SPEC, STAGE
 from site_of_a_run import Site, condition, without_coldstart
 
 FROM = {"configMap": "recipes", "key": "recipe.yaml"}
@@ -65,3 +66,51 @@ def test_a_stage_that_has_begun_without_a_checkpoint_is_frozen_in_a_config_map_t
     assert "stages.0.steps: 4 in the run, 3 in this recipe" in condition(site.look(), "RecipeValid").message
     site.cluster.config_maps["recipes"] = config_map(3, stages=[STAGE, {**STAGE, "steps": 3}])
     assert condition(site.look(), "RecipeValid").status == "True", "the next one is free"
+
+
+@pytest.mark.parametrize("cluster", ["shared", "per-stage"])
+@pytest.mark.parametrize("mistake", ["no such ConfigMap", "not a recipe", "of another run"])
+def test_a_run_whose_recipe_is_refused_can_be_suspended(mistake: str, cluster: str, tmp_path: Path) -> None:
+    site = Site(tmp_path, recipe=None, recipeFrom=FROM, grpo={"cluster": cluster, "workersPerPod": 2})
+    site.cluster.config_maps["recipes"] = config_map(1)
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    site.cluster.ready()
+    site.look(3)
+    site.start_child()
+    site.commit("stage-1", 2, final=False)
+    assert site.look().phase == "Running"
+    match mistake:
+        case "no such ConfigMap":
+            del site.cluster.config_maps["recipes"]
+        case "not a recipe":
+            site.cluster.config_maps["recipes"] = {**config_map(2), "data": {"recipe.yaml": "- what"}}
+        case _:
+            site.cluster.config_maps["recipes"] = config_map(2, seed=2)
+    assert site.look().phase == "Running"
+    site.cluster.change_spec(suspend=True)
+    status = site.look(3)
+    assert (status.phase, condition(status, "RecipeValid").status) == ("Stopping", "False")
+    site.commit("stage-1", 3, final=False)
+    site.end_child(3)
+    for _ in range(4):
+        site.look()
+        site.cluster.collect()
+    site.now += SPEC["deadlines"]["stopSeconds"]
+    for _ in range(3):
+        site.look()
+        site.cluster.collect()
+    stopped = site.look()
+    assert (stopped.phase, stopped.of("stage-1").committed_step) == ("Suspended", 3)
+    assert not site.cluster.children() and not site.cluster.processes
+    assert condition(stopped, "RecipeValid").reason == "Invalid" and site.look() == stopped, "nothing is written again and again"
+    site.cluster.change_spec(suspend=False)
+    assert site.look(3).phase == "Suspended" and not site.cluster.children(), "it waits for its recipe"
+    site.cluster.config_maps["recipes"] = config_map(3)
+    status = site.look(2)
+    assert (status.phase, condition(status, "RecipeValid").status) == ("Pending", "True")
+
+
+def test_a_run_that_never_had_a_recipe_is_told_so_though_it_is_to_be_suspended(tmp_path: Path) -> None:
+    site = Site(tmp_path, recipe=None, recipeFrom=FROM, suspend=True)
+    assert "there is no ConfigMap recipes" in condition(site.look(), "RecipeValid").message
