@@ -44,7 +44,6 @@ class Reconciler:
 
         None leaves it to the watches and the resync; infinity says that the run is gone.
 
-
         Raises:
             ApiError, StorageError: it could not be done now; trying again later is right.
         """
@@ -56,16 +55,10 @@ class Reconciler:
         self.changed(name, before, before)  # an operator that starts anew has metrics of no run, whose status may never change
         now = self.clock()
         try:
-            try:
-                wanted = self._wanted(run)
-                if _over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
-                    return None
-                store = self.store(wanted.owner.spec.storage.url)
-                if not (_settled(before, wanted) or _over(wanted, before)):
-                    begun = [f"stage-{number}" for number in range(1, before.stages_begun + 1)]
-                    settle_recipe(store, wanted.owner.recipe, begun)
-            except BadInput as error:
-                wanted, store = self._to_suspend(run, error)
+            taken = self._taken(run, before)
+            if taken is None:
+                return None
+            wanted, store = taken
             world = look(self.api, wanted, before, store, self._refused.get(name))
         except BadInput as error:
             self._write(run, before, Decision(refused(before, run["metadata"]["generation"], str(error), now)))
@@ -78,23 +71,29 @@ class Reconciler:
         self._act(name, decision, store, wanted.owner.recipe)
         return now if decision.status != before else decision.look_at
 
-    def _wanted(self, run: Manifest) -> Wanted:
-        spec = _spec(run)
-        text, version = (None, "") if spec.recipe_from is None else self._recipe_file(spec.recipe_from)
-        return _with_recipe(run, spec, resolve_recipe(spec, run["metadata"]["name"], text), version=version)
+    def _taken(self, run: Manifest, before: Status) -> tuple[Wanted, Store] | None:
+        """The run as it is wanted, its recipe in its run directory; None where nothing is left to do.
 
-    def _to_suspend(self, run: Manifest, error: BadInput) -> tuple[Wanted, Store]:
-        """A run whose recipe is refused, with that of its run directory, by which it may still be stopped.
-
-        Raises:
-            BadInput: `error`, if it is not to be suspended or never had a recipe.
+        To be suspended though its recipe is refused, it has the recipe of its run directory, by which it can still be stopped.
         """
         spec = _spec(run)
-        if spec.suspend:
+        try:
+            text, version = (None, "") if spec.recipe_from is None else self._recipe_file(spec.recipe_from)
+            wanted = _with_recipe(run, spec, resolve_recipe(spec, run["metadata"]["name"], text), version=version)
+            if _over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
+                return None
             store = self.store(spec.storage.url)
-            if store.exists(RECIPE):
-                return _with_recipe(run, spec, read_recipe(store), refused=str(error)), store
-        raise error
+            if not (_settled(before, wanted) or _over(wanted, before)):
+                begun = [f"stage-{number}" for number in range(1, before.stages_begun + 1)]
+                settle_recipe(store, wanted.owner.recipe, begun)
+            return wanted, store
+        except BadInput as error:
+            if not spec.suspend:
+                raise
+            store = self.store(spec.storage.url)
+            if not store.exists(RECIPE):
+                raise
+            return _with_recipe(run, spec, read_recipe(store), refused=str(error)), store
 
     def _recipe_file(self, source: RecipeSource) -> tuple[str, str]:
         """The recipe file of a ConfigMap, and the ConfigMap's version."""
