@@ -96,8 +96,10 @@ def _with_conditions(status: Status, before: Status, holds: dict[str, tuple[str,
 
 
 def _said(status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World) -> _Said:
-    if world.refused is not None and isinstance(action, planner.Start | planner.Wait):
-        return _Said("Pending" if status.live() is None else "Running", "ChildRefused", world.refused)
+    live = status.live()
+    ending = live is not None and live[1].stopping is not None
+    if world.refused is not None and isinstance(action, planner.Start | planner.Wait) and not ending:
+        return _Said("Pending" if live is None else "Running", "ChildRefused", world.refused)
     match action:
         case planner.Finish():
             return _Said("Succeeded", "Finished", "all phases are done")
@@ -116,9 +118,8 @@ def _said(status: Status, before: Status, action: planner.Action | None, owner: 
             return _Said("Suspended", "StoppedOnRequest", f"stopped before or in {name}; it goes on when spec.suspend is false")
         case planner.Stop(name):
             why = f": {status.breach.message}" if status.breach is not None else ""
-            unasked = f"; {world.refused}" if world.refused is not None else ""
             reason = "Stopping" if status.breach is None else "GateBreached"
-            return _Said("Stopping", reason, f"{name} commits a checkpoint and ends{why}{unasked}")
+            return _Said("Stopping", reason, f"{name} commits a checkpoint and ends{why}{_unasked(world)}")
         case planner.Wait(name, None):
             return _running(status, name, world)
         case planner.Wait(name, until):
@@ -135,7 +136,6 @@ def _said(status: Status, before: Status, action: planner.Action | None, owner: 
             if cluster is not None and not cluster.deleting and world.cluster is not None and world.cluster.queued:
                 return _queued(f"{name}: RayCluster {cluster.name}")
             waits = "the RayCluster" if name.startswith("stage-") else "the RayCluster's end"
-            live = status.live()
             return (
                 _Said("Pending", "Starting", f"{name} begins")
                 if live
@@ -167,13 +167,17 @@ def _held_by(breach: BreachStatus, owner: Owner, refused: str | None) -> _Said:
 def _running(status: Status, name: str, world: World) -> _Said:
     attempt = status.of(name).attempts[-1]
     if attempt.stopping is not None:
-        return _Said("Stopping", attempt.stopping.reason, f"{name} is being ended: {attempt.stopping.message}")
+        return _Said("Stopping", attempt.stopping.reason, f"{name} is being ended: {attempt.stopping.message}{_unasked(world)}")
     if attempt.queued:
         return _queued(f"{name}: {attempt.kind} {attempt.name}")
     if attempt.running_since is None:
         why = world.child.reason if world.child is not None else "not made yet"
         return _Said("Pending", "WaitsForChild", f"{name}: {attempt.kind} {attempt.name} has not started to run ({why})")
     return _Said("Running", "Running", f"{name} runs as {attempt.kind} {attempt.name}")
+
+
+def _unasked(world: World) -> str:
+    return f"; {world.refused}" if world.refused is not None else ""
 
 
 def _queued(what: str) -> _Said:

@@ -6,6 +6,7 @@ between any two calls makes nothing twice, and one that starts anew goes on from
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Ki
 from ptst_operator.world import World
 from visionr1.pipeline import planner
 from visionr1.pipeline.rollback import Rollback
-from visionr1.recipe import Phase, phases
+from visionr1.recipe import Phase, Recipe, phases
 from visionr1.storage.layout import stop_key
 
 APPROVE: Final = "visionr1.io/approve"
@@ -100,9 +101,15 @@ def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision
     made = _Hand(wanted, world, now).act(status, action)
     stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one))
     acted_on = {"observed_generation": wanted.generation, "recipe_version": wanted.recipe_version, "stages_begun": stages}
+    acted_on["recipe_hash"] = recipe_hash(wanted.owner.recipe)
     status = made.status.model_copy(update=acted_on)
     status = settled(status, before, action, wanted.owner, world, now, wanted.refused)
     return Decision(status, made.effects, made.look_at)
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """What one recipe is told from another by."""
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
 
 
 def _planned(wanted: Wanted, status: Status, world: World, now: float) -> planner.Action:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children.pods import Manifest, Owner
 from ptst_operator.conditions import news, refused, unreachable
-from ptst_operator.decide import APPROVE, Apply, AskToStop, Decision, RollBack, Wanted, decide, status_patch
+from ptst_operator.decide import APPROVE, Apply, AskToStop, Decision, RollBack, Wanted, decide, recipe_hash, status_patch
 from ptst_operator.observe import look
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status, moment
@@ -21,7 +22,6 @@ from visionr1.pipeline.rollback import roll_back
 from visionr1.pipeline.rundir import settle_recipe
 from visionr1.recipe import Recipe
 from visionr1.storage import StorageError, Store, open_store
-from visionr1.storage.layout import RECIPE
 from visionr1.storage.run_recipe import read_recipe
 
 Changed = Callable[[str, Status, Status], None]
@@ -74,7 +74,7 @@ class Reconciler:
     def _taken(self, run: Manifest, before: Status) -> tuple[Wanted, Store] | None:
         """The run as it is wanted, its recipe in its run directory; None where nothing is left to do.
 
-        To be suspended though its recipe is refused, it has the recipe of its run directory, by which it can still be stopped.
+        To be suspended though its recipe is refused, it has the one that was acted on last, by which it can still be stopped.
         """
         spec = _spec(run)
         try:
@@ -88,12 +88,13 @@ class Reconciler:
                 settle_recipe(store, wanted.owner.recipe, begun)
             return wanted, store
         except BadInput as error:
-            if not spec.suspend:
-                raise
-            store = self.store(spec.storage.url)
-            if not store.exists(RECIPE):
-                raise
-            return _with_recipe(run, spec, read_recipe(store), refused=str(error)), store
+            if spec.suspend and before.recipe_hash:
+                store = self.store(spec.storage.url)
+                with suppress(BadInput):  # training pods may have written anything there; what was refused first is told
+                    recipe = read_recipe(store)
+                    if recipe_hash(recipe) == before.recipe_hash:
+                        return _with_recipe(run, spec, recipe, refused=str(error)), store
+            raise
 
     def _recipe_file(self, source: RecipeSource) -> tuple[str, str]:
         """The recipe file of a ConfigMap, and the ConfigMap's version."""
@@ -121,6 +122,8 @@ class Reconciler:
             self.api.tell(run, one, f"{moment(self.clock()):%Y-%m-%dT%H:%M:%SZ}")
 
     def _act(self, name: str, decision: Decision, store: Store, recipe: Recipe) -> None:
+        if not decision.effects:
+            self._refused.pop(name, None)
         for effect in decision.effects:
             if isinstance(effect, Apply):
                 try:

@@ -124,6 +124,7 @@ class Status(Part):
     breach: BreachStatus | None = Field(None, description="The gate that keeps the run from going on.")
     breaches: int = Field(0, ge=0, description="How often a gate has stopped the run.")
     recipe_version: str = Field("", description="resourceVersion of the recipe's ConfigMap that was acted on.")
+    recipe_hash: str = Field("", description="SHA-256 of the recipe that was acted on; the run directory has it.")
     conditions: list[Condition] = Field([], description="RecipeValid, Progressing, Held, Suspended, Complete and Failed.")
 
     def of(self, phase: str) -> PhaseStatus:

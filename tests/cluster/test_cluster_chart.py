@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -40,21 +39,23 @@ def test_the_pod_of_helm_test_finds_image_and_node_as_the_operator_s_does() -> N
 
 def test_helm_test_waits_for_an_operator_that_starts() -> None:
     (_, pod) = pods()
-    (*command, url) = pod["containers"][0]["command"] + pod["containers"][0]["args"]
+    (container,) = pod["containers"]
+    (script, url) = container["args"]
+    assert container["command"] == ["python", "-c"]
     assert url == "http://ptst-operator:8080/readyz"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with subprocess.Popen([*command, f"http://127.0.0.1:{port}/readyz"], stdout=subprocess.PIPE, text=True) as asking:
-        time.sleep(2)
-        assert asking.poll() is None
-        with HTTPServer(("127.0.0.1", port), Ready) as server:
+    with HTTPServer(("127.0.0.1", 0), Starting) as server:
+        command = [sys.executable, "-c", script, f"http://127.0.0.1:{server.server_port}/readyz"]
+        asking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for Starting.code in (503, 503, 200):
             server.handle_request()
         assert asking.communicate(timeout=30)[0] == "ready\n" and asking.returncode == 0
 
 
-class Ready(BaseHTTPRequestHandler):
+class Starting(BaseHTTPRequestHandler):
+    code = 0
+
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(self.code)
         self.end_headers()
         self.wfile.write(b"ready")
 

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
+import ptst_operator.reconcile as reconcile_module
+from ptst_operator import observe
 from ptst_operator.api import ApiError
 from ptst_operator.conditions import News
 
+from visionr1.errors import BadInput
 from visionr1.pipeline.observe import Committed
-from visionr1.recipe import Phase
-from visionr1.storage.layout import RECIPE
+from visionr1.pipeline.rollback import Rollback
+from visionr1.recipe import Phase, Recipe, phases_from
 
 
 def copied(manifest: Any) -> Any:
@@ -161,8 +166,8 @@ class FakeCluster:
         self.after_call("ask")
 
     def exists(self, key: str) -> bool:
-        """Whether that was written; a run has a recipe."""
-        return key in self.asked_to_stop or key == RECIPE
+        """Whether that was written."""
+        return key in self.asked_to_stop
 
     def commit(self, phase: Phase, step: int | None, complete: bool) -> None:
         self.committed_before[phase.name] = self.committed.get(phase.name, NOTHING)
@@ -297,3 +302,51 @@ _STATUS: dict[str, dict[str, dict[str, Any]]] = {
         "done": {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"},
     },
 }
+
+
+@contextmanager
+def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
+    """Reads commits from the fake cluster in place of a run directory."""
+
+    def committed(store: object, recipe: object, phase: Phase) -> Committed:
+        return cluster.listed(phase.name)
+
+    def records(store: object) -> list[dict[str, Any]]:
+        steps = [(name, step) for name, one in cluster.committed.items() for step in range(1, (one.step or 0) + 1)]
+        return [
+            {"phase": name, "step": step, "reward_mean": float((name, step) not in cluster.bad_steps)} for name, step in steps
+        ]
+
+    def refusal(store: object, recipe: object, to: Rollback, stage: str) -> str | None:
+        return None if to.phase == stage or cluster.committed["stage-1"].complete else "there is no such checkpoint"
+
+    def is_rolled_back(store: object, recipe: object, to: Rollback) -> bool:
+        cluster.committed_before.update(cluster.committed)  # all of it is listed; what is committed is read again after that
+        return not any(one.step is not None and one.step > to.step for name, one in cluster.committed.items() if name != "sft")
+
+    def roll_back(store: object, recipe: Recipe, to: Rollback, archive: str) -> None:
+        at_work = cluster.processes or any(kind == "RayCluster" for kind, _ in cluster.objects)
+        assert not at_work, "something of the run is at work while checkpoints are deleted"
+        for phase in phases_from(recipe, to.phase):
+            step = to.step if phase.name == to.phase and to.step > phase.first_step else None
+            cluster.take_commits_back(phase.name, Committed(step, step == phase.first_step + 4))
+        cluster.rollbacks += 1
+
+    taken: list[Recipe] = []
+
+    def settle_recipe(store: object, recipe: Recipe, begun: object) -> None:
+        if cluster.recipe_refused:
+            raise BadInput("seed: 1 in the run, 2 in this recipe")
+        taken[:] = [recipe]
+
+    with (
+        patch.object(observe, "committed", committed),
+        patch.object(observe, "read_steps", records),
+        patch.object(observe, "refusal", refusal),
+        patch.object(observe, "is_rolled_back", is_rolled_back),
+        patch.object(reconcile_module, "roll_back", roll_back),
+        patch.object(observe, "look_at_step_log", lambda *_: None),
+        patch.object(reconcile_module, "settle_recipe", settle_recipe),
+        patch.object(reconcile_module, "read_recipe", lambda store: taken[0]),
+    ):
+        yield

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from random import Random
 from typing import Any
-from unittest.mock import patch
 
-import ptst_operator.reconcile as reconcile_module
-from fake_cluster import NOTHING, Crash, FakeCluster, Process
-from ptst_operator import observe
+from fake_cluster import NOTHING, Crash, FakeCluster, Process, run_directory_of
 from ptst_operator.api import ApiError
 from ptst_operator.reconcile import Reconciler
 from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import Status
 
-from visionr1.errors import BadInput
-from visionr1.pipeline.observe import Committed
-from visionr1.pipeline.rollback import Rollback
-from visionr1.recipe import Phase, Recipe, phases, phases_from
+from visionr1.recipe import Phase, phases
 
 STAGE = {"max_completion_tokens": 8, "group_size": 2, "steps": 4}
 RECIPE: dict[str, Any] = {"preset": "demo", "stages": [STAGE, STAGE]}
@@ -242,6 +235,7 @@ class Schedule:
             ending = attempt is not None and attempt[1].stopping is not None
             assert kept or ending or process.cluster in self.deleted_by_hand, "what trains was disturbed"
         names = [phase.name for phase in chain_of(cluster.run)]
+        assert status.phase != "Suspended" or not alive, "said to be suspended while it trains"
         live = [phase.name for phase in status.phases for attempt in phase.attempts if attempt.ended is None]
         assert len(live) <= 1, f"two attempts live in the status: {live}"
         for process in cluster.processes:
@@ -341,54 +335,6 @@ class Schedule:
             for _ in range(3):
                 self.reconcile()
                 assert self.cluster.run["status"]["phase"] == phase and self.cluster.made == made, f"no longer {phase}"
-
-
-@contextmanager
-def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
-    """Reads commits from the fake cluster in place of a run directory."""
-
-    def committed(store: object, recipe: object, phase: Phase) -> Committed:
-        return cluster.listed(phase.name)
-
-    def records(store: object) -> list[dict[str, Any]]:
-        steps = [(name, step) for name, one in cluster.committed.items() for step in range(1, (one.step or 0) + 1)]
-        return [
-            {"phase": name, "step": step, "reward_mean": float((name, step) not in cluster.bad_steps)} for name, step in steps
-        ]
-
-    def refusal(store: object, recipe: object, to: Rollback, stage: str) -> str | None:
-        return None if to.phase == stage or cluster.committed["stage-1"].complete else "there is no such checkpoint"
-
-    def is_rolled_back(store: object, recipe: object, to: Rollback) -> bool:
-        cluster.committed_before.update(cluster.committed)  # all of it is listed; what is committed is read again after that
-        return not any(one.step is not None and one.step > to.step for name, one in cluster.committed.items() if name != "sft")
-
-    def roll_back(store: object, recipe: Recipe, to: Rollback, archive: str) -> None:
-        at_work = cluster.processes or any(kind == "RayCluster" for kind, _ in cluster.objects)
-        assert not at_work, "something of the run is at work while checkpoints are deleted"
-        for phase in phases_from(recipe, to.phase):
-            step = to.step if phase.name == to.phase and to.step > phase.first_step else None
-            cluster.take_commits_back(phase.name, Committed(step, step == phase.first_step + 4))
-        cluster.rollbacks += 1
-
-    def settle_recipe(store: object, recipe: Recipe, begun: object) -> None:
-        if cluster.recipe_refused:
-            raise BadInput("seed: 1 in the run, 2 in this recipe")
-
-    def read_recipe(store: object) -> Recipe:
-        return resolve_recipe(Spec.model_validate(cluster.run["spec"]), "run")
-
-    with (
-        patch.object(observe, "committed", committed),
-        patch.object(observe, "read_steps", records),
-        patch.object(observe, "refusal", refusal),
-        patch.object(observe, "is_rolled_back", is_rolled_back),
-        patch.object(reconcile_module, "roll_back", roll_back),
-        patch.object(observe, "look_at_step_log", lambda *_: None),
-        patch.object(reconcile_module, "settle_recipe", settle_recipe),
-        patch.object(reconcile_module, "read_recipe", read_recipe),
-    ):
-        yield
 
 
 def play(seed: int, length: int) -> tuple[str, int]:

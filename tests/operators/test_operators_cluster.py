@@ -229,3 +229,23 @@ def test_what_stands_in_the_way_of_the_question_only_costs_the_checkpoint(tmp_pa
     site.look(2)
     assert not site.cluster.children()
     assert "cannot be asked" not in str(site.look().conditions)
+
+
+def test_a_driver_that_cannot_be_asked_and_is_deleted_by_hand_leaves_no_message(tmp_path: Path) -> None:
+    site = at_step_2(tmp_path, **OWN_CLUSTER)
+    site.store.write_bytes("stop", b"")
+    site.cluster.change_spec(suspend=True)
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            site.look()
+    site.cluster.change_spec(suspend=False)
+    with pytest.raises(StorageError):
+        site.look()
+    told = condition(site.status, "Progressing")
+    assert (site.status.phase, told.reason) == ("Stopping", "Suspended") and "cannot be asked" in told.message
+    (rayjob,) = [one for _, one in site.cluster.children()]
+    rayjob["metadata"]["deletionTimestamp"] = "now"
+    for _ in range(4):
+        site.look()
+        site.cluster.collect()
+    assert "cannot be asked" not in str(site.look().conditions)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from schedules import SPEC, STAGE
-from site_of_a_run import Site, condition, without_coldstart
+from site_of_a_run import Site, at_step_2, condition, without_coldstart
 
 FROM = {"configMap": "recipes", "key": "recipe.yaml"}
 
@@ -109,6 +109,25 @@ def test_a_run_whose_recipe_is_refused_can_be_suspended(mistake: str, cluster: s
     site.cluster.config_maps["recipes"] = config_map(3)
     status = site.look(2)
     assert (status.phase, condition(status, "RecipeValid").status) == ("Pending", "True")
+
+
+@pytest.mark.parametrize("written", ["seed: 2", "stages: []", "- what", "\x00"])
+def test_what_pods_have_written_over_the_recipe_stops_nothing_and_says_nothing(written: str, tmp_path: Path) -> None:
+    site = at_step_2(tmp_path)
+    site.store.write_bytes("recipe.yaml", f"preset: demo\n{written}\n".encode())
+    site.cluster.change_spec(suspend=True, **without_coldstart(seed=2))
+    before = len(site.status.phases)
+    status = site.look(3)
+    assert (status.phase, condition(status, "RecipeValid").status, len(status.phases)) == ("Running", "False", before)
+    assert len(site.cluster.processes) == 1
+
+
+def test_a_suspended_run_takes_nothing_from_a_directory_of_another_recipe(tmp_path: Path) -> None:
+    site = at_step_2(tmp_path)
+    other = Site(tmp_path, suspend=True, **without_coldstart(seed=2))
+    status = other.look(3)
+    assert "seed: 1 in the run, 2 in this recipe" in condition(status, "RecipeValid").message and not status.phases
+    assert site.look().phase == "Running"
 
 
 def test_a_run_that_never_had_a_recipe_is_told_so_though_it_is_to_be_suspended(tmp_path: Path) -> None:

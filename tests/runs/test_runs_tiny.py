@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -88,8 +89,12 @@ def wait_for_step(stage: subprocess.Popen[bytes], run: Path, step: int) -> None:
 
 def driver_and_its_graders(stage: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """What Ray ends with SIGTERM when it stops a job; here the cluster, which is to live on, is below the driver, too."""
-    driver = psutil.Process(stage.pid)
-    return [driver, *(child for child in driver.children(recursive=True) if "visionr1.reward" in " ".join(child.cmdline()))]
+    found = [psutil.Process(stage.pid)]
+    for child in found[0].children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            found += [child] if "visionr1.reward.user_worker" in child.cmdline() else []
+    assert len(found) == 2
+    return found
 
 
 def test_a_stage_stopped_and_killed_leaves_the_same_bits(finished: Path, tmp_path: Path) -> None:
