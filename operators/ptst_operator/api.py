@@ -18,6 +18,7 @@ from ptst_operator.conditions import News
 
 FIELD_MANAGER: Final = "ptst-operator"
 _SECONDS: Final = 20
+_OLDER: Final = "the definition is older than the operator: kubectl apply --server-side -f charts/visionr1-ptst/crds/"
 _PATHS: Final = {
     "PTSTRun": "/apis/visionr1.io/v1alpha1/namespaces/{namespace}/ptstruns",
     "PyTorchJob": "/apis/kubeflow.org/v1/namespaces/{namespace}/pytorchjobs",
@@ -103,7 +104,14 @@ class Api:
             "spec": run["spec"],
             "status": status,
         }
-        self._call("PUT", f"{self._path('PTSTRun')}/{run['metadata']['name']}/status", {"fieldManager": FIELD_MANAGER}, body)
+        path = f"{self._path('PTSTRun')}/{run['metadata']['name']}/status"
+        try:
+            # An older definition would drop what it does not know, and the operator write it again at every look.
+            self._call("PUT", path, {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}, body)
+        except ApiError as error:
+            if "unknown field" not in str(error):
+                raise
+            raise ApiError(error.status, f"{error}; {_OLDER}") from error
 
     def tell(self, run: Manifest, news: News, now: str) -> None:
         """An Event of the run."""

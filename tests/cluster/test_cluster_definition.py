@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 import yaml
 from control_plane import Cluster, tool
+from kubernetes import config
+from ptst_operator.api import Api, ApiError
 from ptst_operator.children import job, pytorchjob, raycluster
 from ptst_operator.children.pods import Owner
 from ptst_operator.crd import spec_schema
+from ptst_operator.decide import status_patch
 from ptst_operator.spec import Spec, resolve_recipe
+from ptst_operator.status import Status
 
 from visionr1.recipe import phases
 from visionr1.recipe.document import merge
@@ -170,6 +174,17 @@ def test_a_recipe_may_come_from_a_config_map_and_gates_may_go_back(cluster: Clus
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(made))
     spec = cluster.get("-n", namespace, "ptst", "run")["spec"]
     assert spec["recipeFrom"] == {"configMap": "recipes", "key": "recipe.yaml"} and spec["gates"][0]["steps"] == 20
+
+
+def test_an_older_definition_is_told_and_not_written_to_again_and_again(cluster: Cluster, namespace: str) -> None:
+    cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(run()))
+    api = Api(namespace, config.new_client_from_config(str(cluster.admin)))
+    made = api.get("PTSTRun", "run")
+    assert made is not None
+    with pytest.raises(ApiError, match=r'unknown field "status\.ofTomorrow"; the definition is older than the operator'):
+        api.write_status(made, {"phase": "Running", "ofTomorrow": "x"})
+    api.write_status(made, status_patch(Status(phase="Running", recipe_hash="x")))
+    assert cluster.get("-n", namespace, "ptst", "run")["status"]["recipeHash"] == "x"
 
 
 def test_kubectl_explains_every_value_of_a_stage(cluster: Cluster) -> None:
