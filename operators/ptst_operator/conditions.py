@@ -38,14 +38,14 @@ class _Said:
 
 
 def settled(
-    status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World, now: float, refused: str
+    status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World, now: float, recipe_fault: str
 ) -> Status:
-    """The status with phase, printed values and conditions; `refused` says what is wrong with the recipe, if anything is."""
+    """The status with phase, printed values and conditions; `recipe_fault` says what is wrong with the recipe, if anything is."""
     said = _said(status, before, action, owner, world)
     current = next((phase.name for phase in phases(owner.recipe) if not status.of(phase.name).complete), None)
     status = status.model_copy(update={"phase": said.phase, "stage": current, **_printed(world)})
     holds = {
-        "RecipeValid": ("False", "Invalid", refused) if refused else ("True", "Valid", ""),
+        "RecipeValid": ("False", "Invalid", recipe_fault) if recipe_fault else ("True", "Valid", ""),
         "Progressing": ("True" if said.phase in _PROGRESSING else "False", said.reason, said.message),
         "Held": _is(said, "Held"),
         "Suspended": _is(said, "Suspended"),

@@ -75,14 +75,14 @@ class Decision:
 class Wanted:
     """The run as its owner wants it.
 
-    `refused` says why its recipe cannot be acted on: then it is to be suspended, and has the recipe that it had before.
+    `recipe_fault` says why its recipe cannot be acted on: then it is to be suspended, and has the recipe that it had before.
     """
 
     owner: Owner
     generation: int = 1
     approved: str = ""
     recipe_version: str = ""
-    refused: str = ""
+    recipe_fault: str = ""
 
     @property
     def chain(self) -> tuple[Phase, ...]:
@@ -100,10 +100,14 @@ def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision
         action = _planned(wanted, status, world, now)
     made = _Hand(wanted, world, now).act(status, action)
     stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one))
-    acted_on = {"observed_generation": wanted.generation, "recipe_version": wanted.recipe_version, "stages_begun": stages}
-    acted_on["recipe_hash"] = recipe_hash(wanted.owner.recipe)
+    acted_on = {
+        "observed_generation": wanted.generation,
+        "recipe_version": wanted.recipe_version,
+        "recipe_hash": recipe_hash(wanted.owner.recipe),
+        "stages_begun": stages,
+    }
     status = made.status.model_copy(update=acted_on)
-    status = settled(status, before, action, wanted.owner, world, now, wanted.refused)
+    status = settled(status, before, action, wanted.owner, world, now, wanted.recipe_fault)
     return Decision(status, made.effects, made.look_at)
 
 

@@ -93,7 +93,7 @@ class Reconciler:
                 with suppress(BadInput):  # training pods may have written anything there; what was refused first is told
                     recipe = read_recipe(store)
                     if recipe_hash(recipe) == before.recipe_hash:
-                        return _with_recipe(run, spec, recipe, refused=str(error)), store
+                        return _with_recipe(run, spec, recipe, recipe_fault=str(error)), store
             raise
 
     def _recipe_file(self, source: RecipeSource) -> tuple[str, str]:
@@ -163,10 +163,10 @@ class Reconciler:
         self._refused.pop(name, None)
 
 
-def _with_recipe(run: Manifest, spec: Spec, recipe: Recipe, version: str = "", refused: str = "") -> Wanted:
+def _with_recipe(run: Manifest, spec: Spec, recipe: Recipe, version: str = "", recipe_fault: str = "") -> Wanted:
     meta = run["metadata"]
     owner = Owner(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
-    return Wanted(owner, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version, refused)
+    return Wanted(owner, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version, recipe_fault)
 
 
 def _settled(status: Status, wanted: Wanted) -> bool:

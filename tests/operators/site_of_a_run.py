@@ -41,6 +41,14 @@ class Site:
         (folder / "weights").write_bytes(b"w")
         checkpoints.commit(step, checkpoints.publish(step, folder, ["weights"]), {"final": final})
 
+    def begin_stage_1(self) -> None:
+        """SFT is done, and the first stage's driver works."""
+        self.commit("sft", 3, final=True)
+        self.look(2)
+        self.cluster.ready()
+        self.look(3)
+        self.start_child()
+
     def start_child(self) -> None:
         for kind, child in self.cluster.children():
             self.cluster.start(kind, child)
@@ -60,11 +68,7 @@ def without_coldstart(**changes: Any) -> dict[str, Any]:
 def at_step_2(folder: Path, **changes: Any) -> Site:
     """A run whose first stage runs, at step 2."""
     site = Site(folder, **without_coldstart(), **changes)
-    site.commit("sft", 3, final=True)
-    site.look(2)
-    site.cluster.ready()
-    site.look(3)
-    site.start_child()
+    site.begin_stage_1()
     site.commit("stage-1", 2, final=False)
     assert site.look().phase == "Running"
     return site

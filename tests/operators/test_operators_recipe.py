@@ -56,11 +56,7 @@ def test_a_mistake_in_a_config_map_is_said_by_its_place(tmp_path: Path) -> None:
 def test_a_stage_that_has_begun_without_a_checkpoint_is_frozen_in_a_config_map_too(tmp_path: Path) -> None:
     site = Site(tmp_path, recipe=None, recipeFrom=FROM)
     site.cluster.config_maps["recipes"] = config_map(1)
-    site.commit("sft", 3, final=True)
-    site.look(2)
-    site.cluster.ready()
-    site.look(3)
-    site.start_child()
+    site.begin_stage_1()
     assert site.look().stages_begun == 1
     site.cluster.config_maps["recipes"] = config_map(2, stages=[{**STAGE, "steps": 3}, STAGE])
     assert "stages.0.steps: 4 in the run, 3 in this recipe" in condition(site.look(), "RecipeValid").message
@@ -73,11 +69,7 @@ def test_a_stage_that_has_begun_without_a_checkpoint_is_frozen_in_a_config_map_t
 def test_a_run_whose_recipe_is_refused_can_be_suspended(mistake: str, cluster: str, tmp_path: Path) -> None:
     site = Site(tmp_path, recipe=None, recipeFrom=FROM, grpo={"cluster": cluster, "workersPerPod": 2})
     site.cluster.config_maps["recipes"] = config_map(1)
-    site.commit("sft", 3, final=True)
-    site.look(2)
-    site.cluster.ready()
-    site.look(3)
-    site.start_child()
+    site.begin_stage_1()
     site.commit("stage-1", 2, final=False)
     assert site.look().phase == "Running"
     match mistake:
