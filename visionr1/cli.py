@@ -17,7 +17,8 @@ from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recip
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
 from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
-from visionr1.storage import StorageError, Store, open_store, run_lock
+from visionr1.rundir.lock import run_lock
+from visionr1.storage import StorageError, Store, open_store
 
 EXIT_INTERRUPTED: Final = 130
 DEMO_TEACHER: Final = "demo://teacher"
@@ -156,7 +157,7 @@ def run(
     if recipe is not None:
         chosen = load_recipe(recipe, overrides)
     elif run is not None:
-        from visionr1.storage.run_recipe import read_recipe
+        from visionr1.rundir.recipe import read_recipe
 
         chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/recipe.yaml", overrides)
     else:
@@ -203,8 +204,8 @@ def coldstart(run: RunOption) -> None:
     from visionr1.data.coldstart.run import EndpointLost, run_coldstart
     from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
+    from visionr1.rundir.recipe import read_recipe
     from visionr1.signals import StopFlag
-    from visionr1.storage.run_recipe import read_recipe
 
     recipe = read_recipe(open_store(run))
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})

@@ -17,9 +17,9 @@ from ptst_operator.fold import fold, stopped_for, with_attempt
 from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Kind, PhaseStatus, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
-from visionr1.pipeline.rollback import Rollback
 from visionr1.recipe import Phase, Recipe, phases
-from visionr1.storage.layout import stop_key
+from visionr1.rundir.layout import stop_key
+from visionr1.rundir.rollback import Rollback
 
 APPROVE: Final = "visionr1.io/approve"
 """Annotation that lets a held phase begin (its name), or a run go on over the gate that stopped it (`breach-0`, ...)."""

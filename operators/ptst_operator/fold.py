@@ -8,7 +8,7 @@ from ptst_operator.children.phase import Child
 from ptst_operator.status import AttemptStatus, BreachStatus, PhaseStatus, Status, Stopping, StopReason, moment
 from ptst_operator.world import World
 from visionr1.errors import EXIT_STOPPED
-from visionr1.pipeline.observe import Committed
+from visionr1.rundir.committed import Committed
 
 
 def fold(status: Status, run_uid: str, world: World, now: float) -> Status:

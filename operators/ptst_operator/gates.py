@@ -7,7 +7,7 @@ from typing import Any
 
 from ptst_operator.spec import Gate
 from ptst_operator.world import Breach, number
-from visionr1.pipeline.rollback import Rollback
+from visionr1.rundir.rollback import Rollback
 
 
 def breaches(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], stage: str) -> tuple[str, ...]:

@@ -24,10 +24,10 @@ from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import SftKind, Status
 from ptst_operator.world import Breach, Progress, World, number
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
-from visionr1.metrics.steplog import read_steps
-from visionr1.pipeline.observe import Committed, committed
-from visionr1.pipeline.rollback import Rollback, is_rolled_back, refusal
 from visionr1.recipe import phases_from
+from visionr1.rundir.committed import Committed, committed
+from visionr1.rundir.rollback import Rollback, is_rolled_back, refusal
+from visionr1.rundir.steplog import read_steps
 from visionr1.storage import Store
 
 READERS: Final = {"PyTorchJob": pytorchjob.read, "TrainJob": trainjob.read, "RayJob": rayjob.read, "Job": job.read}

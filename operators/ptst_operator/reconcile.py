@@ -18,11 +18,10 @@ from ptst_operator.observe import look
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status, moment
 from visionr1.errors import BadInput
-from visionr1.pipeline.rollback import roll_back
-from visionr1.pipeline.rundir import settle_recipe
 from visionr1.recipe import Recipe
+from visionr1.rundir.recipe import read_recipe, settle_recipe
+from visionr1.rundir.rollback import roll_back
 from visionr1.storage import StorageError, Store, open_store
-from visionr1.storage.run_recipe import read_recipe
 
 Changed = Callable[[str, Status, Status], None]
 """Told a run's name and its status before and after: as it was found by each look, and once another one is written."""

@@ -10,8 +10,8 @@ from typing import Any
 from ptst_operator.children.phase import Child
 from ptst_operator.children.raycluster import Cluster
 from ptst_operator.status import SftKind
-from visionr1.pipeline.observe import Committed
-from visionr1.pipeline.rollback import Rollback
+from visionr1.rundir.committed import Committed
+from visionr1.rundir.rollback import Rollback
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 
 from visionr1.cli import app
 from visionr1.demo.digits import problems
-from visionr1.metrics import StepLog
 from visionr1.recipe import load_recipe, parse_recipe, to_yaml
+from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.steplog import StepLog
 from visionr1.storage import open_store
-from visionr1.storage.layout import RECIPE
 
 CHEAP = (
     "--help",

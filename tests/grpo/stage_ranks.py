@@ -15,7 +15,8 @@ from visionr1.grpo.start import stage_phase, stage_start
 from visionr1.grpo.worker import Worker
 from visionr1.recipe import Recipe
 from visionr1.rollout.types import Completion, Sampling
-from visionr1.storage import Checkpoints, FileEntry, open_store
+from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.storage import open_store
 
 
 def stage(recipe_json: str, run: str, steps: int) -> list[dict]:

@@ -12,10 +12,10 @@ from visionr1.grpo.loop import run_stage
 from visionr1.grpo.parity import Gap, Probe
 from visionr1.grpo.start import stage_phase
 from visionr1.metrics.exporter import Exporter
-from visionr1.metrics.steplog import StepLog, read_steps
 from visionr1.recipe import load_recipe
 from visionr1.reward import Grader
 from visionr1.rollout.types import Completion
+from visionr1.rundir.steplog import StepLog, read_steps
 from visionr1.storage import StorageError, open_store
 
 RECIPE = load_recipe(

@@ -20,9 +20,9 @@ from ptst_operator.api import ApiError
 from ptst_operator.conditions import News
 
 from visionr1.errors import BadInput
-from visionr1.pipeline.observe import Committed
-from visionr1.pipeline.rollback import Rollback
 from visionr1.recipe import Phase, Recipe, phases_from
+from visionr1.rundir.committed import Committed
+from visionr1.rundir.rollback import Rollback
 
 
 def copied(manifest: Any) -> Any:

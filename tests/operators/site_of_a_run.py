@@ -11,7 +11,8 @@ from ptst_operator.reconcile import Reconciler
 from ptst_operator.status import Status
 from schedules import RECIPE, new_run
 
-from visionr1.storage import Checkpoints, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import open_store
 
 
 class Site:

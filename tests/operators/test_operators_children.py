@@ -13,7 +13,7 @@ from schedules import SPEC
 
 from visionr1.errors import BadInput
 from visionr1.recipe import phases
-from visionr1.storage.layout import stop_key
+from visionr1.rundir.layout import stop_key
 
 OWNED = {"name": "x", "uid": "u", "ownerReferences": [{"controller": True, "uid": "run-uid"}]}
 

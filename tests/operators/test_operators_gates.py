@@ -14,8 +14,9 @@ from ptst_operator.status import Status
 from schedules import STAGE
 from site_of_a_run import Site, condition, without_coldstart
 
-from visionr1.pipeline.rollback import Rollback
-from visionr1.storage import Checkpoints, StorageError
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.rollback import Rollback
+from visionr1.storage import StorageError
 
 STOP = {"metric": "reward_mean", "steps": 2, "min": 0.5, "action": "Stop"}
 BACK = {**STOP, "action": "Rollback"}

@@ -20,8 +20,8 @@ from ptst_operator.watch import Queue, run_of
 from schedules import RECIPE, STAGE
 from site_of_a_run import Site, condition, without_coldstart
 
+from visionr1.rundir.layout import COLDSTART_MANIFEST
 from visionr1.storage import StorageError, open_store
-from visionr1.storage.layout import COLDSTART_MANIFEST
 
 
 def test_the_name_is_written_before_the_child_is_made(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import torch
 
 from visionr1.errors import BadInput
 from visionr1.recipe import load_recipe, to_yaml
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.recipe import read_recipe
 from visionr1.sft import train
-from visionr1.storage import Checkpoints, open_store
-from visionr1.storage.layout import RECIPE
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.storage import open_store
 
 
 @dataclass(frozen=True)

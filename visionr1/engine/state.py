@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 
 from visionr1.engine.zero import MOMENTS, full_weights
 from visionr1.model.policy import Policy
-from visionr1.storage.layout import TRAINER
+from visionr1.rundir.layout import TRAINER
 from visionr1.storage.store import os_errors
 
 _COMPANIONS = ("*.json", "*.txt", "*.jinja", "tokenizer*")

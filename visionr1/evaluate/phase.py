@@ -16,10 +16,11 @@ from visionr1.recipe import Recipe
 from visionr1.recipe.schema import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import eval_key, eval_samples_key
+from visionr1.rundir.recipe import read_recipe
 from visionr1.signals import StopFlag
-from visionr1.storage import Checkpoints, NotFound, Store, open_store
-from visionr1.storage.layout import eval_key, eval_samples_key
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.storage import NotFound, Store, open_store
 
 if TYPE_CHECKING:
     from visionr1.model.chat import PromptBuilder

@@ -21,8 +21,8 @@ from visionr1.grpo.upload import upload
 from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Sampling
-from visionr1.storage import Checkpoints, open_store
-from visionr1.storage.checkpoints import kept
+from visionr1.rundir.checkpoints import Checkpoints, kept
+from visionr1.storage import open_store
 
 PLACEMENT_SECONDS = 1800
 

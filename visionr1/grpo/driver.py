@@ -14,12 +14,13 @@ from visionr1.grpo.cluster import ray_cluster, require_shared_memory
 from visionr1.grpo.journal import Journal
 from visionr1.grpo.start import stage_phase, stage_start
 from visionr1.metrics.exporter import Exporter
-from visionr1.metrics.steplog import StepLog
 from visionr1.progress import progress
 from visionr1.reward import Grader
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.steplog import StepLog
 from visionr1.signals import StopFlag
-from visionr1.storage import Checkpoints, StorageError, Store, open_store
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.storage import StorageError, Store, open_store
 
 
 def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:

@@ -15,14 +15,14 @@ import zstandard
 from visionr1.data.rows import Row
 from visionr1.grpo.advantage import zero_signal_ratio
 from visionr1.metrics.exporter import Exporter
-from visionr1.metrics.steplog import StepLog
 from visionr1.progress import Advance
 from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grade
 from visionr1.rollout.types import Completion
+from visionr1.rundir.layout import STEPS, rollouts_key
+from visionr1.rundir.steplog import StepLog
 from visionr1.storage import Background, Store
-from visionr1.storage.layout import STEPS, rollouts_key
 
 
 class Clock:

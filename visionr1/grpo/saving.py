@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from visionr1.storage import Background, Checkpoints, FileEntry
+from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.storage import Background
 
 Parts = list[list[FileEntry]]
 """Each worker's files of one checkpoint."""

@@ -29,7 +29,8 @@ from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.build import build_engine, device_of
 from visionr1.rollout.types import Completion, Group, Sampling
-from visionr1.storage import Checkpoints, FileEntry, forget_copies, open_store
+from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.storage import open_store
 
 
 class Worker:

@@ -19,12 +19,14 @@ from rich.console import Console
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from visionr1.pipeline import planner, processes
 from visionr1.pipeline.display import Display, last_lines
-from visionr1.pipeline.observe import Committed, committed
-from visionr1.pipeline.rundir import AttemptRecord, attempts, settle_recipe, write_attempt
 from visionr1.recipe.phases import Phase, phases
 from visionr1.recipe.schema import Recipe
-from visionr1.storage import Store, open_store, run_lock
-from visionr1.storage.layout import STEPS, attempt_log_key, attempt_prefix
+from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
+from visionr1.rundir.committed import Committed, committed
+from visionr1.rundir.layout import STEPS, attempt_log_key, attempt_prefix
+from visionr1.rundir.lock import run_lock
+from visionr1.rundir.recipe import settle_recipe
+from visionr1.storage import Store, open_store
 
 CommandFor = Callable[[Phase, str], list[str]]
 """The command line of a phase in a run directory."""

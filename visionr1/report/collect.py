@@ -12,11 +12,9 @@ from typing import Any, Final
 
 from visionr1.data.reflection import count_reflection
 from visionr1.errors import EXIT_DONE, EXIT_STOPPED, BadInput
-from visionr1.metrics.steplog import read_steps
 from visionr1.recipe import Phase, Recipe, phases
 from visionr1.recipe.schema import Stage
-from visionr1.storage import NotFound, Store
-from visionr1.storage.layout import (
+from visionr1.rundir.layout import (
     COLDSTART_DATA,
     COLDSTART_MANIFEST,
     COLDSTART_REPORT,
@@ -27,7 +25,9 @@ from visionr1.storage.layout import (
     eval_key,
     eval_samples_key,
 )
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.steplog import read_steps
+from visionr1.storage import NotFound, Store
 
 _TITLES: Final = {"coldstart": "cold-start data", "sft": "cold start", "base": "base model", "evaluate": "evaluation"}
 

@@ -15,8 +15,8 @@ from visionr1.report.collect import PhaseRecord, Run, read_run
 from visionr1.report.panels import colour, panels
 from visionr1.report.showcase import problems
 from visionr1.report.words import count, duration, gibibytes, percent
+from visionr1.rundir.layout import REPORT, SUMMARY
 from visionr1.storage import Store
-from visionr1.storage.layout import REPORT, SUMMARY
 
 
 def write_report(store: Store) -> None:

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from visionr1.report.collect import PhaseRecord, read_run
 from visionr1.report.words import count, duration, gibibytes, percent
+from visionr1.rundir.layout import REPORT, SUMMARY
 from visionr1.storage import Store
-from visionr1.storage.layout import REPORT, SUMMARY
 
 _STATE_STYLE = {"done": "green", "failed": "red", "running": "yellow", "stopped": "yellow", "begun": "yellow", "waiting": "dim"}
 

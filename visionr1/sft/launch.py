@@ -15,8 +15,9 @@ from typing import Final
 import psutil
 
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped
-from visionr1.storage import Checkpoints, StorageError, open_store
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.recipe import read_recipe
+from visionr1.storage import StorageError, open_store
 
 _LOOK_SECONDS: Final = 0.5
 _BARRIER_SECONDS: Final = 10.0

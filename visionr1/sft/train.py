@@ -28,19 +28,21 @@ from visionr1.engine.zero import (
 )
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped
 from visionr1.metrics.exporter import Exporter
-from visionr1.metrics.steplog import StepLog
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir, load_model
 from visionr1.model.policy import Policy
 from visionr1.progress import progress
 from visionr1.recipe.schema import SFT, Recipe, Source
 from visionr1.rollout.build import device_of
+from visionr1.rundir import layout
+from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.steplog import StepLog
 from visionr1.sft.batches import Batch, ahead, make_batch
 from visionr1.sft.effort import Effort
 from visionr1.sft.schedule import learning_rate, total_steps
 from visionr1.signals import StopFlag
-from visionr1.storage import Background, Checkpoints, FileEntry, StorageError, Store, layout, open_store
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.storage import Background, StorageError, Store, open_store
 
 BETAS = (0.9, 0.999)
 WHERE = {"phase": "sft", "stage": None}

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from visionr1.errors import EXIT_DONE, EXIT_STOPPED
-from visionr1.metrics.steplog import read_steps
-from visionr1.pipeline.observe import committed
-from visionr1.pipeline.rundir import AttemptRecord, attempts
 from visionr1.progress import PROGRESS_FILE
 from visionr1.recipe import Recipe, phases
 from visionr1.recipe.phases import Phase
+from visionr1.rundir.attempts import AttemptRecord, attempts
+from visionr1.rundir.committed import committed
+from visionr1.rundir.layout import attempt_prefix
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.steplog import read_steps
 from visionr1.storage import NotFound, Store
-from visionr1.storage.layout import attempt_prefix
-from visionr1.storage.run_recipe import read_recipe
 from visionr1.watch.problems import problems
 
 PACE_STEPS: Final = 10

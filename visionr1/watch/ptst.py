@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from visionr1.errors import BadInput
-from visionr1.metrics.steplog import read_steps
 from visionr1.recipe import Phase, parse_recipe, phases
+from visionr1.rundir.steplog import read_steps
 from visionr1.storage import StorageError, open_store
 from visionr1.watch.look import State, View, pace, tokens_per_second
 from visionr1.watch.problems import problems

@@ -11,7 +11,7 @@ from ptst_operator.children import raycluster
 from ptst_operator.children.phase import Child, waiting
 from ptst_operator.children.pods import ATTEMPT_LABEL, Manifest, Owner, metadata
 from visionr1.recipe import Phase
-from visionr1.storage.layout import stop_key
+from visionr1.rundir.layout import stop_key
 
 _EXIT_CODE: Final = re.compile(r"(?:Job entrypoint command )?failed with exit code (-?\d{1,3})\b")
 _LOGS: Final = ", last available logs"

@@ -22,11 +22,12 @@ from typing import Any
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-from visionr1.metrics import StepLog
 from visionr1.recipe import Phase, phases
-from visionr1.storage import Checkpoints, Store, open_store
-from visionr1.storage.layout import COLDSTART_MANIFEST, eval_key
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.steplog import StepLog
+from visionr1.storage import Store, open_store
 
 SFT_STEPS = 4
 DASHBOARD, METRICS = 8265, 9464

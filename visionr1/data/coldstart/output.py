@@ -27,8 +27,8 @@ from visionr1.data.rows import Row, Sample
 from visionr1.errors import BadInput
 from visionr1.progress import progress
 from visionr1.recipe.schema import Source
+from visionr1.rundir.layout import COLDSTART_DATA, COLDSTART_MANIFEST, COLDSTART_REPORT
 from visionr1.storage import NotFound, Store
-from visionr1.storage.layout import COLDSTART_DATA, COLDSTART_MANIFEST, COLDSTART_REPORT
 
 WRITERS: Final = 16
 """Images are written side by side, since each waits for a disk or for S3."""

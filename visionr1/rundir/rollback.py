@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from visionr1.metrics.steplog import as_lines, read_steps
 from visionr1.recipe import Phase, Recipe, phases, phases_from
-from visionr1.storage import Checkpoints, Store
-from visionr1.storage.layout import STEPS, eval_key, eval_samples_key, rolled_back_steps_key
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import STEPS, eval_key, eval_samples_key, rolled_back_steps_key
+from visionr1.rundir.steplog import as_lines, read_steps
+from visionr1.storage import Store
 
 
 @dataclass(frozen=True)

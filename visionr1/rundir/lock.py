@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from visionr1.errors import BadInput
-from visionr1.storage.layout import LOCK
+from visionr1.rundir.layout import LOCK
 from visionr1.storage.store import Store, make_folders, os_errors
 
 

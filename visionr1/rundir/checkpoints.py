@@ -22,7 +22,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visionr1.errors import BadInput
-from visionr1.storage.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoints_prefix
+from visionr1.rundir.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoints_prefix
 from visionr1.storage.progress import showing
 from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from visionr1.errors import BadInput
-from visionr1.pipeline.observe import Committed, committed
-from visionr1.pipeline.rundir import MAY_CHANGE, AttemptRecord, attempts, difference, settle_recipe, write_attempt
 from visionr1.recipe import load_recipe, phases
-from visionr1.storage import Checkpoints, Store, open_store
-from visionr1.storage.layout import COLDSTART_MANIFEST, eval_key
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.committed import Committed, committed
+from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
+from visionr1.rundir.recipe import MAY_CHANGE, difference, read_recipe, settle_recipe
+from visionr1.storage import Store, open_store
 
 DEMO = load_recipe("demo")
 STAGE = "{max_completion_tokens: 8, group_size: 2, steps: 1}"

@@ -9,11 +9,13 @@ import sys
 import pytest
 
 from visionr1.errors import BadInput
-from visionr1.storage import open_store, run_lock
+from visionr1.rundir.lock import run_lock
+from visionr1.storage import open_store
 
 HOLDER = """
 import subprocess, sys
-from visionr1.storage import open_store, run_lock
+from visionr1.rundir.lock import run_lock
+from visionr1.storage import open_store
 with run_lock(open_store(sys.argv[1])) as descriptor:
     child = None
     if sys.argv[2] == "with-child":

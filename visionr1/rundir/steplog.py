@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from visionr1.errors import BadInput
 from visionr1.metrics.table import RECORD_KEYS
-from visionr1.storage.layout import STEPS
+from visionr1.rundir.layout import STEPS
 from visionr1.storage.store import NotFound, Store, os_errors
 
 _MOST_BYTES: Final = 16 << 20

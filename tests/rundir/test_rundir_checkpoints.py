@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from visionr1.errors import BadInput
-from visionr1.storage import Checkpoints, FileEntry, NotFound, StorageError, forget_copies, open_store
-from visionr1.storage.layout import MANIFEST, checkpoint_prefix
+from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rundir.layout import MANIFEST, checkpoint_prefix
+from visionr1.storage import NotFound, StorageError, open_store
 
 FILES = {"model.safetensors": b"weights" * 1000, "optimizer/rank-0.pt": b"moments", "config.json": b"{}"}
 
@@ -232,7 +233,8 @@ def test_a_crash_at_any_moment_leaves_only_whole_checkpoints(store):
 
 KILLED = """
 import sys
-from visionr1.storage import Checkpoints, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import open_store
 checkpoints = Checkpoints(open_store(sys.argv[1]), "sft")
 folder = checkpoints.staging(5)
 (folder / "model.safetensors").write_bytes(b"x" * 1_000_000)

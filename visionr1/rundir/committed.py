@@ -9,8 +9,9 @@ from typing import Final
 from visionr1.errors import BadInput
 from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import Recipe
-from visionr1.storage import Checkpoints, NotFound, Store
-from visionr1.storage.layout import COLDSTART_MANIFEST, eval_key
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
+from visionr1.storage import NotFound, Store
 
 _MOST_BYTES: Final = 1 << 20
 """Of a score file, which has a few hundred; the rest of a larger one is left, and what was read is no score file."""

@@ -1,18 +1,15 @@
-"""What the local runner keeps in a run directory: the recipe, and a record of every attempt."""
+"""The recipe that a run directory holds, and which of its values may still change."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe, to_yaml
-from visionr1.storage import Store
-from visionr1.storage.layout import RECIPE, attempt_prefix, attempts_prefix
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.recipe import Recipe, parse_recipe, to_yaml
+from visionr1.rundir.layout import RECIPE
+from visionr1.storage import NotFound, Store
 
 MAY_CHANGE: Final = frozenset(
     {
@@ -50,22 +47,13 @@ drawn, what they are trained for or how they are scored (but for the last bits, 
 that lost a node may go on with fewer workers. A value that is not listed here may not change."""
 
 
-@dataclass(frozen=True)
-class AttemptRecord:
-    """attempt.json: one process of a phase.
-
-    Times are unix seconds, `peak_bytes` is the largest resident memory of the process and all below it
-    (shared pages counted once), steps are the newest committed global steps before and after. `ended`
-    is None while it runs; `exit_code` stays None where nobody saw it end.
-    """
-
-    command: list[str]
-    started: float
-    from_step: int | None
-    ended: float | None = None
-    exit_code: int | None = None
-    to_step: int | None = None
-    peak_bytes: int | None = None
+def read_recipe(store: Store) -> Recipe:
+    """The recipe of a run directory. Raises BadInput if there is none, or it is not one."""
+    try:
+        text = store.read_bytes(RECIPE).decode(errors="replace")
+    except NotFound:
+        raise BadInput(f"{store.url}: no {RECIPE} here, so this is not a run directory; start one with visionr1 run") from None
+    return parse_recipe(text, f"{store.url}/{RECIPE}")
 
 
 def settle_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> None:
@@ -117,26 +105,3 @@ def _differing(old: Any, new: Any, path: str) -> Iterator[str]:
 
 def _shown(value: Any) -> str:
     return "a group of values" if isinstance(value, dict) else json.dumps(value, ensure_ascii=False)
-
-
-def attempts(store: Store, phase: str) -> dict[int, AttemptRecord]:
-    """All attempts of a phase by number, from 0."""
-    pattern = re.compile(re.escape(attempts_prefix(phase)) + r"/attempt-(\d+)/attempt\.json")
-    found = {int(match[1]): key for key in store.list(attempts_prefix(phase)) if (match := pattern.fullmatch(key))}
-    return {number: _read_attempt(store, found[number]) for number in sorted(found)}
-
-
-def write_attempt(store: Store, phase: str, number: int, record: AttemptRecord) -> None:
-    """Write attempt.json (replacing it in one move)."""
-    store.write_bytes(_attempt_key(phase, number), json.dumps(asdict(record), indent=1).encode())
-
-
-def _attempt_key(phase: str, number: int) -> str:
-    return f"{attempt_prefix(phase, number)}/attempt.json"
-
-
-def _read_attempt(store: Store, key: str) -> AttemptRecord:
-    try:
-        return AttemptRecord(**json.loads(store.read_bytes(key)))
-    except (ValueError, TypeError):
-        raise BadInput(f"{store.url}/{key}: not the record of an attempt; delete it to go on") from None

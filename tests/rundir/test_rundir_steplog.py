@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionr1.errors import BadInput
-from visionr1.metrics import StepLog, read_steps
+from visionr1.rundir.steplog import StepLog, read_steps
 from visionr1.storage import open_store
 
 
