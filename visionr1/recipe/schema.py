@@ -31,8 +31,11 @@ class Model(Part):
     )
     revision: str | None = Field(None, description="Commit of a Hugging Face model, to pin it.")
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Type of weights and activations in training.")
-    attention: Literal["sdpa", "flex_attention", "flash_attention_2", "eager"] = Field(
-        "sdpa", description="Attention of the trainer, as transformers names it."
+    attention: Literal["shared", "plain", "sdpa", "eager"] = Field(
+        "shared",
+        description="Attention of the trainer. `shared`: without a mask, each prompt computed once for all its completions. "
+        "`plain`: without a mask, each completion with its own copy of the prompt. `sdpa` and `eager`: transformers' own, with a "
+        "mask. All give the same numbers except for rounding.",
     )
     gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass to save memory.")
     min_pixels: int = Field(

@@ -183,7 +183,7 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
             stats = rank.step(batch, rate)
             updated = time.perf_counter()
             seconds = {"update": updated - begun}
-            own = effort.step(batch.rows, batch.targets, seconds["update"]) | {
+            own = effort.step(batch.rows, seconds["update"]) | {
                 "trained_tokens": batch.targets,
                 "host_memory_bytes": psutil.Process().memory_info().rss,
             }
