@@ -272,7 +272,7 @@ def grpo(
     from visionr1.grpo import driver
 
     with _alone(run):
-        driver.run(run, stage - 1, stop_when)
+        driver.run(run, stage, stop_when)
 
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)

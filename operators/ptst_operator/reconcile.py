@@ -18,7 +18,7 @@ from ptst_operator.observe import look
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status, moment
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe
+from visionr1.recipe import Recipe, stage_name
 from visionr1.rundir.recipe import read_recipe, settle_recipe
 from visionr1.rundir.rollback import roll_back
 from visionr1.storage import StorageError, Store, open_store
@@ -83,7 +83,7 @@ class Reconciler:
                 return None
             store = self.store(spec.storage.url)
             if not (_settled(before, wanted) or _over(wanted, before)):
-                begun = [f"stage-{number}" for number in range(1, before.stages_begun + 1)]
+                begun = [stage_name(number) for number in range(1, before.stages_begun + 1)]
                 settle_recipe(store, wanted.owner.recipe, begun)
             return wanted, store
         except BadInput as error:

@@ -11,12 +11,13 @@ from pydantic.alias_generators import to_camel
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, parse_recipe
+from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 
 METRICS_PORT: Final = 9464
 """Where the driver and SFT's rank 0 serve /metrics in a pod."""
 
 MOST_STAGES: Final = 32
-CHECKPOINT_NAME: Final = r"^(sft|stage-[1-9][0-9]?)/step-(0|[1-9][0-9]{0,8})$"
+CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0,8}})$"
 
 Items = list[dict[str, Any]]
 Positive = Annotated[int, Field(ge=1)]
