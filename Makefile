@@ -115,9 +115,9 @@ cluster-down: ## remove what test clusters have left that were killed; those tha
 	@tests/cluster/down.sh
 	$(if $(KIND),@kind delete cluster --name visionr1-test)
 
-.PHONY: dashboards
-dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics
-	@$(BIN)/python -m visionr1.watch.files
+.PHONY: generate
+generate: $(SYNCED) ## write every generated file: definition, schema, dashboards, alert rules, reference pages
+	@PYTHONPATH=charts $(BIN)/python -m generators
 
 .PHONY: fuzz
 fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SECONDS=60] [SEED=1]
