@@ -128,10 +128,17 @@ soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 m
 	@$(BIN)/python tests/kills/soak.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')
 	@$(MAKE) --no-print-directory cluster-soak
 
+SOURCES := visionr1 operators charts tests benchmarks docs/dashboards
+
+.PHONY: format
+format: $(SYNCED) ## write the sources in the house format, and repair what ruff can
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles
-	$(BIN)/ruff check visionr1 operators charts tests benchmarks
-	$(BIN)/ruff format --check visionr1 operators charts tests benchmarks
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/*/Dockerfile
