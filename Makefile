@@ -115,9 +115,9 @@ cluster-down: ## remove what test clusters have left that were killed; those tha
 	@tests/cluster/down.sh
 	$(if $(KIND),@kind delete cluster --name visionr1-test)
 
-.PHONY: dashboards
-dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics
-	@$(BIN)/python -m visionr1.watch.files
+.PHONY: generate
+generate: $(SYNCED) ## write every generated file: definition, schema, dashboards, alert rules, reference pages
+	@PYTHONPATH=charts $(BIN)/python -m generators
 
 .PHONY: fuzz
 fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SECONDS=60] [SEED=1]
@@ -128,10 +128,17 @@ soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 m
 	@$(BIN)/python tests/kills/soak.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')
 	@$(MAKE) --no-print-directory cluster-soak
 
+SOURCES := visionr1 operators charts tests benchmarks docs/dashboards
+
+.PHONY: format
+format: $(SYNCED) ## write the sources in the house format, and repair what ruff can
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles
-	$(BIN)/ruff check visionr1 operators charts tests benchmarks
-	$(BIN)/ruff format --check visionr1 operators charts tests benchmarks
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/*/Dockerfile

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +47,6 @@ ALL = [command for document in DOCUMENTS for command in commands(document)]
 VISIONR1 = [command for command in ALL if command.words[0] == "visionr1"]
 MAKE = [command for command in ALL if command.words[0] == "make"]
 PROGRAMS = sorted({command.words[1:] for command in ALL if command.words[0] == "python"})
-WRITERS = [words for words in PROGRAMS if words[0] in ("charts/generate.py", "-m")]
-"""Programs that write what is made from elsewhere; the others measure, for minutes."""
 CHEAP_ONES = [command for command in VISIONR1 if " ".join(command.words[1:]).startswith(CHEAP)]
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)")
 
@@ -110,22 +106,10 @@ def test_a_documented_target_exists(command: Command) -> None:
     assert made.returncode == 0, f"{command}: {made.stderr}"
 
 
-@pytest.mark.parametrize("words", [words for words in PROGRAMS if words not in WRITERS], ids=" ".join)
+@pytest.mark.parametrize("words", PROGRAMS, ids=" ".join)
 def test_a_documented_program_has_its_flags(words: tuple[str, ...]) -> None:
     program = (ROOT / words[0]).read_text()
     assert [word for word in words if word.startswith("--") and f'add_argument("{word}"' not in program] == []
-
-
-@pytest.mark.parametrize("words", WRITERS, ids=" ".join)
-def test_a_documented_program_writes_what_is_there(words: tuple[str, ...], tmp_path: Path) -> None:
-    for folder in ("charts", "docs"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    made_by = f"<!-- Made by `python {' '.join(words)}`"
-    pages = [path for path in (tmp_path / "docs").glob("*.md") if path.read_text().startswith(made_by)]
-    for page in pages:
-        page.write_text("")
-    subprocess.run([sys.executable, *words], cwd=tmp_path, check=True)
-    assert pages and [page.name for page in pages if page.read_text() != (ROOT / "docs" / page.name).read_text()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def documented() -> str:
     """What install.md tells a reader to give to pip, in the folder that dist/ is in."""
     (found,) = re.findall(r"`pip install ('[^`]+')`", (ROOT / "docs/install.md").read_text())
     return shlex.split(found)[0]
+
+
+def test_the_wheel_has_the_program_and_the_operator_and_nothing_that_builds_them(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = [Path(name) for name in archive.namelist()]
+    assert {name.parts[0] for name in names} == {"visionr1", "ptst_operator", "visionr1_ptst-0.1.0.dist-info"}
+    parts = {part for name in names for part in (*name.parts, name.stem)}
+    assert not parts & {"generators", "grafana", "dashboards", "alerts"}
 
 
 @pytest.mark.parametrize("asked", [documented(), "dist/visionr1_ptst-0.1.0.tar.gz[operator]"])

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from generators.alerts import fill, load_alerts
 
-from visionr1.watch.alerts import ALERTS
-from visionr1.watch.thresholds import THRESHOLDS, fill
+from visionr1.watch.thresholds import THRESHOLDS
 
+ALERTS = load_alerts()
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "charts" / "visionr1-ptst" / "rules"
 CASES = Path(__file__).parent / "rules_test.yaml"
