@@ -55,7 +55,8 @@ chown -R 1000:1000 home/visitor
 if [ -d "$packages" ]; then
     mkdir "$folder/packages" "$folder/work"
     mount -t overlay -o "lowerdir=$packages,upperdir=$folder/packages,workdir=$folder/work" overlay home/visitor/.cache/uv
-    find home/visitor/.cache/uv \( -type d -o -name '*.lock' \) -exec chown 1000:1000 {} +
+    # All but the packages' own files: a file that gets another owner is copied.
+    find home/visitor/.cache/uv ! \( -path '*/archive-v0/*' -type f \) -exec chown --no-dereference 1000:1000 {} +
 fi
 
 mkdir .machine
