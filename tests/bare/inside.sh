@@ -29,11 +29,11 @@ echo 'visitor:x:1000:1000::/home/visitor:/bin/bash' >>etc/passwd
 echo 'visitor:x:1000:' >>etc/group
 
 # How this machine reaches its package index, and nothing else of it.
-environment=(PATH=/usr/local/bin:/usr/bin:/bin HOME=/home/visitor USER=visitor PYTHONUNBUFFERED=1)
+environment=(PATH=/usr/local/bin:/usr/bin:/bin HOME=/home/visitor USER=visitor PYTHONUNBUFFERED=1 UV_LINK_MODE=copy)
 while IFS= read -r -d '' variable; do
     environment+=("$variable")
 done < <(env --null | grep --null-data -iE '^(PIP_|UV_|SSL_CERT_|REQUESTS_CA_BUNDLE=|(https?|no|all)_proxy=)' |
-    grep --null-data -vE '^(UV_CACHE_DIR|PIP_CACHE_DIR)=')
+    grep --null-data -vE '^(UV_CACHE_DIR|UV_LINK_MODE|PIP_CACHE_DIR)=')
 carried=(/etc/pip.conf /etc/xdg/pip/pip.conf /etc/uv/uv.toml /etc/ssl/certs/ca-certificates.crt)
 carried+=("${PIP_CERT:-}" "${SSL_CERT_FILE:-}" "${REQUESTS_CA_BUNDLE:-}" "${PIP_CONFIG_FILE:-}" "${UV_CONFIG_FILE:-}")
 for file in "${carried[@]}"; do

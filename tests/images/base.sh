@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Makes the Debian image that the Dockerfiles begin with where no registry can be reached. buildah gets it under the name that it is
-# given.
+# Makes the Debian image that the Dockerfiles begin with where no registry can be reached, under the name that it is given.
 # Usage: base.sh IMAGE    Needs root, debootstrap and buildah.
 set -euo pipefail
 buildah inspect --type image "$1" >/dev/null 2>&1 && exit 0
