@@ -128,6 +128,10 @@ soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 m
 	@$(BIN)/python tests/kills/soak.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')
 	@$(MAKE) --no-print-directory cluster-soak
 
+.PHONY: hooks
+hooks: $(SYNCED) ## check what is committed, from now on, with the rules of lint that take a moment
+	@$(BIN)/pre-commit install
+
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles
 	$(BIN)/ruff check visionr1 operators charts tests benchmarks
