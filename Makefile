@@ -83,7 +83,7 @@ endif
 cluster: $(SYNCED) ## the platform on a real Kubernetes with a real node, built once in 30 minutes [E2E_KUBECONFIG=file: on that one] [KIND=1: in kind]
 ifdef E2E_KUBECONFIG
 	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py \
-		tests/cluster/test_cluster_watch.py $(ARGS)
+		tests/cluster/test_cluster_watch.py tests/cluster/test_cluster_outside.py $(ARGS)
 else ifdef KIND
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null
