@@ -116,7 +116,7 @@ cluster-down: ## remove what test clusters have left that were killed; those tha
 	$(if $(KIND),@kind delete cluster --name visionr1-test)
 
 .PHONY: dashboards
-dashboards: $(SYNCED) ## write dashboards, alert rules and their documents anew from visionr1/watch and visionr1/metrics
+dashboards: $(SYNCED) ## write dashboards, alert rules and their documents from visionr1/watch and visionr1/metrics
 	@$(BIN)/python -m visionr1.watch.files
 
 .PHONY: fuzz
@@ -133,18 +133,19 @@ hooks: $(SYNCED) ## check what is committed, from now on, with the rules of lint
 	@$(BIN)/pre-commit install
 
 .PHONY: lint
-lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles
+lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles, spelling and plain words
 	$(BIN)/ruff check visionr1 operators charts tests benchmarks
 	$(BIN)/ruff format --check visionr1 operators charts tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/*/Dockerfile
+	$(BIN)/codespell *.md .ci .github Makefile pyproject.toml benchmarks charts docs images operators tests visionr1
 
 COMPILE = $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --python-platform x86_64-manylinux_2_28 $(if $(UPGRADE),--upgrade)
 
 .PHONY: lock
-lock: $(UV_READY) ## write the lock files anew from pyproject.toml [UPGRADE=1]
+lock: $(UV_READY) ## write the lock files from pyproject.toml [UPGRADE=1]
 	$(COMPILE) pyproject.toml --extra operator --extra demo --extra rollout-cpu --extra dev \
 		--override $(LOCKS)/cpu-overrides.txt --output-file $(LOCKS)/cpu.txt
 	$(COMPILE) pyproject.toml --extra train --extra rollout-gpu --override $(LOCKS)/trainer-cuda-overrides.txt \

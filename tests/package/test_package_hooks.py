@@ -33,6 +33,8 @@ def repository(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in (CONFIG, "pyproject.toml", ".gitignore", "Makefile"):
         shutil.copy(ROOT / name, folder)
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs/words.txt", folder / "docs")
     (folder / ".venv").symlink_to(ROOT / ".venv")
     (folder / ".git/info").mkdir(parents=True)
     (folder / ".git/info/exclude").write_text(".venv\n")
@@ -52,6 +54,8 @@ def repository(tmp_path: Path) -> Path:
     [
         ("unused.py", "import os\n", "F401"),
         ("format.py", "VALUE = {'a':1}\n", "1 file reformatted"),
+        ("words.md", "It is made anew.\n", "anew ==> again"),  # codespell:ignore
+        ("spelling.md", "It is recieved.\n", "recieved ==> received"),  # codespell:ignore
         ("merged.md", MARKERS, "Merge conflict string"),
         ("large.bin", "0" * 600_000, "large.bin (586 KB) exceeds 500 KB"),
     ],

@@ -150,7 +150,7 @@ ALERTS: Final[tuple[Alert, ...]] = (
         "{{ $labels.run }}: phase {{ $labels.stage }} was tried again {{ $value | humanize }} times within an hour",
         "A phase fails again and again; each time the work since its last checkpoint is lost. `kubectl describe ptst NAME` has "
         "the attempts with their reasons; the log of the last child has the error. After `retry.failures` failures without a new "
-        "checkpoint the run is failed; mend the cause, then start it again: it goes on where it was.",
+        "checkpoint the run is failed; fix the cause, then start it again: it goes on where it was.",
     ),
     Alert(
         "VisionR1ReconcileErrors",
