@@ -106,7 +106,7 @@ endif
 cluster: .needs-cluster $(SYNCED) ## the platform on a real Kubernetes with a real node, built once in 30 minutes [E2E_KUBECONFIG=file: on that one] [KIND=1: in kind]
 ifdef E2E_KUBECONFIG
 	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py \
-		tests/cluster/test_cluster_watch.py $(ARGS)
+		tests/cluster/test_cluster_watch.py tests/cluster/test_cluster_outside.py $(ARGS)
 else ifdef KIND
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null
@@ -151,6 +151,10 @@ soak: .needs-soak $(SYNCED) ## a hundred kills of runs with vLLM and two workers
 	@$(BIN)/python tests/kills/soak.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')
 	@$(MAKE) --no-print-directory cluster-soak
 
+.PHONY: hooks
+hooks: $(SYNCED) ## check what is committed, from now on, with the rules of lint that take a moment
+	@$(BIN)/pre-commit install
+
 SOURCES := visionr1 operators charts tests benchmarks docs/dashboards
 
 .PHONY: format
@@ -159,18 +163,19 @@ format: $(SYNCED) ## write the sources in the house format, and repair what ruff
 	$(BIN)/ruff check --fix $(SOURCES)
 
 .PHONY: lint
-lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles
+lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles, spelling and plain words
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/*/Dockerfile
+	$(BIN)/codespell *.md .ci .github Makefile pyproject.toml benchmarks charts docs images operators tests visionr1
 
 COMPILE = $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --python-platform x86_64-manylinux_2_28 $(if $(UPGRADE),--upgrade)
 
 .PHONY: lock
-lock: $(UV_READY) ## write the lock files anew from pyproject.toml [UPGRADE=1]
+lock: $(UV_READY) ## write the lock files from pyproject.toml [UPGRADE=1]
 	$(COMPILE) pyproject.toml --extra operator --extra demo --extra rollout-cpu --extra dev \
 		--override $(LOCKS)/cpu-overrides.txt --output-file $(LOCKS)/cpu.txt
 	$(COMPILE) pyproject.toml --extra train --extra rollout-gpu --override $(LOCKS)/trainer-cuda-overrides.txt \

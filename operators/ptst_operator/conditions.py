@@ -66,7 +66,7 @@ def refused(before: Status, generation: int, message: str, now: float) -> Status
 
 
 def unreachable(before: Status, message: str, now: float) -> Status:
-    """The status of a run whose run directory cannot be read now; nothing else is known anew."""
+    """The status of a run whose run directory cannot be read now; nothing else is new in it."""
     said = {one.type: (one.status, one.reason, one.message) for one in before.conditions}
     said |= {"Progressing": (said.get("Progressing", ("False",))[0], "StorageUnavailable", message)}
     return _with_conditions(before, before, {**dict.fromkeys(TYPES, ("False", "Unknown", "")), **said}, now)

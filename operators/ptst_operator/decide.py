@@ -1,7 +1,7 @@
 """One decision about a run: pure. The planner says what comes next; here it becomes children to make, to ask and to delete.
 
 A name is in the status, and the status is written, before the child of that name is made. So an operator that is killed
-between any two calls makes nothing twice, and one that starts anew goes on from the status alone.
+between any two calls makes nothing twice, and one that starts again goes on from the status alone.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _let_go(wanted: Wanted, status: Status) -> Status:
 
 
 def _reopened(wanted: Wanted, status: Status) -> Status:
-    """A person's restart forgives failures; with more stages, evaluation begins anew."""
+    """A person's restart forgives failures; with more stages, evaluation begins again."""
     if wanted.owner.spec.restarts > status.restarts:
         for phase in status.phases:
             status = status.with_phase(phase.model_copy(update={"count_from": phase.attempts_begun}))

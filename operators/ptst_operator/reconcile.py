@@ -51,7 +51,7 @@ class Reconciler:
             self.gone(name)  # its children go with it; checkpoints stay
             return math.inf
         before = Status.model_validate(run.get("status", {}))
-        self.changed(name, before, before)  # an operator that starts anew has metrics of no run, whose status may never change
+        self.changed(name, before, before)  # an operator that starts again has metrics of no run, whose status may never change
         now = self.clock()
         try:
             taken = self._taken(run, before)

@@ -166,7 +166,7 @@ class Deadlines(Part):
         "so long; time in a queue does not count.",
     )
     attempt_seconds: Positive | None = Field(
-        None, description="An attempt that has not ended by then has failed; counted anew when a queue lets it in."
+        None, description="An attempt that has not ended by then has failed; counted again when a queue lets it in."
     )
     stop_seconds: int = Field(
         600, ge=1, le=86_400, description="Time to commit a checkpoint when an attempt is stopped; also the pods' grace period."

@@ -17,6 +17,7 @@ import pytest
 import typer
 import yaml
 from documents import DOCUMENTS, ROOT, Command, commands, files, yaml_blocks
+from ptst_operator.main import main as operator
 from samples import samples, step_record
 from typer.testing import CliRunner
 
@@ -39,12 +40,13 @@ CHEAP = (
 )
 CHEAP += ("watch runs/demo --once",)
 """Beginnings of commands that take a moment and are run as they stand, in a reader's folder."""
-CHECKED = {"visionr1", "make", "helm", "kubectl", "python"}
+CHECKED = {"visionr1", "ptst-operator", "make", "helm", "kubectl", "python"}
 KNOWN = {"git", "cd", "docker", "gpg", "pip", "python3", "uv", "run"}
 """Commands of others that set up a machine or an image: nothing of ours to check."""
 
 ALL = [command for document in DOCUMENTS for command in commands(document)]
 VISIONR1 = [command for command in ALL if command.words[0] == "visionr1"]
+OPERATOR = [command for command in ALL if command.words[0] == "ptst-operator"]
 MAKE = [command for command in ALL if command.words[0] == "make"]
 PROGRAMS = sorted({command.words[1:] for command in ALL if command.words[0] == "python"})
 CHEAP_ONES = [command for command in VISIONR1 if " ".join(command.words[1:]).startswith(CHEAP)]
@@ -68,6 +70,16 @@ def test_a_documented_command_takes_its_words(command: Command) -> None:
     if rest and rest != ["--help"]:  # without words of its own a command is only named
         assert "commands" not in vars(found), f"{command}: no such command"
         found.make_context("visionr1", rest)
+
+
+def test_the_documented_operator_takes_its_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert OPERATOR
+    for command in OPERATOR:
+        with pytest.raises(SystemExit) as ended:
+            operator([*command.words[1:], "--help"])
+        assert ended.value.code == 0
+        told = capsys.readouterr().out
+        assert [word for word in command.words if word.startswith("--") and word not in told] == []
 
 
 @pytest.fixture(scope="module")
