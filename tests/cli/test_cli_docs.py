@@ -150,7 +150,8 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_every_page_is_reached_from_the_index() -> None:
     docs = (ROOT / "docs").resolve()
     pages = {page.resolve() for page in DOCUMENTS}
-    seen, ahead = set(), {docs / "README.md"}
+    seen: set[Path] = set()
+    ahead = {docs / "README.md"}
     while ahead:
         seen |= ahead
         ahead = {page for one in ahead for page in linked_pages(one)} & pages - seen
