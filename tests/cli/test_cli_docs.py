@@ -143,6 +143,22 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert broken == []
 
 
+def test_every_page_is_reached_from_the_index() -> None:
+    docs = (ROOT / "docs").resolve()
+    pages = {page.resolve() for page in DOCUMENTS}
+    seen: set[Path] = set()
+    ahead = {docs / "README.md"}
+    while ahead:
+        seen |= ahead
+        ahead = {page for one in ahead for page in linked_pages(one)} & pages - seen
+    assert sorted(page.name for page in pages - seen if docs in page.parents) == []
+
+
+def linked_pages(document: Path) -> set[Path]:
+    """Files that the document links to, as absolute paths."""
+    return {(document.parent / path).resolve() for path, _ in LINK.findall(document.read_text()) if path}
+
+
 def anchors(document: Path) -> set[str]:
     """Of a document's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
