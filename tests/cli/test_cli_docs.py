@@ -50,6 +50,8 @@ OPERATOR = [command for command in ALL if command.words[0] == "ptst-operator"]
 MAKE = [command for command in ALL if command.words[0] == "make"]
 PROGRAMS = sorted({command.words[1:] for command in ALL if command.words[0] == "python"})
 CHEAP_ONES = [command for command in VISIONR1 if " ".join(command.words[1:]).startswith(CHEAP)]
+FOLDERS = ("visionr1", "operators", "charts", "tests", "benchmarks", "docs", "images", ".ci", ".github")
+NAMED_FILE = re.compile(r"(?<!`)`([\w.*-]+(?:/[\w.*-]+)+)/?`(?!`)")
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
@@ -152,6 +154,13 @@ def test_every_page_is_reached_from_the_index() -> None:
         seen |= ahead
         ahead = {page for one in ahead for page in linked_pages(one)} & pages - seen
     assert sorted(page.name for page in pages - seen if docs in page.parents) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_of_the_project_that_a_page_names_exist(document: Path) -> None:
+    named = [name for name in NAMED_FILE.findall(document.read_text()) if name.split("/")[0] in FOLDERS or name.endswith(".py")]
+    places = (ROOT, ROOT / "visionr1", ROOT / "operators/ptst_operator")
+    assert [name for name in named if not any(list(place.glob(name)) for place in places)] == []
 
 
 def linked_pages(document: Path) -> set[Path]:

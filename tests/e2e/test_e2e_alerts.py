@@ -3,8 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from visionr1.watch.alerts import ALERTS
-from visionr1.watch.thresholds import fill
+from generators.alerts import fill, load_alerts
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "charts/visionr1-ptst/rules"
@@ -18,7 +17,7 @@ def promtool(*arguments: str) -> str:
 
 
 def test_prometheus_takes_the_rules() -> None:
-    assert f"{len(ALERTS) - 1} rules found" in promtool("check", "rules", str(RULES / "visionr1-ptst.yaml"))
+    assert f"{len(load_alerts()) - 1} rules found" in promtool("check", "rules", str(RULES / "visionr1-ptst.yaml"))
 
 
 def test_each_alert_fires_when_it_should_and_is_silent_when_it_should_not(tmp_path: Path) -> None:
