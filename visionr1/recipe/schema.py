@@ -289,6 +289,8 @@ class Recipe(Part):
                 f"algorithm.prompts_per_step ({self.algorithm.prompts_per_step}) is not a multiple of "
                 f"rollout.workers ({self.rollout.workers})"
             )
+        if self.model.dtype == "bfloat16" and 1 in (self.optimiser.zero_stage, self.sft and self.sft.zero_stage):
+            raise ValueError("zero_stage 1 is for model.dtype float32 only: take 2, which needs less memory")
         for index, stage in enumerate(self.stages):
             if self.rollout.workers % stage.tensor_parallel:
                 raise ValueError(
