@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from documents import ROOT
 
+from visionr1.version import version_line
+
 UV = ROOT / ".venv/bin/uv"
 LOCK = ROOT / "images/locks/operator.txt"
 LOCKED = set(re.findall(r"^([\w.-]+==[\w.]+)", LOCK.read_text(), re.MULTILINE))
@@ -62,6 +64,7 @@ def test_the_operator_s_packages_are_the_locked_ones_and_run(asked: str, dist: P
     frozen = run(UV, "pip", "freeze", "--python", programs.parent).splitlines()
     assert {line for line in frozen if not line.startswith("visionr1-ptst ")} == LOCKED
     assert "usage" in run(programs / "ptst-operator", "--help")
+    assert run(programs / "visionr1", "--version").strip() == version_line()
     nowhere = {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
     watched = subprocess.run([programs / "visionr1", "watch", "ptst/x"], capture_output=True, text=True, env=nowhere)
     assert watched.stderr.startswith("ptst/x: kubectl's configuration cannot be used")
