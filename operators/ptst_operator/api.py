@@ -13,14 +13,14 @@ from typing import Any, Final
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-from ptst_operator.children.pods import Manifest
 from ptst_operator.conditions import News
+from ptst_operator.names import API_VERSION, PLURAL, Manifest
 
 FIELD_MANAGER: Final = "ptst-operator"
 _SECONDS: Final = 20
 _OLDER: Final = "the definition is older than the operator: kubectl apply --server-side -f charts/visionr1-ptst/crds/"
 _PATHS: Final = {
-    "PTSTRun": "/apis/visionr1.io/v1alpha1/namespaces/{namespace}/ptstruns",
+    "PTSTRun": f"/apis/{API_VERSION}/namespaces/{{namespace}}/{PLURAL}",
     "PyTorchJob": "/apis/kubeflow.org/v1/namespaces/{namespace}/pytorchjobs",
     "TrainJob": "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainjobs",
     "TrainingRuntime": "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainingruntimes",

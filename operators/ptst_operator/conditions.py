@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ptst_operator.children.pods import Owner
+from ptst_operator.names import APPROVE
+from ptst_operator.run import ResolvedRun
 from ptst_operator.status import BreachStatus, Condition, RunPhase, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
@@ -38,11 +39,11 @@ class _Said:
 
 
 def settled(
-    status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World, now: float, recipe_fault: str
+    status: Status, before: Status, action: planner.Action | None, run: ResolvedRun, world: World, now: float, recipe_fault: str
 ) -> Status:
     """The status with phase, printed values and conditions; `recipe_fault` says what is wrong with the recipe, if anything is."""
-    said = _said(status, before, action, owner, world)
-    current = next((phase.name for phase in phases(owner.recipe) if not status.of(phase.name).complete), None)
+    said = _said(status, before, action, run, world)
+    current = next((phase.name for phase in phases(run.recipe) if not status.of(phase.name).complete), None)
     status = status.model_copy(update={"phase": said.phase, "stage": current, **_printed(world)})
     holds = {
         "RecipeValid": ("False", "Invalid", recipe_fault) if recipe_fault else ("True", "Valid", ""),
@@ -95,7 +96,7 @@ def _with_conditions(status: Status, before: Status, holds: dict[str, tuple[str,
     return status.model_copy(update={"conditions": made})
 
 
-def _said(status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World) -> _Said:
+def _said(status: Status, before: Status, action: planner.Action | None, run: ResolvedRun, world: World) -> _Said:
     live = status.live()
     ending = live is not None and live[1].stopping is not None
     if world.refused is not None and isinstance(action, planner.Start | planner.Wait) and not ending:
@@ -108,9 +109,9 @@ def _said(status: Status, before: Status, action: planner.Action | None, owner: 
                 "Failed", "AttemptsFailed", f"{name}: {reason}{_last_words(status, name)}; raise spec.restarts to try again"
             )
         case planner.Hold() if status.breach is not None:
-            return _held_by(status.breach, owner, world.refused)
+            return _held_by(status.breach, run, world.refused)
         case planner.Hold(name):
-            line = _approval(owner, name)
+            line = _approval(run, name)
             if world.breaches:
                 return _Said("Held", "GateBreached", f"{'; '.join(world.breaches)}; to let {name} begin all the same: {line}")
             return _Said("Held", "WaitsForApproval", f"{name} waits for a person; to let it begin: {line}")
@@ -146,12 +147,12 @@ def _said(status: Status, before: Status, action: planner.Action | None, owner: 
             return _Said("Failed", held.reason, held.message)
 
 
-def _approval(owner: Owner, what: str) -> str:
-    return f"kubectl -n {owner.namespace} annotate ptst {owner.name} --overwrite visionr1.io/approve={what}"
+def _approval(run: ResolvedRun, what: str) -> str:
+    return f"kubectl -n {run.namespace} annotate ptst {run.name} --overwrite {APPROVE}={what}"
 
 
-def _held_by(breach: BreachStatus, owner: Owner, refused: str | None) -> _Said:
-    go_on = _approval(owner, f"breach-{breach.number}")
+def _held_by(breach: BreachStatus, run: ResolvedRun, refused: str | None) -> _Said:
+    go_on = _approval(run, f"breach-{breach.number}")
     if breach.rollback_phase is None:
         return _Said("Held", "GateBreached", f"{breach.message}; to let {breach.stage} go on all the same: {go_on}")
     back = f"{breach.rollback_phase} at step {breach.rollback_step}"

@@ -10,14 +10,11 @@ from typing import Any, Final
 
 import yaml
 
+from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
 from ptst_operator.spec import MOST_STAGES, Spec
 from ptst_operator.status import Status
 from visionr1.recipe import json_schema
 
-GROUP: Final = "visionr1.io"
-VERSION: Final = "v1alpha1"
-KIND: Final = "PTSTRun"
-PLURAL: Final = "ptstruns"
 LONGEST_NAME: Final = 33
 """KubeRay refuses RayJobs with names of more than 47 characters, and `-evaluate-0` or `-stage-32-9999` come after the run's."""
 

@@ -11,18 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
-from ptst_operator.children.pods import Manifest, Owner
 from ptst_operator.conditions import settled
 from ptst_operator.fold import fold, stopped_for, with_attempt
+from ptst_operator.names import Manifest
+from ptst_operator.run import WantedRun
 from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Kind, PhaseStatus, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
-from visionr1.recipe import Phase, Recipe, phases
+from visionr1.recipe import Phase, Recipe
 from visionr1.rundir.layout import stop_key
 from visionr1.rundir.rollback import Rollback
 
-APPROVE: Final = "visionr1.io/approve"
-"""Annotation that lets a held phase begin (its name), or a run go on over the gate that stopped it (`breach-0`, ...)."""
 KINDS: Final[dict[str, Kind]] = {"coldstart": "Job", "grpo": "RayJob", "evaluate": "Job"}
 """SFT's is what the cluster has."""
 _DRIVER_LOOK_SECONDS: Final = 2.0
@@ -71,43 +70,25 @@ class Decision:
     look_at: float | None = None
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The run as its owner wants it.
-
-    `recipe_fault` says why its recipe cannot be acted on: then it is to be suspended, and has the recipe that it had before.
-    """
-
-    owner: Owner
-    generation: int = 1
-    approved: str = ""
-    recipe_version: str = ""
-    recipe_fault: str = ""
-
-    @property
-    def chain(self) -> tuple[Phase, ...]:
-        return phases(self.owner.recipe)
-
-
-def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision:
+def decide(wanted: WantedRun, before: Status, world: World, now: float) -> Decision:
     """What to write and do now."""
-    status = fold(before, wanted.owner.uid, world, now)
+    status = fold(before, wanted.run.uid, world, now)
     status = _reopened(wanted, _let_go(wanted, status))
-    if before.phase == "Failed" and wanted.owner.spec.restarts <= before.restarts:
+    if before.phase == "Failed" and wanted.run.spec.restarts <= before.restarts:
         action: planner.Action | None = None  # over until a person starts it again
     else:
-        status = status.model_copy(update={"restarts": max(status.restarts, wanted.owner.spec.restarts)})
+        status = status.model_copy(update={"restarts": max(status.restarts, wanted.run.spec.restarts)})
         action = _planned(wanted, status, world, now)
     made = _Hand(wanted, world, now).act(status, action)
     stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one))
     acted_on = {
         "observed_generation": wanted.generation,
         "recipe_version": wanted.recipe_version,
-        "recipe_hash": recipe_hash(wanted.owner.recipe),
+        "recipe_hash": recipe_hash(wanted.run.recipe),
         "stages_begun": stages,
     }
     status = made.status.model_copy(update=acted_on)
-    status = settled(status, before, action, wanted.owner, world, now, wanted.recipe_fault)
+    status = settled(status, before, action, wanted.run, world, now, wanted.recipe_fault)
     return Decision(status, made.effects, made.look_at)
 
 
@@ -116,7 +97,7 @@ def recipe_hash(recipe: Recipe) -> str:
     return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
 
 
-def _planned(wanted: Wanted, status: Status, world: World, now: float) -> planner.Action:
+def _planned(wanted: WantedRun, status: Status, world: World, now: float) -> planner.Action:
     """What the planner says, but that a gate that was breached stops the run and holds it."""
     observed, breach = _observed(wanted, status), status.breach
     if breach is None:
@@ -124,14 +105,14 @@ def _planned(wanted: Wanted, status: Status, world: World, now: float) -> planne
     stopping = planner.plan(_run_spec(wanted, status, world), replace(observed, stop_requested=True), now)
     if isinstance(stopping, planner.Stop):
         return stopping
-    return planner.Stopped(breach.stage) if wanted.owner.spec.suspend else planner.Hold(breach.stage)
+    return planner.Stopped(breach.stage) if wanted.run.spec.suspend else planner.Hold(breach.stage)
 
 
 def _begun(phase: PhaseStatus) -> bool:
     return phase.complete or phase.committed_step is not None or phase.attempts_begun > phase.taken_back
 
 
-def _let_go(wanted: Wanted, status: Status) -> Status:
+def _let_go(wanted: WantedRun, status: Status) -> Status:
     """A person lets the run go on over the gate that stopped it."""
     breach = status.breach
     if breach is None or wanted.approved != f"breach-{breach.number}" or (breach.rollback_phase and not breach.rolled_back):
@@ -142,9 +123,9 @@ def _let_go(wanted: Wanted, status: Status) -> Status:
     return status.model_copy(update={"breach": None})
 
 
-def _reopened(wanted: Wanted, status: Status) -> Status:
+def _reopened(wanted: WantedRun, status: Status) -> Status:
     """A person's restart forgives failures; with more stages, evaluation begins anew."""
-    if wanted.owner.spec.restarts > status.restarts:
+    if wanted.run.spec.restarts > status.restarts:
         for phase in status.phases:
             status = status.with_phase(phase.model_copy(update={"count_from": phase.attempts_begun}))
     evaluate = status.of("evaluate")
@@ -156,17 +137,17 @@ def _reopened(wanted: Wanted, status: Status) -> Status:
     return status
 
 
-def _run_spec(wanted: Wanted, status: Status, world: World) -> planner.RunSpec:
-    spec = wanted.owner.spec
+def _run_spec(wanted: WantedRun, status: Status, world: World) -> planner.RunSpec:
+    spec = wanted.run.spec
     due = [phase.name for phase in wanted.chain if not status.of(phase.name).complete][:1] if world.breaches else []
     retry = planner.Retry(spec.retry.max_attempts, spec.retry.first_wait_seconds, spec.retry.longest_wait_seconds)
     held = frozenset([*spec.hold_before, *due]) - {wanted.approved}
     return planner.RunSpec(tuple(phase.name for phase in wanted.chain), retry, held)
 
 
-def _observed(wanted: Wanted, status: Status) -> planner.Observed:
+def _observed(wanted: WantedRun, status: Status) -> planner.Observed:
     return planner.Observed(
-        {phase.name: _state(status.of(phase.name)) for phase in wanted.chain}, stop_requested=wanted.owner.spec.suspend
+        {phase.name: _state(status.of(phase.name)) for phase in wanted.chain}, stop_requested=wanted.run.spec.suspend
     )
 
 
@@ -183,7 +164,7 @@ def _state(phase: PhaseStatus) -> planner.PhaseState:
 class _Hand:
     """Carries out one action of the planner on paper."""
 
-    wanted: Wanted
+    wanted: WantedRun
     world: World
     now: float
 
@@ -217,27 +198,27 @@ class _Hand:
         return replace(decision, effects=(*decision.effects, back), look_at=self.now)
 
     def _start(self, status: Status, phase: Phase) -> Decision:
-        if phase.kind != "grpo" or self.wanted.owner.spec.grpo.cluster == "per-stage":
+        if phase.kind != "grpo" or self.wanted.run.spec.grpo.cluster == "per-stage":
             if status.cluster is not None:
                 return self._without_cluster(status)
             kind = self.world.sft_kind if phase.kind == "sft" else KINDS[phase.kind]
             return Decision(status if kind is None else self._with_attempt_of(status, phase, kind))
         if status.cluster is None:
-            name = f"{self.wanted.owner.name}-ray-{status.clusters_begun}"
+            name = f"{self.wanted.run.name}-ray-{status.clusters_begun}"
             begun = moment(self.now)
             cluster = ClusterStatus(
                 name=name,
                 started=begun,
-                workers=self.wanted.owner.recipe.rollout.workers,
-                made_as=raycluster.fingerprint(raycluster.build(self.wanted.owner, name)),
+                workers=self.wanted.run.recipe.rollout.workers,
+                made_as=raycluster.fingerprint(raycluster.build(self.wanted.run, name)),
                 pending_since=begun,
             )
             return Decision(status.model_copy(update={"cluster": cluster, "clusters_begun": status.clusters_begun + 1}))
-        wanted = raycluster.build(self.wanted.owner, status.cluster.name)
+        wanted = raycluster.build(self.wanted.run, status.cluster.name)
         if status.cluster.deleting or self._outdated(status.cluster, wanted):
             return self._without_cluster(status)
         seen = self.world.cluster
-        if seen is not None and seen.ready and seen.run_uid == self.wanted.owner.uid:
+        if seen is not None and seen.ready and seen.run_uid == self.wanted.run.uid:
             return Decision(self._with_attempt_of(status, phase, "RayJob"))
         due = self._cluster_due(status.cluster)
         if due is not None and self.now >= due:
@@ -247,17 +228,17 @@ class _Hand:
     def _outdated(self, cluster: ClusterStatus, wanted: Manifest) -> bool:
         """Whether the next attempt needs another cluster; one that an older operator has made is known by its workers only."""
         if cluster.made_as is None:
-            return cluster.workers not in (None, self.wanted.owner.recipe.rollout.workers)
+            return cluster.workers not in (None, self.wanted.run.recipe.rollout.workers)
         return cluster.made_as != raycluster.fingerprint(wanted)
 
     def _cluster_due(self, cluster: ClusterStatus) -> float | None:
-        limit = self.wanted.owner.spec.deadlines.pending_seconds
+        limit = self.wanted.run.spec.deadlines.pending_seconds
         return None if limit is None or cluster.pending_since is None else cluster.pending_since.timestamp() + limit
 
     def _failed_for_want_of_cluster(self, status: Status, phase: Phase, cluster: ClusterStatus) -> Status:
         """An attempt that ends before its child is made, and takes the cluster with it: so waits are counted, and bounded."""
         status = self._with_attempt_of(status, phase, "RayJob")
-        limit = f"deadlines.pendingSeconds ({self.wanted.owner.spec.deadlines.pending_seconds} s)"
+        limit = f"deadlines.pendingSeconds ({self.wanted.run.spec.deadlines.pending_seconds} s)"
         why = f"RayCluster {cluster.name} was not ready within {limit}"
         attempt = status.of(phase.name).attempts[-1]
         return with_attempt(status, phase.name, stopped_for(attempt, "DeadlineExceeded", why, attempt.from_step, self.now))
@@ -268,10 +249,10 @@ class _Hand:
         attempt = AttemptStatus(
             number=before.attempts_begun,
             kind=kind,
-            name=f"{self.wanted.owner.name}-{phase.name}-{before.attempts_begun}",
+            name=f"{self.wanted.run.name}-{phase.name}-{before.attempts_begun}",
             started=moment(self.now),
             from_step=before.committed_step,
-            own_cluster=phase.kind == "grpo" and self.wanted.owner.spec.grpo.cluster == "per-stage",
+            own_cluster=phase.kind == "grpo" and self.wanted.run.spec.grpo.cluster == "per-stage",
         )
         attempts = [*before.attempts, attempt][-KEPT_ATTEMPTS:]
         return status.with_phase(before.model_copy(update={"attempts": attempts, "attempts_begun": before.attempts_begun + 1}))
@@ -293,27 +274,27 @@ class _Hand:
         return Decision(status, look_at=self._next_deadline(attempt))
 
     def _manifests(self, status: Status, name: str, attempt: AttemptStatus) -> tuple[Manifest, ...]:
-        owner = self.wanted.owner
+        run = self.wanted.run
         phase = next(one for one in self.wanted.chain if one.name == name)
         match attempt.kind:
             case "PyTorchJob":
-                return (pytorchjob.build(owner, attempt.name, phase),)
+                return (pytorchjob.build(run, attempt.name, phase),)
             case "TrainJob":
-                return trainjob.build(owner, attempt.name, phase)
+                return trainjob.build(run, attempt.name, phase)
             case "RayJob" if attempt.own_cluster:
-                return (rayjob.build(owner, attempt.name, phase, None, self._start_of(status, phase, attempt)),)
+                return (rayjob.build(run, attempt.name, phase, None, self._start_of(status, phase, attempt)),)
             case "RayJob":
                 assert status.cluster is not None, "fold() stops an attempt without a cluster"
-                return (rayjob.build(owner, attempt.name, phase, status.cluster.name, self._start_of(status, phase, attempt)),)
+                return (rayjob.build(run, attempt.name, phase, status.cluster.name, self._start_of(status, phase, attempt)),)
             case "Job":
-                return (job.build(owner, attempt.name, phase),)
+                return (job.build(run, attempt.name, phase),)
 
     def _start_of(self, status: Status, phase: Phase, attempt: AttemptStatus) -> str:
         """Checkpoint that an attempt at a stage begins from, by its folder, or the model that nothing was trained of yet."""
         if attempt.from_step is not None:
             return f"{phase.name}/step-{attempt.from_step}"
         if phase.input_phase is None:
-            return self.wanted.owner.recipe.model.base
+            return self.wanted.run.recipe.model.base
         return f"{phase.input_phase}/step-{status.of(phase.input_phase).committed_step}"
 
     def _end(self, status: Status, name: str, attempt: AttemptStatus) -> Decision:
@@ -323,15 +304,15 @@ class _Hand:
         """
         child, stopping = self.world.child, attempt.stopping
         assert stopping is not None
-        ours = child is not None and child.run_uid == self.wanted.owner.uid
+        ours = child is not None and child.run_uid == self.wanted.run.uid
         patience = attempt.uid is not None and stopping.reason in ("Suspended", "GateBreached", "DeadlineExceeded")
-        due = stopping.since.timestamp() + self.wanted.owner.spec.deadlines.stop_seconds
+        due = stopping.since.timestamp() + self.wanted.run.spec.deadlines.stop_seconds
         if child is not None and ours:
             if child.deleting:
                 return Decision(status)
             trains = attempt.own_cluster and child.phase == "Running" and not child.queued
             if patience and trains and self.now < due:
-                return Decision(status, (AskToStop(stop_key(self.wanted.owner.uid, attempt.name)),), due)
+                return Decision(status, (AskToStop(stop_key(self.wanted.run.uid, attempt.name)),), due)
             return Decision(status, (Delete(attempt.kind, attempt.name, child.uid),))
         if attempt.kind != "RayJob" or status.cluster is None:
             return Decision(status)
@@ -351,7 +332,7 @@ class _Hand:
         return attempt
 
     def _deadlines(self, attempt: AttemptStatus) -> list[tuple[float, str]]:
-        limits, started = self.wanted.owner.spec.deadlines, (attempt.admitted or attempt.started).timestamp()
+        limits, started = self.wanted.run.spec.deadlines, (attempt.admitted or attempt.started).timestamp()
         due: list[tuple[float, str]] = []
         if attempt.queued:
             return due  # how long a queue takes is no fault of the run
@@ -371,7 +352,7 @@ class _Hand:
             return Decision(status, look_at=look_at)
         status = status.model_copy(update={"cluster": cluster.model_copy(update={"deleting": True})})
         seen = self.world.cluster
-        ours = seen is not None and seen.run_uid == self.wanted.owner.uid
+        ours = seen is not None and seen.run_uid == self.wanted.run.uid
         effects: tuple[Effect, ...] = ()
         if seen is not None and ours and not seen.deleting:
             effects = (Delete("RayCluster", cluster.name, seen.uid),)

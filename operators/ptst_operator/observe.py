@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from ptst_operator.api import Api
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
 from ptst_operator.children.phase import Child
-from ptst_operator.children.pods import ATTEMPT_LABEL
-from ptst_operator.decide import Wanted
 from ptst_operator.gates import breaches, first_breach
+from ptst_operator.names import ATTEMPT_LABEL
+from ptst_operator.run import WantedRun
 from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import SftKind, Status
 from ptst_operator.world import Breach, Progress, World, number
@@ -46,7 +46,7 @@ _METRICS_SECONDS: Final = 2.0
 _METRICS_BYTES: Final = 2_000_000
 
 
-def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | None) -> World:
+def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str | None) -> World:
     """All that a decision needs, by the names that the status holds."""
     child: Child | None = None
     leftover, code, head = False, None, None
@@ -91,9 +91,9 @@ def look(api: Api, wanted: Wanted, status: Status, store: Store, refused: str | 
     )
 
 
-def find_sft_kind(api: Api, wanted: Wanted) -> SftKind | None:
+def find_sft_kind(api: Api, wanted: WantedRun) -> SftKind | None:
     """The first kind that the run may use for SFT and the API server has."""
-    return next((kind for kind in _SFT_KINDS[wanted.owner.spec.sft.backend] if api.serves(kind)), None)
+    return next((kind for kind in _SFT_KINDS[wanted.run.spec.sft.backend] if api.serves(kind)), None)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class Stage:
         return number(length * self.completions / seconds / self.workers) if length is not None and seconds > 0 else None
 
 
-def _stage(wanted: Wanted, phase: str) -> Stage:
-    recipe = wanted.owner.recipe
+def _stage(wanted: WantedRun, phase: str) -> Stage:
+    recipe = wanted.run.recipe
     index, first = next((one.stage_index, one.first_step) for one in wanted.chain if one.name == phase)
     assert index is not None, "only a stage is a RayJob"
     stage = recipe.stages[index]
@@ -119,19 +119,19 @@ def _stage(wanted: Wanted, phase: str) -> Stage:
     return Stage(first, first + stage.steps, completions, recipe.rollout.workers)
 
 
-def look_at_run_directory(store: Store, wanted: Wanted, status: Status) -> dict[str, Committed]:
+def look_at_run_directory(store: Store, wanted: WantedRun, status: Status) -> dict[str, Committed]:
     """What is committed of each phase in order, up to the first that is not complete."""
     seen: dict[str, Committed] = {}
     for phase in wanted.chain:
         if status.of(phase.name).complete and phase.kind != "evaluate":
             continue
-        seen[phase.name] = committed(store, wanted.owner.recipe, phase)
+        seen[phase.name] = committed(store, wanted.run.recipe, phase)
         if not seen[phase.name].complete:
             return seen
     return seen
 
 
-def look_at_step_log(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> Progress | None:
+def look_at_step_log(store: Store, wanted: WantedRun, status: Status, seen: Mapping[str, Committed]) -> Progress | None:
     """Numbers of the newest committed step of a stage, if that is newer than what the status shows: its driver is gone."""
     stages = {phase.name for phase in wanted.chain if phase.kind == "grpo"}
     known = [(one.name, one.committed_step) for one in status.phases] + [(name, one.step) for name, one in seen.items()]
@@ -161,19 +161,19 @@ def look_at_step_log(store: Store, wanted: Wanted, status: Status, seen: Mapping
     )
 
 
-def look_at_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> tuple[str, ...]:
+def look_at_gates(store: Store, wanted: WantedRun, status: Status, seen: Mapping[str, Committed]) -> tuple[str, ...]:
     """What keeps the next phase from beginning, if that is a stage after another one."""
     due = next((phase for phase in wanted.chain if phase.name in seen and not seen[phase.name].complete), None)
-    gates = [gate for gate in wanted.owner.spec.gates if gate.action == "Hold"]
+    gates = [gate for gate in wanted.run.spec.gates if gate.action == "Hold"]
     if not gates or due is None or not due.stage_index or status.of(due.name).attempts_begun > status.of(due.name).taken_back:
         return ()
     assert due.input_phase is not None, "a later stage starts from the one before"
     return breaches(gates, read_steps(store), due.input_phase)
 
 
-def look_at_running_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> Breach | None:
+def look_at_running_gates(store: Store, wanted: WantedRun, status: Status, seen: Mapping[str, Committed]) -> Breach | None:
     """What keeps a stage of which a new checkpoint is seen from going on."""
-    gates, recipe = wanted.owner.spec.gates, wanted.owner.recipe
+    gates, recipe = wanted.run.spec.gates, wanted.run.recipe
     if status.breach is not None or all(gate.action == "Hold" for gate in gates):
         return None
     for phase in wanted.chain:
@@ -189,9 +189,9 @@ def look_at_running_gates(store: Store, wanted: Wanted, status: Status, seen: Ma
     return None
 
 
-def look_at_rollback(store: Store, wanted: Wanted, status: Status) -> World:
+def look_at_rollback(store: Store, wanted: WantedRun, status: Status) -> World:
     """What there is to know of the rollback that is due, when nothing of the run is at work any more."""
-    breach, recipe = status.breach, wanted.owner.recipe
+    breach, recipe = status.breach, wanted.run.recipe
     if breach is None or breach.rollback_phase is None or breach.rollback_step is None or breach.rolled_back:
         return World()
     to = Rollback(breach.rollback_phase, breach.rollback_step)

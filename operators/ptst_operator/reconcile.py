@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from ptst_operator.api import Api, ApiError
-from ptst_operator.children.pods import Manifest, Owner
 from ptst_operator.conditions import news, refused, unreachable
-from ptst_operator.decide import APPROVE, Apply, AskToStop, Decision, RollBack, Wanted, decide, recipe_hash, status_patch
+from ptst_operator.decide import Apply, AskToStop, Decision, RollBack, decide, recipe_hash, status_patch
+from ptst_operator.names import APPROVE, Manifest
 from ptst_operator.observe import look
+from ptst_operator.run import ResolvedRun, WantedRun
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status, moment
 from visionr1.errors import BadInput
@@ -67,10 +68,10 @@ class Reconciler:
             raise
         decision = decide(wanted, before, world, now)
         self._write(run, before, decision)
-        self._act(name, decision, store, wanted.owner.recipe)
+        self._act(name, decision, store, wanted.run.recipe)
         return now if decision.status != before else decision.look_at
 
-    def _taken(self, run: Manifest, before: Status) -> tuple[Wanted, Store] | None:
+    def _taken(self, run: Manifest, before: Status) -> tuple[WantedRun, Store] | None:
         """The run as it is wanted, its recipe in its run directory; None where nothing is left to do.
 
         To be suspended though its recipe is refused, it has the one that was acted on last, by which it can still be stopped.
@@ -84,7 +85,7 @@ class Reconciler:
             store = self.store(spec.storage.url)
             if not (_settled(before, wanted) or _over(wanted, before)):
                 begun = [f"stage-{number}" for number in range(1, before.stages_begun + 1)]
-                settle_recipe(store, wanted.owner.recipe, begun)
+                settle_recipe(store, wanted.run.recipe, begun)
             return wanted, store
         except BadInput as error:
             if spec.suspend and before.recipe_hash:
@@ -162,23 +163,23 @@ class Reconciler:
         self._refused.pop(name, None)
 
 
-def _with_recipe(run: Manifest, spec: Spec, recipe: Recipe, version: str = "", recipe_fault: str = "") -> Wanted:
+def _with_recipe(run: Manifest, spec: Spec, recipe: Recipe, version: str = "", recipe_fault: str = "") -> WantedRun:
     meta = run["metadata"]
-    owner = Owner(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
-    return Wanted(owner, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version, recipe_fault)
+    resolved = ResolvedRun(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
+    return WantedRun(resolved, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version, recipe_fault)
 
 
-def _settled(status: Status, wanted: Wanted) -> bool:
+def _settled(status: Status, wanted: WantedRun) -> bool:
     """Whether the run directory has the recipe of this generation of the spec, or of its ConfigMap."""
     valid = any(one.type == "RecipeValid" and one.status == "True" for one in status.conditions)
     same = (status.observed_generation, status.recipe_version) == (wanted.generation, wanted.recipe_version)
     return valid and same
 
 
-def _over(wanted: Wanted, status: Status) -> bool:
+def _over(wanted: WantedRun, status: Status) -> bool:
     """Whether nothing is left to do until a person changes the run."""
     if status.phase == "Failed":
-        return wanted.owner.spec.restarts <= status.restarts
+        return wanted.run.spec.restarts <= status.restarts
     return status.phase == "Succeeded" and all(status.of(phase.name).complete for phase in wanted.chain)
 
 

@@ -11,7 +11,7 @@ import time
 from typing import Any, Final
 
 from ptst_operator.api import Api, ApiError
-from ptst_operator.children.pods import RUN_LABEL, Manifest
+from ptst_operator.names import RUN_LABEL, Manifest
 
 WATCHED: Final = ("PTSTRun", "PyTorchJob", "TrainJob", "RayCluster", "RayJob", "Job")
 _WATCH_SECONDS: Final = 60

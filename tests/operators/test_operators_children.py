@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
-from ptst_operator.children.pods import Owner
 from ptst_operator.observe import Stage, read_metrics, read_pods
+from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
 from schedules import SPEC
 
@@ -18,12 +18,12 @@ from visionr1.rundir.layout import stop_key
 OWNED = {"name": "x", "uid": "u", "ownerReferences": [{"controller": True, "uid": "run-uid"}]}
 
 
-def owner(**changes: Any) -> Owner:
+def owner(**changes: Any) -> ResolvedRun:
     spec = Spec.model_validate({**SPEC, **changes})
-    return Owner("run", "default", "run-uid", spec, resolve_recipe(spec, "run"))
+    return ResolvedRun("run", "default", "run-uid", spec, resolve_recipe(spec, "run"))
 
 
-def phase(run: Owner, name: str) -> Any:
+def phase(run: ResolvedRun, name: str) -> Any:
     return next(one for one in phases(run.recipe) if one.name == name)
 
 

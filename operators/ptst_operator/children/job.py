@@ -6,24 +6,26 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ptst_operator.children.phase import Child, ChildPhase, waiting
-from ptst_operator.children.pods import Manifest, Owner, metadata, template
+from ptst_operator.children.pods import metadata, template
+from ptst_operator.names import Manifest
+from ptst_operator.run import ResolvedRun
 from visionr1.recipe import Phase
 
 CONTAINER: Final = "visionr1"
 _COMMANDS: Final = {"coldstart": "coldstart", "evaluate": "eval"}
 
 
-def build(owner: Owner, name: str, phase: Phase) -> Manifest:
+def build(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
     """The job of one attempt; it does not try again by itself. Only evaluation has a model, and so a GPU."""
-    own = owner.spec.coldstart if phase.kind == "coldstart" else owner.spec.evaluate
+    own = run.spec.coldstart if phase.kind == "coldstart" else run.spec.evaluate
     gpus = 1 if phase.kind == "evaluate" else 0
-    command = ["visionr1", _COMMANDS[phase.kind], "--run", owner.spec.storage.url]
-    pod = template(owner, own.pods, phase.name, phase.kind, CONTAINER, gpus, command)
+    command = ["visionr1", _COMMANDS[phase.kind], "--run", run.spec.storage.url]
+    pod = template(run, own.pods, phase.name, phase.kind, CONTAINER, gpus, command)
     pod["spec"]["restartPolicy"] = "Never"
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(owner, name, phase.name, phase.kind),
+        "metadata": metadata(run, name, phase.name, phase.kind),
         # Failed: a queue that suspends it and lets it in again gets no second pod while the first one ends.
         "spec": {"backoffLimit": 0, "podReplacementPolicy": "Failed", "template": pod},
     }

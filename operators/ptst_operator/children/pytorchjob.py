@@ -14,34 +14,36 @@ from kubernetes.client import ApiClient
 
 from ptst_operator.children import sft
 from ptst_operator.children.phase import Child, ChildPhase, waiting
-from ptst_operator.children.pods import Manifest, Owner, metadata
+from ptst_operator.children.pods import metadata
+from ptst_operator.names import Manifest
+from ptst_operator.run import ResolvedRun
 from visionr1.recipe import Phase
 
 CONTAINER: Final = "pytorch"
 _PORT: Final = 23456
 
 
-def build(owner: Owner, name: str, phase: Phase) -> Manifest:
+def build(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
     """The job of one attempt. It is never changed: a running PyTorchJob ignores changes of its template.
 
     Its own restarts and deadlines are off: attempts and times are counted in the run's status.
     """
-    pod = sft.pod_template(owner, phase, CONTAINER)
+    pod = sft.pod_template(run, phase, CONTAINER)
     pod["spec"]["containers"][0]["env"] += _rendezvous(name)
-    queue = owner.spec.queue_labels.get("volcano.sh/queue-name")  # the training-operator does not read Volcano's label
+    queue = run.spec.queue_labels.get("volcano.sh/queue-name")  # the training-operator does not read Volcano's label
     job = models.KubeflowOrgV1PyTorchJob(
         api_version="kubeflow.org/v1",
         kind="PyTorchJob",
-        metadata=metadata(owner, name, phase.name, "sft"),
+        metadata=metadata(run, name, phase.name, "sft"),
         spec=models.KubeflowOrgV1PyTorchJobSpec(
-            nproc_per_node=str(sft.processes(owner)),
+            nproc_per_node=str(sft.processes(run)),
             run_policy=models.KubeflowOrgV1RunPolicy(
                 clean_pod_policy="Running",
                 backoff_limit=0,
                 scheduling_policy=models.KubeflowOrgV1SchedulingPolicy(queue=queue) if queue else None,
             ),
             pytorch_replica_specs={
-                "Worker": models.KubeflowOrgV1ReplicaSpec(replicas=owner.spec.sft.nodes, restart_policy="Never", template=pod)
+                "Worker": models.KubeflowOrgV1ReplicaSpec(replicas=run.spec.sft.nodes, restart_policy="Never", template=pod)
             },
         ),
     )

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from ptst_operator.children import raycluster
 from ptst_operator.children.phase import Child, waiting
-from ptst_operator.children.pods import ATTEMPT_LABEL, Manifest, Owner, metadata
+from ptst_operator.children.pods import metadata
+from ptst_operator.names import ATTEMPT_LABEL, GROUP, Manifest
+from ptst_operator.run import ResolvedRun
 from visionr1.recipe import Phase
 from visionr1.rundir.layout import stop_key
 
@@ -19,7 +21,7 @@ _LOGS: Final = ", last available logs"
 _DRIVER_GONE: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
-def build(owner: Owner, name: str, phase: Phase, cluster: str | None, start: str) -> Manifest:
+def build(run: ResolvedRun, name: str, phase: Phase, cluster: str | None, start: str) -> Manifest:
     """The job of one attempt: submitted over HTTP, so that no further pod can lose the connection to it.
 
     Args:
@@ -27,26 +29,26 @@ def build(owner: Owner, name: str, phase: Phase, cluster: str | None, start: str
         start: checkpoint, or model, that the attempt begins from; for people.
     """
     assert phase.stage_index is not None
-    stage = owner.recipe.stages[phase.stage_index]
-    command = ["visionr1", "grpo", "--run", owner.spec.storage.url, "--stage", str(phase.stage_index + 1)]
+    stage = run.recipe.stages[phase.stage_index]
+    command = ["visionr1", "grpo", "--run", run.spec.storage.url, "--stage", str(phase.stage_index + 1)]
     if cluster is not None:
         where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
     else:
         # Its cluster goes as soon as it does, so the driver is asked in the run directory before that.
-        command += ["--stop-when", stop_key(owner.uid, name)]
-        where = {"rayClusterSpec": raycluster.cluster_spec(owner, {ATTEMPT_LABEL: name}), "shutdownAfterJobFinishes": True}
+        command += ["--stop-when", stop_key(run.uid, name)]
+        where = {"rayClusterSpec": raycluster.cluster_spec(run, {ATTEMPT_LABEL: name}), "shutdownAfterJobFinishes": True}
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
         "metadata": {
-            **metadata(owner, name, phase.name, "stage", queued=cluster is None),
+            **metadata(run, name, phase.name, "stage", queued=cluster is None),
             # The entrypoint names a stage by its number, which says nothing without the recipe.
             "annotations": {
-                "visionr1.io/max-completion-tokens": str(stage.max_completion_tokens),
-                "visionr1.io/group-size": str(stage.group_size),
-                "visionr1.io/steps": str(stage.steps),
-                "visionr1.io/tensor-parallel": str(stage.tensor_parallel),
-                "visionr1.io/from-checkpoint": start,
+                f"{GROUP}/max-completion-tokens": str(stage.max_completion_tokens),
+                f"{GROUP}/group-size": str(stage.group_size),
+                f"{GROUP}/steps": str(stage.steps),
+                f"{GROUP}/tensor-parallel": str(stage.tensor_parallel),
+                f"{GROUP}/from-checkpoint": start,
             },
         },
         "spec": {

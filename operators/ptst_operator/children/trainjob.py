@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from ptst_operator.children import sft
 from ptst_operator.children.phase import Child, ChildPhase, waiting
-from ptst_operator.children.pods import Manifest, Owner, metadata
+from ptst_operator.children.pods import metadata
+from ptst_operator.names import Manifest
+from ptst_operator.run import ResolvedRun
 from visionr1.recipe import Phase
 
 CONTAINER: Final = "node"
@@ -19,13 +21,13 @@ _API: Final = "trainer.kubeflow.org"
 _ENDS: Final[tuple[tuple[str, ChildPhase], ...]] = (("Failed", "Failed"), ("Complete", "Succeeded"))
 
 
-def build(owner: Owner, name: str, phase: Phase) -> tuple[Manifest, Manifest]:
+def build(run: ResolvedRun, name: str, phase: Phase) -> tuple[Manifest, Manifest]:
     """Runtime and job of one attempt, in the order in which they must be made.
 
     Trainer tells torchrun by PET_* variables where the nodes meet; it knows whom to tell by the names `node` and by the label.
     Its own restarts are off: attempts are counted in the run's status.
     """
-    pod = sft.pod_template(owner, phase, CONTAINER)
+    pod = sft.pod_template(run, phase, CONTAINER)
     pod["spec"]["restartPolicy"] = "Never"
     nodes = {
         "name": "node",
@@ -38,20 +40,20 @@ def build(owner: Owner, name: str, phase: Phase) -> tuple[Manifest, Manifest]:
     runtime: Manifest = {
         "apiVersion": f"{_API}/v1alpha1",
         "kind": "TrainingRuntime",
-        "metadata": metadata(owner, name, phase.name, "sft", queued=False),
+        "metadata": metadata(run, name, phase.name, "sft", queued=False),
         "spec": {"mlPolicy": {"torch": {}}, "template": {"spec": {"replicatedJobs": [nodes]}}},
     }
-    queue = owner.spec.queue_labels.get("volcano.sh/queue-name")
+    queue = run.spec.queue_labels.get("volcano.sh/queue-name")
     if queue:  # Trainer makes a PodGroup only if it is told to, and reads the queue from an annotation
         runtime["spec"]["podGroupPolicy"] = {"volcano": {}}
         runtime["spec"]["template"]["metadata"] = {"annotations": {"scheduling.volcano.sh/queue-name": queue}}
     job = {
         "apiVersion": f"{_API}/v1alpha1",
         "kind": "TrainJob",
-        "metadata": metadata(owner, name, phase.name, "sft"),
+        "metadata": metadata(run, name, phase.name, "sft"),
         "spec": {
             "runtimeRef": {"apiGroup": _API, "kind": "TrainingRuntime", "name": name},
-            "trainer": {"numNodes": owner.spec.sft.nodes, "numProcPerNode": sft.processes(owner)},
+            "trainer": {"numNodes": run.spec.sft.nodes, "numProcPerNode": sft.processes(run)},
         },
     }
     return runtime, job
