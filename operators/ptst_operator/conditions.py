@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 from ptst_operator.names import APPROVE
 from ptst_operator.run import ResolvedRun
 from ptst_operator.status import BreachStatus, Condition, RunPhase, Status, moment
-from ptst_operator.world import World
+from ptst_operator.world import Progress, World
 from visionr1.pipeline import planner
 from visionr1.recipe import phases
 
@@ -44,7 +44,7 @@ def settled(
     """The status with phase, printed values and conditions; `recipe_fault` says what is wrong with the recipe, if anything is."""
     said = _said(status, before, action, run, world)
     current = next((phase.name for phase in phases(run.recipe) if not status.of(phase.name).complete), None)
-    status = status.model_copy(update={"phase": said.phase, "stage": current, **_printed(world)})
+    status = _with_figures(replace(status, phase=said.phase, stage=current), world.progress)
     holds = {
         "RecipeValid": ("False", "Invalid", recipe_fault) if recipe_fault else ("True", "Valid", ""),
         "Progressing": ("True" if said.phase in _PROGRESSING else "False", said.reason, said.message),
@@ -58,7 +58,7 @@ def settled(
 
 def refused(before: Status, generation: int, message: str, now: float) -> Status:
     """The status of a run whose recipe cannot be acted on; what runs goes on."""
-    status = before.model_copy(update={"observed_generation": generation})
+    status = replace(before, observed_generation=generation)
     said = {one.type: (one.status, one.reason, one.message) for one in before.conditions}
     said |= {"RecipeValid": ("False", "Invalid", message)}
     if before.live() is None and before.phase not in ("Succeeded", "Failed"):
@@ -93,7 +93,7 @@ def _with_conditions(status: Status, before: Status, holds: dict[str, tuple[str,
                 observed_generation=status.observed_generation,
             )
         )
-    return status.model_copy(update={"conditions": made})
+    return replace(status, conditions=made)
 
 
 def _said(status: Status, before: Status, action: planner.Action | None, run: ResolvedRun, world: World) -> _Said:
@@ -190,22 +190,24 @@ def _last_words(status: Status, name: str) -> str:
     return f" ({attempts[-1].reason})" if attempts and attempts[-1].reason else ""
 
 
-def _printed(world: World) -> dict[str, Any]:
-    """What `kubectl get` shows: the numbers of one step, kept as they were where nobody tells others."""
-    seen = world.progress
-    if seen is None:
-        return {}
-    numbers = {
-        "reward": seen.reward,
-        "length": seen.length,
-        "tokens_per_second_per_gpu": seen.tokens_per_second,
-        "truncated": seen.truncated,
-        "kl": seen.kl,
-    }
-    if seen.step is None:
-        return {}
+def _with_figures(status: Status, seen: Progress | None) -> Status:
+    """What `kubectl get` shows: the numbers of one step, kept as they were where no newer ones were seen."""
+    if seen is None or seen.step is None:
+        return status
     # All of them: a value that this step does not have must not stay from another one.
-    return {"step": seen.step} | {key: None if value is None else round(value, 4) for key, value in numbers.items()}
+    return replace(
+        status,
+        step=seen.step,
+        reward=_rounded(seen.reward),
+        length=_rounded(seen.length),
+        tokens_per_second_per_gpu=_rounded(seen.tokens_per_second),
+        truncated=_rounded(seen.truncated),
+        kl=_rounded(seen.kl),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def news(before: Status, after: Status) -> list[News]:

@@ -12,7 +12,7 @@ import yaml
 
 from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
 from ptst_operator.spec import MOST_STAGES, Spec
-from ptst_operator.status import Status
+from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
 
 LONGEST_NAME: Final = 33
@@ -71,7 +71,7 @@ def definition() -> Schema:
 
 def spec_schema() -> Schema:
     """The structural schema of `spec`."""
-    schema = _of_model(Spec, defaults=True)
+    schema = _of_model(Spec.model_json_schema(by_alias=True), defaults=True)
     properties = schema["properties"]
     properties["recipe"] = {**recipe_schema(), "description": properties["recipe"]["description"]}
     properties["holdBefore"]["items"]["pattern"] = r"^(coldstart|sft|stage-[1-9][0-9]?|evaluate)$"
@@ -158,13 +158,12 @@ _KEPT: Final = (
 )
 
 
-def _of_model(model: type[Spec] | type[Status], *, defaults: bool) -> Schema:
-    document = model.model_json_schema(by_alias=True)
+def _of_model(document: Schema, *, defaults: bool) -> Schema:
     return structural(document, document.get("$defs", {}), defaults=defaults)
 
 
 def _run_schema() -> Schema:
-    status = _of_model(Status, defaults=False)
+    status = _of_model(status_json_schema(), defaults=False)
     # Keys that the models have defaults for may be missing in a status of an older operator.
     status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     status["properties"]["phases"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}

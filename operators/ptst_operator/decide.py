@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
 from ptst_operator.conditions import settled
-from ptst_operator.fold import fold, stopped_for, with_attempt
+from ptst_operator.fold import fold
 from ptst_operator.names import Manifest
 from ptst_operator.run import WantedRun
 from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Kind, PhaseStatus, Status, moment
@@ -77,17 +77,17 @@ def decide(wanted: WantedRun, before: Status, world: World, now: float) -> Decis
     if before.phase == "Failed" and wanted.run.spec.restarts <= before.restarts:
         action: planner.Action | None = None  # over until a person starts it again
     else:
-        status = status.model_copy(update={"restarts": max(status.restarts, wanted.run.spec.restarts)})
+        status = replace(status, restarts=max(status.restarts, wanted.run.spec.restarts))
         action = _planned(wanted, status, world, now)
     made = _Hand(wanted, world, now).act(status, action)
     stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one))
-    acted_on = {
-        "observed_generation": wanted.generation,
-        "recipe_version": wanted.recipe_version,
-        "recipe_hash": recipe_hash(wanted.run.recipe),
-        "stages_begun": stages,
-    }
-    status = made.status.model_copy(update=acted_on)
+    status = replace(
+        made.status,
+        observed_generation=wanted.generation,
+        recipe_version=wanted.recipe_version,
+        recipe_hash=recipe_hash(wanted.run.recipe),
+        stages_begun=stages,
+    )
     status = settled(status, before, action, wanted.run, world, now, wanted.recipe_fault)
     return Decision(status, made.effects, made.look_at)
 
@@ -119,21 +119,21 @@ def _let_go(wanted: WantedRun, status: Status) -> Status:
         return status
     phase = status.of(breach.stage)
     if not breach.rolled_back:
-        status = status.with_phase(phase.model_copy(update={"past_gates": True}))
-    return status.model_copy(update={"breach": None})
+        status = status.with_phase(replace(phase, past_gates=True))
+    return replace(status, breach=None)
 
 
 def _reopened(wanted: WantedRun, status: Status) -> Status:
     """A person's restart forgives failures; with more stages, evaluation begins anew."""
     if wanted.run.spec.restarts > status.restarts:
         for phase in status.phases:
-            status = status.with_phase(phase.model_copy(update={"count_from": phase.attempts_begun}))
+            status = status.with_phase(replace(phase, count_from=phase.attempts_begun))
     evaluate = status.of("evaluate")
     before = [phase for phase in wanted.chain if phase.kind != "evaluate"]
     tried = evaluate.complete or evaluate.attempts_begun > evaluate.count_from
     if tried and not all(status.of(phase.name).complete for phase in before):
-        again = {"complete": False, "completed": None, "count_from": evaluate.attempts_begun}
-        status = status.with_phase(evaluate.model_copy(update=again))
+        again = replace(evaluate, complete=False, completed=None, count_from=evaluate.attempts_begun)
+        status = status.with_phase(again)
     return status
 
 
@@ -179,10 +179,10 @@ class _Hand:
                 phase = status.of(name)
                 attempt, step = phase.attempts[-1], phase.committed_step
                 if status.breach is None:
-                    stopped = stopped_for(attempt, "Suspended", "stopped on request", step, self.now)
+                    stopped = attempt.to_be_ended("Suspended", "stopped on request", step, self.now)
                 else:
-                    stopped = stopped_for(attempt, "GateBreached", status.breach.message, step, self.now)
-                return self._watch(with_attempt(status, name, stopped), name)
+                    stopped = attempt.to_be_ended("GateBreached", status.breach.message, step, self.now)
+                return self._watch(status.with_attempt(name, stopped), name)
             case planner.Start(name):
                 return self._start(status, next(phase for phase in self.wanted.chain if phase.name == name))
             case _:
@@ -213,7 +213,7 @@ class _Hand:
                 made_as=raycluster.fingerprint(raycluster.build(self.wanted.run, name)),
                 pending_since=begun,
             )
-            return Decision(status.model_copy(update={"cluster": cluster, "clusters_begun": status.clusters_begun + 1}))
+            return Decision(replace(status, cluster=cluster, clusters_begun=status.clusters_begun + 1))
         wanted = raycluster.build(self.wanted.run, status.cluster.name)
         if status.cluster.deleting or self._outdated(status.cluster, wanted):
             return self._without_cluster(status)
@@ -241,7 +241,7 @@ class _Hand:
         limit = f"deadlines.pendingSeconds ({self.wanted.run.spec.deadlines.pending_seconds} s)"
         why = f"RayCluster {cluster.name} was not ready within {limit}"
         attempt = status.of(phase.name).attempts[-1]
-        return with_attempt(status, phase.name, stopped_for(attempt, "DeadlineExceeded", why, attempt.from_step, self.now))
+        return status.with_attempt(phase.name, attempt.to_be_ended("DeadlineExceeded", why, attempt.from_step, self.now))
 
     def _with_attempt_of(self, status: Status, phase: Phase, kind: Kind) -> Status:
         """Fixes the next attempt's name and kind; its child is made once this is written."""
@@ -255,7 +255,7 @@ class _Hand:
             own_cluster=phase.kind == "grpo" and self.wanted.run.spec.grpo.cluster == "per-stage",
         )
         attempts = [*before.attempts, attempt][-KEPT_ATTEMPTS:]
-        return status.with_phase(before.model_copy(update={"attempts": attempts, "attempts_begun": before.attempts_begun + 1}))
+        return status.with_phase(replace(before, attempts=attempts, attempts_begun=before.attempts_begun + 1))
 
     def _watch(self, status: Status, name: str) -> Decision:
         """An attempt that has not ended: make its child, end it, or let it run."""
@@ -264,8 +264,8 @@ class _Hand:
             attempt = self._timed(attempt, status.of(name).committed_step)
             if status.of(name).complete and attempt.uid is None and self.world.child is None:
                 # It was made, worked and was deleted by hand, all unseen.
-                attempt = stopped_for(attempt, "ChildLost", "its phase is complete without it", None, self.now)
-            status = with_attempt(status, name, attempt)
+                attempt = attempt.to_be_ended("ChildLost", "its phase is complete without it", None, self.now)
+            status = status.with_attempt(name, attempt)
         if attempt.stopping is not None:
             return self._end(status, name, attempt)
         if self.world.child is None and attempt.uid is None:
@@ -328,7 +328,7 @@ class _Hand:
     def _timed(self, attempt: AttemptStatus, committed_step: int | None) -> AttemptStatus:
         for due, limit in self._deadlines(attempt):
             if self.now >= due:
-                return stopped_for(attempt, "DeadlineExceeded", f"over its {limit}", committed_step, self.now)
+                return attempt.to_be_ended("DeadlineExceeded", f"over its {limit}", committed_step, self.now)
         return attempt
 
     def _deadlines(self, attempt: AttemptStatus) -> list[tuple[float, str]]:
@@ -350,15 +350,10 @@ class _Hand:
         cluster = status.cluster
         if cluster is None:
             return Decision(status, look_at=look_at)
-        status = status.model_copy(update={"cluster": cluster.model_copy(update={"deleting": True})})
+        status = replace(status, cluster=replace(cluster, deleting=True))
         seen = self.world.cluster
         ours = seen is not None and seen.run_uid == self.wanted.run.uid
         effects: tuple[Effect, ...] = ()
         if seen is not None and ours and not seen.deleting:
             effects = (Delete("RayCluster", cluster.name, seen.uid),)
         return Decision(status, effects, look_at)
-
-
-def status_patch(status: Status) -> dict[str, Any]:
-    """The status as it is written."""
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ptst_operator.children.phase import Child
-from ptst_operator.status import AttemptStatus, BreachStatus, PhaseStatus, Status, Stopping, StopReason, moment
+from ptst_operator.status import AttemptStatus, BreachStatus, PhaseStatus, Status, moment
 from ptst_operator.world import World
 from visionr1.errors import EXIT_STOPPED
 from visionr1.rundir.committed import Committed
@@ -21,21 +22,7 @@ def fold(status: Status, run_uid: str, world: World, now: float) -> Status:
         return status
     phase, attempt = live
     changed = _fold_attempt(attempt, phase, run_uid, world, status, now)
-    return with_attempt(status, phase.name, changed)
-
-
-def with_attempt(status: Status, phase: str, attempt: AttemptStatus) -> Status:
-    """The status with the newest attempt of a phase replaced."""
-    before = status.of(phase)
-    return status.with_phase(before.model_copy(update={"attempts": [*before.attempts[:-1], attempt]}))
-
-
-def stopped_for(attempt: AttemptStatus, reason: StopReason, message: str, from_step: int | None, now: float) -> AttemptStatus:
-    """The attempt, to be ended by the operator; the first reason stays."""
-    if attempt.stopping is not None:
-        return attempt
-    stopping = Stopping(reason=reason, message=message, since=moment(now), from_step=from_step)
-    return attempt.model_copy(update={"stopping": stopping})
+    return status.with_attempt(phase.name, changed)
 
 
 def _fold_committed(status: Status, committed: Mapping[str, Committed], now: float) -> Status:
@@ -44,13 +31,9 @@ def _fold_committed(status: Status, committed: Mapping[str, Committed], now: flo
         before = status.of(name)
         step = max((one for one in (before.committed_step, seen.step) if one is not None), default=None)
         complete = before.complete or seen.complete
-        update = {
-            "committed_step": step,
-            "complete": complete,
-            "completed": before.completed or (moment(now) if complete else None),
-        }
+        completed = before.completed or (moment(now) if complete else None)
         if (step, complete) != (before.committed_step, before.complete):
-            status = status.with_phase(before.model_copy(update=update))
+            status = status.with_phase(replace(before, committed_step=step, complete=complete, completed=completed))
     return status
 
 
@@ -65,28 +48,36 @@ def _fold_breach(status: Status, world: World, now: float) -> Status:
             rollback_phase=to.phase if to is not None else None,
             rollback_step=to.step if to is not None else None,
         )
-        return status.model_copy(update={"breach": found, "breaches": status.breaches + 1})
+        return replace(status, breach=found, breaches=status.breaches + 1)
     breach = status.breach
     if breach is not None and world.rollback_refusal is not None:
-        told = f"{breach.message}; it cannot be rolled back: {world.rollback_refusal}"[:1024]
-        stopped = breach.model_copy(update={"message": told, "rollback_phase": None, "rollback_step": None})
-        return status.model_copy(update={"breach": stopped})
+        message = f"{breach.message}; it cannot be rolled back: {world.rollback_refusal}"[:1024]
+        return replace(status, breach=replace(breach, message=message, rollback_phase=None, rollback_step=None))
     if breach is None or world.rolled_back is None:
         return status
     for name, seen in world.rolled_back.items():
         before = status.of(name)
-        update = {
-            "committed_step": seen.step,
-            "complete": seen.complete,
-            "completed": before.completed if seen.complete else None,
-            "count_from": before.attempts_begun,
-            "taken_back": before.attempts_begun if seen.step is None else before.taken_back,
-            "past_gates": False,
-        }
-        known = any(one.name == name for one in status.phases)
-        status = status.with_phase(before.model_copy(update=update)) if known else status
-    numbers = dict.fromkeys(("step", "reward", "length", "tokens_per_second_per_gpu", "truncated", "kl"))
-    return status.model_copy(update={"breach": breach.model_copy(update={"rolled_back": True}), **numbers})
+        if any(one.name == name for one in status.phases):
+            went_back = replace(
+                before,
+                committed_step=seen.step,
+                complete=seen.complete,
+                completed=before.completed if seen.complete else None,
+                count_from=before.attempts_begun,
+                taken_back=before.attempts_begun if seen.step is None else before.taken_back,
+                past_gates=False,
+            )
+            status = status.with_phase(went_back)
+    return replace(
+        status,
+        breach=replace(breach, rolled_back=True),
+        step=None,
+        reward=None,
+        length=None,
+        tokens_per_second_per_gpu=None,
+        truncated=None,
+        kl=None,
+    )
 
 
 def _fold_cluster(status: Status, run_uid: str, world: World, now: float) -> Status:
@@ -96,14 +87,14 @@ def _fold_cluster(status: Status, run_uid: str, world: World, now: float) -> Sta
     seen = world.cluster
     if seen is not None and seen.run_uid == run_uid:
         if cluster.uid is None:
-            cluster = cluster.model_copy(update={"uid": seen.uid})
+            cluster = replace(cluster, uid=seen.uid)
         if seen.deleting or seen.uid != cluster.uid:
-            cluster = cluster.model_copy(update={"deleting": True})
+            cluster = replace(cluster, deleting=True)
         pending = None if seen.ready or seen.queued else cluster.pending_since or moment(now)
-        cluster = cluster.model_copy(update={"pending_since": pending})
-        return status.model_copy(update={"cluster": cluster})
+        cluster = replace(cluster, pending_since=pending)
+        return replace(status, cluster=cluster)
     if seen is None and (cluster.uid is not None or cluster.deleting):
-        return status.model_copy(update={"cluster": None})
+        return replace(status, cluster=None)
     return status
 
 
@@ -114,16 +105,16 @@ def _fold_attempt(
     cluster = world.cluster if world.cluster is not None and world.cluster.run_uid == run_uid else None
     if _on_shared_cluster(attempt) and cluster is not None and cluster.queued:
         # Before its child is looked at: a driver that loses its pods to another run has not failed.
-        attempt = stopped_for(attempt, "Preempted", "its queue takes the RayCluster back", phase.committed_step, now)
+        attempt = attempt.to_be_ended("Preempted", "its queue takes the RayCluster back", phase.committed_step, now)
     if child is not None:
         attempt = _fold_child(attempt, child, phase.committed_step, now)
         if attempt.stopping is None and child.phase in ("Succeeded", "Failed") and not child.deleting and not world.leftover:
             code = child.exit_code if child.exit_code is not None else world.pod_exit_code
             return _ended(attempt, phase, _said(child), 0 if child.phase == "Succeeded" else code, now)
     elif attempt.uid is not None:
-        attempt = stopped_for(attempt, "ChildLost", f"{attempt.kind} {attempt.name} is gone", phase.committed_step, now)
+        attempt = attempt.to_be_ended("ChildLost", f"{attempt.kind} {attempt.name} is gone", phase.committed_step, now)
     if _on_shared_cluster(attempt) and (status.cluster is None or status.cluster.deleting):
-        attempt = stopped_for(attempt, "ClusterLost", "the RayCluster is gone", phase.committed_step, now)
+        attempt = attempt.to_be_ended("ClusterLost", "the RayCluster is gone", phase.committed_step, now)
     at_rest = _at_rest(attempt, status) or (cluster is not None and cluster.empty)
     if attempt.stopping is not None and child is None and not world.leftover and at_rest:
         code = EXIT_STOPPED if attempt.stopping.reason in ("Suspended", "Preempted", "GateBreached") else None
@@ -134,20 +125,20 @@ def _fold_attempt(
 def _fold_child(attempt: AttemptStatus, child: Child, committed_step: int | None, now: float) -> AttemptStatus:
     if child.queued and attempt.own_cluster and attempt.uid is not None and not attempt.queued:
         # KubeRay starts it anew once it is let in again, though its old driver has until then only been asked to end.
-        attempt = stopped_for(attempt, "Preempted", f"its queue takes {attempt.kind} {attempt.name} back", committed_step, now)
+        attempt = attempt.to_be_ended("Preempted", f"its queue takes {attempt.kind} {attempt.name} back", committed_step, now)
     if attempt.uid is None:
-        attempt = attempt.model_copy(update={"uid": child.uid})
+        attempt = replace(attempt, uid=child.uid)
     if child.queued:
-        attempt = attempt.model_copy(update={"queued": True, "running_since": None})
+        attempt = replace(attempt, queued=True, running_since=None)
     elif attempt.queued:
-        attempt = attempt.model_copy(update={"queued": False, "admitted": moment(now)})
+        attempt = replace(attempt, queued=False, admitted=moment(now))
     if child.phase == "Running" and not child.queued and attempt.running_since is None:
-        attempt = attempt.model_copy(update={"running_since": moment(now)})
+        attempt = replace(attempt, running_since=moment(now))
     if child.uid != attempt.uid or child.deleting:
-        return stopped_for(attempt, "ChildLost", f"{attempt.kind} {attempt.name} was deleted", committed_step, now)
+        return attempt.to_be_ended("ChildLost", f"{attempt.kind} {attempt.name} was deleted", committed_step, now)
     if child.phase == "Failed" and not child.quiet:
         # KubeRay gave it up, but its driver may go on: only the end of the cluster ends it for certain.
-        return stopped_for(attempt, "ChildUnclear", f"{_said(child)}; its driver may still run", committed_step, now)
+        return attempt.to_be_ended("ChildUnclear", f"{_said(child)}; its driver may still run", committed_step, now)
     return attempt
 
 
@@ -164,8 +155,7 @@ def _on_shared_cluster(attempt: AttemptStatus) -> bool:
 
 
 def _ended(attempt: AttemptStatus, phase: PhaseStatus, reason: str, code: int | None, now: float) -> AttemptStatus:
-    end = {"ended": moment(now), "to_step": phase.committed_step, "exit_code": code, "reason": reason[:1024]}
-    return attempt.model_copy(update=end)
+    return replace(attempt, ended=moment(now), to_step=phase.committed_step, exit_code=code, reason=reason[:1024])
 
 
 def _said(child: Child) -> str:

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.conditions import news, refused, unreachable
-from ptst_operator.decide import Apply, AskToStop, Decision, RollBack, decide, recipe_hash, status_patch
+from ptst_operator.decide import Apply, AskToStop, Decision, RollBack, decide, recipe_hash
 from ptst_operator.names import APPROVE, Manifest
 from ptst_operator.observe import look
 from ptst_operator.run import ResolvedRun, WantedRun
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
-from ptst_operator.status import Status, moment
+from ptst_operator.status import Status, moment, read_status, status_patch
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe
 from visionr1.rundir.recipe import read_recipe, settle_recipe
@@ -51,7 +51,7 @@ class Reconciler:
         if run is None or "deletionTimestamp" in run["metadata"]:
             self.gone(name)  # its children go with it; checkpoints stay
             return math.inf
-        before = Status.model_validate(run.get("status", {}))
+        before = read_status(run)
         self.changed(name, before, before)  # an operator that starts anew has metrics of no run, whose status may never change
         now = self.clock()
         try:
@@ -152,7 +152,7 @@ class Reconciler:
     def _roll_back(self, name: str, effect: RollBack, store: Store, recipe: Recipe) -> None:
         """Nothing is written before it, so the run is read again: another operator may have done it, and the run gone on."""
         run = self.api.get("PTSTRun", name)
-        breach = Status.model_validate(run.get("status", {})).breach if run is not None else None
+        breach = read_status(run).breach if run is not None else None
         if run is None or breach is None or breach.number != effect.number or breach.rolled_back:
             return
         try:

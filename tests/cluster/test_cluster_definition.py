@@ -17,10 +17,9 @@ from kubernetes import config
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children import job, pytorchjob, raycluster
 from ptst_operator.crd import spec_schema
-from ptst_operator.decide import status_patch
 from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
-from ptst_operator.status import Status
+from ptst_operator.status import Status, status_patch
 
 from visionr1.recipe import phases
 from visionr1.recipe.document import merge

@@ -8,7 +8,7 @@ from typing import Any
 from fake_cluster import FakeCluster
 from ptst_operator.metrics import Metrics
 from ptst_operator.reconcile import Reconciler
-from ptst_operator.status import Status
+from ptst_operator.status import Status, read_status
 from schedules import RECIPE, new_run
 
 from visionr1.rundir.checkpoints import Checkpoints
@@ -34,7 +34,7 @@ class Site:
 
     @property
     def status(self) -> Status:
-        return Status.model_validate(self.cluster.run["status"])
+        return read_status(self.cluster.run)
 
     def commit(self, phase: str, step: int, final: bool) -> None:
         checkpoints = Checkpoints(self.store, phase)

@@ -15,7 +15,7 @@ import pytest
 from ptst_operator import observe
 from ptst_operator.api import ApiError
 from ptst_operator.spec import Spec, resolve_recipe
-from ptst_operator.status import Status
+from ptst_operator.status import read_status
 from ptst_operator.watch import Queue, run_of
 from schedules import RECIPE, STAGE
 from site_of_a_run import Site, condition, without_coldstart
@@ -214,7 +214,7 @@ def test_what_the_api_server_refuses_is_said_in_its_words(tmp_path: Path) -> Non
         with suppress(ApiError):
             site.look()
     site.cluster.before_call = lambda call: None
-    status = Status.model_validate(site.cluster.run["status"])
+    status = read_status(site.cluster.run)
     assert condition(status, "Progressing").reason == "ChildRefused"
     assert "PyTorchJob run-sft-0: pods" in condition(status, "Progressing").message
     site.look(2)
@@ -233,7 +233,7 @@ def test_a_run_directory_that_cannot_be_read_is_said_and_tried_again(tmp_path: P
     site.operator.store = unreadable
     with pytest.raises(StorageError):
         site.look()
-    status = Status.model_validate(site.cluster.run["status"])
+    status = read_status(site.cluster.run)
     assert condition(status, "Progressing").reason == "StorageUnavailable"
     assert "no answer; check the endpoint" in condition(status, "Progressing").message
     assert status.phases == before.phases and len(site.cluster.processes) == 1, "what runs goes on"
