@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ptst_operator.children.table import kinds_of
 from ptst_operator.names import APPROVE
 from ptst_operator.run import ResolvedRun
 from ptst_operator.status import BreachStatus, Condition, RunPhase, Status, moment
@@ -12,10 +13,6 @@ from ptst_operator.world import Progress, World
 from visionr1.pipeline import planner
 from visionr1.recipe import phases
 
-_NO_BACKEND: Final = (
-    "sft waits: the cluster has no kind that spec.sft.backend allows; PyTorchJob comes with the training-operator v1, "
-    "TrainJob with Kubeflow Trainer v2"
-)
 TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed")
 _PROGRESSING: Final = ("Pending", "Queued", "Running", "Stopping")
 
@@ -131,7 +128,7 @@ def _said(status: Status, before: Status, action: planner.Action | None, run: Re
                 f"{name} is tried again at {moment(until):%Y-%m-%dT%H:%M:%SZ}{_last_words(status, name)}",
             )
         case planner.Start("sft") if status.live() is None and world.sft_kind is None:
-            return _Said("Pending", "WaitsForBackend", _NO_BACKEND)
+            return _Said("Pending", "WaitsForBackend", _no_backend())
         case planner.Start(name):
             cluster = status.cluster
             if cluster is not None and not cluster.deleting and world.cluster is not None and world.cluster.queued:
@@ -145,6 +142,11 @@ def _said(status: Status, before: Status, action: planner.Action | None, run: Re
         case _:
             held = {one.type: one for one in before.conditions}["Failed"]
             return _Said("Failed", held.reason, held.message)
+
+
+def _no_backend() -> str:
+    kinds = ", ".join(f"{kind.name} with {kind.comes_with}" for kind in kinds_of("sft")).replace(" with", " comes with", 1)
+    return f"sft waits: the cluster has no kind that spec.sft.backend allows; {kinds}"
 
 
 def _approval(run: ResolvedRun, what: str) -> str:

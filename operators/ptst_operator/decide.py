@@ -10,20 +10,20 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
+from ptst_operator.children import raycluster
+from ptst_operator.children.kind import PlannedChild
+from ptst_operator.children.table import kinds_of
 from ptst_operator.conditions import settled
 from ptst_operator.fold import fold
 from ptst_operator.names import Manifest
 from ptst_operator.run import WantedRun
-from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Kind, PhaseStatus, Status, moment
+from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, PhaseStatus, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
 from visionr1.recipe import Phase, Recipe
 from visionr1.rundir.layout import stop_key
 from visionr1.rundir.rollback import Rollback
 
-KINDS: Final[dict[str, Kind]] = {"coldstart": "Job", "grpo": "RayJob", "evaluate": "Job"}
-"""SFT's is what the cluster has."""
 _DRIVER_LOOK_SECONDS: Final = 2.0
 
 
@@ -201,7 +201,7 @@ class _Hand:
         if phase.kind != "grpo" or self.wanted.run.spec.grpo.cluster == "per-stage":
             if status.cluster is not None:
                 return self._without_cluster(status)
-            kind = self.world.sft_kind if phase.kind == "sft" else KINDS[phase.kind]
+            kind = self.world.sft_kind if phase.kind == "sft" else kinds_of(phase.kind)[0].name
             return Decision(status if kind is None else self._with_attempt_of(status, phase, kind))
         if status.cluster is None:
             name = f"{self.wanted.run.name}-ray-{status.clusters_begun}"
@@ -219,7 +219,7 @@ class _Hand:
             return self._without_cluster(status)
         seen = self.world.cluster
         if seen is not None and seen.ready and seen.run_uid == self.wanted.run.uid:
-            return Decision(self._with_attempt_of(status, phase, "RayJob"))
+            return Decision(self._with_attempt_of(status, phase, kinds_of(phase.kind)[0].name))
         due = self._cluster_due(status.cluster)
         if due is not None and self.now >= due:
             return Decision(self._failed_for_want_of_cluster(status, phase, status.cluster))
@@ -237,13 +237,13 @@ class _Hand:
 
     def _failed_for_want_of_cluster(self, status: Status, phase: Phase, cluster: ClusterStatus) -> Status:
         """An attempt that ends before its child is made, and takes the cluster with it: so waits are counted, and bounded."""
-        status = self._with_attempt_of(status, phase, "RayJob")
+        status = self._with_attempt_of(status, phase, kinds_of(phase.kind)[0].name)
         limit = f"deadlines.pendingSeconds ({self.wanted.run.spec.deadlines.pending_seconds} s)"
         why = f"RayCluster {cluster.name} was not ready within {limit}"
         attempt = status.of(phase.name).attempts[-1]
         return status.with_attempt(phase.name, attempt.to_be_ended("DeadlineExceeded", why, attempt.from_step, self.now))
 
-    def _with_attempt_of(self, status: Status, phase: Phase, kind: Kind) -> Status:
+    def _with_attempt_of(self, status: Status, phase: Phase, kind: str) -> Status:
         """Fixes the next attempt's name and kind; its child is made once this is written."""
         before = status.of(phase.name)
         attempt = AttemptStatus(
@@ -274,20 +274,12 @@ class _Hand:
         return Decision(status, look_at=self._next_deadline(attempt))
 
     def _manifests(self, status: Status, name: str, attempt: AttemptStatus) -> tuple[Manifest, ...]:
-        run = self.wanted.run
         phase = next(one for one in self.wanted.chain if one.name == name)
-        match attempt.kind:
-            case "PyTorchJob":
-                return (pytorchjob.build(run, attempt.name, phase),)
-            case "TrainJob":
-                return trainjob.build(run, attempt.name, phase)
-            case "RayJob" if attempt.own_cluster:
-                return (rayjob.build(run, attempt.name, phase, None, self._start_of(status, phase, attempt)),)
-            case "RayJob":
-                assert status.cluster is not None, "fold() stops an attempt without a cluster"
-                return (rayjob.build(run, attempt.name, phase, status.cluster.name, self._start_of(status, phase, attempt)),)
-            case "Job":
-                return (job.build(run, attempt.name, phase),)
+        shared = status.cluster if attempt.on_shared_cluster else None
+        assert shared is not None or not attempt.on_shared_cluster, "fold() stops an attempt without a cluster"
+        cluster = None if shared is None else shared.name
+        planned = PlannedChild(attempt.name, phase, cluster, self._start_of(status, phase, attempt))
+        return attempt.child_kind.build(self.wanted.run, planned)
 
     def _start_of(self, status: Status, phase: Phase, attempt: AttemptStatus) -> str:
         """Checkpoint that an attempt at a stage begins from, by its folder, or the model that nothing was trained of yet."""
@@ -314,7 +306,7 @@ class _Hand:
             if patience and trains and self.now < due:
                 return Decision(status, (AskToStop(stop_key(self.wanted.run.uid, attempt.name)),), due)
             return Decision(status, (Delete(attempt.kind, attempt.name, child.uid),))
-        if attempt.kind != "RayJob" or status.cluster is None:
+        if not attempt.child_kind.on_ray or status.cluster is None:
             return Decision(status)
         if stopping.reason == "Preempted" and self.world.cluster is not None and self.world.cluster.queued:
             return Decision(status)  # its pods go by themselves, and it keeps its place in the queue
@@ -355,5 +347,5 @@ class _Hand:
         ours = seen is not None and seen.run_uid == self.wanted.run.uid
         effects: tuple[Effect, ...] = ()
         if seen is not None and ours and not seen.deleting:
-            effects = (Delete("RayCluster", cluster.name, seen.uid),)
+            effects = (Delete(raycluster.RESOURCE.kind, cluster.name, seen.uid),)
         return Decision(status, effects, look_at)

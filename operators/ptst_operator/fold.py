@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ptst_operator.children.phase import Child
+from ptst_operator.children.state import ChildState
 from ptst_operator.status import AttemptStatus, BreachStatus, PhaseStatus, Status, moment
 from ptst_operator.world import World
 from visionr1.errors import EXIT_STOPPED
@@ -103,7 +103,7 @@ def _fold_attempt(
 ) -> AttemptStatus:
     child = world.child if world.child is not None and world.child.run_uid == run_uid else None
     cluster = world.cluster if world.cluster is not None and world.cluster.run_uid == run_uid else None
-    if _on_shared_cluster(attempt) and cluster is not None and cluster.queued:
+    if attempt.on_shared_cluster and cluster is not None and cluster.queued:
         # Before its child is looked at: a driver that loses its pods to another run has not failed.
         attempt = attempt.to_be_ended("Preempted", "its queue takes the RayCluster back", phase.committed_step, now)
     if child is not None:
@@ -113,7 +113,7 @@ def _fold_attempt(
             return _ended(attempt, phase, _said(child), 0 if child.phase == "Succeeded" else code, now)
     elif attempt.uid is not None:
         attempt = attempt.to_be_ended("ChildLost", f"{attempt.kind} {attempt.name} is gone", phase.committed_step, now)
-    if _on_shared_cluster(attempt) and (status.cluster is None or status.cluster.deleting):
+    if attempt.on_shared_cluster and (status.cluster is None or status.cluster.deleting):
         attempt = attempt.to_be_ended("ClusterLost", "the RayCluster is gone", phase.committed_step, now)
     at_rest = _at_rest(attempt, status) or (cluster is not None and cluster.empty)
     if attempt.stopping is not None and child is None and not world.leftover and at_rest:
@@ -122,7 +122,7 @@ def _fold_attempt(
     return attempt
 
 
-def _fold_child(attempt: AttemptStatus, child: Child, committed_step: int | None, now: float) -> AttemptStatus:
+def _fold_child(attempt: AttemptStatus, child: ChildState, committed_step: int | None, now: float) -> AttemptStatus:
     if child.queued and attempt.own_cluster and attempt.uid is not None and not attempt.queued:
         # KubeRay starts it anew once it is let in again, though its old driver has until then only been asked to end.
         attempt = attempt.to_be_ended("Preempted", f"its queue takes {attempt.kind} {attempt.name} back", committed_step, now)
@@ -147,16 +147,12 @@ def _at_rest(attempt: AttemptStatus, status: Status) -> bool:
 
     Also that of a child which nobody has seen: it may have been made, begun and deleted by hand meanwhile.
     """
-    return not _on_shared_cluster(attempt) or status.cluster is None
-
-
-def _on_shared_cluster(attempt: AttemptStatus) -> bool:
-    return attempt.kind == "RayJob" and not attempt.own_cluster
+    return not attempt.on_shared_cluster or status.cluster is None
 
 
 def _ended(attempt: AttemptStatus, phase: PhaseStatus, reason: str, code: int | None, now: float) -> AttemptStatus:
     return replace(attempt, ended=moment(now), to_step=phase.committed_step, exit_code=code, reason=reason[:1024])
 
 
-def _said(child: Child) -> str:
+def _said(child: ChildState) -> str:
     return f"{child.reason}: {child.message}" if child.message else child.reason

@@ -15,13 +15,13 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from ptst_operator.api import Api
-from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
-from ptst_operator.children.phase import Child
+from ptst_operator.children import raycluster
+from ptst_operator.children.state import ChildState
+from ptst_operator.children.table import CONTAINERS, sft_kinds
 from ptst_operator.gates import breaches, first_breach
-from ptst_operator.names import ATTEMPT_LABEL
 from ptst_operator.run import WantedRun
 from ptst_operator.spec import METRICS_PORT
-from ptst_operator.status import SftKind, Status
+from ptst_operator.status import Status
 from ptst_operator.world import Breach, Progress, World, number
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
 from visionr1.recipe import phases_from
@@ -30,46 +30,34 @@ from visionr1.rundir.rollback import Rollback, is_rolled_back, refusal
 from visionr1.rundir.steplog import read_steps
 from visionr1.storage import Store
 
-READERS: Final = {"PyTorchJob": pytorchjob.read, "TrainJob": trainjob.read, "RayJob": rayjob.read, "Job": job.read}
-_POD_LABELS: Final = {
-    "PyTorchJob": "training.kubeflow.org/job-name",
-    "TrainJob": "jobset.sigs.k8s.io/jobset-name",
-    "Job": "batch.kubernetes.io/job-name",
-}
-_CONTAINERS: Final = (pytorchjob.CONTAINER, trainjob.CONTAINER, job.CONTAINER)
-_SFT_KINDS: Final[dict[str, tuple[SftKind, ...]]] = {
-    "auto": ("PyTorchJob", "TrainJob"),
-    "pytorchjob": ("PyTorchJob",),
-    "trainjob": ("TrainJob",),
-}
 _METRICS_SECONDS: Final = 2.0
 _METRICS_BYTES: Final = 2_000_000
 
 
 def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str | None) -> World:
     """All that a decision needs, by the names that the status holds."""
-    child: Child | None = None
+    child: ChildState | None = None
     leftover, code, head = False, None, None
     live = status.live()
     if live is not None:
         attempt = live[1]
         seen = api.get(attempt.kind, attempt.name)
-        child = READERS[attempt.kind](seen) if seen is not None else None
-        head = rayjob.head_of(seen) if seen is not None and attempt.own_cluster else None
-        label = ATTEMPT_LABEL if attempt.own_cluster else _POD_LABELS.get(attempt.kind)
-        if label is not None and (child is None or child.phase in ("Succeeded", "Failed")):
+        child = attempt.child_kind.read(seen) if seen is not None else None
+        head = child.head if child is not None and attempt.own_cluster else None
+        label = attempt.child_kind.pod_label
+        if not attempt.on_shared_cluster and (child is None or child.phase in ("Succeeded", "Failed")):
             pods = api.list("Pod", f"{label}={attempt.name}")["items"]
             leftover, code = read_pods(pods)
     cluster = None
     if status.cluster is not None:
-        seen = api.get("RayCluster", status.cluster.name)
+        seen = api.get(raycluster.RESOURCE.kind, status.cluster.name)
         cluster = raycluster.read(seen) if seen is not None else None
         head = cluster.head if cluster is not None else None
     ended = None
-    if live is not None and live[1].kind == "RayJob" and live[1].stopping is not None and child is None and head:
+    if live is not None and live[1].child_kind.on_ray and live[1].stopping is not None and child is None and head:
         ended = driver_has_ended((head, METRICS_PORT))
     progress = None
-    if live is not None and live[1].kind == "RayJob" and child is not None and child.phase == "Running" and head:
+    if live is not None and live[1].child_kind.on_ray and child is not None and child.phase == "Running" and head:
         progress = ask_driver((head, METRICS_PORT), _stage(wanted, live[0].name))
     seen_phases = look_at_run_directory(store, wanted, status)
     if progress is None:
@@ -91,9 +79,9 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
     )
 
 
-def find_sft_kind(api: Api, wanted: WantedRun) -> SftKind | None:
+def find_sft_kind(api: Api, wanted: WantedRun) -> str | None:
     """The first kind that the run may use for SFT and the API server has."""
-    return next((kind for kind in _SFT_KINDS[wanted.run.spec.sft.backend] if api.serves(kind)), None)
+    return next((kind.name for kind in sft_kinds(wanted.run.spec.sft.backend) if api.serves(kind.name)), None)
 
 
 @dataclass(frozen=True)
@@ -210,7 +198,7 @@ def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
         container["state"]["terminated"]["exitCode"]
         for pod in pods
         for container in pod.get("status", {}).get("containerStatuses", [])
-        if container["name"] in _CONTAINERS and "terminated" in container.get("state", {})
+        if container["name"] in CONTAINERS and "terminated" in container.get("state", {})
     ]
     if EXIT_BAD_INPUT in codes:
         return leftover, EXIT_BAD_INPUT

@@ -10,15 +10,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, PlainSerializer, TypeAdapter
+from pydantic import AfterValidator, Field, PlainSerializer, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from ptst_operator.children.kind import ChildKind
+from ptst_operator.children.table import KINDS
 from ptst_operator.names import Manifest
 from ptst_operator.spec import PART_CONFIG
 
 RunPhase = Literal["Pending", "Queued", "Running", "Stopping", "Suspended", "Held", "Succeeded", "Failed"]
-SftKind = Literal["PyTorchJob", "TrainJob"]
-Kind = Literal[SftKind, "RayJob", "Job"]
 KEPT_ATTEMPTS: Final = 12
 """Attempts of a phase that stay in its history; more than a phase may fail in a row."""
 
@@ -29,6 +29,15 @@ def moment(seconds: float) -> datetime:
 
 
 Time = Annotated[datetime, PlainSerializer(lambda value: value.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")]
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"no kind of child; there are {', '.join(KINDS)}")
+    return kind
+
+
+KindName = Annotated[str, AfterValidator(_known_kind), Field(json_schema_extra={"enum": list(KINDS)})]
 StopReason = Literal["Suspended", "Preempted", "GateBreached", "DeadlineExceeded", "ClusterLost", "ChildLost", "ChildUnclear"]
 
 
@@ -47,7 +56,7 @@ class AttemptStatus:
     """One child that ran a phase, or runs it."""
 
     number: int = Field(ge=0, description="Counted from 0 within the phase.")
-    kind: Kind = Field(description="Kind of the child.")
+    kind: KindName = Field(description="Kind of the child.")
     name: str = Field(description="Name of the child, fixed before it is made.")
     uid: str | None = Field(default=None, description="The child's uid once it was seen.")
     started: Time = Field(description="When the attempt was decided.")
@@ -65,6 +74,16 @@ class AttemptStatus:
     reason: str = Field(default="", description="How it ended.", max_length=1024)
     own_cluster: bool = Field(default=False, description="Whether its RayJob brings a RayCluster of its own.")
     stopping: Stopping | None = Field(default=None, description="Set while and after the operator ends it.")
+
+    @property
+    def child_kind(self) -> ChildKind:
+        """What is known of the child's kind."""
+        return KINDS[self.kind]
+
+    @property
+    def on_shared_cluster(self) -> bool:
+        """Whether its process is a driver on the run's RayCluster, and may live on there when the child is gone."""
+        return self.child_kind.on_ray and not self.own_cluster
 
     def to_be_ended(self, reason: StopReason, message: str, from_step: int | None, now: float) -> AttemptStatus:
         """The attempt, to be ended by the operator; the first reason stays."""

@@ -11,9 +11,10 @@ import time
 from typing import Any, Final
 
 from ptst_operator.api import Api, ApiError
-from ptst_operator.names import RUN_LABEL, Manifest
+from ptst_operator.children.table import RESOURCES
+from ptst_operator.names import KIND, RUN_LABEL, Manifest
 
-WATCHED: Final = ("PTSTRun", "PyTorchJob", "TrainJob", "RayCluster", "RayJob", "Job")
+WATCHED: Final = (KIND, *(one.kind for one in RESOURCES.values() if one.watched))
 _WATCH_SECONDS: Final = 60
 _LONGEST_WAIT: Final = 30.0
 _SHORTEST_WATCH: Final = 1.0
@@ -141,5 +142,5 @@ class Watcher(threading.Thread):
 def run_of(kind: str, manifest: Manifest) -> str | None:
     """The run that an object is, or belongs to; None for objects of other people."""
     meta: dict[str, Any] = manifest["metadata"]
-    name = meta["name"] if kind == "PTSTRun" else meta.get("labels", {}).get(RUN_LABEL)
+    name = meta["name"] if kind == KIND else meta.get("labels", {}).get(RUN_LABEL)
     return str(name) if name else None

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ptst_operator.children.phase import Child
-from ptst_operator.children.raycluster import Cluster
-from ptst_operator.status import SftKind
+from ptst_operator.children.raycluster import RayClusterState
+from ptst_operator.children.state import ChildState
 from visionr1.rundir.committed import Committed
 from visionr1.rundir.rollback import Rollback
 
@@ -59,15 +58,15 @@ class World:
         refused: why the operator could not do last what it had decided: make a child, ask a driver to stop, roll back.
     """
 
-    child: Child | None = None
+    child: ChildState | None = None
     leftover: bool = False
     pod_exit_code: int | None = None
-    cluster: Cluster | None = None
+    cluster: RayClusterState | None = None
     driver_ended: bool | None = None
     committed: Mapping[str, Committed] = field(default_factory=dict)
     progress: Progress | None = None
     refused: str | None = None
-    sft_kind: SftKind | None = None
+    sft_kind: str | None = None
     breaches: tuple[str, ...] = ()
     breach: Breach | None = None
     rolled_back: Mapping[str, Committed] | None = None

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.pods import metadata, metrics_ports, template
 from ptst_operator.names import Manifest
 from ptst_operator.run import ResolvedRun
 
+RESOURCE: Final = ApiResource("RayCluster", "ray.io/v1", "rayclusters")
 RAY_VERSION: Final = "2.60.0"
 CONTAINER: Final = "ray"
 _ENV: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -34,7 +36,7 @@ _PROBES: Final = {
 
 
 @dataclass(frozen=True)
-class Cluster:
+class RayClusterState:
     """What a RayCluster says of itself.
 
     Attributes:
@@ -55,8 +57,8 @@ class Cluster:
 def build(run: ResolvedRun, name: str) -> Manifest:
     """The cluster that stays through the stages."""
     return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayCluster",
+        "apiVersion": RESOURCE.version,
+        "kind": RESOURCE.kind,
         "metadata": metadata(run, name, "grpo", "cluster"),
         "spec": cluster_spec(run),
     }
@@ -96,13 +98,13 @@ def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manife
     }
 
 
-def read(manifest: Mapping[str, Any]) -> Cluster:
+def read(manifest: Mapping[str, Any]) -> RayClusterState:
     """Whether it is ready is what RayJobs wait for, too: `status.state`."""
     meta, status = manifest["metadata"], manifest.get("status", {})
     owner = next((one["uid"] for one in meta.get("ownerReferences", []) if one.get("controller")), "")
     # A cluster that is taken back still says ready until its pods are gone, and suspended until it is ready again.
     state, queued = status.get("state"), bool(manifest.get("spec", {}).get("suspend"))
-    return Cluster(
+    return RayClusterState(
         uid=meta["uid"],
         run_uid=owner,
         ready=state == "ready" and not queued,
