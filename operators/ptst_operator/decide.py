@@ -18,7 +18,7 @@ from ptst_operator.fold import fold
 from ptst_operator.names import Manifest
 from ptst_operator.run import WantedRun
 from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, PhaseStatus, Status, moment
-from ptst_operator.world import World
+from ptst_operator.world import RollbackReady, World
 from visionr1.pipeline import planner
 from visionr1.recipe import Phase, Recipe
 from visionr1.rundir.layout import stop_key
@@ -115,7 +115,7 @@ def _begun(phase: PhaseStatus) -> bool:
 def _let_go(wanted: WantedRun, status: Status) -> Status:
     """A person lets the run go on over the gate that stopped it."""
     breach = status.breach
-    if breach is None or wanted.approved != f"breach-{breach.number}" or (breach.rollback_phase and not breach.rolled_back):
+    if breach is None or wanted.approved != f"breach-{breach.number}" or breach.rollback_due:
         return status
     phase = status.of(breach.stage)
     if not breach.rolled_back:
@@ -191,10 +191,15 @@ class _Hand:
     def _rolled_back(self, decision: Decision) -> Decision:
         """With the rollback that is due: nothing of the run is at work any more, and its cluster is gone."""
         breach = decision.status.breach
-        if not self.world.may_roll_back or breach is None or breach.rollback_phase is None or decision.status.cluster is not None:
+        to = breach.rollback_due if breach is not None else None
+        if (
+            not isinstance(self.world.rollback, RollbackReady)
+            or breach is None
+            or to is None
+            or decision.status.cluster is not None
+        ):
             return decision
-        assert breach.rollback_step is not None
-        back = RollBack(Rollback(breach.rollback_phase, breach.rollback_step), breach.number)
+        back = RollBack(breach.rollback_due, breach.number)
         return replace(decision, effects=(*decision.effects, back), look_at=self.now)
 
     def _start(self, status: Status, phase: Phase) -> Decision:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ptst_operator.children.state import ChildState
 from ptst_operator.status import AttemptStatus, BreachStatus, PhaseStatus, Status, moment
-from ptst_operator.world import World
+from ptst_operator.world import RollbackDone, RollbackRefused, World
 from visionr1.errors import EXIT_STOPPED
 from visionr1.rundir.committed import Committed
 
@@ -49,13 +49,22 @@ def _fold_breach(status: Status, world: World, now: float) -> Status:
             rollback_step=to.step if to is not None else None,
         )
         return replace(status, breach=found, breaches=status.breaches + 1)
-    breach = status.breach
-    if breach is not None and world.rollback_refusal is not None:
-        message = f"{breach.message}; it cannot be rolled back: {world.rollback_refusal}"[:1024]
-        return replace(status, breach=replace(breach, message=message, rollback_phase=None, rollback_step=None))
-    if breach is None or world.rolled_back is None:
+    if status.breach is None:
         return status
-    for name, seen in world.rolled_back.items():
+    match world.rollback:
+        case RollbackRefused(reason):
+            message = f"{status.breach.message}; it cannot be rolled back: {reason}"[:1024]
+            stopped = replace(status.breach, message=message, rollback_phase=None, rollback_step=None)
+            return replace(status, breach=stopped)
+        case RollbackDone(committed):
+            return _rolled_back(status, status.breach, committed)
+        case _:
+            return status
+
+
+def _rolled_back(status: Status, breach: BreachStatus, committed: Mapping[str, Committed]) -> Status:
+    """The status with what is left of each phase after a rollback; no number is shown of a step that is gone."""
+    for name, seen in committed.items():
         before = status.of(name)
         if any(one.name == name for one in status.phases):
             went_back = replace(

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from ptst_operator.api import Api, ApiError
 from ptst_operator.conditions import news, refused, unreachable
 from ptst_operator.decide import Apply, AskToStop, Decision, RollBack, decide, recipe_hash
+from ptst_operator.look.look import look
 from ptst_operator.names import APPROVE, Manifest
-from ptst_operator.observe import look
 from ptst_operator.run import ResolvedRun, WantedRun
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status, moment, read_status, status_patch

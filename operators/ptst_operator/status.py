@@ -17,6 +17,7 @@ from ptst_operator.children.kind import ChildKind
 from ptst_operator.children.table import KINDS
 from ptst_operator.names import Manifest
 from ptst_operator.spec import PART_CONFIG
+from visionr1.rundir.rollback import Rollback
 
 RunPhase = Literal["Pending", "Queued", "Running", "Stopping", "Suspended", "Held", "Succeeded", "Failed"]
 KEPT_ATTEMPTS: Final = 12
@@ -134,6 +135,13 @@ class BreachStatus:
     rollback_phase: str | None = Field(default=None, description="Phase of the checkpoint to go back to.")
     rollback_step: int | None = Field(default=None, description="Global step of that checkpoint.")
     rolled_back: bool = Field(default=False, description="Whether nothing is left that came after that checkpoint.")
+
+    @property
+    def rollback_due(self) -> Rollback | None:
+        """The checkpoint that the run has to go back to, as long as it has not."""
+        if self.rollback_phase is None or self.rollback_step is None or self.rolled_back:
+            return None
+        return Rollback(self.rollback_phase, self.rollback_step)
 
 
 @dataclass(frozen=True, kw_only=True, config=PART_CONFIG)

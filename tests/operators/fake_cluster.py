@@ -15,9 +15,9 @@ from typing import Any
 from unittest.mock import patch
 
 import ptst_operator.reconcile as reconcile_module
-from ptst_operator import observe
 from ptst_operator.api import ApiError
 from ptst_operator.conditions import News
+from ptst_operator.look import run_directory
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Phase, Recipe, phases_from
@@ -340,12 +340,12 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         taken[:] = [recipe]
 
     with (
-        patch.object(observe, "committed", committed),
-        patch.object(observe, "read_steps", records),
-        patch.object(observe, "refusal", refusal),
-        patch.object(observe, "is_rolled_back", is_rolled_back),
+        patch.object(run_directory, "committed", committed),
+        patch.object(run_directory, "read_steps", records),
+        patch.object(run_directory, "refusal", refusal),
+        patch.object(run_directory, "is_rolled_back", is_rolled_back),
         patch.object(reconcile_module, "roll_back", roll_back),
-        patch.object(observe, "look_at_step_log", lambda *_: None),
+        patch.object(run_directory, "newest_progress", lambda *_: None),
         patch.object(reconcile_module, "settle_recipe", settle_recipe),
         patch.object(reconcile_module, "read_recipe", lambda store: taken[0]),
     ):

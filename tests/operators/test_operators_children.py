@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
-from ptst_operator.observe import Stage, read_metrics, read_pods
+from ptst_operator.look.cluster import read_pods
+from ptst_operator.look.driver import read_metrics
+from ptst_operator.look.figures import StageScale
 from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
 from schedules import SPEC
@@ -339,7 +341,7 @@ visionr1_step_seconds{run="r",stage="1",role="driver",phase="rollout"} 6.0
 visionr1_step_seconds{run="r",stage="1",role="driver",phase="update"} 4.0
 other_reward_mean 1.0
 """
-    stage = Stage(first_step=0, last_step=100, completions=32, workers=8)
+    stage = StageScale(first_step=0, last_step=100, completions=32, workers=8)
     seen = read_metrics(text, stage)
     assert (seen.step, seen.reward, seen.length, seen.kl, seen.truncated) == (7, 0.5, 100.0, None, None)
     assert seen.tokens_per_second == 100.0 * 32 / 10.0 / 8

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ptst_operator.gates import breaches, first_breach
+from ptst_operator.look.gates import breaches, first_breach
 from ptst_operator.spec import Gate
 from ptst_operator.status import Status, read_status
 from schedules import STAGE

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ptst_operator import observe
 from ptst_operator.api import ApiError
+from ptst_operator.look import driver
 from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import read_status
 from ptst_operator.watch import Queue, run_of
@@ -140,7 +140,7 @@ def test_an_evaluation_that_a_new_stage_has_made_fail_is_forgiven(tmp_path: Path
 def test_a_cluster_is_kept_until_the_driver_that_was_asked_to_stop_has_ended(
     ended: bool | None, newer: bool, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observe, "driver_has_ended", lambda address: ended)
+    monkeypatch.setattr(driver, "driver_has_ended", lambda address: ended)
     site = Site(tmp_path, **without_coldstart())
     site.commit("sft", 3, final=True)
     site.look(2)
@@ -181,9 +181,9 @@ def test_a_driver_whose_rayjob_nobody_has_seen_ends_with_its_cluster(tmp_path: P
 def test_a_driver_that_listens_no_more_has_ended() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = listening.getsockname()
-        assert observe.driver_has_ended(address) is False, "whatever it would answer"
-    assert observe.driver_has_ended(address) is True
-    assert observe.driver_has_ended(("no-such-host.invalid", 9464)) is None
+        assert driver.driver_has_ended(address) is False, "whatever it would answer"
+    assert driver.driver_has_ended(address) is True
+    assert driver.driver_has_ended(("no-such-host.invalid", 9464)) is None
 
 
 def test_a_change_of_what_has_begun_is_refused_and_what_runs_goes_on(tmp_path: Path) -> None:
