@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 
 from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.table import RESOURCES
-from ptst_operator.conditions import News
+from ptst_operator.effects import RunEvent
 from ptst_operator.names import API_VERSION, KIND, PLURAL, Manifest
 
 FIELD_MANAGER: Final = "ptst-operator"
@@ -108,7 +108,7 @@ class Api:
                 raise
             raise ApiError(error.status, f"{error}; {_OLDER}") from error
 
-    def tell(self, run: Manifest, news: News, now: str) -> None:
+    def post_event(self, run: Manifest, event: RunEvent, now: str) -> None:
         """An Event of the run."""
         meta = run["metadata"]
         self._call(
@@ -125,9 +125,9 @@ class Api:
                     "namespace": self.namespace,
                     "uid": meta["uid"],
                 },
-                "type": news.kind,
-                "reason": news.reason,
-                "message": news.message[:1024],
+                "type": event.kind,
+                "reason": event.reason,
+                "message": event.message[:1024],
                 "source": {"component": FIELD_MANAGER},
                 "firstTimestamp": now,
                 "lastTimestamp": now,

@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from ptst_operator.status import RunPhase, Status
 
 
-class Metrics:
+class OperatorMetrics:
     """The operator's instruments; the series of a run go with it."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Metrics:
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
-def serve(port: int, metrics: Metrics, healthy: Any, ready: Any) -> ThreadingHTTPServer:
+def serve(port: int, metrics: OperatorMetrics, healthy: Any, ready: Any) -> ThreadingHTTPServer:
     """/metrics, /healthz and /readyz on all addresses of the pod; `healthy` and `ready` give None or what is wrong."""
 
     class Handler(BaseHTTPRequestHandler):

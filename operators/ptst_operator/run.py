@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from ptst_operator.spec import Spec
@@ -45,3 +46,8 @@ class WantedRun:
     def chain(self) -> tuple[Phase, ...]:
         """The phases of its recipe, in order."""
         return phases(self.run.recipe)
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """What one recipe is told from another by."""
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()

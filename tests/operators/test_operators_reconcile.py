@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from ptst_operator.api import ApiError
+from ptst_operator.api_watch import run_of
 from ptst_operator.look import driver
+from ptst_operator.run_queue import RunQueue
 from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import read_status
-from ptst_operator.watch import Queue, run_of
 from schedules import RECIPE, STAGE
 from site_of_a_run import Site, condition, without_coldstart
 
@@ -335,7 +336,7 @@ def test_the_series_of_a_run_go_with_it(tmp_path: Path) -> None:
 
 
 def test_a_queue_hands_a_name_to_one_worker_at_a_time_and_at_its_earliest_time() -> None:
-    queue = Queue()
+    queue = RunQueue()
     now = time.monotonic()
     queue.add("later", now + 60)
     queue.add("a", now + 60)

@@ -119,7 +119,7 @@ def _fold_attempt(
         attempt = _fold_child(attempt, child, phase.committed_step, now)
         if attempt.stopping is None and child.phase in ("Succeeded", "Failed") and not child.deleting and not world.leftover:
             code = child.exit_code if child.exit_code is not None else world.pod_exit_code
-            return _ended(attempt, phase, _said(child), 0 if child.phase == "Succeeded" else code, now)
+            return _ended(attempt, phase, _ending(child), 0 if child.phase == "Succeeded" else code, now)
     elif attempt.uid is not None:
         attempt = attempt.to_be_ended("ChildLost", f"{attempt.kind} {attempt.name} is gone", phase.committed_step, now)
     if attempt.on_shared_cluster and (status.cluster is None or status.cluster.deleting):
@@ -147,7 +147,7 @@ def _fold_child(attempt: AttemptStatus, child: ChildState, committed_step: int |
         return attempt.to_be_ended("ChildLost", f"{attempt.kind} {attempt.name} was deleted", committed_step, now)
     if child.phase == "Failed" and not child.quiet:
         # KubeRay gave it up, but its driver may go on: only the end of the cluster ends it for certain.
-        return attempt.to_be_ended("ChildUnclear", f"{_said(child)}; its driver may still run", committed_step, now)
+        return attempt.to_be_ended("ChildUnclear", f"{_ending(child)}; its driver may still run", committed_step, now)
     return attempt
 
 
@@ -163,5 +163,5 @@ def _ended(attempt: AttemptStatus, phase: PhaseStatus, reason: str, code: int | 
     return replace(attempt, ended=moment(now), to_step=phase.committed_step, exit_code=code, reason=reason[:1024])
 
 
-def _said(child: ChildState) -> str:
+def _ending(child: ChildState) -> str:
     return f"{child.reason}: {child.message}" if child.message else child.reason
