@@ -14,6 +14,7 @@ from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
 from ptst_operator.spec import MOST_STAGES, Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
+from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
 
 LONGEST_NAME: Final = 33
 """KubeRay refuses RayJobs with names of more than 47 characters, and `-evaluate-0` or `-stage-32-9999` come after the run's."""
@@ -74,7 +75,7 @@ def spec_schema() -> Schema:
     schema = _of_model(Spec.model_json_schema(by_alias=True), defaults=True)
     properties = schema["properties"]
     properties["recipe"] = {**recipe_schema(), "description": properties["recipe"]["description"]}
-    properties["holdBefore"]["items"]["pattern"] = r"^(coldstart|sft|stage-[1-9][0-9]?|evaluate)$"
+    properties["holdBefore"]["items"]["pattern"] = f"^({COLDSTART_PHASE}|{SFT_PHASE}|{STAGE_PATTERN}|{EVALUATE_PHASE})$"
     properties["gates"]["items"]["x-kubernetes-validations"] = [
         _rule("has(self.min) || has(self.max)", "a gate needs min, max or both"),
         _rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a gate's min is larger than its max"),

@@ -19,7 +19,7 @@ def test_a_terminal_shows_a_bar_for_each_phase(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("TERM", "xterm")
     output = StringIO()
     console = Console(file=output, force_terminal=True, width=160, color_system=None)
-    commands = fake_commands(RECIPE, 0.0, {"sft": ["crash"]})
+    commands = fake_commands(0.0, {"sft": ["crash"]})
     assert run_local(RECIPE, str(tmp_path / "run"), command_for=commands, retry=Retry(first_wait=0.05), console=console) == 0
     screen = output.getvalue().rpartition("SFT (not finished)")[2]
     assert "✓ SFT" in screen and "2/2" in screen and "loss 0.500" in screen

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from visionr1.errors import BadInput
 from visionr1.evaluate.problems import Evaluation, HeldOut, evaluate_problems, load_held_out
 from visionr1.recipe import Recipe
+from visionr1.recipe.phases import BASE_MODEL, SFT_PHASE, stage_phases
 from visionr1.recipe.schema import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
@@ -44,9 +45,9 @@ def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callabl
         latest: last committed step of a phase, or None; such a phase is left out.
         scored: step that a phase's score is of, or None.
     """
-    stages = [f"stage-{number}" for number in range(1, len(recipe.stages) + 1)]
-    found = [] if recipe.sft else [Target("base", 0)]
-    for phase in (["sft"] if recipe.sft else []) + stages:
+    stages = [phase.name for phase in stage_phases(recipe)]
+    found = [] if recipe.sft else [Target(BASE_MODEL, 0)]
+    for phase in ([SFT_PHASE] if recipe.sft else []) + stages:
         step = latest(phase)
         if step is not None:
             found.append(Target(phase, step))
@@ -115,7 +116,7 @@ def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
     """A local folder with the weights; a copy of a remote checkpoint is removed afterwards."""
     from visionr1.model.load import base_dir
 
-    if target.phase == "base":
+    if target.phase == BASE_MODEL:
         yield base_dir(recipe.model)
         return
     checkpoints = Checkpoints(store, target.phase)

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from visionr1.data.reflection import count_reflection
 from visionr1.errors import EXIT_DONE, EXIT_STOPPED, BadInput
-from visionr1.recipe import Phase, Recipe, phases
+from visionr1.recipe import Phase, Recipe, StagePhase, phases
+from visionr1.recipe.phases import BASE_MODEL, COLDSTART_PHASE, EVALUATE_PHASE
 from visionr1.recipe.schema import Stage
 from visionr1.rundir.layout import (
     COLDSTART_DATA,
@@ -150,34 +151,33 @@ def read_run(store: Store) -> Run:
     attempts = _attempts(store)
     chain = list(phases(recipe))
     if recipe.sft is None and recipe.data.held_out is not None:
-        chain.insert(0, Phase("base", "evaluate"))
+        chain.insert(0, Phase(BASE_MODEL, "evaluate"))
     records = [_record(store, recipe, phase, steps, attempts.get(phase.name, [])) for phase in chain]
     return Run(store.url, recipe, records, _json(store, COLDSTART_REPORT), _files(store, chain))
 
 
 def _record(store: Store, recipe: Recipe, phase: Phase, steps: list[dict[str, Any]], attempts: list[Attempt]) -> PhaseRecord:
     own = {step["step"]: step for step in steps if step.get("phase") == phase.name}
-    stage = recipe.stages[phase.stage_index] if phase.stage_index is not None else None
     return PhaseRecord(
         name=phase.name,
         title=_title(phase),
         kind=phase.kind,
-        stage=stage,
+        stage=phase.stage if isinstance(phase, StagePhase) else None,
         attempts=attempts,
         steps=[own[step] for step in sorted(own)],
-        finished=_finished(store, phase, stage, own),
+        finished=_finished(store, phase, own),
         score=_json(store, eval_key(phase.name)),
         samples=_samples(store, phase.name),
     )
 
 
-def _finished(store: Store, phase: Phase, stage: Stage | None, steps: Collection[int]) -> bool:
-    if phase.name == "coldstart":
+def _finished(store: Store, phase: Phase, steps: Collection[int]) -> bool:
+    if phase.name == COLDSTART_PHASE:
         return store.exists(COLDSTART_MANIFEST)
-    if phase.name == "evaluate":
-        return store.exists(eval_key(phase.input_phase or "base"))
-    if stage:
-        return phase.first_step + stage.steps in steps
+    if phase.name == EVALUATE_PHASE:
+        return store.exists(eval_key(phase.input_phase or BASE_MODEL))
+    if isinstance(phase, StagePhase):
+        return phase.last_step in steps
     return store.exists(eval_key(phase.name))
 
 

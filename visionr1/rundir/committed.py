@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from visionr1.errors import BadInput
-from visionr1.recipe.phases import Phase
-from visionr1.recipe.schema import Recipe
+from visionr1.recipe.phases import BASE_MODEL, Phase, StagePhase
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
 from visionr1.storage import NotFound, Store
@@ -25,7 +24,7 @@ class Committed:
     complete: bool
 
 
-def committed(store: Store, recipe: Recipe, phase: Phase) -> Committed:
+def committed(store: Store, phase: Phase) -> Committed:
     """Reads what `phase` has committed.
 
     Final is: for a stage the checkpoint of its last step; for SFT, whose number of steps depends on its
@@ -38,15 +37,15 @@ def committed(store: Store, recipe: Recipe, phase: Phase) -> Committed:
         return Committed(None, _scored(store, phase.input_phase))
     checkpoints = Checkpoints(store, phase.name)
     step = checkpoints.latest()
-    if step is None or phase.stage_index is None:
-        return Committed(step, step is not None and checkpoints.state(step).get("final") is True)
-    return Committed(step, step == phase.first_step + recipe.stages[phase.stage_index].steps)
+    if isinstance(phase, StagePhase):
+        return Committed(step, step == phase.last_step)
+    return Committed(step, step is not None and checkpoints.state(step).get("final") is True)
 
 
 def _scored(store: Store, phase: str | None) -> bool:
     """Whether the score of the newest checkpoint of `phase` (None: the base model) is there."""
     step = Checkpoints(store, phase).latest() if phase else 0
-    key = eval_key(phase or "base")
+    key = eval_key(phase or BASE_MODEL)
     try:
         return bool(json.loads(store.read_bytes(key, _MOST_BYTES))["step"] == step)
     except NotFound:

@@ -14,7 +14,7 @@ from ptst_operator.children.pods import metadata
 from ptst_operator.children.state import ChildState, waiting
 from ptst_operator.names import ATTEMPT_LABEL, GROUP, Manifest
 from ptst_operator.run import ResolvedRun
-from visionr1.recipe import Phase
+from visionr1.recipe import StagePhase
 from visionr1.rundir.layout import stop_key
 
 RESOURCE: Final = ApiResource("RayJob", "ray.io/v1", "rayjobs")
@@ -24,16 +24,15 @@ _LOGS: Final = ", last available logs"
 _DRIVER_GONE: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
-def build(run: ResolvedRun, name: str, phase: Phase, cluster: str | None, start: str) -> Manifest:
+def build(run: ResolvedRun, name: str, phase: StagePhase, cluster: str | None, start: str) -> Manifest:
     """The job of one attempt: submitted over HTTP, so that no further pod can lose the connection to it.
 
     Args:
         cluster: the RayCluster that it runs on; None for one of its own, which goes as soon as the job has ended.
         start: checkpoint, or model, that the attempt begins from; for people.
     """
-    assert phase.stage_index is not None
-    stage = run.recipe.stages[phase.stage_index]
-    command = ["visionr1", "grpo", "--run", run.spec.storage.url, "--stage", str(phase.stage_index + 1)]
+    stage = phase.stage
+    command = ["visionr1", "grpo", "--run", run.spec.storage.url, "--stage", str(phase.number)]
     if cluster is not None:
         where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
     else:
@@ -98,6 +97,7 @@ def head_of(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _children(run: ResolvedRun, planned: PlannedChild) -> tuple[Manifest, ...]:
+    assert isinstance(planned.phase, StagePhase), "KIND.phases has stages only"
     return (build(run, planned.name, planned.phase, planned.cluster, planned.start),)
 
 

@@ -18,12 +18,12 @@ from ptst_operator.decide.situation import Situation
 from ptst_operator.effects import Apply, Decision
 from ptst_operator.names import Manifest
 from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Status, moment
-from visionr1.recipe import Phase
+from visionr1.recipe import Phase, StagePhase
 
 
 def start(at: Situation, status: Status, phase: Phase) -> Decision:
     """Begins the next attempt at a phase."""
-    if phase.kind == "grpo" and at.run.spec.grpo.cluster == "shared":
+    if isinstance(phase, StagePhase) and at.run.spec.grpo.cluster == "shared":
         return _start_on_shared_cluster(at, status, phase)
     if status.cluster is not None:
         return without_cluster(at, status)
@@ -63,7 +63,7 @@ def _with_new_attempt(at: Situation, status: Status, phase: Phase, kind: str) ->
         name=f"{at.run.name}-{phase.name}-{before.attempts_begun}",
         started=moment(at.now),
         from_step=before.committed_step,
-        own_cluster=phase.kind == "grpo" and at.run.spec.grpo.cluster == "per-stage",
+        own_cluster=isinstance(phase, StagePhase) and at.run.spec.grpo.cluster == "per-stage",
     )
     attempts = [*before.attempts, attempt][-KEPT_ATTEMPTS:]
     return status.with_phase(replace(before, attempts=attempts, attempts_begun=before.attempts_begun + 1))

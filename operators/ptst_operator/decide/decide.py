@@ -16,6 +16,7 @@ from ptst_operator.run import WantedRun, recipe_hash
 from ptst_operator.status import PhaseStatus, Status
 from ptst_operator.world import RollbackReady, World
 from visionr1.pipeline import planner
+from visionr1.recipe import stage_number
 
 
 def decide(wanted: WantedRun, before: Status, world: World, now: float) -> Decision:
@@ -33,7 +34,7 @@ def decide(wanted: WantedRun, before: Status, world: World, now: float) -> Decis
         observed_generation=wanted.generation,
         recipe_version=wanted.recipe_version,
         recipe_hash=recipe_hash(wanted.run.recipe),
-        stages_begun=sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one)),
+        stages_begun=sum(1 for one in made.status.phases if stage_number(one.name) is not None and _begun(one)),
     )
     return replace(made, status=with_report(at, acted_on, before, action))
 
@@ -48,7 +49,7 @@ def _carried_out(at: Situation, status: Status, action: planner.Action | None) -
         case planner.Wait(name, None):
             return go_on(at, status, name)
         case planner.Wait(name, until):
-            keeps_cluster = name.startswith("stage-")
+            keeps_cluster = stage_number(name) is not None
             return Decision(status, look_at=until) if keeps_cluster else without_cluster(at, status, look_at=until)
         case planner.Stop(name):
             return stop(at, status, name)

@@ -11,6 +11,7 @@ from ptst_operator.run import ResolvedRun
 from ptst_operator.status import BreachStatus, RunPhase, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
+from visionr1.recipe import stage_number
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _starting(status: Status, name: str, world: World) -> Summary:
         return _queued(f"{name}: RayCluster {cluster.name}")
     if live is not None:
         return Summary("Pending", "Starting", f"{name} begins")
-    waits_for = "the RayCluster" if name.startswith("stage-") else "the RayCluster's end"
+    waits_for = "the RayCluster" if stage_number(name) is not None else "the RayCluster's end"
     return Summary("Pending", "WaitsForCluster", f"{name} waits for {waits_for}")
 
 

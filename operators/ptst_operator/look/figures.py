@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ptst_operator.run import WantedRun
+from visionr1.recipe import stage_phases
 
 
 def number(value: Any) -> float | None:
@@ -36,8 +37,6 @@ class StageScale:
 def scale_of(wanted: WantedRun, phase: str) -> StageScale:
     """The scale of the stage that has this phase's name."""
     recipe = wanted.run.recipe
-    index, first = next((one.stage_index, one.first_step) for one in wanted.chain if one.name == phase)
-    assert index is not None, f"{phase} is no stage"
-    stage = recipe.stages[index]
-    completions = recipe.algorithm.prompts_per_step * stage.group_size
-    return StageScale(first, first + stage.steps, completions, recipe.rollout.workers)
+    found = next(one for one in stage_phases(recipe) if one.name == phase)
+    completions = recipe.algorithm.prompts_per_step * found.stage.group_size
+    return StageScale(found.first_step, found.last_step, completions, recipe.rollout.workers)

@@ -10,7 +10,7 @@ from ptst_operator.run import WantedRun
 from ptst_operator.status import Status
 from ptst_operator.world import Breach, Progress, RollbackDone, RollbackProgress, RollbackReady, RollbackRefused
 from visionr1.errors import BadInput
-from visionr1.recipe import phases_from
+from visionr1.recipe import StagePhase, phases_from, stage_phases
 from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.rollback import is_rolled_back, refusal
 from visionr1.rundir.steplog import read_steps
@@ -23,7 +23,7 @@ def committed_phases(store: Store, wanted: WantedRun, status: Status) -> dict[st
     for phase in wanted.chain:
         if status.of(phase.name).complete and phase.kind != "evaluate":
             continue
-        seen[phase.name] = committed(store, wanted.run.recipe, phase)
+        seen[phase.name] = committed(store, phase)
         if not seen[phase.name].complete:
             return seen
     return seen
@@ -31,7 +31,7 @@ def committed_phases(store: Store, wanted: WantedRun, status: Status) -> dict[st
 
 def newest_progress(store: Store, wanted: WantedRun, status: Status, seen: Mapping[str, Committed]) -> Progress | None:
     """Numbers of the newest committed step of a stage, if that is newer than what the status shows: its driver is gone."""
-    stages = {phase.name for phase in wanted.chain if phase.kind == "grpo"}
+    stages = {phase.name for phase in stage_phases(wanted.run.recipe)}
     known = [(one.name, one.committed_step) for one in status.phases] + [(name, one.step) for name, one in seen.items()]
     steps = [step for name, step in known if name in stages and step is not None]
     if not steps or max(steps) <= (status.step or 0):
@@ -63,7 +63,9 @@ def breaches_before_next(store: Store, wanted: WantedRun, status: Status, seen: 
     """What keeps the next phase from beginning, if that is a stage after another one."""
     due = next((phase for phase in wanted.chain if phase.name in seen and not seen[phase.name].complete), None)
     gates = [gate for gate in wanted.run.spec.gates if gate.action == "Hold"]
-    if not gates or due is None or not due.stage_index or status.of(due.name).attempts_begun > status.of(due.name).taken_back:
+    if not gates or not isinstance(due, StagePhase) or due.number == 1:
+        return ()
+    if status.of(due.name).attempts_begun > status.of(due.name).taken_back:
         return ()
     assert due.input_phase is not None, "a later stage starts from the one before"
     return breaches(gates, read_steps(store), due.input_phase)
@@ -75,7 +77,7 @@ def breach_of_running(store: Store, wanted: WantedRun, status: Status, seen: Map
     if status.breach is not None or all(gate.action == "Hold" for gate in gates):
         return None
     for phase in wanted.chain:
-        step = seen[phase.name].step if phase.name in seen and phase.kind == "grpo" else None
+        step = seen[phase.name].step if phase.name in seen and isinstance(phase, StagePhase) else None
         known = status.of(phase.name)
         # A stage that this run has not begun is an earlier run's, over which a person has decided then.
         if step is None or step == known.committed_step or known.past_gates or known.attempts_begun <= known.taken_back:
@@ -98,4 +100,4 @@ def rollback_progress(store: Store, wanted: WantedRun, status: Status) -> Rollba
         return RollbackRefused(why)
     if not is_rolled_back(store, recipe, to):
         return RollbackReady()
-    return RollbackDone({phase.name: committed(store, recipe, phase) for phase in phases_from(recipe, to.phase)})
+    return RollbackDone({phase.name: committed(store, phase) for phase in phases_from(recipe, to.phase)})
