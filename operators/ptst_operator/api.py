@@ -31,7 +31,7 @@ _RESOURCES: Final = {one.kind: one for one in _OWN_RESOURCES} | RESOURCES
 
 
 class ApiError(Exception):
-    """The API server said no, or could not be asked; `status` is 0 then. One line."""
+    """The API server refused, or could not be asked; `status` is 0 then. One line."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
 """The custom resource's definition, made from the models of the spec, the status and the recipe.
 
-`python -m ptst_operator.crd` prints it. A Kubernetes schema is *structural*: no $ref, a type everywhere, null said by
-`nullable`. Defaults are left out of the recipe, whose preset they would hide.
+`python -m ptst_operator.crd` prints it. A Kubernetes schema is *structural*: no $ref, a type everywhere, and
+`nullable` in place of null. Defaults are left out of the recipe, whose preset they would hide.
 """
 
 from __future__ import annotations

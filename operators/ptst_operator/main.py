@@ -25,7 +25,7 @@ from visionr1.storage import StorageError
 STALLED_SECONDS: Final = 240.0
 """A watch answers at least once a minute; one that is silent so long hangs."""
 _LAST_SECONDS: Final = 25.0
-"""For what is being done when the pod is told to end, which has 30 in all."""
+"""For what is being done when the pod is asked to end; it has 30 in all."""
 _log = logging.getLogger("ptst_operator")
 
 

@@ -49,5 +49,5 @@ class WantedRun:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """What one recipe is told from another by."""
+    """SHA-256 of the whole recipe, by which another one is noticed."""
     return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
+from ptst_operator.children.kind import ChildKind, PlannedChild
+from ptst_operator.children.table import KINDS, kinds_of
 from ptst_operator.look.cluster import read_pods
 from ptst_operator.look.driver import read_metrics
 from ptst_operator.look.figures import StageScale
@@ -329,6 +331,27 @@ def test_a_namespace_that_gives_ids_itself_is_left_to_do_so() -> None:
 def test_workers_that_do_not_fill_their_pods_are_a_mistake_with_a_line_about_it() -> None:
     with pytest.raises(BadInput, match=r"spec.grpo.workersPerPod: 3 does not divide the recipe's rollout.workers \(2\)"):
         owner(grpo={"workersPerPod": 3})
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_every_kind_of_the_table_builds_and_reads_what_it_says(kind: ChildKind) -> None:
+    run = owner()
+    for one in (one for one in phases(run.recipe) if one.kind in kind.phases):
+        made = kind.build(run, PlannedChild("run-x-0", one, None, "sft/step-3"))
+        known = {resource.kind: resource.version for resource in (*kind.brings, kind.resource)}
+        assert all(known[manifest["kind"]] == manifest["apiVersion"] for manifest in made)
+        assert (made[-1]["kind"], made[-1]["metadata"]["name"]) == (kind.name, "run-x-0")
+        seen = kind.read({**made[-1], "metadata": {**made[-1]["metadata"], "uid": "u"}})
+        assert (seen.phase, seen.uid, seen.run_uid) == ("Pending", "u", "run-uid")
+
+
+def test_every_phase_has_a_kind() -> None:
+    assert {one.kind: [kind.name for kind in kinds_of(one.kind)] for one in phases(owner().recipe)} == {
+        "coldstart": ["Job"],
+        "sft": ["PyTorchJob", "TrainJob"],
+        "grpo": ["RayJob"],
+        "evaluate": ["Job"],
+    }
 
 
 def test_the_driver_s_numbers_are_read_and_nothing_else() -> None:

@@ -15,7 +15,7 @@ from visionr1.rundir.committed import Committed
 def fold(status: Status, run_uid: str, world: World, now: float) -> Status:
     """The status with what `world` shows: commits, uids, the end of attempts, a cluster that has gone."""
     status = _fold_committed(status, world.committed, now)
-    status = _fold_breach(status, world, now)
+    status = _fold_breach(status, world)
     status = _fold_cluster(status, run_uid, world, now)
     live = status.live()
     if live is None:
@@ -37,7 +37,7 @@ def _fold_committed(status: Status, committed: Mapping[str, Committed], now: flo
     return status
 
 
-def _fold_breach(status: Status, world: World, now: float) -> Status:
+def _fold_breach(status: Status, world: World) -> Status:
     """A gate that was breached, once; and the end of its rollback, the only thing that takes commits back."""
     if status.breach is None and world.breach is not None:
         to = world.breach.to

@@ -70,7 +70,7 @@ def _shut(connection: socket.socket) -> None:
 
 
 def driver_has_ended(address: tuple[str, int]) -> bool | None:
-    """Whether nothing listens any more where the driver serves its metrics; None if that cannot be told. Never raises."""
+    """Whether nothing listens any more where the driver serves its metrics; None if that is not known. Never raises."""
     try:
         with socket.create_connection(address, timeout=_METRICS_SECONDS):
             return False
