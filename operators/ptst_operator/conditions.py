@@ -114,7 +114,7 @@ def _said(status: Status, before: Status, action: planner.Action | None, owner: 
             if world.breaches:
                 return _Said("Held", "GateBreached", f"{'; '.join(world.breaches)}; to let {name} begin all the same: {line}")
             return _Said("Held", "WaitsForApproval", f"{name} waits for a person; to let it begin: {line}")
-        case planner.Stopped(name):
+        case planner.RunStopped(name):
             return _Said("Suspended", "StoppedOnRequest", f"stopped before or in {name}; it goes on when spec.suspend is false")
         case planner.Stop(name):
             why = f": {status.breach.message}" if status.breach is not None else ""

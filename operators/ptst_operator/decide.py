@@ -124,7 +124,7 @@ def _planned(wanted: Wanted, status: Status, world: World, now: float) -> planne
     stopping = planner.plan(_run_spec(wanted, status, world), replace(observed, stop_requested=True), now)
     if isinstance(stopping, planner.Stop):
         return stopping
-    return planner.Stopped(breach.stage) if wanted.owner.spec.suspend else planner.Hold(breach.stage)
+    return planner.RunStopped(breach.stage) if wanted.owner.spec.suspend else planner.Hold(breach.stage)
 
 
 def _begun(phase: PhaseStatus) -> bool:
