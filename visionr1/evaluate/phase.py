@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from visionr1.errors import BadInput
-from visionr1.evaluate.problems import Evaluation, HeldOut, evaluate_problems, load_held_out
+from visionr1.evaluate.problems import EvaluatedModel, HeldOut, evaluate_problems, load_held_out
 from visionr1.recipe import Recipe
 from visionr1.recipe.phases import BASE_MODEL, SFT_PHASE, stage_phases
 from visionr1.recipe.schema import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
+from visionr1.rollout.types import RolloutEngine
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import eval_key, eval_samples_key
 from visionr1.rundir.recipe import read_recipe
@@ -126,7 +127,7 @@ def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class _Loaded:
-    engine: Any
+    engine: RolloutEngine
     builder: PromptBuilder
     held_out: HeldOut
 
@@ -152,7 +153,7 @@ def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
     return _Loaded(engine, builder, problems)
 
 
-def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> Evaluation:
+def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> EvaluatedModel:
     """Scores any model on any problems, without a run; `out` is a folder for score.json and samples.jsonl.
 
     Args:
@@ -175,7 +176,7 @@ def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> E
     return evaluation
 
 
-def as_json(evaluation: Evaluation, held_out: HeldOut) -> dict[str, Any]:
+def as_json(evaluation: EvaluatedModel, held_out: HeldOut) -> dict[str, Any]:
     """What a score's file says about one model."""
     return {
         **asdict(evaluation.score),
@@ -184,7 +185,7 @@ def as_json(evaluation: Evaluation, held_out: HeldOut) -> dict[str, Any]:
     }
 
 
-def _lines(evaluation: Evaluation) -> bytes:
+def _lines(evaluation: EvaluatedModel) -> bytes:
     return "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in evaluation.samples).encode()
 
 

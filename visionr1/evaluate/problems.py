@@ -47,8 +47,8 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """`samples` has one JSON-ready mapping a response, in the order of the problems."""
+class EvaluatedModel:
+    """One model's score with what it is of. `samples` has one JSON-ready mapping per response, in the order of the problems."""
 
     score: Score
     samples: list[dict[str, Any]]
@@ -80,7 +80,7 @@ def evaluate_problems(
     recipe: Recipe,
     title: str,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Evaluation:
+) -> EvaluatedModel:
     """Samples `recipe.evaluation.samples` responses to each of `rows` (sound ones, at least one) and grades them.
 
     With vLLM a response depends on the model, the recipe's seed and the row, not on other rows or their order.
@@ -111,7 +111,7 @@ def evaluate_problems(
                 for number, completion in enumerate(group.completions):
                     samples.append(record(row, number, completion, next(grades), [] if number else thumbnails))
             advance(len(batch))
-    return Evaluation(score([outcome(sample) for sample in samples]), samples, time.perf_counter() - begun)
+    return EvaluatedModel(score([outcome(sample) for sample in samples]), samples, time.perf_counter() - begun)
 
 
 def problem_seed(seed: int, row_id: str) -> int:

@@ -153,7 +153,7 @@ class _Runner:
                     self._announce_retry(name, until)
                 case planner.Finish():
                     return EXIT_DONE
-                case planner.Stopped(name):
+                case planner.RunStopped(name):
                     self._say(f"stopped in {name}; the same command goes on from its last checkpoint")
                     return EXIT_STOPPED
                 case planner.Fail(name, reason, exit_code):
