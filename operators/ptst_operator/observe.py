@@ -22,10 +22,11 @@ from ptst_operator.decide import Wanted
 from ptst_operator.gates import breaches, first_breach
 from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import SftKind, Status
-from ptst_operator.world import Breach, Progress, World, number
+from ptst_operator.world import Breach, Progress, World
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
 from visionr1.recipe import phases_from
 from visionr1.rundir.committed import Committed, committed
+from visionr1.rundir.reading import number
 from visionr1.rundir.rollback import Rollback, is_rolled_back, refusal
 from visionr1.rundir.steplog import read_steps
 from visionr1.storage import Store

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ptst_operator.children.phase import Child
 from ptst_operator.children.raycluster import Cluster
@@ -73,13 +71,3 @@ class World:
     rolled_back: Mapping[str, Committed] | None = None
     may_roll_back: bool = False
     rollback_refusal: str | None = None
-
-
-def number(value: Any) -> float | None:
-    """What a pod has written, if it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer that no float can hold
-        return None

@@ -9,10 +9,14 @@ import pytest
 from fake_run import RECIPE, fake_commands
 from rich.console import Console
 
-from visionr1.pipeline.display import last_lines, read_progress
+from visionr1.pipeline.display import last_lines
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
-from visionr1.progress import ATTEMPT, progress
+from visionr1.progress import progress
+from visionr1.rundir.attempts import ATTEMPT
+from visionr1.rundir.layout import attempt_prefix
+from visionr1.rundir.progress import Progress, read_progress
+from visionr1.storage import open_store
 
 
 def test_a_terminal_shows_a_bar_for_each_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,13 +31,16 @@ def test_a_terminal_shows_a_bar_for_each_phase(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_phase_s_progress_reaches_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_progress(tmp_path) is None
-    monkeypatch.setenv(ATTEMPT, str(tmp_path))
+    store = open_store(str(tmp_path))
+    folder = tmp_path / attempt_prefix("sft", 0)
+    folder.mkdir(parents=True)
+    assert read_progress(store, "sft", 0) is None
+    monkeypatch.setenv(ATTEMPT, str(folder))
     with progress("training", 3, 1) as advance:
-        assert read_progress(tmp_path) == ("training", 1, 3, "")
+        assert read_progress(store, "sft", 0) == Progress("training", 1, 3, "")
         advance(2, "loss 0.1")
-        assert read_progress(tmp_path) == ("training", 3, 3, "loss 0.1")
-    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+        assert read_progress(store, "sft", 0) == Progress("training", 3, 3, "loss 0.1")
+    assert [path.name for path in folder.iterdir()] == ["progress.json"]
 
 
 def test_without_a_runner_no_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
