@@ -12,7 +12,12 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts/visionr1-ptst"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), CHART / "README.md"]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / ".github").glob("*.md")),
+    CHART / "README.md",
+]
 _SHELL = ("sh", "bash", "shell", "console")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(?<!`)`((?:visionr1|make|helm|kubectl|python) [^`\n]+)`(?!`)")

@@ -18,6 +18,7 @@ from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import StorageError, open_store
+from visionr1.version import version_line
 
 EXIT_INTERRUPTED: Final = 130
 DEMO_TEACHER: Final = "demo://teacher"
@@ -63,6 +64,23 @@ app = typer.Typer(
 A *recipe* says what a run is; a *run directory* holds all that it makes. Begin with `visionr1 demo`, then write your own
 recipe from a preset (`visionr1 recipe presets`) and start it with `visionr1 run`.""",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is, and of which commit.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    pass
+
+
 RunOption = Annotated[
     str,
     typer.Option(
@@ -104,7 +122,8 @@ def demo(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of data order and sampling.", min=0)] = 1,
     run: Annotated[
-        str | None, typer.Option("--run", help="Run directory; default: runs/NAME.", metavar="DIR", show_default=False)
+        str | None,
+        typer.Option("--run", help="Run directory, a local one; default: runs/NAME.", metavar="DIR", show_default=False),
     ] = None,
     rollout: EngineOption = None,
 ) -> None:
@@ -142,7 +161,8 @@ def run(
         ),
     ] = None,
     run: Annotated[
-        str | None, typer.Option("--run", help="Run directory; default: runs/NAME.", metavar="DIR", show_default=False)
+        str | None,
+        typer.Option("--run", help="Run directory, a local one; default: runs/NAME.", metavar="DIR", show_default=False),
     ] = None,
     set_: SetOption = None,
     rollout: EngineOption = None,
@@ -263,7 +283,7 @@ def grpo(
     from visionr1.grpo import driver
 
     with phase_lock(open_store(run)):
-        driver.run(run, stage - 1, stop_when)
+        driver.run(run, stage, stop_when)
 
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)

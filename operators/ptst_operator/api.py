@@ -86,7 +86,7 @@ class Api:
 
     def delete(self, kind: str, name: str, uid: str) -> None:
         """Deletes one object, if it is still the one with this uid; it is gone once its pods are, but for a TrainJob."""
-        # As long as a TrainJob is there, Trainer makes its JobSet anew, and so its pods: it goes before them.
+        # As long as a TrainJob is there, Trainer makes its JobSet again, and so its pods: it goes before them.
         policy = "Background" if kind == "TrainJob" else "Foreground"
         body = {"propagationPolicy": policy, "preconditions": {"uid": uid}}
         try:

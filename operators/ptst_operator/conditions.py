@@ -9,7 +9,7 @@ from ptst_operator.children.pods import Owner
 from ptst_operator.status import BreachStatus, Condition, RunPhase, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
-from visionr1.recipe import phases
+from visionr1.recipe import phases, stage_number
 
 _NO_BACKEND: Final = (
     "sft waits: the cluster has no kind that spec.sft.backend allows; PyTorchJob comes with the training-operator v1, "
@@ -66,7 +66,7 @@ def refused(before: Status, generation: int, message: str, now: float) -> Status
 
 
 def unreachable(before: Status, message: str, now: float) -> Status:
-    """The status of a run whose run directory cannot be read now; nothing else is known anew."""
+    """The status of a run whose run directory cannot be read now; nothing else is new in it."""
     said = {one.type: (one.status, one.reason, one.message) for one in before.conditions}
     said |= {"Progressing": (said.get("Progressing", ("False",))[0], "StorageUnavailable", message)}
     return _with_conditions(before, before, {**dict.fromkeys(TYPES, ("False", "Unknown", "")), **said}, now)
@@ -135,7 +135,7 @@ def _said(status: Status, before: Status, action: planner.Action | None, owner: 
             cluster = status.cluster
             if cluster is not None and not cluster.deleting and world.cluster is not None and world.cluster.queued:
                 return _queued(f"{name}: RayCluster {cluster.name}")
-            waits = "the RayCluster" if name.startswith("stage-") else "the RayCluster's end"
+            waits = "the RayCluster" if stage_number(name) is not None else "the RayCluster's end"
             return (
                 _Said("Pending", "Starting", f"{name} begins")
                 if live

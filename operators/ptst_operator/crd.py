@@ -13,6 +13,7 @@ import yaml
 from ptst_operator.spec import MOST_STAGES, Spec
 from ptst_operator.status import Status
 from visionr1.recipe import json_schema
+from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
 
 GROUP: Final = "visionr1.io"
 VERSION: Final = "v1alpha1"
@@ -77,7 +78,7 @@ def spec_schema() -> Schema:
     schema = _of_model(Spec, defaults=True)
     properties = schema["properties"]
     properties["recipe"] = {**recipe_schema(), "description": properties["recipe"]["description"]}
-    properties["holdBefore"]["items"]["pattern"] = r"^(coldstart|sft|stage-[1-9][0-9]?|evaluate)$"
+    properties["holdBefore"]["items"]["pattern"] = f"^({COLDSTART_PHASE}|{SFT_PHASE}|{STAGE_PATTERN}|{EVALUATE_PHASE})$"
     properties["gates"]["items"]["x-kubernetes-validations"] = [
         _rule("has(self.min) || has(self.max)", "a gate needs min, max or both"),
         _rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a gate's min is larger than its max"),

@@ -1,7 +1,7 @@
 """One decision about a run: pure. The planner says what comes next; here it becomes children to make, to ask and to delete.
 
 A name is in the status, and the status is written, before the child of that name is made. So an operator that is killed
-between any two calls makes nothing twice, and one that starts anew goes on from the status alone.
+between any two calls makes nothing twice, and one that starts again goes on from the status alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ptst_operator.fold import fold, stopped_for, with_attempt
 from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Kind, PhaseStatus, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
-from visionr1.recipe import Phase, Recipe, phases
+from visionr1.recipe import Phase, Recipe, StagePhase, phases, stage_number, stage_phases
 from visionr1.rundir.layout import stop_key
 from visionr1.rundir.rollback import Rollback
 
@@ -99,7 +99,7 @@ def decide(wanted: Wanted, before: Status, world: World, now: float) -> Decision
         status = status.model_copy(update={"restarts": max(status.restarts, wanted.owner.spec.restarts)})
         action = _planned(wanted, status, world, now)
     made = _Hand(wanted, world, now).act(status, action)
-    stages = sum(1 for one in made.status.phases if one.name.startswith("stage-") and _begun(one))
+    stages = sum(1 for one in made.status.phases if stage_number(one.name) is not None and _begun(one))
     acted_on = {
         "observed_generation": wanted.generation,
         "recipe_version": wanted.recipe_version,
@@ -143,7 +143,7 @@ def _let_go(wanted: Wanted, status: Status) -> Status:
 
 
 def _reopened(wanted: Wanted, status: Status) -> Status:
-    """A person's restart forgives failures; with more stages, evaluation begins anew."""
+    """A person's restart forgives failures; with more stages, evaluation begins again."""
     if wanted.owner.spec.restarts > status.restarts:
         for phase in status.phases:
             status = status.with_phase(phase.model_copy(update={"count_from": phase.attempts_begun}))
@@ -192,7 +192,7 @@ class _Hand:
             case planner.Wait(name, None):
                 return self._watch(status, name)
             case planner.Wait(name, until):
-                keeps = name.startswith("stage-")
+                keeps = stage_number(name) is not None
                 return Decision(status, look_at=until) if keeps else self._without_cluster(status, look_at=until)
             case planner.Stop(name):
                 phase = status.of(name)
@@ -217,7 +217,7 @@ class _Hand:
         return replace(decision, effects=(*decision.effects, back), look_at=self.now)
 
     def _start(self, status: Status, phase: Phase) -> Decision:
-        if phase.kind != "grpo" or self.wanted.owner.spec.grpo.cluster == "per-stage":
+        if not isinstance(phase, StagePhase) or self.wanted.owner.spec.grpo.cluster == "per-stage":
             if status.cluster is not None:
                 return self._without_cluster(status)
             kind = self.world.sft_kind if phase.kind == "sft" else KINDS[phase.kind]
@@ -271,7 +271,7 @@ class _Hand:
             name=f"{self.wanted.owner.name}-{phase.name}-{before.attempts_begun}",
             started=moment(self.now),
             from_step=before.committed_step,
-            own_cluster=phase.kind == "grpo" and self.wanted.owner.spec.grpo.cluster == "per-stage",
+            own_cluster=isinstance(phase, StagePhase) and self.wanted.owner.spec.grpo.cluster == "per-stage",
         )
         attempts = [*before.attempts, attempt][-KEPT_ATTEMPTS:]
         return status.with_phase(before.model_copy(update={"attempts": attempts, "attempts_begun": before.attempts_begun + 1}))
@@ -300,13 +300,18 @@ class _Hand:
                 return (pytorchjob.build(owner, attempt.name, phase),)
             case "TrainJob":
                 return trainjob.build(owner, attempt.name, phase)
-            case "RayJob" if attempt.own_cluster:
-                return (rayjob.build(owner, attempt.name, phase, None, self._start_of(status, phase, attempt)),)
             case "RayJob":
-                assert status.cluster is not None, "fold() stops an attempt without a cluster"
-                return (rayjob.build(owner, attempt.name, phase, status.cluster.name, self._start_of(status, phase, attempt)),)
+                return (self._ray_job(status, name, attempt),)
             case "Job":
                 return (job.build(owner, attempt.name, phase),)
+
+    def _ray_job(self, status: Status, name: str, attempt: AttemptStatus) -> Manifest:
+        owner, cluster = self.wanted.owner, None
+        phase = next(one for one in stage_phases(owner.recipe) if one.name == name)
+        if not attempt.own_cluster:
+            assert status.cluster is not None, "fold() stops an attempt without a cluster"
+            cluster = status.cluster.name
+        return rayjob.build(owner, attempt.name, phase, cluster, self._start_of(status, phase, attempt))
 
     def _start_of(self, status: Status, phase: Phase, attempt: AttemptStatus) -> str:
         """Checkpoint that an attempt at a stage begins from, by its folder, or the model that nothing was trained of yet."""

@@ -133,7 +133,7 @@ def _fold_attempt(
 
 def _fold_child(attempt: AttemptStatus, child: Child, committed_step: int | None, now: float) -> AttemptStatus:
     if child.queued and attempt.own_cluster and attempt.uid is not None and not attempt.queued:
-        # KubeRay starts it anew once it is let in again, though its old driver has until then only been asked to end.
+        # KubeRay starts it again once it is let in again, though its old driver has until then only been asked to end.
         attempt = stopped_for(attempt, "Preempted", f"its queue takes {attempt.kind} {attempt.name} back", committed_step, now)
     if attempt.uid is None:
         attempt = attempt.model_copy(update={"uid": child.uid})

@@ -59,7 +59,7 @@ class Operator:
         self._stop.set()
 
     def unhealthy(self) -> str | None:
-        """What is wrong, so that the kubelet starts the operator anew."""
+        """What is wrong, so that the kubelet starts the operator again."""
         now = time.monotonic()
         for watcher in self.watchers:
             if watcher.ready.is_set() and now - watcher.beat > STALLED_SECONDS or not watcher.is_alive():

@@ -24,7 +24,7 @@ from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import SftKind, Status
 from ptst_operator.world import Breach, Progress, World
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
-from visionr1.recipe import phases_from
+from visionr1.recipe import StagePhase, phases_from, stage_phases
 from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.reading import number
 from visionr1.rundir.rollback import Rollback, is_rolled_back, refusal
@@ -113,11 +113,9 @@ class Stage:
 
 def _stage(wanted: Wanted, phase: str) -> Stage:
     recipe = wanted.owner.recipe
-    index, first = next((one.stage_index, one.first_step) for one in wanted.chain if one.name == phase)
-    assert index is not None, "only a stage is a RayJob"
-    stage = recipe.stages[index]
-    completions = recipe.algorithm.prompts_per_step * stage.group_size
-    return Stage(first, first + stage.steps, completions, recipe.rollout.workers)
+    found = next(one for one in stage_phases(recipe) if one.name == phase)
+    completions = recipe.algorithm.prompts_per_step * found.stage.group_size
+    return Stage(found.first_step, found.last_step, completions, recipe.rollout.workers)
 
 
 def look_at_run_directory(store: Store, wanted: Wanted, status: Status) -> dict[str, Committed]:
@@ -126,7 +124,7 @@ def look_at_run_directory(store: Store, wanted: Wanted, status: Status) -> dict[
     for phase in wanted.chain:
         if status.of(phase.name).complete and phase.kind != "evaluate":
             continue
-        seen[phase.name] = committed(store, wanted.owner.recipe, phase)
+        seen[phase.name] = committed(store, phase)
         if not seen[phase.name].complete:
             return seen
     return seen
@@ -134,7 +132,7 @@ def look_at_run_directory(store: Store, wanted: Wanted, status: Status) -> dict[
 
 def look_at_step_log(store: Store, wanted: Wanted, status: Status, seen: Mapping[str, Committed]) -> Progress | None:
     """Numbers of the newest committed step of a stage, if that is newer than what the status shows: its driver is gone."""
-    stages = {phase.name for phase in wanted.chain if phase.kind == "grpo"}
+    stages = {phase.name for phase in stage_phases(wanted.owner.recipe)}
     known = [(one.name, one.committed_step) for one in status.phases] + [(name, one.step) for name, one in seen.items()]
     steps = [step for name, step in known if name in stages and step is not None]
     if not steps or max(steps) <= (status.step or 0):
@@ -166,7 +164,9 @@ def look_at_gates(store: Store, wanted: Wanted, status: Status, seen: Mapping[st
     """What keeps the next phase from beginning, if that is a stage after another one."""
     due = next((phase for phase in wanted.chain if phase.name in seen and not seen[phase.name].complete), None)
     gates = [gate for gate in wanted.owner.spec.gates if gate.action == "Hold"]
-    if not gates or due is None or not due.stage_index or status.of(due.name).attempts_begun > status.of(due.name).taken_back:
+    if not gates or not isinstance(due, StagePhase) or due.number == 1:
+        return ()
+    if status.of(due.name).attempts_begun > status.of(due.name).taken_back:
         return ()
     assert due.input_phase is not None, "a later stage starts from the one before"
     return breaches(gates, read_steps(store), due.input_phase)
@@ -178,7 +178,7 @@ def look_at_running_gates(store: Store, wanted: Wanted, status: Status, seen: Ma
     if status.breach is not None or all(gate.action == "Hold" for gate in gates):
         return None
     for phase in wanted.chain:
-        step = seen[phase.name].step if phase.name in seen and phase.kind == "grpo" else None
+        step = seen[phase.name].step if phase.name in seen and isinstance(phase, StagePhase) else None
         known = status.of(phase.name)
         # A stage that this run has not begun is an earlier run's, over which a person has decided then.
         if step is None or step == known.committed_step or known.past_gates or known.attempts_begun <= known.taken_back:
@@ -201,7 +201,7 @@ def look_at_rollback(store: Store, wanted: Wanted, status: Status) -> World:
         return World(rollback_refusal=why)
     if not is_rolled_back(store, recipe, to):
         return World(may_roll_back=True)
-    return World(rolled_back={phase.name: committed(store, recipe, phase) for phase in phases_from(recipe, to.phase)})
+    return World(rolled_back={phase.name: committed(store, phase) for phase in phases_from(recipe, to.phase)})
 
 
 def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:

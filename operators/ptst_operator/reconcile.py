@@ -18,7 +18,7 @@ from ptst_operator.observe import look
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status, moment
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe
+from visionr1.recipe import Recipe, stage_name
 from visionr1.rundir.recipe import read_recipe, settle_recipe
 from visionr1.rundir.rollback import roll_back
 from visionr1.storage import StorageError, Store, open_store
@@ -51,7 +51,7 @@ class Reconciler:
             self.gone(name)  # its children go with it; checkpoints stay
             return math.inf
         before = Status.model_validate(run.get("status", {}))
-        self.changed(name, before, before)  # an operator that starts anew has metrics of no run, whose status may never change
+        self.changed(name, before, before)  # an operator that starts again has metrics of no run, whose status may never change
         now = self.clock()
         try:
             taken = self._taken(run, before)
@@ -83,7 +83,7 @@ class Reconciler:
                 return None
             store = self.store(spec.storage.url)
             if not (_settled(before, wanted) or _over(wanted, before)):
-                begun = [f"stage-{number}" for number in range(1, before.stages_begun + 1)]
+                begun = [stage_name(number) for number in range(1, before.stages_begun + 1)]
                 settle_recipe(store, wanted.owner.recipe, begun)
             return wanted, store
         except BadInput as error:

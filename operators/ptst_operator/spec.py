@@ -11,12 +11,13 @@ from pydantic.alias_generators import to_camel
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, parse_recipe
+from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 
 METRICS_PORT: Final = 9464
 """Where the driver and SFT's rank 0 serve /metrics in a pod."""
 
 MOST_STAGES: Final = 32
-CHECKPOINT_NAME: Final = r"^(sft|stage-[1-9][0-9]?)/step-(0|[1-9][0-9]{0,8})$"
+CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0,8}})$"
 
 Items = list[dict[str, Any]]
 Positive = Annotated[int, Field(ge=1)]
@@ -165,7 +166,7 @@ class Deadlines(Part):
         "so long; time in a queue does not count.",
     )
     attempt_seconds: Positive | None = Field(
-        None, description="An attempt that has not ended by then has failed; counted anew when a queue lets it in."
+        None, description="An attempt that has not ended by then has failed; counted again when a queue lets it in."
     )
     stop_seconds: int = Field(
         600, ge=1, le=86_400, description="Time to commit a checkpoint when an attempt is stopped; also the pods' grace period."

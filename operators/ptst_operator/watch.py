@@ -109,7 +109,7 @@ class Watcher(threading.Thread):
                 if error.status == 404:
                     self.beat = time.monotonic()
                     self.ready.set()
-                elif error.status != 410:  # the version was too old, which a new list mends
+                elif error.status != 410:  # the version was too old, which a new list fixes
                     _log.warning("watching %s: %s", self._kind, error)
                 lasted = time.monotonic() - begun > _LONGEST_WAIT
                 failures = 1 if lasted else failures + 1

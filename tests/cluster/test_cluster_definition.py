@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from control_plane import Cluster, tool
+from generators.alerts import fill
 from kubernetes import config
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children import job, pytorchjob, raycluster
@@ -24,7 +25,6 @@ from ptst_operator.status import Status
 
 from visionr1.recipe import phases
 from visionr1.recipe.document import merge
-from visionr1.watch.thresholds import fill
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
 PRESETS = ["values", *sorted(path.stem for path in (CHART / "presets").glob("*.yaml"))]

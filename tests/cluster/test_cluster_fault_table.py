@@ -101,7 +101,7 @@ def _raylet(pod: dict[str, Any]) -> psutil.Process:
 
 
 def kill_a_container_shim(release: Release, plane: ControlPlane, node: RealNode) -> Callable[[], bool]:
-    """The process that holds a pod's containers; the kubelet makes its sandbox anew, or KubeRay the pod."""
+    """The process that holds a pod's containers; the kubelet makes its sandbox again, or KubeRay the pod."""
     (worker,) = processes(pods_of(release, "worker")[0], "ray::Host")
     return kill(next(one for one in worker.parents() if "containerd-shim" in one.name()))
 
@@ -291,7 +291,7 @@ def test_a_pod_of_every_other_phase_is_lost(release: Release, tmp_path: Path) ->
 
     lose("coldstart")
     lose("sft", "demo-sft-0-worker-0")
-    # The training-operator makes a pod anew that was deleted; its neighbour has stopped with it, so there is a second attempt.
+    # The training-operator makes a pod again that was deleted; its neighbour has stopped with it, so there is a second attempt.
     lose("sft", "demo-sft-1-worker-1")
     lose("evaluate")
     release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded", 400)

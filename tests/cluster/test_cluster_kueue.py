@@ -124,7 +124,7 @@ def test_a_run_that_another_one_takes_the_place_of_ends_with_the_same_steps(
         assert release.status("patient")["phase"] == "Queued", "a cluster that was taken back keeps its place"
     else:
         release.wait("patient", "its turn", is_in("Running"))
-        assert release.status("demo")["phase"] == "Queued", "an attempt asks anew"
+        assert release.status("demo")["phase"] == "Queued", "an attempt asks again"
         release.kubectl("delete", "ptst", "patient")
     release.wait("demo", "the end", is_in("Succeeded"))
     if mode == "shared":

@@ -99,7 +99,7 @@ FILTER_TABLE = [
     (think("Knowing the correct answer, 3+5=8."), "answer was told"),
     (think("According to the given answer, 8."), "answer was told"),
     (think("This matches the ground truth."), "answer was told"),
-    # words about the description that no replacement mends
+    # words about the description that no replacement fixes
     (think("As described, 3 and 5. 8."), "speaks of the description"),
     (think("Descriptions may err. 8."), "speaks of the description"),
     (think("My description notes 3. 8."), "speaks of the description"),

@@ -33,7 +33,7 @@ class Case:
     Attributes:
         shares: for each rank, the indices of its completions; None deals them out evenly, in order.
         settings: changes of the recipe, as `--set` takes them.
-        start: folder to start from, weights and trainer's state; None starts anew from the policy's weights.
+        start: folder to start from, weights and trainer's state; None starts again from the policy's weights.
         steps: numbers of the steps to take; each has its own advantages.
         shared: whether the completions of a prompt share its pictures' features, as they do in training.
         save_after: step after which `folder` is written.

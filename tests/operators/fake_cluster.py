@@ -308,7 +308,7 @@ _STATUS: dict[str, dict[str, dict[str, Any]]] = {
 def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
     """Reads commits from the fake cluster in place of a run directory."""
 
-    def committed(store: object, recipe: object, phase: Phase) -> Committed:
+    def committed(store: object, phase: Phase) -> Committed:
         return cluster.listed(phase.name)
 
     def records(store: object) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The RayCluster that stays through the stages: when it is made anew, and how long it is waited for."""
+"""The RayCluster that stays through the stages: when it is made again, and how long it is waited for."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def test_a_checkpoint_that_the_last_commit_has_pruned_is_not_gone_back_to(tmp_pa
 
 
 def test_what_an_earlier_run_has_left_is_not_judged(tmp_path: Path) -> None:
-    """A run that is made anew on the same directory: its person has seen those stages."""
+    """A run that is made again on the same directory: its person has seen those stages."""
     site = Site(tmp_path, **without_coldstart(), gates=[BACK])
     log(site, *(record(step, 0.0) for step in (1, 2, 3, 4)))
     site.commit("sft", 3, final=True)

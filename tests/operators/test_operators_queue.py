@@ -101,7 +101,7 @@ def test_a_child_that_is_let_in_and_does_not_start_is_over_its_deadline(tmp_path
 
 
 def test_a_rayjob_with_its_own_cluster_that_is_taken_back_makes_room_for_a_new_attempt(tmp_path: Path) -> None:
-    """KubeRay would start it anew as soon as it is let in, its old driver or not."""
+    """KubeRay would start it again as soon as it is let in, its old driver or not."""
     site = Site(tmp_path, **without_coldstart(), grpo={"workersPerPod": 2, "cluster": "per-stage"})
     site.commit("sft", 3, final=True)
     site.look(2)

@@ -49,7 +49,7 @@ class Run:
             return run_local(
                 recipe,
                 str(self.folder),
-                command_for=fake_commands(recipe, seconds, named),
+                command_for=fake_commands(seconds, named),
                 retry=retry,
                 grace_seconds=grace,
                 console=Console(file=output, width=300),

@@ -15,7 +15,7 @@ from visionr1.grpo.host import WorkerPlan
 from visionr1.grpo.parity import Probe, fault
 from visionr1.grpo.start import BASE, Start
 from visionr1.grpo.worker import Worker
-from visionr1.recipe import Recipe, load_recipe
+from visionr1.recipe import Recipe, load_recipe, stage_phase
 from visionr1.rollout.types import Sampling
 
 ROWS = problems("train")[:4]
@@ -38,7 +38,17 @@ class Stage:
             ],
         )
         start = Start(BASE, BASE, restore_trainer=False, step=0, sampler=None)
-        plan = WorkerPlan(self.recipe.model_dump_json(), "unused", 0, 0, 1, "127.0.0.1", free_port(), start, 0)
+        plan = WorkerPlan(
+            recipe=self.recipe,
+            run_url="unused",
+            phase=stage_phase(self.recipe, 1),
+            rank=0,
+            world_size=1,
+            master_address="127.0.0.1",
+            master_port=free_port(),
+            start=start,
+            place_on_node=0,
+        )
         self.worker = Worker(plan)
         self.steps = 0
 

@@ -4,7 +4,7 @@ from visionr1.data.coldstart.output import make_report, write_samples
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.rows import Row
-from visionr1.recipe import parse_recipe, phases
+from visionr1.recipe import StagePhase, parse_recipe, phases
 from visionr1.rundir import coldstart, layout
 from visionr1.rundir.attempts import AttemptRecord, write_attempt
 from visionr1.rundir.checkpoints import Checkpoints
@@ -67,7 +67,7 @@ def small_run(store: Store) -> Store:
             last = LAST_STEPS[phase.name]
             log = StepLog(store, phase.name, phase.first_step)
             for step in range(phase.first_step + 1, last + 1):
-                log.append(record(phase.name, None if phase.stage_index is None else phase.stage_index + 1, step))
+                log.append(record(phase.name, phase.number if isinstance(phase, StagePhase) else None, step))
             checkpoints = Checkpoints(store, phase.name)
             (checkpoints.staging(last) / "config.json").write_text("{}")
             published = checkpoints.publish(last, checkpoints.folder(last), ["config.json"])

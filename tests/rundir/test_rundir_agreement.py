@@ -30,7 +30,7 @@ def states(store):
 
 
 def complete(store):
-    return {phase.name: committed(store, RECIPE, phase).complete for phase in phases(RECIPE)}
+    return {phase.name: committed(store, phase).complete for phase in phases(RECIPE)}
 
 
 def test_the_report_asks_for_checkpoints_not_for_exit_codes(store):
@@ -79,7 +79,7 @@ def test_a_checkpoint_that_a_newer_one_replaces_while_it_is_read(store, monkeypa
         return step
 
     monkeypatch.setattr(Checkpoints, "latest", latest)
-    assert committed(store, RECIPE, phases(RECIPE)[1]) == Committed(6, True)
+    assert committed(store, phases(RECIPE)[1]) == Committed(6, True)
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "0.5", None, [0.5], 1e300])

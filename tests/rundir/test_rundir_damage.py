@@ -76,7 +76,7 @@ def evaluation(store: Store) -> None:
 
 def plan(store: Store) -> None:
     for phase in phases(read_recipe(store)):
-        committed(store, RECIPE, phase)
+        committed(store, phase)
 
 
 def fetch(store: Store) -> None:

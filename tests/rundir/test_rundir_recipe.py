@@ -96,36 +96,36 @@ def commit(store: Store, phase: str, step: int, **state: bool) -> None:
 
 
 def test_nothing_is_committed_in_an_empty_directory(store: Store) -> None:
-    assert [committed(store, DEMO, phase) for phase in phases(DEMO)] == [Committed(None, False)] * 6
+    assert [committed(store, phase) for phase in phases(DEMO)] == [Committed(None, False)] * 6
 
 
 def test_what_completes_each_phase(store: Store) -> None:
     coldstart, sft, stage_1, stage_2, _, evaluate = phases(DEMO)
     store.write_bytes(COLDSTART_MANIFEST, b"{}")
-    assert committed(store, DEMO, coldstart) == Committed(None, True)
+    assert committed(store, coldstart) == Committed(None, True)
     commit(store, "sft", 50)
-    assert committed(store, DEMO, sft) == Committed(50, False)
+    assert committed(store, sft) == Committed(50, False)
     commit(store, "sft", 94, final=True)
-    assert committed(store, DEMO, sft) == Committed(94, True)
+    assert committed(store, sft) == Committed(94, True)
     commit(store, "stage-1", 20)
-    assert committed(store, DEMO, stage_1) == Committed(20, False)
+    assert committed(store, stage_1) == Committed(20, False)
     commit(store, "stage-1", 24)
-    assert committed(store, DEMO, stage_1) == Committed(24, True)
+    assert committed(store, stage_1) == Committed(24, True)
     commit(store, "stage-2", 48)
-    assert committed(store, DEMO, stage_2) == Committed(48, True), "steps go on over stages"
-    assert committed(store, DEMO, evaluate) == Committed(None, False)
+    assert committed(store, stage_2) == Committed(48, True), "steps go on over stages"
+    assert committed(store, evaluate) == Committed(None, False)
 
 
 def test_evaluation_is_complete_when_the_newest_checkpoint_is_scored(store: Store) -> None:
     evaluate = phases(DEMO)[-1]
     commit(store, "stage-3", 72)
     store.write_bytes(eval_key("stage-3"), b'{"step": 71}')
-    assert not committed(store, DEMO, evaluate).complete
+    assert not committed(store, evaluate).complete
     store.write_bytes(eval_key("stage-3"), b'{"step": 72}')
-    assert committed(store, DEMO, evaluate).complete
+    assert committed(store, evaluate).complete
     store.write_bytes(eval_key("stage-3"), b"[]")
     with pytest.raises(BadInput, match="eval/stage-3.json: not a score file; delete it to have it made again$"):
-        committed(store, DEMO, evaluate)
+        committed(store, evaluate)
 
 
 def test_attempts_are_counted_from_their_records(store: Store) -> None:

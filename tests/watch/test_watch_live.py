@@ -28,7 +28,7 @@ STAGE_1, STAGE_2 = (phase for phase in phases(RECIPE_) if phase.kind == "grpo")
 
 
 def record(step, phase=STAGE_1, **values):
-    return step_record(step) | {"phase": phase.name, "stage": phase.stage_index + 1} | values
+    return step_record(step) | {"phase": phase.name, "stage": phase.number} | values
 
 
 def steps(first, last, phase=STAGE_1, **values):

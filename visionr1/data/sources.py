@@ -70,7 +70,7 @@ def open_tables(path: str, image_root: str | None) -> list[Table]:
 
 @contextmanager
 def _local(path: str) -> Iterator[None]:
-    """What the user can mend is BadInput; a disk may be better the next time (StorageError)."""
+    """What the user can fix is BadInput; a disk may be better the next time (StorageError)."""
     try:
         yield
     except OSError as error:
@@ -330,7 +330,7 @@ def _dataset_table(name: str, dataset: Dataset, open_path: OpenPath, keep: objec
 def _datasets(what: str) -> Iterator[ModuleType]:
     """The library, imported when it is needed; its bars stay out of logs.
 
-    Data that cannot be read is the user's to mend (BadInput); a disk or a network may be better the next time (StorageError).
+    Data that cannot be read is the user's to fix (BadInput); a disk or a network may be better the next time (StorageError).
     """
     import datasets
 

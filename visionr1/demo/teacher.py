@@ -46,14 +46,14 @@ VAGUE: Final = 0.02
 ENDLESS: Final = 0.03
 """Part of the chains that never come to an end."""
 SLOPPY: Final = 0.03
-"""Part of the chains that begin with one of SLIPS_OF_THE_TONGUE, which no replacement of words can mend."""
+"""Part of the chains that begin with one of SLIPS_OF_THE_TONGUE, which no replacement of words can fix."""
 SLIPS_OF_THE_TONGUE: Final = (
     "As described, I have only words to go by.",
     "I cannot see the picture itself.",
     "The given answer must come out of this.",
 )
 BOOKISH: Final = 0.05
-"""Part of the chains that mention the description in words that the replacement mends."""
+"""Part of the chains that mention the description in words that the replacement fixes."""
 
 
 @dataclass(frozen=True)

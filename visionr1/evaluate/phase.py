@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from visionr1.errors import BadInput
 from visionr1.evaluate.problems import Evaluation, HeldOut, evaluate_problems, load_held_out
-from visionr1.recipe import Recipe, phases
+from visionr1.recipe import Recipe
+from visionr1.recipe.phases import BASE_MODEL, SFT_PHASE, stage_phases
 from visionr1.recipe.schema import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.recipe import read_recipe
-from visionr1.rundir.scores import BASE, read_score, sample_lines, score_text, write_score
+from visionr1.rundir.scores import read_score, sample_lines, score_text, write_score
 from visionr1.signals import StopFlag
 from visionr1.storage import Store, open_store
 
@@ -30,7 +31,7 @@ _SAID: Final = 10
 
 @dataclass(frozen=True)
 class Target:
-    """Weights to score: the checkpoint of `phase` at global `step`; of phase BASE, `model.base`."""
+    """Weights to score: the checkpoint of `phase` at global `step`; of phase BASE_MODEL, `model.base`."""
 
     phase: str
     step: int
@@ -43,11 +44,12 @@ def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callabl
         latest: last committed step of a phase, or None; such a phase is left out.
         scored: step that a phase's score is of, or None.
     """
-    found = [] if recipe.sft else [Target(BASE, 0)]
-    for phase in phases(recipe):
-        step = latest(phase.name) if phase.kind in ("sft", "grpo") else None
+    stages = [phase.name for phase in stage_phases(recipe)]
+    found = [] if recipe.sft else [Target(BASE_MODEL, 0)]
+    for phase in ([SFT_PHASE] if recipe.sft else []) + stages:
+        step = latest(phase)
         if step is not None:
-            found.append(Target(phase.name, step))
+            found.append(Target(phase, step))
     return [target for target in found if scored(target.phase) != target.step]
 
 
@@ -108,7 +110,7 @@ def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
     """A local folder with the weights; a copy of a remote checkpoint is removed afterwards."""
     from visionr1.model.load import base_dir
 
-    if target.phase == BASE:
+    if target.phase == BASE_MODEL:
         yield base_dir(recipe.model)
         return
     checkpoints = Checkpoints(store, target.phase)

@@ -18,7 +18,7 @@ from visionr1.grpo.parity import Probe
 from visionr1.grpo.saving import Parts, Saving
 from visionr1.grpo.start import Start
 from visionr1.grpo.upload import upload
-from visionr1.recipe.phases import Phase
+from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, kept
@@ -34,11 +34,10 @@ class Crew:
     member, and the next attempt goes on from the last committed checkpoint.
     """
 
-    def __init__(self, recipe: Recipe, run_url: str, phase: Phase, start: Start, on_commit: Callable[[int, float], None]):
+    def __init__(self, recipe: Recipe, run_url: str, phase: StagePhase, start: Start, on_commit: Callable[[int, float], None]):
         """`on_commit` is told of each committed step and how many seconds its upload and commit took, in any thread."""
-        assert phase.stage_index is not None
         self._recipe, self._phase = recipe, phase
-        self._tensor_parallel = recipe.stages[phase.stage_index].tensor_parallel
+        self._tensor_parallel = phase.stage.tensor_parallel
         self._run_url = run_url
         self._saving = Saving(Checkpoints(open_store(run_url), phase.name), self._upload, self._kept, on_commit)
         self._group = _reserve(recipe)
@@ -48,9 +47,18 @@ class Crew:
         self._beside = [_slot(self._group, bundle, recipe, workers=0) for bundle in bundles]
         address, port = ray.get(_rendezvous.options(**self._beside[0]).remote())
         places = places_on_nodes([nodes[bundle] for bundle in bundles])
-        size = recipe.rollout.workers
         plans = [
-            WorkerPlan(recipe.model_dump_json(), run_url, phase.stage_index, rank, size, address, port, start, place)
+            WorkerPlan(
+                recipe=recipe,
+                run_url=run_url,
+                phase=phase,
+                rank=rank,
+                world_size=recipe.rollout.workers,
+                master_address=address,
+                master_port=port,
+                start=start,
+                place_on_node=place,
+            )
             for rank, place in enumerate(places)
         ]
         actor = ray.remote(Host)
@@ -113,8 +121,8 @@ class Crew:
         _results([upload.options(**beside).remote(*where, part) for beside, part in zip(self._beside, parts, strict=True)])
 
     def _kept(self, steps: list[int]) -> set[int]:
-        rules, stage = self._recipe.checkpoint, self._recipe.stages[self._phase.stage_index or 0]
-        return kept(steps, rules.keep_last, self._phase.first_step + stage.steps, rules.keep_stage_end)
+        rules = self._recipe.checkpoint
+        return kept(steps, rules.keep_last, self._phase.last_step, rules.keep_stage_end)
 
     def _engine_parts(self, n_rows: int) -> list[slice]:
         """For each worker, the rows that its engine samples (the same for tensor-parallel peers)."""

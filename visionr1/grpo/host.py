@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionr1.grpo.start import Start
+from visionr1.recipe.phases import StagePhase
+from visionr1.recipe.schema import Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkerPlan:
     """What a worker is told at its start; `place_on_node` counts the workers of its node from 0."""
 
-    recipe_json: str
+    recipe: Recipe
     run_url: str
-    stage_index: int
+    phase: StagePhase
     rank: int
     world_size: int
     master_address: str

@@ -16,7 +16,7 @@ from visionr1.data.rows import Row
 from visionr1.grpo.advantage import zero_signal_ratio
 from visionr1.metrics.exporter import Exporter
 from visionr1.progress import Advance
-from visionr1.recipe.phases import Phase
+from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grade
 from visionr1.rollout.types import Completion
@@ -39,7 +39,7 @@ class Clock:
 
 
 def step_record(
-    phase: Phase,
+    phase: StagePhase,
     step: int,
     learning_rate: float,
     groups: Sequence[Sequence[Completion]],
@@ -53,7 +53,7 @@ def step_record(
     lengths = np.array([len(completion.token_ids) for completion in completions])
     return {
         "phase": phase.name,
-        "stage": None if phase.stage_index is None else phase.stage_index + 1,
+        "stage": phase.number,
         "step": step,
         "time": time.time(),
         "reward_mean": float(rewards_PG.mean()),
@@ -76,18 +76,17 @@ def step_record(
 class Journal:
     """Writes each step to steps.jsonl, /metrics, rollouts/ in the run directory, and the terminal."""
 
-    def __init__(self, recipe: Recipe, phase: Phase, store: Store, log: StepLog, exporter: Exporter, advance: Advance):
+    def __init__(self, recipe: Recipe, phase: StagePhase, store: Store, log: StepLog, exporter: Exporter, advance: Advance):
         self._recipe, self._phase, self._store, self._log, self._exporter = recipe, phase, store, log, exporter
         self._advance = advance
         self._storing = Background("journal")
-        stage = recipe.stages[phase.stage_index or 0]
         exporter.update(
             {
                 "phase": phase.name,
-                "stage": (phase.stage_index or 0) + 1,
+                "stage": phase.number,
                 "stage_first_step": phase.first_step,
-                "stage_last_step": phase.first_step + stage.steps,
-                "completion_tokens_limit": stage.max_completion_tokens,
+                "stage_last_step": phase.last_step,
+                "completion_tokens_limit": phase.stage.max_completion_tokens,
                 "host_memory_bytes": psutil.Process().memory_info().rss,
             }
         )

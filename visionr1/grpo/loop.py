@@ -14,7 +14,7 @@ from visionr1.grpo.crew import Crew
 from visionr1.grpo.journal import Clock, Journal
 from visionr1.grpo.parity import fault, probe_stats, unsound
 from visionr1.grpo.schedule import checkpoint_due, learning_rate, probe_due, request_seed
-from visionr1.recipe.phases import Phase
+from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grader
 from visionr1.rollout.types import Sampling
@@ -22,7 +22,7 @@ from visionr1.rollout.types import Sampling
 
 def run_stage(
     recipe: Recipe,
-    phase: Phase,
+    phase: StagePhase,
     first_step: int,
     rows: Sequence[Row],
     sampler: PromptSampler,
@@ -37,9 +37,8 @@ def run_stage(
         Stopped: asked to stop, after a checkpoint.
         RuntimeError: a loss that is no number, or an engine that does not agree with the trainer.
     """
-    stage = recipe.stages[phase.stage_index or 0]
+    stage, last_step = phase.stage, phase.last_step
     sampling = Sampling(stage.group_size, stage.max_completion_tokens, recipe.rollout.temperature, recipe.rollout.top_p)
-    last_step = phase.first_step + stage.steps
     for step in range(first_step + 1, last_step + 1):
         clock = Clock()
         batch = [rows[index] for index in sampler.next(recipe.algorithm.prompts_per_step)]

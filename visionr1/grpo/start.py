@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionr1.errors import BadInput
-from visionr1.recipe.phases import Phase, phases
+from visionr1.recipe.phases import SFT_PHASE, StagePhase
 from visionr1.recipe.schema import Recipe
 
 
@@ -41,22 +41,8 @@ class Start:
     sampler: Mapping[str, Any] | None
 
 
-def stage_phase(recipe: Recipe, stage_index: int) -> Phase:
-    """The phase of a stage.
-
-    Raises:
-        BadInput: the recipe has no such stage.
-    """
-    for phase in phases(recipe):
-        if phase.stage_index == stage_index:
-            return phase
-    raise BadInput(
-        f"stage {stage_index + 1}: the recipe has {len(recipe.stages)} stages; give a number from 1 to {len(recipe.stages)}"
-    )
-
-
 def stage_start(
-    recipe: Recipe, phase: Phase, latest: Callable[[str], int | None], state: Callable[[str, int], Mapping[str, Any]]
+    recipe: Recipe, phase: StagePhase, latest: Callable[[str], int | None], state: Callable[[str, int], Mapping[str, Any]]
 ) -> Start:
     """Decides from the last committed checkpoint of this phase, else from that of the phase before.
 
@@ -67,17 +53,15 @@ def stage_start(
     Raises:
         BadInput: the phase before has committed nothing.
     """
-    assert phase.stage_index is not None
     before = _last(phase.input_phase, latest)
-    initial = BASE if recipe.sft is None else _last("sft", latest)
-    stage = recipe.stages[phase.stage_index]
-    reference = before if stage.reference == "previous_stage" else initial
+    initial = BASE if recipe.sft is None else _last(SFT_PHASE, latest)
+    reference = before if phase.stage.reference == "previous_stage" else initial
     own = latest(phase.name)
     if own is not None:
         return Start(Weights(phase.name, own), reference, True, own, state(phase.name, own)["sampler"])
-    earlier_stage = phase.stage_index > 0
+    earlier_stage = phase.number > 1
     sampler = state(str(before.phase), before.step)["sampler"] if earlier_stage else None
-    carry = earlier_stage and stage.carry == "weights+optimizer"
+    carry = earlier_stage and phase.stage.carry == "weights+optimizer"
     return Start(before, reference, carry, phase.first_step, sampler)
 
 

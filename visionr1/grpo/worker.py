@@ -26,7 +26,6 @@ from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
 from visionr1.model.peak import device_peak
 from visionr1.model.prompt import Prompt
-from visionr1.recipe.schema import Recipe
 from visionr1.rollout.build import build_engine, device_of
 from visionr1.rollout.types import Completion, Group, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
@@ -37,8 +36,7 @@ class Worker:
     """Constructed on all ranks at the same time; every method is called on all ranks at the same time."""
 
     def __init__(self, plan: WorkerPlan):
-        recipe = Recipe.model_validate_json(plan.recipe_json)
-        stage = recipe.stages[plan.stage_index]
+        recipe, stage = plan.recipe, plan.phase.stage
         os.environ |= {
             "RANK": str(plan.rank),
             "WORLD_SIZE": str(plan.world_size),
@@ -73,7 +71,7 @@ class Worker:
         port = 1 + plan.place_on_node
         self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=port)
         self._effort = Effort(recipe, self._trainer.policy.inner.config, device_peak(self._device, recipe.model.dtype))
-        self._where = {"phase": f"stage-{plan.stage_index + 1}", "stage": plan.stage_index + 1}
+        self._where = {"phase": plan.phase.name, "stage": plan.phase.number}
         self._groups: list[Group] = []
         self._prompts: list[PromptTensors] = []
         self._exporter.update(self._where | self._effort.peak_values())

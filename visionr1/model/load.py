@@ -79,7 +79,7 @@ def load_processor(directory: Path) -> Any:
 
 @contextmanager
 def _readable(directory: Path, what: str) -> Iterator[None]:
-    """Files that transformers cannot take are the user's to mend; a disk (an OSError with a number) may be better next time."""
+    """Files that transformers cannot take are the user's to fix; a disk (an OSError with a number) may be better next time."""
     try:
         yield
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:

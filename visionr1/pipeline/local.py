@@ -19,7 +19,7 @@ from rich.console import Console
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from visionr1.pipeline import planner, processes
 from visionr1.pipeline.display import Display, last_lines
-from visionr1.recipe.phases import Phase, phases
+from visionr1.recipe.phases import Phase, StagePhase, phases
 from visionr1.recipe.schema import Recipe
 from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
 from visionr1.rundir.committed import Committed, committed
@@ -42,7 +42,7 @@ _COMMANDS: Final = {"coldstart": "coldstart", "sft": "sft", "grpo": "grpo", "eva
 
 def phase_command(phase: Phase, run_url: str) -> list[str]:
     """`visionr1 sft|grpo|eval|coldstart --run DIR [--stage K]`, K counted from 1."""
-    stage = [] if phase.stage_index is None else ["--stage", str(phase.stage_index + 1)]
+    stage = ["--stage", str(phase.number)] if isinstance(phase, StagePhase) else []
     return [sys.executable, "-m", "visionr1.cli", _COMMANDS[phase.kind], "--run", run_url, *stage]
 
 
@@ -276,7 +276,7 @@ class _Runner:
 
     def _read_committed(self, phase: Phase) -> Committed:
         """What a phase has committed; it changes only while its own attempt runs, so it is read at the end of one."""
-        self._committed[phase.name] = committed(self._store, self._recipe, phase)
+        self._committed[phase.name] = committed(self._store, phase)
         return self._committed[phase.name]
 
     def _path(self, key: str) -> Path:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from visionr1.data.reflection import count_reflection
-from visionr1.recipe import Phase, Recipe, phases
+from visionr1.recipe import Phase, Recipe, StagePhase, phases
+from visionr1.recipe.phases import BASE_MODEL, COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE
 from visionr1.recipe.schema import Stage
 from visionr1.rundir.attempts import AttemptRecord, State, attempts, phase_state
 from visionr1.rundir.checkpoints import Checkpoints
@@ -24,11 +25,16 @@ from visionr1.rundir.layout import (
     rollouts_prefix,
 )
 from visionr1.rundir.recipe import read_recipe
-from visionr1.rundir.scores import BASE, PhaseScore, Sample, read_samples, read_score
+from visionr1.rundir.scores import PhaseScore, Sample, read_samples, read_score
 from visionr1.rundir.steplog import read_steps
 from visionr1.storage import Store
 
-_TITLES: Final = {"coldstart": "cold-start data", "sft": "cold start", BASE: "base model", "evaluate": "evaluation"}
+_TITLES: Final = {
+    COLDSTART_PHASE: "cold-start data",
+    SFT_PHASE: "cold start",
+    BASE_MODEL: "base model",
+    EVALUATE_PHASE: "evaluation",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Samples:
 class PhaseRecord:
     """One phase and what it has left behind.
 
-    `stage` is a GRPO stage's values and `number` its place from 1; both are None elsewhere.
+    `stage` is a GRPO stage's values, None elsewhere.
     `score` has None for all figures where there is no score.
     """
 
@@ -56,7 +62,6 @@ class PhaseRecord:
     title: str
     kind: str
     stage: Stage | None
-    number: int | None
     state: State
     attempts: Mapping[int, AttemptRecord]
     steps: list[dict[str, Any]]
@@ -114,22 +119,20 @@ def read_run(store: Store) -> Run:
     steps = read_steps(store)
     chain = list(phases(recipe))
     if recipe.sft is None and recipe.data.held_out is not None:
-        chain.insert(0, Phase(BASE, "evaluate"))
-    records = [_record(store, recipe, phase, steps) for phase in chain]
+        chain.insert(0, Phase(BASE_MODEL, "evaluate"))
+    records = [_record(store, phase, steps) for phase in chain]
     return Run(store.url, recipe, records, read_report(store), _files(store, chain))
 
 
-def _record(store: Store, recipe: Recipe, phase: Phase, steps: list[dict[str, Any]]) -> PhaseRecord:
+def _record(store: Store, phase: Phase, steps: list[dict[str, Any]]) -> PhaseRecord:
     own = {step["step"]: step for step in steps if step["phase"] == phase.name}
     tried = attempts(store, phase.name)
-    index = phase.stage_index
     return PhaseRecord(
         name=phase.name,
         title=_title(phase),
         kind=phase.kind,
-        stage=None if index is None else recipe.stages[index],
-        number=None if index is None else index + 1,
-        state=phase_state(committed(store, recipe, phase).complete, tried, bool(own)),
+        stage=phase.stage if isinstance(phase, StagePhase) else None,
+        state=phase_state(committed(store, phase).complete, tried, bool(own)),
         attempts=tried,
         steps=[own[step] for step in sorted(own)],
         score=read_score(store, phase.name) or PhaseScore(step=0),

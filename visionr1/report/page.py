@@ -11,13 +11,13 @@ import jinja2
 from markupsafe import Markup
 
 from visionr1.recipe import to_yaml
+from visionr1.recipe.phases import BASE_MODEL
 from visionr1.report.collect import PhaseRecord, Run, read_run
 from visionr1.report.panels import colour, panels
 from visionr1.report.showcase import problems
 from visionr1.report.words import count, duration, gibibytes, percent
 from visionr1.rundir.coldstart import ColdStartReport
 from visionr1.rundir.layout import REPORT, SUMMARY
-from visionr1.rundir.scores import BASE
 from visionr1.storage import Store
 
 
@@ -109,7 +109,7 @@ def headline(run: Run) -> list[Tile]:
 
 
 def _after(first: PhaseRecord) -> str:
-    return f"of the {first.title}" if first.name == BASE else f"after the {first.title}"
+    return f"of the {first.title}" if first.name == BASE_MODEL else f"after the {first.title}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from visionr1.data.reflection import REFLECTION_WORDS
-from visionr1.recipe.phases import phases
+from visionr1.recipe.phases import BASE_MODEL, SFT_PHASE, stage_number, stage_phases
 from visionr1.report.collect import PhaseRecord, Run
 from visionr1.report.measures import Bucket, bucket_edges, length_buckets, series, short, smooth, smoothing_window, spans
 from visionr1.report.svg import (
@@ -30,7 +30,6 @@ from visionr1.report.svg import (
     ticks,
 )
 from visionr1.report.words import percent
-from visionr1.rundir.scores import BASE
 
 COLOURS = 6
 _NOT_SCORED = "appears after the evaluation"
@@ -48,9 +47,10 @@ class Panel:
 
 def colour(phase: PhaseRecord) -> str:
     """CSS class of a phase: `p0` for the model before GRPO, `p1`.. for the stages (starting over), `other` without a model."""
-    if phase.number is not None:
-        return f"p{(phase.number - 1) % COLOURS + 1}"
-    return "p0" if phase.name in ("sft", BASE) else "other"
+    number = stage_number(phase.name)
+    if number is not None:
+        return f"p{(number - 1) % COLOURS + 1}"
+    return "p0" if phase.name in (SFT_PHASE, BASE_MODEL) else "other"
 
 
 def panels(run: Run) -> list[Panel]:
@@ -307,7 +307,7 @@ def _step_scale(run: Run) -> Scale:
 
 
 def _spans(run: Run) -> list[tuple[PhaseRecord, int, int]]:
-    first_steps = [phase.first_step for phase in phases(run.recipe) if phase.kind == "grpo"]
+    first_steps = [phase.first_step for phase in stage_phases(run.recipe)]
     return spans(run.stages, first_steps, int(_step_scale(run).high)) if run.stages else []
 
 

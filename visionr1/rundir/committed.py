@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from visionr1.recipe.phases import Phase
-from visionr1.recipe.schema import Recipe
+from visionr1.recipe.phases import Phase, StagePhase
 from visionr1.rundir import coldstart
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.scores import read_score
@@ -20,7 +19,7 @@ class Committed:
     complete: bool
 
 
-def committed(store: Store, recipe: Recipe, phase: Phase) -> Committed:
+def committed(store: Store, phase: Phase) -> Committed:
     """Reads what `phase` has committed.
 
     Final is: for a stage the checkpoint of its last step; for SFT, whose number of steps depends on its
@@ -40,9 +39,9 @@ def committed(store: Store, recipe: Recipe, phase: Phase) -> Committed:
     step = checkpoints.latest()
     if step is None:
         return Committed(None, False)
-    if phase.stage_index is not None:
-        return Committed(step, step == phase.first_step + recipe.stages[phase.stage_index].steps)
+    if isinstance(phase, StagePhase):
+        return Committed(step, step == phase.last_step)
     try:
         return Committed(step, checkpoints.state(step).get("final") is True)
     except NotFound:  # a newer one has taken its place since it was listed
-        return committed(store, recipe, phase)
+        return committed(store, phase)

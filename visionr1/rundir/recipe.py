@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe, parse_recipe, to_yaml
+from visionr1.recipe import Recipe, parse_recipe, stage_name, to_yaml
 from visionr1.rundir.layout import RECIPE, phase_folders, phase_of
 from visionr1.rundir.reading import read_file
 from visionr1.storage import NotFound, Store
@@ -86,7 +86,7 @@ def difference(old: Recipe, new: Recipe, begun: Collection[str]) -> list[str]:
     stages_then, stages_now = then.pop("stages"), now.pop("stages")
     lines = list(_differing(then, now, ""))
     for index, stage in enumerate(stages_then):
-        if f"stage-{index + 1}" not in begun:
+        if stage_name(index + 1) not in begun:
             continue
         if index >= len(stages_now):
             lines.append(f"stages.{index}: in the run, but not in this recipe")

@@ -9,12 +9,11 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from visionr1.errors import BadInput
+from visionr1.recipe.phases import BASE_MODEL
 from visionr1.rundir.layout import eval_key, eval_samples_key
 from visionr1.rundir.reading import Count, Finite, Number, Step, read_file, read_json
 from visionr1.storage import NotFound, Store
 
-BASE: Final = "base"
-"""Stands for `model.base` where a phase is named: the model that a run without SFT starts from. Its step is 0."""
 _MOST_BYTES: Final = 1 << 30
 """Of a samples file: some 20,000 responses of the longest kind."""
 
@@ -74,7 +73,7 @@ def read_score(store: Store, phase: str | None) -> PhaseScore | None:
         BadInput: the file is damaged.
     """
     try:
-        return read_json(store, eval_key(phase or BASE), _SCORE, "not a score file; delete it to have it made again")
+        return read_json(store, eval_key(phase or BASE_MODEL), _SCORE, "not a score file; delete it to have it made again")
     except NotFound:
         return None
 

@@ -32,6 +32,7 @@ from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir, load_model
 from visionr1.model.policy import Policy
 from visionr1.progress import progress
+from visionr1.recipe.phases import SFT_PHASE
 from visionr1.recipe.schema import SFT, Recipe, Source
 from visionr1.rollout.build import device_of
 from visionr1.rundir import layout
@@ -45,7 +46,7 @@ from visionr1.signals import StopFlag
 from visionr1.storage import Background, StorageError, Store, open_store
 
 BETAS = (0.9, 0.999)
-WHERE = {"phase": "sft", "stage": None}
+WHERE = {"phase": SFT_PHASE, "stage": None}
 """Where every record and every rank's numbers belong."""
 
 
@@ -61,7 +62,7 @@ class SftRank:
         self.device = device_of(recipe)
         join_process_group(self.device)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.checkpoints = Checkpoints(store, "sft")
+        self.checkpoints = Checkpoints(store, SFT_PHASE)
         self.done = self._agreed(self.checkpoints.latest() or 0)
         model_dir = self.checkpoints.fetch(self.done) if self.done else base_dir(recipe.model)
         self.companions = read_companions(model_dir)
@@ -161,7 +162,7 @@ def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
         Stopped: asked to stop, after a checkpoint.
     """
     sft, first = rank.sft, rank.rank == 0
-    log = StepLog(rank.store, "sft", rank.done) if first else None
+    log = StepLog(rank.store, SFT_PHASE, rank.done) if first else None
     logging = Background("step log")
     if first:
         rank.exporter.update(WHERE | {"stage_first_step": 0, "stage_last_step": rank.total})

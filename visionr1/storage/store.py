@@ -231,7 +231,7 @@ class LocalStore:
 
 
 def _files(top: Path) -> Iterator[Path]:
-    """Regular files below `top`. An unreadable directory is an error: "no checkpoints" would start the run anew."""
+    """Regular files below `top`. An unreadable directory is an error: "no checkpoints" would start the run from its beginning."""
 
     def fail(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # such a directory has just been removed

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from visionr1.errors import EXIT_DONE
-from visionr1.recipe import Recipe, phases
-from visionr1.recipe.phases import Phase
+from visionr1.recipe import phases
+from visionr1.recipe.phases import Phase, StagePhase
 from visionr1.rundir.attempts import AttemptRecord, attempts, phase_state
 from visionr1.rundir.attempts import State as PhaseState
 from visionr1.rundir.committed import committed
@@ -73,12 +73,12 @@ def look(store: Store, now: float) -> View:
     chain = phases(recipe)
     steps = read_steps(store)
     tried = {phase.name: attempts(store, phase.name) for phase in chain}
-    complete = [committed(store, recipe, phase).complete for phase in chain]
+    complete = [committed(store, phase).complete for phase in chain]
     current = _current(chain, complete, steps, tried)
     phase = chain[current]
     own = [record for record in steps if record["phase"] == phase.name]
     state = _state(all(complete), phase_state(complete[current], tried[phase.name], bool(own)))
-    done, total = _progress(store, recipe, phase, own, max(tried[phase.name], default=None))
+    done, total = _progress(store, phase, own, max(tried[phase.name], default=None))
     seconds = pace(own)
     wrong = problems(phase, own, state == "running", now)
     if state == "failed":
@@ -95,7 +95,7 @@ def look(store: Store, now: float) -> View:
         total=total,
         records=own,
         stages=[record for record in steps if record.get("stage") is not None],
-        limit=None if phase.stage_index is None else recipe.stages[phase.stage_index].max_completion_tokens,
+        limit=phase.stage.max_completion_tokens if isinstance(phase, StagePhase) else None,
         tokens_per_second=tokens_per_second(own),
         seconds_left=None if seconds is None or total is None or state == "done" else seconds * (total - done),
         problems=wrong,
@@ -131,12 +131,10 @@ def _state(all_complete: bool, current: PhaseState) -> State:
     return "waiting" if current == "done" else current
 
 
-def _progress(
-    store: Store, recipe: Recipe, phase: Phase, own: list[dict[str, Any]], attempt: int | None
-) -> tuple[int, int | None]:
+def _progress(store: Store, phase: Phase, own: list[dict[str, Any]], attempt: int | None) -> tuple[int, int | None]:
     """Done and total of a phase, in steps or problems."""
-    if phase.stage_index is not None:
-        return (own[-1]["step"] - phase.first_step if own else 0), recipe.stages[phase.stage_index].steps
+    if isinstance(phase, StagePhase):
+        return (own[-1]["step"] - phase.first_step if own else 0), phase.stage.steps
     now = None if attempt is None else read_progress(store, phase.name, attempt)
     if own:
         return own[-1]["step"], now.total if now else None

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ptst_operator.children import raycluster
 from ptst_operator.children.phase import Child, waiting
 from ptst_operator.children.pods import ATTEMPT_LABEL, Manifest, Owner, metadata
-from visionr1.recipe import Phase
+from visionr1.recipe import StagePhase
 from visionr1.rundir.layout import stop_key
 
 _EXIT_CODE: Final = re.compile(r"(?:Job entrypoint command )?failed with exit code (-?\d{1,3})\b")
@@ -19,16 +19,15 @@ _LOGS: Final = ", last available logs"
 _DRIVER_GONE: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
-def build(owner: Owner, name: str, phase: Phase, cluster: str | None, start: str) -> Manifest:
+def build(owner: Owner, name: str, phase: StagePhase, cluster: str | None, start: str) -> Manifest:
     """The job of one attempt: submitted over HTTP, so that no further pod can lose the connection to it.
 
     Args:
         cluster: the RayCluster that it runs on; None for one of its own, which goes as soon as the job has ended.
         start: checkpoint, or model, that the attempt begins from; for people.
     """
-    assert phase.stage_index is not None
-    stage = owner.recipe.stages[phase.stage_index]
-    command = ["visionr1", "grpo", "--run", owner.spec.storage.url, "--stage", str(phase.stage_index + 1)]
+    stage = phase.stage
+    command = ["visionr1", "grpo", "--run", owner.spec.storage.url, "--stage", str(phase.number)]
     if cluster is not None:
         where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
     else:

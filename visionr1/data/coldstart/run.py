@@ -17,13 +17,14 @@ from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput, Stopped
 from visionr1.progress import progress
+from visionr1.recipe.phases import COLDSTART_PHASE
 from visionr1.recipe.schema import ColdStart, Recipe
 from visionr1.rundir.coldstart import ColdStartReport, commit, is_committed, read_report, write_report
 from visionr1.rundir.layout import COLDSTART_MANIFEST, COLDSTART_REPORT
 from visionr1.storage import Store
 
 Tell = Callable[[dict[str, Any]], None]
-WHERE: Final = {"phase": "coldstart", "stage": None}
+WHERE: Final = {"phase": COLDSTART_PHASE, "stage": None}
 POLL_SECONDS: Final = 0.5
 COMPARE_AT_ONCE: Final = 512
 FEW_FAILURES: Final = 20

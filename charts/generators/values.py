@@ -1,7 +1,4 @@
-"""Writes what chart and docs have from elsewhere: the CRD and its reference from the models, schema and README from values.yaml.
-
-Usage: python charts/generate.py
-"""
+"""What the chart says about its values, from the comments of values.yaml: values.schema.json and README.md."""
 
 from __future__ import annotations
 
@@ -9,15 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-from ptst_operator.crd import definition, spec_schema, to_yaml
-from reference import pages
+from ptst_operator.crd import spec_schema
 
-CHART = Path(__file__).parent / "visionr1-ptst"
-DOCS = Path(__file__).parents[1] / "docs"
+from generators import CHART, made_from
+
 Schema = dict[str, Any]
 
 _LINE = re.compile(r"^( *)([A-Za-z]+):(?: (.*))?$")
@@ -54,19 +48,6 @@ def documented(text: str) -> Iterator[Value]:
             comment = []
         else:
             comment = []
-
-
-def files() -> dict[Path, str]:
-    """Every generated file with its text."""
-    text = (CHART / "values.yaml").read_text(encoding="utf-8")
-    values = list(documented(text))
-    defaults = yaml.safe_load(text)
-    return {
-        CHART / "crds/ptstruns.yaml": "# Made by charts/generate.py from operators/ptst_operator.\n" + to_yaml(definition()),
-        CHART / "values.schema.json": json.dumps(schema(defaults, values), indent=1) + "\n",
-        CHART / "README.md": readme(defaults, values),
-        **{DOCS / name: page for name, page in pages().items()},
-    }
 
 
 def schema(defaults: Schema, values: list[Value]) -> Schema:
@@ -160,9 +141,5 @@ def readme(defaults: Schema, values: list[Value]) -> str:
         shown = "see values.yaml" if value.path == "run" else f"`{json.dumps(default)}`"
         rows.append(f"| `{value.path}` | {value.text} | {shown} |")
     template = (CHART / "README.md.in").read_text(encoding="utf-8")
-    return template.replace("@VALUES@", "\n".join(["| value | meaning | default |", "|---|---|---|", *rows]))
-
-
-if __name__ == "__main__":
-    for path, text in files().items():
-        path.write_text(text, encoding="utf-8")
+    text = template.replace("@VALUES@", "\n".join(["| value | meaning | default |", "|---|---|---|", *rows]))
+    return f"<!-- {made_from('README.md.in and values.yaml')} -->\n{text}"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
 from ptst_operator.crd import definition
 
+from generators import CHART, made_from
 from visionr1.recipe import Recipe, preset_names
 
 Schema = dict[str, Any]
 
-_MADE: Final = "<!-- Made by `python charts/generate.py` from {source}; edit that. -->"
 _FIELDS: Final = """\
 `[]` is an entry of a list. A required field must be there where its group is given. A group that is like an earlier one names it.
 """
@@ -42,7 +41,7 @@ Its Role, in its own namespace and nowhere else:
 | API group | resources | verbs |
 |---|---|---|
 """
-_ROLE: Final = Path(__file__).parent / "visionr1-ptst/templates/operator/rbac.yaml"
+_ROLE: Final = CHART / "templates/operator/rbac.yaml"
 _HEAD: Final = "| field | type | default | bounds | meaning |\n|---|---|---|---|---|\n"
 _LIMITS: Final = {
     "minimum": "at least {:.12g}",
@@ -57,20 +56,17 @@ _LIMITS: Final = {
 }
 
 
-def pages() -> dict[str, str]:
-    """Markdown by file name."""
-    return {"reference-recipe.md": _recipe_page(), "reference-ptstrun.md": _ptstrun_page()}
-
-
-def _recipe_page() -> str:
+def recipe_page() -> str:
+    """docs/reference-recipe.md, as Markdown."""
     schema = Recipe.model_json_schema()
     preset = {"type": "string", "enum": preset_names(), "description": "Start from this preset; the other keys change it."}
     fields = {"properties": {"preset": preset, **schema["properties"]}}
     rows = "".join(_rows(fields, "", schema["$defs"], {}))
-    return _MADE.format(source="visionr1/recipe/schema.py") + _RECIPE + _FIELDS + "\n" + _HEAD + rows
+    return f"<!-- {made_from('visionr1/recipe/schema.py')} -->{_RECIPE}{_FIELDS}" + "\n" + _HEAD + rows
 
 
-def _ptstrun_page() -> str:
+def ptstrun_page() -> str:
+    """docs/reference-ptstrun.md, as Markdown."""
     crd = definition()["spec"]
     (version,) = crd["versions"]
     run = version["schema"]["openAPIV3Schema"]
@@ -78,7 +74,7 @@ def _ptstrun_page() -> str:
     # The recipe has a page of its own.
     spec = {**run["properties"]["spec"], "properties": {**fields, "recipe": {**fields["recipe"], "properties": {}}}}
     rules = "".join(f"- {one['message']}\n" for one in _rules(run))
-    text = _MADE.format(source="operators/ptst_operator")
+    text = f"<!-- {made_from('operators/ptst_operator')} -->"
     text += _PTSTRUN.format(kind=crd["names"]["kind"], group=crd["group"], version=version["name"]) + _FIELDS
     text += f"\n## spec\n\n{_HEAD}" + "".join(_rows(spec, "spec", {}, {}))
     text += f"\nWhat the API server refuses beside values out of bounds, in its words:\n\n{rules}"

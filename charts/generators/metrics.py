@@ -1,21 +1,21 @@
-"""Writes docs/metrics.md from the table: `python -m visionr1.metrics.reference docs/metrics.md`."""
+"""The page docs/metrics.md: what a run's processes and the operator serve, from the tables that declare it."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Final
 
-from visionr1.metrics.operator_table import OPERATOR_TABLE, OperatorInstrument
+from ptst_operator.metrics import OPERATOR_TABLE, OperatorInstrument
+
+from generators import made_from
 from visionr1.metrics.table import TABLE, Instrument
 
-_INTRO: Final = """\
-<!-- Made by `python -m visionr1.metrics.reference docs/metrics.md` from visionr1/metrics/table.py; edit that file. -->
+_INTRO: Final = f"""\
+<!-- {made_from("visionr1/metrics/table.py and operators/ptst_operator/metrics.py")} -->
 # Metrics
 
 Each process of a run serves `/metrics` for Prometheus and `/healthz` for probes at `metrics.host` and `metrics.port` of the
 recipe: driver and cold start at the port itself, workers at port + 1, + 2, ... on their node, ranks of SFT at port, port + 1,
-... on theirs (`metrics.enabled: false` turns it off). `/healthz` answers `{"age_seconds": ...}`, the time
+... on theirs (`metrics.enabled: false` turns it off). `/healthz` answers `{{"age_seconds": ...}}`, the time
 since the process last made progress, with status 503 once that is too long.
 
 The same numbers are in `steps.jsonl` of the run directory: one JSON line a step with `phase`, `stage` (null outside GRPO) and
@@ -32,7 +32,7 @@ The Kubernetes operator serves these on its own port. `run` is the name of the P
 """
 
 
-def reference_page() -> str:
+def metrics_page() -> str:
     """The whole page, as Markdown."""
     head = ["| Metric | Kind | Unit | Own label | Record key | Meaning |", "|---|---|---|---|---|---|"]
     operator = ["| Metric | Kind | Unit | Labels | Meaning |", "|---|---|---|---|---|", *map(_operator_row, OPERATOR_TABLE)]
@@ -47,7 +47,3 @@ def _row(item: Instrument) -> str:
 def _operator_row(item: OperatorInstrument) -> str:
     labels = ", ".join(f"`{label}`" for label in item.labels)
     return f"| `{item.name}` | {item.kind} | {item.unit} | {labels} | {item.help} |"
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(reference_page(), encoding="utf-8")

@@ -1,65 +1,19 @@
-"""The few kinds of Grafana objects that our dashboards are made of, as plain JSON of schema 39 (Grafana 10.4 to 12)."""
+"""A dashboard as Grafana's JSON, schema 39 (Grafana 10.4 to 12)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
+
+from generators.board import WIDTH, Dashboard, Kind, Panel, Query, Row
 
 SCHEMA: Final = 39
-WIDTH: Final = 24
-"""Columns of a dashboard."""
-PANEL_HEIGHT: Final = 8
-STAT_HEIGHT: Final = 4
+_PANEL_HEIGHT: Final = 8
+_STAT_HEIGHT: Final = 4
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
-
-Kind = Literal["timeseries", "stacked", "stat", "gauge", "heatmap", "states"]
-
-
-@dataclass(frozen=True)
-class Query:
-    """One PromQL expression and how its series are called."""
-
-    expr: str
-    legend: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """`unit` is a unit of Grafana's; `description` says what good and bad look like. `width` is in columns of 24."""
-
-    title: str
-    unit: str
-    description: str
-    queries: tuple[Query, ...]
-    kind: Kind = "timeseries"
-    width: int = 8
-
-    @property
-    def height(self) -> int:
-        return STAT_HEIGHT if self.kind in ("stat", "gauge") else PANEL_HEIGHT
-
-
-@dataclass(frozen=True)
-class Row:
-    """A heading and the panels under it."""
-
-    title: str
-    panels: tuple[Panel, ...]
-
-
-@dataclass(frozen=True)
-class Dashboard:
-    """`uid` is in its address and names its file."""
-
-    uid: str
-    title: str
-    description: str
-    rows: tuple[Row, ...]
-
-    @property
-    def panels(self) -> list[Panel]:
-        return [panel for row in self.rows for panel in row.panels]
+STAGE_BORDERS: Final = (
+    'visionr1_started_timestamp_seconds{namespace=~"$namespace",run=~"$run",role=~"driver|sft|coldstart"} * 1000'
+)
 
 
 def to_json(dashboard: Dashboard) -> dict[str, Any]:
@@ -97,11 +51,6 @@ def _stage_borders() -> dict[str, Any]:
         "textFormat": "{{run}}: the {{role}} of stage {{stage}} began",
         "useValueForTime": True,
     }
-
-
-STAGE_BORDERS: Final = (
-    'visionr1_started_timestamp_seconds{namespace=~"$namespace",run=~"$run",role=~"driver|sft|coldstart"} * 1000'
-)
 
 
 def _variables() -> list[dict[str, Any]]:
@@ -186,12 +135,13 @@ def _layout(rows: Sequence[Row]) -> list[dict[str, Any]]:
         y += 1
         x = line_height = 0
         for panel in row.panels:
+            height = _STAT_HEIGHT if panel.kind in ("stat", "gauge") else _PANEL_HEIGHT
             if x + panel.width > WIDTH:
                 x, y, line_height = 0, y + line_height, 0
-            position = {"x": x, "y": y, "w": panel.width, "h": panel.height}
+            position = {"x": x, "y": y, "w": panel.width, "h": height}
             laid.append(_panel(panel, len(laid) + 1, position))
             x += panel.width
-            line_height = max(line_height, panel.height)
+            line_height = max(line_height, height)
         y += line_height
     return laid
 
