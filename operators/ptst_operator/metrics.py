@@ -47,7 +47,7 @@ OPERATOR_TABLE: Final = (RUN_PHASE, STAGE_TRANSITIONS, CHILD_RESTARTS, RECONCILE
 """Everything that the operator serves; docs/metrics.md is made from it."""
 
 
-class Metrics:
+class OperatorMetrics:
     """The operator's instruments; the series of a run go with it."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Metrics:
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
-def serve(port: int, metrics: Metrics, healthy: Any, ready: Any) -> ThreadingHTTPServer:
+def serve(port: int, metrics: OperatorMetrics, healthy: Any, ready: Any) -> ThreadingHTTPServer:
     """/metrics, /healthz and /readyz on all addresses of the pod; `healthy` and `ready` give None or what is wrong."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from ptst_operator.metrics import OPERATOR_TABLE, Metrics
+from ptst_operator.metrics import OPERATOR_TABLE, OperatorMetrics
 from ptst_operator.status import PhaseStatus, Status
 
 FROM_THE_LIBRARY = {"le"}
@@ -12,7 +12,7 @@ FROM_THE_LIBRARY = {"le"}
 
 def served() -> dict[str, tuple[str, str, set[str]]]:
     """Kind, help and labels by name, of a run that went on to its next phase at the second attempt."""
-    metrics = Metrics()
+    metrics = OperatorMetrics()
     metrics.changed("mine", Status(), Status(phase="Running", stage="sft", phases=[PhaseStatus(name="sft", attempts_begun=1)]))
     metrics.changed(
         "mine",

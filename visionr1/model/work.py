@@ -1,7 +1,7 @@
 """How much work a step is: FLOPs and bytes that any implementation of Qwen2.5-VL must spend, and the least time for them.
 
-A multiply-add is 2 FLOPs. Causal attention counts the pairs it needs. Recomputation, padding, and a prompt that is repeated for each
-of its completions count nothing.
+A multiply-add is 2 FLOPs. Causal attention counts the pairs it needs. Recomputation, padding, and a prompt repeated for each of
+its completions count nothing.
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ptst_operator.observe import Stage, ask_driver, read_metrics
+from ptst_operator.look.driver import ask_driver, read_metrics
+from ptst_operator.look.figures import StageScale
 from site_of_a_run import Site, condition, without_coldstart
 
-STAGE = Stage(first_step=4, last_step=8, completions=32, workers=8)
+STAGE = StageScale(first_step=4, last_step=8, completions=32, workers=8)
 OK = b"HTTP/1.0 200 OK\r\n\r\n"
 
 

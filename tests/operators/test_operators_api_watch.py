@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ptst_operator import watch
+from ptst_operator import api_watch
 from ptst_operator.api import ApiError
+from ptst_operator.run_queue import RunQueue
 
 
 class Done(BaseException):
@@ -50,9 +51,9 @@ class Scene:
 
 def play(monkeypatch: pytest.MonkeyPatch, watches: int, lasts: float, error: ApiError | None = None) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(watch, "time", clock)
+    monkeypatch.setattr(api_watch, "time", clock)
     with pytest.raises(Done):
-        watch.Watcher(Scene(clock, watches, lasts, error), "PTSTRun", watch.Queue()).run()  # type: ignore[arg-type]
+        api_watch.ApiWatcher(Scene(clock, watches, lasts, error), "PTSTRun", RunQueue()).run()  # type: ignore[arg-type]
     return clock
 
 
@@ -77,7 +78,7 @@ def test_failures_in_a_row_are_waited_for_longer_and_longer(monkeypatch: pytest.
 
 def test_who_has_waited_longest_is_next_whatever_its_name() -> None:
     """With two hundred runs that change all the time, z must not wait until a to y have rest."""
-    queue = watch.Queue()
+    queue = RunQueue()
     for name in ("z", "m", "a"):
         queue.add(name)
     assert [queue.take(0) for _ in range(3)] == ["z", "m", "a"]

@@ -10,7 +10,7 @@ ChildPhase = Literal["Pending", "Running", "Succeeded", "Failed"]
 
 
 @dataclass(frozen=True)
-class Child:
+class ChildState:
     """What a child says of itself.
 
     Attributes:
@@ -20,6 +20,7 @@ class Child:
         quiet: False if the child is over but its process may still be there, as in a RayJob that is Failed and RUNNING.
         deleting: whether it is going.
         queued: whether its queue has not let it in, or takes it back: `suspend` is set, and the operator never sets it.
+        head: address of the head pod of its own RayCluster, once there is one.
     """
 
     phase: ChildPhase
@@ -31,6 +32,7 @@ class Child:
     quiet: bool = True
     deleting: bool = False
     queued: bool = False
+    head: str | None = None
 
     @staticmethod
     def of(
@@ -40,16 +42,16 @@ class Child:
         message: str = "",
         exit_code: int | None = None,
         quiet: bool = True,
-    ) -> Child:
+    ) -> ChildState:
         """With what its metadata says."""
         meta, spec = manifest["metadata"], manifest.get("spec", {})
         owners = meta.get("ownerReferences", [])
         owner = next((one["uid"] for one in owners if one.get("controller")), "")
         short = " ".join(message.split())[:300]
         queued = phase in ("Pending", "Running") and bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
-        return Child(phase, meta["uid"], owner, reason, short, exit_code, quiet, "deletionTimestamp" in meta, queued)
+        return ChildState(phase, meta["uid"], owner, reason, short, exit_code, quiet, "deletionTimestamp" in meta, queued)
 
 
-def waiting(manifest: Mapping[str, Any], reason: str) -> Child:
+def waiting(manifest: Mapping[str, Any], reason: str) -> ChildState:
     """A child that has not started to run."""
-    return Child.of(manifest, "Pending", reason)
+    return ChildState.of(manifest, "Pending", reason)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ptst_operator.spec import Gate
-from ptst_operator.world import Breach, number
+from ptst_operator.world import Breach
+from visionr1.rundir.reading import number
 from visionr1.rundir.rollback import Rollback
 
 
