@@ -171,6 +171,13 @@ lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles, spel
 	$(BIN)/hadolint images/*/Dockerfile
 	$(BIN)/codespell *.md .ci .github Makefile pyproject.toml benchmarks charts docs images operators tests visionr1
 
+# Rooms without training or long waits; tests/charts checks the generated files.
+FAST := $(addprefix tests/,charts cli metrics operators recipe report rundir watch)
+
+.PHONY: check
+check: lint ## run this before each commit: lint, generated files, the fast tests; at most two minutes
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(FAST)
+
 COMPILE = $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --python-platform x86_64-manylinux_2_28 $(if $(UPGRADE),--upgrade)
 

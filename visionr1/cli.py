@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -15,10 +14,10 @@ from typer.core import TyperGroup
 
 from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
-from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
-from visionr1.rundir.lock import run_lock
-from visionr1.storage import StorageError, Store, open_store
+from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.lock import phase_lock
+from visionr1.storage import StorageError, open_store
 from visionr1.version import version_line
 
 EXIT_INTERRUPTED: Final = 130
@@ -179,7 +178,7 @@ def run(
     elif run is not None:
         from visionr1.rundir.recipe import read_recipe
 
-        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/recipe.yaml", overrides)
+        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides)
     else:
         raise BadInput("give a recipe to start (visionr1 run RECIPE), or a run to go on with (visionr1 run --run DIR)")
     _run(chosen, run or f"runs/{chosen.name}")
@@ -227,11 +226,12 @@ def coldstart(run: RunOption) -> None:
     from visionr1.rundir.recipe import read_recipe
     from visionr1.signals import StopFlag
 
-    recipe = read_recipe(open_store(run))
+    store = open_store(run)
+    recipe = read_recipe(store)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
         with (
-            _alone(run) as store,
+            phase_lock(store),
             closing(Exporter(recipe.metrics, "coldstart", recipe.name)) as exporter,
             Grader(answers) as grader,
             _teacher(recipe) as resolve_url,
@@ -261,21 +261,12 @@ def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
         yield lambda url: address if url == DEMO_TEACHER else url
 
 
-@contextmanager
-def _alone(run_url: str) -> Iterator[Store]:
-    """Hold a local run directory, unless `visionr1 run` holds it for this phase, or SFT's other nodes share it."""
-    store = open_store(run_url)
-    shared = ATTEMPT in os.environ or "PET_NNODES" in os.environ
-    with nullcontext() if shared else run_lock(store):
-        yield store
-
-
 @app.command(rich_help_panel=PHASES)
 def sft(run: RunOption) -> None:
     """Fine-tune on the cold-start data, from the last checkpoint if there is one; starts torchrun itself."""
     from visionr1.sft import launch
 
-    with _alone(run):
+    with phase_lock(open_store(run)):
         launch.run(run)
 
 
@@ -291,7 +282,7 @@ def grpo(
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before."""
     from visionr1.grpo import driver
 
-    with _alone(run):
+    with phase_lock(open_store(run)):
         driver.run(run, stage, stop_when)
 
 

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from visionr1.data.readers import load_problems
 from visionr1.data.sampler import PromptSampler
 from visionr1.grpo.advantage import advantages
-from visionr1.grpo.host import WorkerPlan
+from visionr1.grpo.plan import WorkerPlan
 from visionr1.grpo.schedule import request_seed
 from visionr1.grpo.start import stage_start
 from visionr1.grpo.worker import Worker
@@ -68,7 +68,7 @@ def _commit(checkpoints: Checkpoints, worker: Worker, step: int, state: dict, wo
     if dist.get_rank() == 0:
         checkpoints.staging(step)
     dist.barrier()
-    parts = _together([entry.model_dump() for entry in worker.save(checkpoints.phase, step)], world)
+    parts = _together([entry.model_dump() for entry in worker.save(step)], world)
     if dist.get_rank() == 0:
         checkpoints.commit(step, [FileEntry(**entry) for part in parts for entry in part], {"sampler": state})
     dist.barrier()

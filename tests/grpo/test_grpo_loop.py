@@ -7,7 +7,7 @@ from s3_proxy import Fault
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler, shuffled
 from visionr1.errors import BadInput, Stopped
-from visionr1.grpo.journal import Journal
+from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.loop import run_stage
 from visionr1.grpo.parity import Gap, Probe
 from visionr1.metrics.exporter import Exporter
@@ -85,7 +85,7 @@ def run(tmp_path):
     def go(crew, first_step=0, state=None, should_stop=lambda: False, recipe=RECIPE, stage=1, url=str(tmp_path)):
         store, phase = open_store(url), stage_phase(recipe, stage)
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
-        journal = Journal(recipe, phase, store, StepLog(store, phase.name, first_step), exporter, lambda n, note="": None)
+        journal = StageJournal(recipe, phase, store, StepLog(store, phase.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
         try:
             with Grader(recipe.reward) as grader:

@@ -22,9 +22,8 @@ from visionr1.errors import BadInput
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
 from visionr1.pipeline.processes import _stopped_with, marked, tree_bytes
-from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, parse_recipe, to_yaml
-from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
+from visionr1.rundir.attempts import ATTEMPT, AttemptRecord, attempts, write_attempt
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.signals import StopFlag
 from visionr1.storage import open_store

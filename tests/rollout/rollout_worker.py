@@ -11,9 +11,9 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from visionr1.demo.digits import problems
 from visionr1.demo.tiny import save, tiny_model, tiny_processor
-from visionr1.grpo.host import WorkerPlan
 from visionr1.grpo.parity import Probe, fault
-from visionr1.grpo.start import BASE, Start
+from visionr1.grpo.plan import WorkerPlan
+from visionr1.grpo.start import BASE, StageStart
 from visionr1.grpo.worker import Worker
 from visionr1.recipe import Recipe, load_recipe, stage_phase
 from visionr1.rollout.types import Sampling
@@ -37,7 +37,7 @@ class Stage:
                 "metrics.enabled=false",
             ],
         )
-        start = Start(BASE, BASE, restore_trainer=False, step=0, sampler=None)
+        start = StageStart(policy=BASE, reference=BASE, restore_trainer=False, step=0, sampler=None)
         plan = WorkerPlan(
             recipe=self.recipe,
             run_url="unused",

@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from visionr1.cli import app
 from visionr1.errors import BadInput
 from visionr1.rundir.lock import run_lock
 from visionr1.storage import open_store
@@ -84,3 +86,23 @@ def test_the_lock_file_is_no_link_to_elsewhere(tmp_path):
 def test_a_remote_run_needs_no_lock(s3_url):
     with run_lock(open_store(s3_url)) as descriptor:
         assert descriptor is None
+
+
+def test_a_phase_that_is_started_alone_is_refused_beside_a_run(tmp_path):
+    run = str(tmp_path / "run")
+    with hold(run) as process:
+        for command in (["sft"], ["coldstart"], ["grpo", "--stage", "1"], ["eval"]):
+            (tmp_path / "run/recipe.yaml").write_text("preset: demo\n")
+            result = CliRunner().invoke(app, [*command, "--run", run])
+            assert result.exit_code == 64 and f"in use by process {process.pid}" in result.output, command
+        process.communicate(b"")
+
+
+@pytest.mark.parametrize("text", [b"", b"[" * 100_000, b"[]", b'{"pid": "x"}', b"\xff"])
+def test_a_lock_file_that_names_nobody_still_locks(text, tmp_path):
+    run = str(tmp_path / "run")
+    with hold(run) as process:
+        (tmp_path / "run/.lock").write_bytes(text)
+        with pytest.raises(BadInput, match="is in use; wait for it or stop it$"):
+            run_lock(open_store(run)).__enter__()
+        process.communicate(b"")

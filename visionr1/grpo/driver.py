@@ -11,7 +11,7 @@ from visionr1.data.readers import load_problems, select
 from visionr1.data.sampler import PromptSampler
 from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.cluster import ray_cluster, require_shared_memory
-from visionr1.grpo.journal import Journal
+from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.start import stage_start
 from visionr1.metrics.exporter import Exporter
 from visionr1.progress import progress
@@ -67,10 +67,11 @@ def run(run_url: str, number: int, stop_when: str | None = None) -> None:
             raise Stopped("stopped before its first step")
         crew = Crew(recipe, run_url, phase, start, exporter.committed)
         report = crew.usable_problems()
-        rows = select(load_problems(recipe.data.train), _told(report).usable())
+        _list_bad_rows(report)
+        rows = select(load_problems(recipe.data.train), report.usable())
         sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)
         with progress(title, stage.steps, start.step - phase.first_step) as advance:
-            journal = Journal(recipe, phase, store, log, exporter, advance)
+            journal = StageJournal(recipe, phase, store, log, exporter, advance)
             run_stage(recipe, phase, start.step, rows, sampler, crew, grader, journal, lambda: signalled() or asked())
         crew.close()
 
@@ -84,10 +85,9 @@ def _asked_to_stop(store: Store, stop_when: str | None) -> bool:
         return False
 
 
-def _told(report: CheckReport) -> CheckReport:
-    """Lists the bad rows, which are left out."""
+def _list_bad_rows(report: CheckReport) -> None:
+    """On the terminal; they are left out."""
     for note in report.bad[:10]:
         print(f"left out {note.id}: {note.detail}; {note.remedy}")
     if len(report.bad) > 10:
         print(f"left out {len(report.bad) - 10} more rows: `visionr1 data check` lists them all")
-    return report

@@ -8,10 +8,12 @@ import numpy as np
 
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler
+from visionr1.engine.journal import Clock
+from visionr1.engine.saving import total_bytes
 from visionr1.errors import Stopped
 from visionr1.grpo.advantage import advantages
 from visionr1.grpo.crew import Crew
-from visionr1.grpo.journal import Clock, Journal
+from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.parity import fault, probe_stats, unsound
 from visionr1.grpo.schedule import checkpoint_due, learning_rate, probe_due, request_seed
 from visionr1.recipe.phases import StagePhase
@@ -28,7 +30,7 @@ def run_stage(
     sampler: PromptSampler,
     crew: Crew,
     grader: Grader,
-    journal: Journal,
+    journal: StageJournal,
     should_stop: Callable[[], bool],
 ) -> None:
     """Trains from global step `first_step` to the stage's end; every step ends in a log record.
@@ -70,7 +72,7 @@ def run_stage(
         if wrong is None and (stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint)):
             with clock("checkpoint"):
                 saved = crew.save(step)
-            stats["checkpoint_bytes"] = sum(entry.bytes for part in saved for entry in part)
+            stats["checkpoint_bytes"] = total_bytes(saved)
         stats["grading_timeouts"] = grader.timeouts - timeouts
         journal.write(step, rate, batch, groups, grades, rewards_PG, stats, clock)
         if wrong is not None:

@@ -22,8 +22,8 @@ class Weights:
 BASE = Weights(None, 0)
 
 
-@dataclass(frozen=True)
-class Start:
+@dataclass(frozen=True, kw_only=True)
+class StageStart:
     """How a stage (or its resumption) begins.
 
     Attributes:
@@ -43,7 +43,7 @@ class Start:
 
 def stage_start(
     recipe: Recipe, phase: StagePhase, latest: Callable[[str], int | None], state: Callable[[str, int], Mapping[str, Any]]
-) -> Start:
+) -> StageStart:
     """Decides from the last committed checkpoint of this phase, else from that of the phase before.
 
     Args:
@@ -58,11 +58,17 @@ def stage_start(
     reference = before if phase.stage.reference == "previous_stage" else initial
     own = latest(phase.name)
     if own is not None:
-        return Start(Weights(phase.name, own), reference, True, own, state(phase.name, own)["sampler"])
+        return StageStart(
+            policy=Weights(phase.name, own),
+            reference=reference,
+            restore_trainer=True,
+            step=own,
+            sampler=state(phase.name, own)["sampler"],
+        )
     earlier_stage = phase.number > 1
     sampler = state(str(before.phase), before.step)["sampler"] if earlier_stage else None
     carry = earlier_stage and phase.stage.carry == "weights+optimizer"
-    return Start(before, reference, carry, phase.first_step, sampler)
+    return StageStart(policy=before, reference=reference, restore_trainer=carry, step=phase.first_step, sampler=sampler)
 
 
 def _last(phase: str | None, latest: Callable[[str], int | None]) -> Weights:

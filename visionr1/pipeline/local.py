@@ -25,8 +25,9 @@ from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
 from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.layout import STEPS, attempt_log_key, attempt_prefix
 from visionr1.rundir.lock import run_lock
+from visionr1.rundir.progress import Progress, read_progress
 from visionr1.rundir.recipe import settle_recipe
-from visionr1.storage import Store, open_store
+from visionr1.storage import StorageError, Store, open_store
 
 CommandFor = Callable[[Phase, str], list[str]]
 """The command line of a phase in a run directory."""
@@ -112,6 +113,7 @@ class _Child:
     peak_bytes: int = 0
     sampled: float = 0.0
     kill_at: float | None = None
+    unread: str = ""
 
 
 class _Runner:
@@ -153,7 +155,7 @@ class _Runner:
                     self._announce_retry(name, until)
                 case planner.Finish():
                     return EXIT_DONE
-                case planner.Stopped(name):
+                case planner.RunStopped(name):
                     self._say(f"stopped in {name}; the same command goes on from its last checkpoint")
                     return EXIT_STOPPED
                 case planner.Fail(name, reason, exit_code):
@@ -216,7 +218,16 @@ class _Runner:
         if now - child.sampled >= _SAMPLE_SECONDS:
             child.sampled = now
             child.peak_bytes = max(child.peak_bytes, processes.tree_bytes(child.process.pid))
-            self.display.refresh(child.phase, child.folder)
+            self.display.refresh(child.phase, self._progress(child))
+
+    def _progress(self, child: _Child) -> Progress | None:
+        try:
+            return read_progress(self._store, child.phase.name, child.number)
+        except (BadInput, StorageError) as error:  # no run ends because it cannot be shown; its process writes the file again
+            if str(error) != child.unread:
+                child.unread = str(error)
+                self._say(child.unread)
+            return None
 
     def _record_end(self, child: _Child) -> None:
         # What is left would hold memory and ports. Below a process that was killed it has nobody to end it in order.
@@ -232,7 +243,7 @@ class _Runner:
         write_attempt(self._store, child.phase.name, child.number, record)
         self._attempts[child.phase.name][-1] = record
         self._child = None
-        self.display.end(child.phase, child.folder, (record.ended or 0.0) - record.started, now.complete)
+        self.display.end(child.phase, self._progress(child), (record.ended or 0.0) - record.started, now.complete)
         if not now.complete and child.kill_at is None and record.exit_code != EXIT_STOPPED:
             self._show_log(child, record)
 

@@ -43,13 +43,13 @@ def terminal_summary(store: Store) -> RenderableType:
 
 
 def _cells(phase: PhaseRecord) -> list[str]:
-    accuracy = percent(phase.number("accuracy"))
-    if (error := phase.number("standard_error")) is not None:
+    accuracy = percent(phase.score.accuracy)
+    if (error := phase.score.standard_error) is not None:
         accuracy += f" ± {100 * error:.1f}"
     return [
         accuracy,
-        count(phase.number("completion_tokens_mean")),
-        percent(phase.number("truncated_ratio")),
+        count(phase.score.completion_tokens_mean),
+        percent(phase.score.truncated_ratio),
         count(phase.steps_done),
         duration(phase.seconds),
         gibibytes(phase.peak_bytes),

@@ -74,13 +74,14 @@ class VllmEngine:
         model_dir: Path,
         recipe: Recipe,
         *,
+        device: torch.device,
         max_model_len: int,
         banned_token_ids: list[int],
         eos_token_ids: list[int],
         tensor_parallel: int = 1,
         distributed: bool = False,
     ):
-        cuda = recipe.rollout.device == "cuda" or (recipe.rollout.device == "auto" and torch.cuda.is_available())
+        cuda = device.type == "cuda"
         _prepare_environment(cuda)
         if not cuda:
             _require_libnuma()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -19,10 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from visionr1.errors import BadInput
-from visionr1.rundir.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoints_prefix
+from visionr1.rundir.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoint_step, checkpoints_prefix
+from visionr1.rundir.reading import read_json
 from visionr1.storage.progress import showing
 from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
 
@@ -51,6 +51,11 @@ class Manifest(BaseModel):
     time: float
     state: dict[str, Any]
     files: tuple[FileEntry, ...]
+
+
+_MANIFEST: Final = TypeAdapter(Manifest)
+_MOST_MANIFEST_BYTES: Final = 64 << 20
+"""Some 300,000 files."""
 
 
 def kept(steps: Collection[int], keep_last: int, stage_end: int | None, keep_stage_end: int, every: int = 5) -> set[int]:
@@ -243,10 +248,9 @@ class Checkpoints:
 
     def _found(self) -> tuple[list[int], list[int]]:
         """Steps with a manifest, and steps without."""
-        pattern = re.compile(re.escape(checkpoints_prefix(self.phase)) + "/step-(0|[1-9][0-9]{0,8})/(.+)")
-        matches = [match for key in self.store.list(checkpoints_prefix(self.phase)) if (match := pattern.fullmatch(key))]
-        committed = {int(match[1]) for match in matches if match[2] == MANIFEST}
-        return sorted(committed), sorted({int(match[1]) for match in matches} - committed)
+        files = [found for key in self.store.list(checkpoints_prefix(self.phase)) if (found := checkpoint_step(key)) is not None]
+        committed = {step for step, name in files if name == MANIFEST}
+        return sorted(committed), sorted({step for step, _ in files} - committed)
 
     def _delete(self, step: int) -> None:
         """Takes the manifest first: a checkpoint that is half deleted is not one."""
@@ -264,12 +268,8 @@ class Checkpoints:
         return _scratch(self.store.url) / "fetched" / self._key(step)
 
     def _manifest(self, step: int) -> Manifest:
-        key = self._key(step, MANIFEST)
-        try:
-            return Manifest.model_validate_json(self.store.read_bytes(key))
-        except ValidationError as error:
-            address = f"{self.store.url}/{key}"
-            raise BadInput(f"{address}: this is no checkpoint manifest; delete it to use the checkpoint before") from error
+        fault = "this is no checkpoint manifest; delete it to use the checkpoint before"
+        return read_json(self.store, self._key(step, MANIFEST), _MANIFEST, fault, _MOST_MANIFEST_BYTES)
 
     def _write_manifest(self, key: str, data: bytes) -> None:
         """Nothing vouches for the manifest itself, so a remote one is read again; one that is torn goes."""

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Final
 
-from visionr1.errors import BadInput
-from visionr1.recipe.phases import BASE_MODEL, Phase, StagePhase
+from visionr1.recipe.phases import Phase, StagePhase
+from visionr1.rundir import coldstart
 from visionr1.rundir.checkpoints import Checkpoints
-from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
+from visionr1.rundir.scores import read_score
 from visionr1.storage import NotFound, Store
-
-_MOST_BYTES: Final = 1 << 20
-"""Of a score file, which has a few hundred; the rest of a larger one is left, and what was read is no score file."""
 
 
 @dataclass(frozen=True)
@@ -30,25 +25,23 @@ def committed(store: Store, phase: Phase) -> Committed:
     Final is: for a stage the checkpoint of its last step; for SFT, whose number of steps depends on its
     data, the checkpoint whose state says `final`; for cold-start data its manifest; for evaluation the
     score of the run's last checkpoint.
+
+    Raises:
+        BadInput: what must be read for it is damaged.
     """
     if phase.kind == "coldstart":
-        return Committed(None, store.exists(COLDSTART_MANIFEST))
+        return Committed(None, coldstart.is_committed(store))
     if phase.kind == "evaluate":
-        return Committed(None, _scored(store, phase.input_phase))
+        newest = Checkpoints(store, phase.input_phase).latest() if phase.input_phase else 0
+        score = read_score(store, phase.input_phase)
+        return Committed(None, score is not None and score.step == newest)
     checkpoints = Checkpoints(store, phase.name)
     step = checkpoints.latest()
+    if step is None:
+        return Committed(None, False)
     if isinstance(phase, StagePhase):
         return Committed(step, step == phase.last_step)
-    return Committed(step, step is not None and checkpoints.state(step).get("final") is True)
-
-
-def _scored(store: Store, phase: str | None) -> bool:
-    """Whether the score of the newest checkpoint of `phase` (None: the base model) is there."""
-    step = Checkpoints(store, phase).latest() if phase else 0
-    key = eval_key(phase or BASE_MODEL)
     try:
-        return bool(json.loads(store.read_bytes(key, _MOST_BYTES))["step"] == step)
-    except NotFound:
-        return False
-    except (ValueError, TypeError, LookupError, RecursionError):
-        raise BadInput(f"{store.url}/{key}: not a score file; delete it to have it made again") from None
+        return Committed(step, checkpoints.state(step).get("final") is True)
+    except NotFound:  # a newer one has taken its place since it was listed
+        return committed(store, phase)

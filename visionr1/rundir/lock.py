@@ -9,13 +9,34 @@ import shlex
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar, Final
+
+from pydantic import ConfigDict, TypeAdapter
 
 from visionr1.errors import BadInput
+from visionr1.rundir.attempts import ATTEMPT
 from visionr1.rundir.layout import LOCK
+from visionr1.rundir.reading import SMALL
 from visionr1.storage.store import Store, make_folders, os_errors
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """Who has the directory, for people."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
+
+    pid: int
+    host: str
+    command: str
+    time: str
+
+
+_HOLDER: Final = TypeAdapter(_Holder)
 
 
 @contextmanager
@@ -48,19 +69,29 @@ def _acquire(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BadInput(f"{path.parent} is in use{_holder(path)}; wait for it or stop it") from error
-    holder = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "command": shlex.join(sys.argv),
-        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    holder = _Holder(os.getpid(), socket.gethostname(), shlex.join(sys.argv), now)
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+    os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
 
 
 def _holder(path: Path) -> str:
+    with path.open("rb") as file:
+        text = file.read(SMALL)
     try:
-        holder = json.loads(path.read_bytes())
-        return f" by process {holder['pid']} on {holder['host']} since {holder['time']} ({holder['command']})"
-    except (ValueError, KeyError, TypeError):
+        holder = _HOLDER.validate_json(text)
+    except ValueError:
         return ""  # read between the other's locking and writing
+    return f" by process {holder.pid} on {holder.host} since {holder.time} ({holder.command})"
+
+
+@contextmanager
+def phase_lock(store: Store) -> Iterator[None]:
+    """Holds a local run directory for one phase, unless `visionr1 run` holds it for this phase, or SFT's other nodes share it.
+
+    Raises:
+        BadInput: Another process holds it.
+    """
+    shared = ATTEMPT in os.environ or "PET_NNODES" in os.environ
+    with nullcontext() if shared else run_lock(store):
+        yield

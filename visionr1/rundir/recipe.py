@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, parse_recipe, stage_name, to_yaml
-from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.layout import RECIPE, phase_folders, phase_of
+from visionr1.rundir.reading import read_file
 from visionr1.storage import NotFound, Store
 
 MAY_CHANGE: Final = frozenset(
@@ -50,7 +51,7 @@ that lost a node may go on with fewer workers. A value that is not listed here m
 def read_recipe(store: Store) -> Recipe:
     """The recipe of a run directory. Raises BadInput if there is none, or it is not one."""
     try:
-        text = store.read_bytes(RECIPE).decode(errors="replace")
+        text = read_file(store, RECIPE).decode(errors="replace")
     except NotFound:
         raise BadInput(f"{store.url}: no {RECIPE} here, so this is not a run directory; start one with visionr1 run") from None
     return parse_recipe(text, f"{store.url}/{RECIPE}")
@@ -67,7 +68,7 @@ def settle_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> 
         before = read_recipe(store)
         if before == recipe:
             return
-        seen = {key.split("/")[1] for key in [*store.list("phases"), *store.list("checkpoints")]}
+        seen = {phase_of(key) for folder in phase_folders() for key in store.list(folder)}
         lines = difference(before, recipe, seen | set(begun))
         if lines:
             advice = "go on with its own recipe (visionr1 run --run DIR), or start a new run directory"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from visionr1.recipe import Phase, Recipe, phases, phases_from
 from visionr1.rundir.checkpoints import Checkpoints
-from visionr1.rundir.layout import STEPS, eval_key, eval_samples_key, rolled_back_steps_key
+from visionr1.rundir.layout import STEPS, checkpoint_prefix, eval_key, eval_samples_key, rolled_back_steps_key
 from visionr1.rundir.steplog import as_lines, read_steps
 from visionr1.storage import Store
 
@@ -29,7 +29,7 @@ def refusal(store: Store, recipe: Recipe, to: Rollback, stage: str) -> str | Non
     steps = Checkpoints(store, to.phase).steps()
     if to.step in steps or (to.phase == stage and to.step == first_steps[stage]):
         return None
-    return f"checkpoints/{to.phase}/step-{to.step} is not there (there are: {', '.join(map(str, steps)) or 'none'})"
+    return f"{checkpoint_prefix(to.phase, to.step)} is not there (there are: {', '.join(map(str, steps)) or 'none'})"
 
 
 def is_rolled_back(store: Store, recipe: Recipe, to: Rollback) -> bool:

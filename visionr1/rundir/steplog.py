@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from visionr1.errors import BadInput
-from visionr1.metrics.table import RECORD_KEYS
+from visionr1.metrics.table import RECORD_KEYS, TABLE
 from visionr1.rundir.layout import STEPS
+from visionr1.rundir.reading import Step, Time, number_or_null, read_file
 from visionr1.storage.store import NotFound, Store, os_errors
 
 _MOST_BYTES: Final = 16 << 20
 """Some 20,000 steps; the operator, which has little memory, reads the log of every run."""
+_BY_LABEL: Final = frozenset(item.key for item in TABLE if item.label is not None)
+"""Keys whose value has a number for each value of a label."""
+_MEASURED: Final = RECORD_KEYS - {"phase", "stage", "step", "time"}
 
 
 class StepLog:
@@ -58,6 +64,10 @@ class StepLog:
 def read_steps(store: Store) -> list[dict[str, Any]]:
     """All records in the order in which they were logged; [] before the first.
 
+    Every record has `phase` (text), `step` (a number of steps) and `time` (Unix seconds, or None). `stage`, where it is there, is
+    a stage's number or None; every key of `visionr1.metrics.table` that is there has a finite number or None, or a mapping to
+    such values where the table gives it a label.
+
     Raises:
         BadInput: A line other than the last one is not a record, or the log is too large to be one.
     """
@@ -71,12 +81,9 @@ def as_lines(records: list[dict[str, Any]]) -> bytes:
 
 def _read(store: Store) -> bytes | None:
     try:
-        data = store.read_bytes(STEPS, _MOST_BYTES + 1)
+        return read_file(store, STEPS, _MOST_BYTES)
     except NotFound:
         return None
-    if len(data) > _MOST_BYTES:
-        raise BadInput(f"{store.url}/{STEPS}: larger than {_MOST_BYTES >> 20} MiB, as no run's is; see what writes to it")
-    return data
 
 
 def _records(data: bytes, store: Store) -> list[dict[str, Any]]:
@@ -84,13 +91,43 @@ def _records(data: bytes, store: Store) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            records.append({**record, "phase": str(record["phase"]), "step": int(record["step"])})
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            records.append(_record(json.loads(line)))
+        except (ValueError, RecursionError) as error:
             if number == len(lines):  # empty, or cut short by a crash, or still being written
                 break
             raise BadInput(f"{store.url}/{STEPS}: line {number} is not a step record; correct or delete that line") from error
     return records
+
+
+class _Place(BaseModel):
+    """Where and when a record was made."""
+
+    model_config = ConfigDict(strict=True)
+
+    phase: str
+    step: Step
+    stage: Step | None = None
+    time: Annotated[Time | None, BeforeValidator(number_or_null)] = None
+
+
+def _record(line: Any) -> dict[str, Any]:
+    """The record of a line. Raises ValueError if it is none."""
+    place = _Place.model_validate(line)
+    return {key: _value(key, value) for key, value in line.items()} | {"time": place.time}
+
+
+def _value(key: str, value: Any) -> Any:
+    if key not in _MEASURED:
+        return value
+    if key not in _BY_LABEL:
+        return _finite_or_none(value)
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} has no labels")
+    return {label: _finite_or_none(item) for label, item in value.items()}
+
+
+def _finite_or_none(value: Any) -> Any:
+    return None if number_or_null(value) is None else value
 
 
 def _line(record: dict[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ def planned(at: Situation, status: Status) -> planner.Action:
     stopping = planner.plan(run, replace(observed, stop_requested=True), at.now)
     if isinstance(stopping, planner.Stop):
         return stopping
-    return planner.Stopped(breach.stage) if at.run.spec.suspend else planner.Hold(breach.stage)
+    return planner.RunStopped(breach.stage) if at.run.spec.suspend else planner.Hold(breach.stage)
 
 
 def _run_spec(at: Situation, status: Status) -> planner.RunSpec:

@@ -34,7 +34,7 @@ def summary_of(at: Situation, status: Status, before: Status, action: planner.Ac
             return _failed(status, action)
         case planner.Hold(name):
             return _held(at, name) if status.breach is None else _held_by(status.breach, at)
-        case planner.Stopped(name):
+        case planner.RunStopped(name):
             return Summary("Suspended", "StoppedOnRequest", f"stopped before or in {name}; it goes on when spec.suspend is false")
         case planner.Stop(name):
             return _stopping(status, name, at.world)

@@ -1,23 +1,12 @@
-"""Numbers that pods have written, and what those of a stage are measured by. Pure."""
+"""What the numbers of a stage are measured by. Pure."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 from ptst_operator.run import WantedRun
 from visionr1.recipe import stage_phases
-
-
-def number(value: Any) -> float | None:
-    """What a pod has written, if it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer that no float can hold
-        return None
+from visionr1.rundir.reading import number
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ptst_operator.look.figures import number
 from ptst_operator.spec import Gate
 from ptst_operator.world import Breach
+from visionr1.rundir.reading import number
 from visionr1.rundir.rollback import Rollback
 
 

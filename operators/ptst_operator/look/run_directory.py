@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ptst_operator.look.figures import number, scale_of
+from ptst_operator.look.figures import scale_of
 from ptst_operator.look.gates import breaches, first_breach
 from ptst_operator.run import WantedRun
 from ptst_operator.status import Status
@@ -12,6 +12,7 @@ from ptst_operator.world import Breach, Progress, RollbackDone, RollbackProgress
 from visionr1.errors import BadInput
 from visionr1.recipe import StagePhase, phases_from, stage_phases
 from visionr1.rundir.committed import Committed, committed
+from visionr1.rundir.reading import number
 from visionr1.rundir.rollback import is_rolled_back, refusal
 from visionr1.rundir.steplog import read_steps
 from visionr1.storage import Store
