@@ -95,7 +95,9 @@ def _with_conditions(status: Status, before: Status, holds: dict[str, tuple[str,
     return status.model_copy(update={"conditions": made})
 
 
-def _said(status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World) -> _Said:
+def _said(  # noqa: C901, PLR0911, PLR0912 - one line for each action is easier to read than the same in parts
+    status: Status, before: Status, action: planner.Action | None, owner: Owner, world: World
+) -> _Said:
     live = status.live()
     ending = live is not None and live[1].stopping is not None
     if world.refused is not None and isinstance(action, planner.Start | planner.Wait) and not ending:

@@ -86,6 +86,7 @@ class Wanted:
 
     @property
     def chain(self) -> tuple[Phase, ...]:
+        """The recipe's phases, in order."""
         return phases(self.owner.recipe)
 
 

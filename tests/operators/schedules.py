@@ -150,7 +150,7 @@ class Schedule:
         child["metadata"]["deletionTimestamp"] = "now"
         self.deleted_by_hand.add(child["metadata"]["name"])
 
-    def _meddle(self) -> None:
+    def _meddle(self) -> None:  # noqa: C901, PLR0912 - a list of what people do
         """A person does something."""
         kind = self.random.choice(
             [

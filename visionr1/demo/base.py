@@ -111,6 +111,7 @@ def reading_accuracy(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2
 
 
 def main() -> None:
+    """Entry point of `python -m visionr1.demo.base`."""
     from visionr1.demo.tiny import save, tiny_model, tiny_processor
     from visionr1.demo.tokenizer import train_tokenizer
 

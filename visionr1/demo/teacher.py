@@ -58,6 +58,8 @@ BOOKISH: Final = 0.05
 
 @dataclass(frozen=True)
 class Reply:
+    """What an endpoint answers."""
+
     text: str
     finish_reason: Literal["stop", "length"] = "stop"
 

@@ -33,9 +33,11 @@ _ROUNDS: Final = 4
 class Builder(Protocol):
     """What evaluation needs of `visionr1.model.chat.PromptBuilder`."""
 
-    def build(self, row: Row) -> Prompt: ...
+    def build(self, row: Row) -> Prompt:
+        """The prompt of a problem. Raises BadImage for a picture that cannot be used."""
 
-    def count_tokens(self, row: Row) -> int: ...
+    def count_tokens(self, row: Row) -> int:
+        """Tokens of that prompt, its image tokens included."""
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,11 @@ class Host:
     """Holds one `visionr1.grpo.worker.Worker`; its own constructor cannot fail, so every error reaches the driver as it is."""
 
     def begin(self, plan: WorkerPlan) -> None:
+        """Makes the worker, in this process: loads model, trainer and engine, which takes minutes for a large model."""
         from visionr1.grpo.worker import Worker
 
         self._worker = Worker(plan)
 
     def call(self, method: str, *arguments: Any) -> Any:
+        """Calls a method of the worker by its name and gives what it gives; `begin` comes first."""
         return getattr(self._worker, method)(*arguments)

@@ -142,24 +142,31 @@ class _Runner:
                 return self._end_at_once(signals.last)
             self._look()
             action = planner.plan(self._spec, self._observed(signals.count > 0), time.time())
-            match action:
-                case planner.Start(name):
-                    self._start(self._phases[name])
-                case planner.Stop():
-                    self._ask_to_stop()
-                case planner.Wait(name, until):
-                    self._announce_retry(name, until)
-                case planner.Finish():
-                    return EXIT_DONE
-                case planner.Stopped(name):
-                    self._say(f"stopped in {name}; the same command goes on from its last checkpoint")
-                    return EXIT_STOPPED
-                case planner.Fail(name, reason, exit_code):
-                    self._say(f"{name} failed: {reason}")
-                    return EXIT_BAD_INPUT if exit_code == EXIT_BAD_INPUT else EXIT_FAILED
-                case planner.Hold():
-                    raise AssertionError("a local run has no held phases")
+            code = self._act(action)
+            if code is not None:
+                return code
             time.sleep(_LOOK_SECONDS)
+
+    def _act(self, action: planner.Action) -> int | None:
+        """Carries an action out; gives the exit code if it was the last one."""
+        match action:
+            case planner.Start(name):
+                self._start(self._phases[name])
+            case planner.Stop():
+                self._ask_to_stop()
+            case planner.Wait(name, until):
+                self._announce_retry(name, until)
+            case planner.Finish():
+                return EXIT_DONE
+            case planner.Stopped(name):
+                self._say(f"stopped in {name}; the same command goes on from its last checkpoint")
+                return EXIT_STOPPED
+            case planner.Fail(name, reason, exit_code):
+                self._say(f"{name} failed: {reason}")
+                return EXIT_BAD_INPUT if exit_code == EXIT_BAD_INPUT else EXIT_FAILED
+            case planner.Hold():
+                raise AssertionError("a local run has no held phases")
+        return None
 
     def end_orphans(self) -> None:
         """End what a killed runner has left running; it was asked to stop when the runner died."""

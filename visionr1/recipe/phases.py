@@ -29,6 +29,7 @@ class Phase:
 
     @property
     def title(self) -> str:
+        """Its name for people: `stage 1` for `stage-1`."""
         return self.name if self.stage_index is None else f"stage {self.stage_index + 1}"
 
 

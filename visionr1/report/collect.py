@@ -85,6 +85,7 @@ class PhaseRecord:
 
     @property
     def peak_bytes(self) -> int | None:
+        """The most memory of any attempt, in bytes; None if none was measured."""
         return max((a.peak_bytes for a in self.attempts if a.peak_bytes is not None), default=None)
 
     @property
@@ -129,6 +130,7 @@ class Run:
 
     @property
     def stages(self) -> list[PhaseRecord]:
+        """The stages of GRPO, in order."""
         return [phase for phase in self.phases if phase.stage]
 
 

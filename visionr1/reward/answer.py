@@ -135,7 +135,7 @@ def _same_spelling(given: str, true: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """Without brackets round one value, `x \\in` before a set, and a leading `=`, `≈` or `+`."""
+    r"""Without brackets round one value, `x \in` before a set, and a leading `=`, `≈` or `+`."""
     text = re.sub(r"^(?:=|\\approx|\+)\s*|^[a-zA-Z] ?\\in\s*(?=[(\[\\])", "", text).strip()
     held = group(text)
     while held and held[0] + held[2] in ("()", "{}") and len(split_top(held[1], _COMMA)) == 1:

@@ -32,6 +32,7 @@ class Grader:
 
     @property
     def timeouts(self) -> int:
+        """Answers that ran over their time since the grader was made."""
         return self._pool.timeouts
 
     def grade(self, responses: list[str], answers: list[str], lengths: list[int] | None = None) -> list[Grade]:

@@ -1,7 +1,7 @@
-"""One plain spelling for the many ways an answer is written.
+r"""One plain spelling for the many ways an answer is written.
 
 `canonical` turns Unicode, Markdown and LaTeX typography into one ASCII form (only `°` stays), in
-which `*` multiplies, `\\frac`, `\\sqrt` and exponents have braces, and words stand free of `\\text`.
+which `*` multiplies, `\frac`, `\sqrt` and exponents have braces, and words stand free of `\text`.
 All functions here are linear in the length of the text.
 """
 
@@ -162,7 +162,7 @@ def _balanced(text: str) -> bool:
 
 
 def _unboxed(text: str) -> str:
-    """Without `\boxed` and `\fbox`: what they hold stands free, as what is round them does."""
+    r"""Without `\boxed` and `\fbox`: what they hold stands free, as what is round them does."""
     pieces = re.split(r"\\[bf](?:oxed|box)\s*(?=\{)", text)
     for index, piece in enumerate(pieces[1:], start=1):
         depth = 0

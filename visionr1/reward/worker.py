@@ -24,6 +24,7 @@ Equal = Callable[[str, str], bool]
 
 
 def main() -> None:
+    """Serves comparisons until the parent closes the pipe, with a limit on its memory."""
     limit_memory(_MEMORY_GIB)
     serve(_start)
 

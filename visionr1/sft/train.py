@@ -152,7 +152,7 @@ class SftRank:
         dist.barrier()
 
 
-def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:
+def train(rank: SftRank, should_stop: Callable[[], bool]) -> None:  # noqa: C901 - the order of a step's parts is seen in one place
     """Runs the steps that are left.
 
     Raises:

@@ -35,6 +35,7 @@ def attempt_prefix(phase: str, attempt: int) -> str:
 
 
 def attempt_log_key(phase: str, attempt: int) -> str:
+    """What an attempt has printed."""
     return f"{attempt_prefix(phase, attempt)}/log.txt"
 
 

@@ -27,6 +27,7 @@ class Alert:
 
     @property
     def anchor(self) -> str:
+        """The name of its heading on the page of alerts."""
         return self.name.lower()
 
 

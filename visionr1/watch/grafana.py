@@ -37,6 +37,7 @@ class Panel:
 
     @property
     def height(self) -> int:
+        """Its height, in rows of Grafana's grid."""
         return STAT_HEIGHT if self.kind in ("stat", "gauge") else PANEL_HEIGHT
 
 
@@ -59,6 +60,7 @@ class Dashboard:
 
     @property
     def panels(self) -> list[Panel]:
+        """The panels of all rows, in order."""
         return [panel for row in self.rows for panel in row.panels]
 
 

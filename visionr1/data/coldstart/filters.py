@@ -126,7 +126,7 @@ def closing_answer(thought: str) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    """What the last `\\boxed{...}` holds, its own braces respected."""
+    r"""What the last `\boxed{...}` holds, its own braces respected."""
     start = text.rfind("\\boxed{")
     depth = 0
     for place in range(start + 6, len(text)) if start >= 0 else ():

@@ -118,6 +118,7 @@ def _line(row: Row, response: str, images: list[str]) -> dict[str, object]:
 
 
 def write_report(store: Store, report: Report) -> None:
+    """Writes what was kept and dropped, before the manifest. Raises StorageError."""
     store.write_bytes(COLDSTART_REPORT, json.dumps(asdict(report), indent=1).encode())
 
 
