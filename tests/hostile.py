@@ -142,7 +142,7 @@ def write_problems(root: Path) -> tuple[Path, list[str | None]]:
     for name, data in (usable | bad).items():
         (folder / name).write_bytes(data)
     (folder / "long.png").write_bytes(encode(Image.new("L", (6000, 20))))
-    rows = [(problem(name), None) for name in usable]
+    rows: list[tuple[Any, str | None]] = [(problem(name), None) for name in usable]
     rows += [(problem(name), "image unreadable") for name in bad]
     rows += list(_other_rows(root))
     file = folder / "rows.jsonl"
@@ -228,7 +228,8 @@ def sample_rows() -> list[tuple[Any, str | None]]:
     cases += [({"image": "plain.png", "conversations": turns(reply=reply)}, "text unusable") for reply in ("a\0", "\ud800")]
     cases += [({"image": "plain.png", "conversations": turns(reply="x" * 2**20)}, "text too long")]
     cases += [({"image": "plain.png", "conversations": turns(reply="word " * 20_000)}, "sample too long")]
-    for roles in (("gpt", "human"), ("human", "assistant"), ("system", "human"), ("\x1b[2J" * 1000, None), ([], {})):
+    odd: list[Any] = [("gpt", "human"), ("human", "assistant"), ("system", "human"), ("\x1b[2J" * 1000, None), ([], {})]
+    for roles in odd:
         cases.append(({"image": "plain.png", "conversations": turns(roles=roles)}, "row malformed"))
     for conversations in (
         None,

@@ -1,5 +1,7 @@
 """Where a stage starts from, and the small decisions of a step."""
 
+from typing import Any
+
 import pytest
 
 from visionr1.errors import BadInput
@@ -10,7 +12,7 @@ from visionr1.recipe.schema import Checkpoint, Optimiser, Recipe
 STAGE = {"max_completion_tokens": 48, "group_size": 4, "steps": 10}
 
 
-def recipe(sft: bool = True, **second) -> Recipe:
+def recipe(sft: bool = True, **second: Any) -> Recipe:
     return Recipe.model_validate(
         {
             "sft": {"data": {"path": "x.jsonl"}} if sft else None,

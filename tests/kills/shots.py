@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import psutil
 
@@ -27,6 +27,7 @@ from visionr1.storage.layout import MANIFEST, attempt_prefix, checkpoint_prefix,
 
 ROOT: Final = Path(__file__).parents[2]
 Victim = Literal["runner", "launcher", "torchrun", "rank", "driver", "worker", "largest"]
+Signal = Literal["SIGKILL", "SIGTERM", "oom"]
 Moment = Literal["start", "steps", "writing", "committed", "border", "orphaned"]
 _MARKS: Final = {
     "launcher": "visionr1.cli sft",
@@ -52,7 +53,7 @@ class Shot:
 
     phase: str
     victim: Victim
-    signal: Literal["SIGKILL", "SIGTERM", "oom"]
+    signal: Signal
     moment: Moment
     delay: float = 0.0
 
@@ -253,7 +254,7 @@ class Target:
     def _complete(self, phase: str) -> bool:
         return (self.folder / checkpoint_prefix(phase, self.ends[phase]) / MANIFEST).exists()
 
-    def _records(self, phase: str | None = None) -> list[dict]:
+    def _records(self, phase: str | None = None) -> list[dict[str, Any]]:
         return [record for record in read_steps(self.store) if phase in (None, record["phase"])]
 
     def _measure(self) -> None:

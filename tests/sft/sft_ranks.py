@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, Stopped
 from visionr1.recipe import load_recipe, to_yaml
 from visionr1.sft import train
 from visionr1.storage import Checkpoints, open_store
@@ -66,7 +66,7 @@ def sft(run: str, faults: Faults = Faults()) -> str:
     try:
         rank = train.SftRank(store, recipe, recipe.sft)
         train.train(rank, should_stop)
-    except train.Stopped as stopped:
+    except Stopped as stopped:
         return str(stopped)
     except BadInput as error:
         return str(error)
