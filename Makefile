@@ -1,4 +1,5 @@
-# Sets up, runs and checks the project on Linux; needs Python 3.11 to 3.13 and a package index. `make` alone lists the targets.
+# Sets up, runs and checks the project on Linux; needs Python 3.11 to 3.13, a package index, and what NEEDS_<target> names.
+# `make` alone lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -32,6 +33,24 @@ ifneq ($(wildcard $(PIP_FIND_LINKS)),)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
 
+# What some targets need from the system, as tests/needs.sh reads it. They look for it before they do anything else.
+NEEDS_demo = $(if $(filter hf,$(ROLLOUT)),,libnuma.so.1=libnuma1)
+NEEDS_test = libnuma.so.1=libnuma1
+NEEDS_bare = root debootstrap git
+NEEDS_package = git $(HELM)=https://helm.sh/docs/intro/install
+NEEDS_images-test = root buildah debootstrap git runc
+NEEDS_node = libnuma.so.1=libnuma1 root go=https://go.dev/dl buildah conntrack containerd debootstrap git gpg=gnupg ip=iproute2 nft=nftables openssl \
+	prometheus runc wget /usr/lib/cni/bridge=containernetworking-plugins
+NEEDS_kind = go=https://go.dev/dl docker=docker.io kind=https://kind.sigs.k8s.io
+NEEDS_cluster = $(if $(E2E_KUBECONFIG),,$(if $(KIND),$(NEEDS_kind),$(NEEDS_node)))
+NEEDS_cluster-shell = $(NEEDS_node)
+NEEDS_cluster-soak = $(NEEDS_node) iptables ipset
+NEEDS_soak = libnuma.so.1=libnuma1 $(NEEDS_cluster-soak)
+NEEDS_e2e = libnuma.so.1=libnuma1 chromium git prometheus promtool=prometheus $(if $(ARGS),,$(NEEDS_cluster))
+
+.needs-%:
+	@tests/needs.sh 'make $*' $(NEEDS_$*)
+
 .PHONY: help
 help:
 	@awk -F ':.*## ' '/^[.a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,7 +74,7 @@ $(SYNCED): $(UV_READY) $(LOCKS)/cpu.txt pyproject.toml
 	@touch $@
 
 .PHONY: demo
-demo: $(SYNCED) ## the whole recipe with a tiny model [QUICK=1] [SEED=1] [VARIANT=ptst|zero|long|ci] [ROLLOUT=vllm|hf] [RUN=dir]
+demo: .needs-demo $(SYNCED) ## the whole recipe with a tiny model [QUICK=1] [SEED=1] [VARIANT=ptst|zero|long|ci] [ROLLOUT=vllm|hf] [RUN=dir]
 	@$(BIN)/visionr1 demo $(if $(filter-out 0,$(QUICK)),--quick) $(if $(SEED),--seed '$(SEED)') $(if $(VARIANT),--variant '$(VARIANT)') \
 		$(if $(ROLLOUT),--rollout '$(ROLLOUT)') $(if $(RUN),--run '$(RUN)')
 
@@ -63,7 +82,7 @@ demo: $(SYNCED) ## the whole recipe with a tiny model [QUICK=1] [SEED=1] [VARIAN
 COVER = $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
 .PHONY: test
-test: $(SYNCED) ## all tests but the long ones [ARGS="tests/reward -x"] [COVERAGE=1: and the lines that they run]
+test: .needs-test $(SYNCED) ## all tests but the long ones [ARGS="tests/reward -x"] [COVERAGE=1: and the lines that they run]
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
@@ -76,8 +95,12 @@ else
 	$(if $(COVERAGE),@echo "the tests run $$($(BIN)/coverage report --format=total) % of the lines in their own processes")
 endif
 
+.PHONY: bare
+bare: .needs-bare ## demo QUICK=1 and test of the last commit on a Debian that has only what they need [COMMAND=...] [RUNS=folder]
+	@RUNS='$(RUNS)' tests/bare/run.sh $(if $(COMMAND),'$(COMMAND)','make demo QUICK=1' 'make test')
+
 .PHONY: e2e
-e2e: $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one without vLLM, a Kubernetes cluster [ARGS=...]
+e2e: .needs-e2e $(SYNCED) ## the long tests: the quick demo in a browser, a run on S3, one without vLLM, a Kubernetes cluster [ARGS=...]
 ifdef ARGS
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 else
@@ -86,7 +109,7 @@ else
 endif
 
 .PHONY: cluster
-cluster: $(SYNCED) ## the platform on a real Kubernetes with a real node, built once in 30 minutes [E2E_KUBECONFIG=file: on that one] [KIND=1: in kind]
+cluster: .needs-cluster $(SYNCED) ## the platform on a real Kubernetes with a real node, built once in 30 minutes [E2E_KUBECONFIG=file: on that one] [KIND=1: in kind]
 ifdef E2E_KUBECONFIG
 	@E2E_KUBECONFIG='$(E2E_KUBECONFIG)' $(BIN)/python -m pytest tests/cluster/test_cluster_definition.py \
 		tests/cluster/test_cluster_watch.py tests/cluster/test_cluster_outside.py $(ARGS)
@@ -103,14 +126,14 @@ else
 endif
 
 .PHONY: cluster-soak
-cluster-soak: $(SYNCED) ## the long tests of the platform: every fault, 200 runs, every order of uninstalling; two hours [ARGS=...]
+cluster-soak: .needs-cluster-soak $(SYNCED) ## the long tests of the platform: every fault, 200 runs, every order of uninstalling; two hours [ARGS=...]
 	@tests/cluster/build.sh soak
 	@$(MAKE) --no-print-directory wheel >/dev/null
 	@tests/images/build.sh operator trainer-cpu
 	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster -m soak -s $(ARGS)
 
 .PHONY: cluster-shell
-cluster-shell: $(SYNCED) ## a shell on that cluster, with kubectl and helm; all is gone when it ends [COMMAND="kubectl get pods -A"]
+cluster-shell: .needs-cluster-shell $(SYNCED) ## a shell on that cluster, with kubectl and helm; all is gone when it ends [COMMAND="kubectl get pods -A"]
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null
 	@tests/images/build.sh operator
@@ -121,16 +144,16 @@ cluster-down: ## remove what test clusters have left that were killed; those tha
 	@tests/cluster/down.sh
 	$(if $(KIND),@kind delete cluster --name visionr1-test)
 
-.PHONY: dashboards
-dashboards: $(SYNCED) ## write dashboards, alert rules and their documents from visionr1/watch and visionr1/metrics
-	@$(BIN)/python -m visionr1.watch.files
+.PHONY: generate
+generate: $(SYNCED) ## write every generated file: definition, schema, dashboards, alert rules, reference pages
+	@PYTHONPATH=charts $(BIN)/python -m generators
 
 .PHONY: fuzz
 fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SECONDS=60] [SEED=1]
 	@$(BIN)/python -m tests.fuzz.fuzz_inputs --seconds '$(or $(SECONDS),60)' --seed '$(or $(SEED),1)'
 
 .PHONY: soak
-soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 minutes, then cluster-soak [KILLS=100] [SEED=1]
+soak: .needs-soak $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 minutes, then cluster-soak [KILLS=100] [SEED=1]
 	@$(BIN)/python tests/kills/soak.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')
 	@$(MAKE) --no-print-directory cluster-soak
 
@@ -138,14 +161,28 @@ soak: $(SYNCED) ## a hundred kills of runs with vLLM and two workers, 30 to 50 m
 hooks: $(SYNCED) ## check what is committed, from now on, with the rules of lint that take a moment
 	@$(BIN)/pre-commit install
 
+SOURCES := visionr1 operators charts tests benchmarks docs/dashboards
+
+.PHONY: format
+format: $(SYNCED) ## write the sources in the house format, and repair what ruff can
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
 .PHONY: lint
 lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles, spelling and plain words
-	$(BIN)/ruff check visionr1 operators charts tests benchmarks
-	$(BIN)/ruff format --check visionr1 operators charts tests benchmarks
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/*/Dockerfile
 	$(BIN)/codespell *.md .ci .github Makefile pyproject.toml benchmarks charts docs images operators tests visionr1
+
+# Rooms without training or long waits; tests/charts checks the generated files.
+FAST := $(addprefix tests/,charts cli metrics operators recipe report rundir watch)
+
+.PHONY: check
+check: lint ## run this before each commit: lint, generated files, the fast tests; at most two minutes
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(FAST)
 
 COMPILE = $(BIN)/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --python-platform x86_64-manylinux_2_28 $(if $(UPGRADE),--upgrade)
@@ -170,19 +207,23 @@ DIST ?= dist
 HELM ?= $(shell command -v helm || echo "$${XDG_CACHE_HOME:-$$HOME/.cache}/visionr1-ptst/cluster/bin/helm")
 
 .PHONY: package
-package: $(SYNCED) ## wheel, sdist and chart with checksums and provenance, into dist/ [HELM_KEY=name HELM_KEYRING=file: signed]
+package: .needs-package $(SYNCED) ## wheel, sdist and chart with checksums and provenance, into dist/ [HELM_KEY=name HELM_KEYRING=file: signed]
 	@rm -f $(DIST)/*.whl $(DIST)/*.tar.gz $(DIST)/*.tgz $(DIST)/*.tgz.prov
 	@$(BIN)/python -m hatchling build --target wheel --target sdist --directory $(DIST)
 	@$(HELM) package charts/visionr1-ptst --destination $(DIST) \
 		$(if $(HELM_KEY),--sign --key '$(HELM_KEY)' $(if $(HELM_KEYRING),--keyring '$(HELM_KEYRING)'))
 	@$(BIN)/python images/provenance.py $(DIST)
 
+.PHONY: .builder
+.builder:
+	@images/build.sh # of nothing: looks for a builder
+
 .PHONY: images
-images: wheel ## build the images with docker, podman or buildah [IMAGES="operator trainer-cuda trainer-cpu"] [TAG=...] [BASE=image]
+images: .builder wheel ## build the images with docker, podman or buildah [IMAGES="operator trainer-cuda trainer-cpu"] [TAG=...] [BASE=image]
 	@images/build.sh $(or $(IMAGES),operator trainer-cuda trainer-cpu)
 
 .PHONY: images-test
-images-test: wheel ## build operator and CPU trainer, and run them as pods do; needs buildah, runc and root [ARGS=...]
+images-test: .needs-images-test wheel ## build operator and CPU trainer, and run them as pods do; needs buildah, runc and root [ARGS=...]
 	@tests/images/build.sh operator trainer-cpu
 	@$(BIN)/python -m pytest tests/images $(ARGS)
 

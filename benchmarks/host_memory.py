@@ -24,10 +24,11 @@ from typing import Any, Final
 
 import psutil
 
-from visionr1.metrics.steplog import read_steps
 from visionr1.recipe import load_recipe, to_yaml
-from visionr1.storage import Checkpoints, Store, open_store
-from visionr1.storage.layout import RECIPE
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.steplog import read_steps
+from visionr1.storage import Store, open_store
 
 MIB: Final = 2**20
 WARM_UP: Final = 50

@@ -11,6 +11,8 @@ import boto3
 import pytest
 from s3_proxy import Proxy
 
+from visionr1.storage import open_store
+
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory):
@@ -71,3 +73,11 @@ def proxy(s3_url, s3_endpoint, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", between.url)
     yield between
     between.close()
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request, tmp_path):
+    """A run directory of either kind."""
+    if request.param == "s3":
+        return open_store(request.getfixturevalue("s3_url"))
+    return open_store(str(tmp_path / "run"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -15,9 +14,11 @@ from typer.core import TyperGroup
 
 from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
-from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
-from visionr1.storage import StorageError, Store, open_store, run_lock
+from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.lock import phase_lock
+from visionr1.storage import StorageError, open_store
+from visionr1.version import version_line
 
 EXIT_INTERRUPTED: Final = 130
 DEMO_TEACHER: Final = "demo://teacher"
@@ -63,6 +64,23 @@ app = typer.Typer(
 A *recipe* says what a run is; a *run directory* holds all that it makes. Begin with `visionr1 demo`, then write your own
 recipe from a preset (`visionr1 recipe presets`) and start it with `visionr1 run`.""",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is, and of which commit.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Takes the options that stand before a command."""
+
+
 RunOption = Annotated[
     str,
     typer.Option(
@@ -104,7 +122,8 @@ def demo(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of data order and sampling.", min=0)] = 1,
     run: Annotated[
-        str | None, typer.Option("--run", help="Run directory; default: runs/NAME.", metavar="DIR", show_default=False)
+        str | None,
+        typer.Option("--run", help="Run directory, a local one; default: runs/NAME.", metavar="DIR", show_default=False),
     ] = None,
     rollout: EngineOption = None,
 ) -> None:
@@ -142,7 +161,8 @@ def run(
         ),
     ] = None,
     run: Annotated[
-        str | None, typer.Option("--run", help="Run directory; default: runs/NAME.", metavar="DIR", show_default=False)
+        str | None,
+        typer.Option("--run", help="Run directory, a local one; default: runs/NAME.", metavar="DIR", show_default=False),
     ] = None,
     set_: SetOption = None,
     rollout: EngineOption = None,
@@ -156,9 +176,9 @@ def run(
     if recipe is not None:
         chosen = load_recipe(recipe, overrides)
     elif run is not None:
-        from visionr1.storage.run_recipe import read_recipe
+        from visionr1.rundir.recipe import read_recipe
 
-        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/recipe.yaml", overrides)
+        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides)
     else:
         raise BadInput("give a recipe to start (visionr1 run RECIPE), or a run to go on with (visionr1 run --run DIR)")
     _run(chosen, run or f"runs/{chosen.name}")
@@ -203,14 +223,15 @@ def coldstart(run: RunOption) -> None:
     from visionr1.data.coldstart.run import EndpointLost, run_coldstart
     from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
+    from visionr1.rundir.recipe import read_recipe
     from visionr1.signals import StopFlag
-    from visionr1.storage.run_recipe import read_recipe
 
-    recipe = read_recipe(open_store(run))
+    store = open_store(run)
+    recipe = read_recipe(store)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
         with (
-            _alone(run) as store,
+            phase_lock(store),
             closing(Exporter(recipe.metrics, "coldstart", recipe.name)) as exporter,
             Grader(answers) as grader,
             _teacher(recipe) as resolve_url,
@@ -240,21 +261,12 @@ def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
         yield lambda url: address if url == DEMO_TEACHER else url
 
 
-@contextmanager
-def _alone(run_url: str) -> Iterator[Store]:
-    """Hold a local run directory, unless `visionr1 run` holds it for this phase, or SFT's other nodes share it."""
-    store = open_store(run_url)
-    shared = ATTEMPT in os.environ or "PET_NNODES" in os.environ
-    with nullcontext() if shared else run_lock(store):
-        yield store
-
-
 @app.command(rich_help_panel=PHASES)
 def sft(run: RunOption) -> None:
     """Fine-tune on the cold-start data, from the last checkpoint if there is one; starts torchrun itself."""
     from visionr1.sft import launch
 
-    with _alone(run):
+    with phase_lock(open_store(run)):
         launch.run(run)
 
 
@@ -270,8 +282,8 @@ def grpo(
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before."""
     from visionr1.grpo import driver
 
-    with _alone(run):
-        driver.run(run, stage - 1, stop_when)
+    with phase_lock(open_store(run)):
+        driver.run(run, stage, stop_when)
 
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)

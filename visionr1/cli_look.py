@@ -14,6 +14,8 @@ from rich.table import Table
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
 from visionr1.recipe.schema import SFT, Source
+from visionr1.rundir.lock import phase_lock
+from visionr1.storage import open_store
 
 if TYPE_CHECKING:
     from visionr1.data.check import CheckReport
@@ -221,7 +223,8 @@ def evaluate(
     if (model is None) == (run is None):
         raise BadInput("give either a model to score (visionr1 eval MODEL) or a run (visionr1 eval --run DIR)")
     if run is not None:
-        room.run(run)
+        with phase_lock(open_store(run)):
+            room.run(run)
         return
     chosen = load_recipe(recipe, set_ or ())
     source = Source(path=data) if data else chosen.data.held_out

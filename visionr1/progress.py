@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -12,14 +11,14 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from visionr1.rundir.attempts import ATTEMPT
+from visionr1.rundir.progress import Progress, write_progress
 
 LINE_SECONDS: Final = 20.0
 QUIET_SECONDS: Final = 2.0
-ATTEMPT: Final = "VISIONR1_ATTEMPT"
-"""Environment variable with the folder of the attempt that a process belongs to; `visionr1 run` sets it."""
-PROGRESS_FILE: Final = "progress.json"
-"""In that folder: the newest {title, done, total, note}, which `visionr1 run` shows."""
 _FILE_SECONDS: Final = 0.5
 
 
@@ -43,7 +42,7 @@ def progress(title: str, total: int, completed: int = 0) -> Iterator[Advance]:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=console) as bar:
+        with Bars(*columns, console=console) as bar:
             task = bar.add_task(title, total=total, completed=completed, note="")
             yield lambda n, note="": bar.update(task, advance=n, note=note)
         return
@@ -72,9 +71,5 @@ def progress(title: str, total: int, completed: int = 0) -> Iterator[Advance]:
 def _tell(title: str, done: int, total: int, note: str) -> None:
     """Write the file for the local runner, if one has started this process."""
     folder = os.environ.get(ATTEMPT)
-    if folder is None:
-        return
-    # Ranks of one group say the same; each has its own temporary file, so that a reader never sees half of one.
-    temporary = Path(folder, f".{PROGRESS_FILE}.{os.getpid()}")
-    temporary.write_text(json.dumps({"title": title, "done": done, "total": total, "note": note}))
-    temporary.replace(Path(folder, PROGRESS_FILE))
+    if folder is not None:
+        write_progress(Path(folder), Progress(title, done, total, note))

@@ -2,7 +2,8 @@
 
     python docs/dashboards/draw.py HOST:PORT START END [--window 30s] [--out docs/dashboards]
 
-START and END are unix seconds. Layout, titles, units and expressions are the dashboards' own; the look is only like Grafana's.
+START and END are unix seconds. Layout, titles, units and expressions are those of the chart's dashboards; the look is only like
+Grafana's.
 """
 
 from __future__ import annotations
@@ -13,16 +14,13 @@ import math
 import re
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from visionr1.watch.files import DASHBOARDS
-from visionr1.watch.grafana import STAGE_BORDERS, Dashboard, to_json
-
+DASHBOARDS = Path(__file__).parents[2] / "charts/visionr1-ptst/dashboards"
 CELL, LINE, GAP, SCALE = 42, 26, 6, 2
 COLOURS = ("#3274d9", "#e0752d", "#299c46", "#b877d9", "#c4162a", "#8f7a00", "#1f8a8a", "#777777", "#d683ce", "#56a64b")
 INK, FAINT, BACK, PAPER = "#24292e", "#9aa0a6", "#f4f5f5", "#ffffff"
@@ -110,12 +108,14 @@ class Canvas:
         self._draw.polygon([(x * SCALE, y * SCALE) for x, y in points], fill=colour)
 
 
-def draw(board: Dashboard, source: Source) -> Image.Image:
-    laid = to_json(board)["panels"]
+def draw(board: dict[str, Any], source: Source) -> Image.Image:
+    """The picture of a dashboard, given as Grafana's JSON."""
+    laid = board["panels"]
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in laid) * LINE + 40
     canvas = Canvas(24 * CELL, height)
-    canvas.text(GAP + 4, 10, board.title, size=15)
-    borders = sorted({point[1] / 1000 for _, points in source.ask(STAGE_BORDERS, "") for point in points})
+    canvas.text(GAP + 4, 10, board["title"], size=15)
+    (stage_begins,) = board["annotations"]["list"]
+    borders = sorted({point[1] / 1000 for _, points in source.ask(stage_begins["expr"], "") for point in points})
     for panel in laid:
         at = panel["gridPos"]
         x, y, width, tall = at["x"] * CELL + GAP / 2, at["y"] * LINE + 38, at["w"] * CELL - GAP, at["h"] * LINE - GAP
@@ -195,10 +195,14 @@ def graph(
                     [(across(a), up(v)) for a, v in run_top] + [(across(a), up(v)) for a, v in reversed(run_floor)], colour
                 )
             canvas.line([(across(a), up(v)) for a, v in run_top], colour)
+    legend(canvas, names, x, y + tall, width)
+
+
+def legend(canvas: Canvas, names: list[str], x: float, y: float, width: float) -> None:
     for number, name in enumerate(names[:LEGENDS]):
         more = f"   (and {len(names) - LEGENDS} more)" if number == LEGENDS - 1 and len(names) > LEGENDS else ""
-        canvas.box(x, y + tall + 8 + 13 * number, 9, 3, COLOURS[number % len(COLOURS)])
-        canvas.text(x + 14, y + tall + 3 + 13 * number, name + more, size=10, width=width - 14)
+        canvas.box(x, y + 8 + 13 * number, 9, 3, COLOURS[number % len(COLOURS)])
+        canvas.text(x + 14, y + 3 + 13 * number, name + more, size=10, width=width - 14)
 
 
 def pieces(points: list[tuple[float, float]], source: Source) -> list[list[tuple[float, float]]]:
@@ -214,8 +218,7 @@ def pieces(points: list[tuple[float, float]], source: Source) -> list[list[tuple
 
 def heatmap(canvas: Canvas, series: list[Series], source: Source, place: tuple[float, float, float, float]) -> None:
     x, y, width, tall = place
-    bound: Callable[[Series], float] = lambda one: float(one[0].replace("+Inf", "inf"))  # noqa: E731
-    rising = sorted(series, key=bound)
+    rising = sorted(series, key=lambda one: float(one[0].replace("+Inf", "inf")))
     step = max(0.25, (source.end - source.start) / POINTS)
     below: dict[float, float] = {}
     cells = []
@@ -245,9 +248,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
     source = Source(options.address, options.start, options.end, options.window)
-    for board in DASHBOARDS:
-        path = options.out / f"{board.uid}.png"
-        draw(board, source).quantize(64).save(path, optimize=True)
+    for board in sorted(DASHBOARDS.glob("*.json")):
+        path = options.out / f"{board.stem}.png"
+        draw(json.loads(board.read_text(encoding="utf-8")), source).quantize(64).save(path, optimize=True)
         print(path, path.stat().st_size)
 
 

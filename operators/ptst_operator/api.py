@@ -13,28 +13,25 @@ from typing import Any, Final
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-from ptst_operator.children.pods import Manifest
-from ptst_operator.conditions import News
+from ptst_operator.children.kind import ApiResource
+from ptst_operator.children.table import RESOURCES
+from ptst_operator.effects import RunEvent
+from ptst_operator.names import API_VERSION, KIND, PLURAL, Manifest
 
 FIELD_MANAGER: Final = "ptst-operator"
 _SECONDS: Final = 20
 _OLDER: Final = "the definition is older than the operator: kubectl apply --server-side -f charts/visionr1-ptst/crds/"
-_PATHS: Final = {
-    "PTSTRun": "/apis/visionr1.io/v1alpha1/namespaces/{namespace}/ptstruns",
-    "PyTorchJob": "/apis/kubeflow.org/v1/namespaces/{namespace}/pytorchjobs",
-    "TrainJob": "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainjobs",
-    "TrainingRuntime": "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainingruntimes",
-    "RayCluster": "/apis/ray.io/v1/namespaces/{namespace}/rayclusters",
-    "RayJob": "/apis/ray.io/v1/namespaces/{namespace}/rayjobs",
-    "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
-    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
-    "Pod": "/api/v1/namespaces/{namespace}/pods",
-    "Event": "/api/v1/namespaces/{namespace}/events",
-}
+_OWN_RESOURCES: Final = (
+    ApiResource(KIND, API_VERSION, PLURAL),
+    ApiResource("ConfigMap", "v1", "configmaps"),
+    ApiResource("Pod", "v1", "pods"),
+    ApiResource("Event", "v1", "events"),
+)
+_RESOURCES: Final = {one.kind: one for one in _OWN_RESOURCES} | RESOURCES
 
 
 class ApiError(Exception):
-    """The API server said no, or could not be asked; `status` is 0 then. One line."""
+    """The API server refused, or could not be asked; `status` is 0 then. One line."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -85,10 +82,8 @@ class Api:
         self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
 
     def delete(self, kind: str, name: str, uid: str) -> None:
-        """Deletes one object, if it is still the one with this uid; it is gone once its pods are, but for a TrainJob."""
-        # As long as a TrainJob is there, Trainer makes its JobSet again, and so its pods: it goes before them.
-        policy = "Background" if kind == "TrainJob" else "Foreground"
-        body = {"propagationPolicy": policy, "preconditions": {"uid": uid}}
+        """Deletes one object, if it is still the one with this uid; when it is gone, its kind says."""
+        body = {"propagationPolicy": _RESOURCES[kind].deletion, "preconditions": {"uid": uid}}
         try:
             self._call("DELETE", f"{self._path(kind)}/{name}", body=body)
         except ApiError as error:
@@ -104,7 +99,7 @@ class Api:
             "spec": run["spec"],
             "status": status,
         }
-        path = f"{self._path('PTSTRun')}/{run['metadata']['name']}/status"
+        path = f"{self._path(KIND)}/{run['metadata']['name']}/status"
         try:
             # An older definition would drop what it does not know, and the operator write it again at every look.
             self._call("PUT", path, {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}, body)
@@ -113,7 +108,7 @@ class Api:
                 raise
             raise ApiError(error.status, f"{error}; {_OLDER}") from error
 
-    def tell(self, run: Manifest, news: News, now: str) -> None:
+    def post_event(self, run: Manifest, event: RunEvent, now: str) -> None:
         """An Event of the run."""
         meta = run["metadata"]
         self._call(
@@ -130,9 +125,9 @@ class Api:
                     "namespace": self.namespace,
                     "uid": meta["uid"],
                 },
-                "type": news.kind,
-                "reason": news.reason,
-                "message": news.message[:1024],
+                "type": event.kind,
+                "reason": event.reason,
+                "message": event.message[:1024],
                 "source": {"component": FIELD_MANAGER},
                 "firstTimestamp": now,
                 "lastTimestamp": now,
@@ -161,7 +156,7 @@ class Api:
             response.release_conn()
 
     def _path(self, kind: str) -> str:
-        return _PATHS[kind].format(namespace=self.namespace)
+        return _RESOURCES[kind].path(self.namespace)
 
     def _call(
         self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None, content: str = "application/json"

@@ -1,7 +1,7 @@
 """The custom resource's definition, made from the models of the spec, the status and the recipe.
 
-`python -m ptst_operator.crd` prints it. A Kubernetes schema is *structural*: no $ref, a type everywhere, null said by
-`nullable`. Defaults are left out of the recipe, whose preset they would hide.
+`python -m ptst_operator.crd` prints it. A Kubernetes schema is *structural*: no $ref, a type everywhere, and
+`nullable` in place of null. Defaults are left out of the recipe, whose preset they would hide.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from typing import Any, Final
 
 import yaml
 
+from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
 from ptst_operator.spec import MOST_STAGES, Spec
-from ptst_operator.status import Status
+from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
+from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
 
-GROUP: Final = "visionr1.io"
-VERSION: Final = "v1alpha1"
-KIND: Final = "PTSTRun"
-PLURAL: Final = "ptstruns"
 LONGEST_NAME: Final = 33
 """KubeRay refuses RayJobs with names of more than 47 characters, and `-evaluate-0` or `-stage-32-9999` come after the run's."""
 
@@ -74,10 +72,10 @@ def definition() -> Schema:
 
 def spec_schema() -> Schema:
     """The structural schema of `spec`."""
-    schema = _of_model(Spec, defaults=True)
+    schema = _of_model(Spec.model_json_schema(by_alias=True), defaults=True)
     properties = schema["properties"]
     properties["recipe"] = {**recipe_schema(), "description": properties["recipe"]["description"]}
-    properties["holdBefore"]["items"]["pattern"] = r"^(coldstart|sft|stage-[1-9][0-9]?|evaluate)$"
+    properties["holdBefore"]["items"]["pattern"] = f"^({COLDSTART_PHASE}|{SFT_PHASE}|{STAGE_PATTERN}|{EVALUATE_PHASE})$"
     properties["gates"]["items"]["x-kubernetes-validations"] = [
         _rule("has(self.min) || has(self.max)", "a gate needs min, max or both"),
         _rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a gate's min is larger than its max"),
@@ -161,13 +159,12 @@ _KEPT: Final = (
 )
 
 
-def _of_model(model: type[Spec] | type[Status], *, defaults: bool) -> Schema:
-    document = model.model_json_schema(by_alias=True)
+def _of_model(document: Schema, *, defaults: bool) -> Schema:
     return structural(document, document.get("$defs", {}), defaults=defaults)
 
 
 def _run_schema() -> Schema:
-    status = _of_model(Status, defaults=False)
+    status = _of_model(status_json_schema(), defaults=False)
     # Keys that the models have defaults for may be missing in a status of an older operator.
     status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     status["properties"]["phases"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}

@@ -15,16 +15,17 @@ from contextlib import contextmanager
 from typing import Final
 
 from ptst_operator.api import Api, ApiError
-from ptst_operator.metrics import Metrics, serve
+from ptst_operator.api_watch import WATCHED, ApiWatcher
+from ptst_operator.metrics import OperatorMetrics, serve
 from ptst_operator.reconcile import Reconciler
-from ptst_operator.watch import WATCHED, Queue, Watcher, backoff
+from ptst_operator.run_queue import RunQueue, backoff
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
 from visionr1.storage import StorageError
 
 STALLED_SECONDS: Final = 240.0
 """A watch answers at least once a minute; one that is silent so long hangs."""
 _LAST_SECONDS: Final = 25.0
-"""For what is being done when the pod is told to end, which has 30 in all."""
+"""For what is being done when the pod is asked to end; it has 30 in all."""
 _log = logging.getLogger("ptst_operator")
 
 
@@ -33,10 +34,10 @@ class Operator:
 
     def __init__(self, api: Api, resync: float) -> None:
         self._resync = resync
-        self.metrics = Metrics()
-        self._queue = Queue()
+        self.metrics = OperatorMetrics()
+        self._queue = RunQueue()
         self._reconciler = Reconciler(api, self.metrics.changed, self.metrics.gone)
-        self.watchers = [Watcher(api, kind, self._queue) for kind in WATCHED]
+        self.watchers = [ApiWatcher(api, kind, self._queue) for kind in WATCHED]
         self._failures: dict[str, int] = {}
         self._stop = threading.Event()
         self._workers: list[threading.Thread] = []
@@ -48,7 +49,7 @@ class Operator:
         started = [threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)]
         for worker in started:
             worker.start()
-        self._workers = started  # one that has not begun would be told as ended
+        self._workers = started  # one that has not begun would count as ended
         self._stop.wait()
         end = time.monotonic() + _LAST_SECONDS
         for worker in self._workers:

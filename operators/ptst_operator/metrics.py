@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -12,27 +13,50 @@ from prometheus_client.exposition import choose_encoder
 from ptst_operator.status import RunPhase, Status
 
 
-class Metrics:
+@dataclass(frozen=True)
+class OperatorInstrument:
+    """One thing to watch; `labels` are all that it has besides those of the scrape."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    unit: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+RUN_PHASE: Final = OperatorInstrument(
+    "visionr1_ptst_run_phase", "gauge", "1", "1 for the phase that the PTSTRun is in, 0 for the others.", ("run", "phase")
+)
+STAGE_TRANSITIONS: Final = OperatorInstrument(
+    "visionr1_ptst_stage_transitions_total",
+    "counter",
+    "transitions",
+    "Changes from one phase of the recipe to another.",
+    ("run", "from", "to"),
+)
+CHILD_RESTARTS: Final = OperatorInstrument(
+    "visionr1_ptst_child_restarts_total", "counter", "attempts", "Attempts at a phase after its first.", ("run", "stage")
+)
+RECONCILE_SECONDS: Final = OperatorInstrument(
+    "visionr1_ptst_reconcile_seconds", "histogram", "seconds", "Duration of one look at a run."
+)
+RECONCILE_ERRORS: Final = OperatorInstrument(
+    "visionr1_ptst_reconcile_errors_total", "counter", "looks", "Looks that failed and are tried again.", ("reason",)
+)
+OPERATOR_TABLE: Final = (RUN_PHASE, STAGE_TRANSITIONS, CHILD_RESTARTS, RECONCILE_SECONDS, RECONCILE_ERRORS)
+"""Everything that the operator serves; docs/metrics.md is made from it."""
+
+
+class OperatorMetrics:
     """The operator's instruments; the series of a run go with it."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._phase = Gauge(
-            "visionr1_ptst_run_phase", "1 for the run's phase, 0 for the others.", ["run", "phase"], registry=self.registry
-        )
-        self._stage = Counter(
-            "visionr1_ptst_stage_transitions",
-            "Changes from one phase of the recipe to another.",
-            ["run", "from", "to"],
-            registry=self.registry,
-        )
-        self._restarts = Counter(
-            "visionr1_ptst_child_restarts", "Attempts at a phase after its first.", ["run", "stage"], registry=self.registry
-        )
-        self.seconds = Histogram("visionr1_ptst_reconcile_seconds", "Duration of one look at a run.", registry=self.registry)
-        self.errors = Counter(
-            "visionr1_ptst_reconcile_errors", "Looks that failed and are tried again.", ["reason"], registry=self.registry
-        )
+        self._phase = Gauge(RUN_PHASE.name, RUN_PHASE.help, RUN_PHASE.labels, registry=self.registry)
+        self._stage = Counter(STAGE_TRANSITIONS.name, STAGE_TRANSITIONS.help, STAGE_TRANSITIONS.labels, registry=self.registry)
+        self._restarts = Counter(CHILD_RESTARTS.name, CHILD_RESTARTS.help, CHILD_RESTARTS.labels, registry=self.registry)
+        self.seconds = Histogram(RECONCILE_SECONDS.name, RECONCILE_SECONDS.help, registry=self.registry)
+        self.errors = Counter(RECONCILE_ERRORS.name, RECONCILE_ERRORS.help, RECONCILE_ERRORS.labels, registry=self.registry)
         for reason in ("storage", "bug"):
             self.errors.labels(reason)  # there from the start, so that Prometheus sees the first one as a rise
         self._series: dict[str, set[tuple[str, ...]]] = {}
@@ -67,7 +91,7 @@ class Metrics:
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
-def serve(port: int, metrics: Metrics, healthy: Any, ready: Any) -> ThreadingHTTPServer:
+def serve(port: int, metrics: OperatorMetrics, healthy: Any, ready: Any) -> ThreadingHTTPServer:
     """/metrics, /healthz and /readyz on all addresses of the pod; `healthy` and `ready` give None or what is wrong."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -11,24 +11,29 @@ from pydantic.alias_generators import to_camel
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, parse_recipe
+from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 
 METRICS_PORT: Final = 9464
 """Where the driver and SFT's rank 0 serve /metrics in a pod."""
 
 MOST_STAGES: Final = 32
-CHECKPOINT_NAME: Final = r"^(sft|stage-[1-9][0-9]?)/step-(0|[1-9][0-9]{0,8})$"
+CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0,8}})$"
 
 Items = list[dict[str, Any]]
 Positive = Annotated[int, Field(ge=1)]
 
 
-class Part(BaseModel):
-    """One mapping of the spec, written in camelCase as Kubernetes does; only the recipe has its own snake_case."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+PART_CONFIG: Final = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+"""Of every mapping of the custom resource: written in camelCase as Kubernetes does; only the recipe has its own snake_case."""
 
 
-class Claim(Part):
+class SpecPart(BaseModel):
+    """One mapping of the spec."""
+
+    model_config = ConfigDict(**PART_CONFIG, frozen=True)
+
+
+class Claim(SpecPart):
     """A PersistentVolumeClaim that many pods can mount at a time (ReadWriteMany)."""
 
     name: str = Field(
@@ -37,7 +42,7 @@ class Claim(Part):
     mount_path: str = Field("/runs", description="Where it is mounted, in every pod of the run.", pattern="^/", max_length=256)
 
 
-class Storage(Part):
+class Storage(SpecPart):
     """Where the run directory is. It is never owned by the run and stays when the run is deleted."""
 
     url: str = Field(
@@ -48,7 +53,7 @@ class Storage(Part):
     claim: Claim | None = Field(None, description="The volume that holds a run directory that is a path.")
 
 
-class Pods(Part):
+class Pods(SpecPart):
     """What pods look like. What is left out of a role's own is taken from `spec.pods`; lists are replaced, mappings merged."""
 
     image: str | None = Field(None, description="Trainer image, by tag or digest.", max_length=512)
@@ -89,7 +94,7 @@ class Pods(Part):
     fs_group: int | None = Field(None, description="Group that owns volumes; default runAsUser.", ge=1)
 
 
-class SftPlatform(Part):
+class SftPlatform(SpecPart):
     """How cold-start fine-tuning runs: a job with one pod a node and the recipe's sft.processes in each."""
 
     backend: Literal["auto", "pytorchjob", "trainjob"] = Field(
@@ -101,7 +106,7 @@ class SftPlatform(Part):
     pods: Pods = Field(default_factory=Pods, description="What differs from spec.pods.")
 
 
-class GrpoPlatform(Part):
+class GrpoPlatform(SpecPart):
     """How the stages run: a RayJob for each attempt at a stage, on one RayCluster that stays or with one of its own."""
 
     cluster: Literal["shared", "per-stage"] = Field(
@@ -119,13 +124,13 @@ class GrpoPlatform(Part):
     workers: Pods = Field(default_factory=Pods, description="What differs from spec.pods for the workers.")
 
 
-class JobPlatform(Part):
+class JobPlatform(SpecPart):
     """How cold-start data and evaluation run: a Job with one pod."""
 
     pods: Pods = Field(default_factory=Pods, description="What differs from spec.pods.")
 
 
-class Gate(Part):
+class Gate(SpecPart):
     """What a stage must look like for the run to go on by itself."""
 
     metric: Literal["reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean"] = Field(
@@ -148,7 +153,7 @@ class Gate(Part):
     )
 
 
-class RetryPolicy(Part):
+class RetryPolicy(SpecPart):
     """How often a phase may fail in a row without a new checkpoint, and the wait before each retry, which doubles."""
 
     max_attempts: int = Field(3, ge=1, le=10, description="Failures in a row that end the run.")
@@ -156,7 +161,7 @@ class RetryPolicy(Part):
     longest_wait_seconds: float = Field(300, ge=0, le=86_400, description="The wait doubles up to this.")
 
 
-class Deadlines(Part):
+class Deadlines(SpecPart):
     """Times after which the operator acts by itself; it does not rely on the children's own deadlines."""
 
     pending_seconds: Positive | None = Field(
@@ -172,14 +177,14 @@ class Deadlines(Part):
     )
 
 
-class RecipeSource(Part):
+class RecipeSource(SpecPart):
     """A recipe file in a ConfigMap of the run's namespace."""
 
     config_map: str = Field(description="Name of the ConfigMap.", max_length=253)
     key: str = Field("recipe.yaml", description="Its key that holds the recipe file.", max_length=253)
 
 
-class Spec(Part):
+class Spec(SpecPart):
     """What is wanted."""
 
     recipe: dict[str, Any] | None = Field(

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from ptst_operator.children.phase import Child
-from ptst_operator.children.raycluster import Cluster
-from ptst_operator.status import SftKind
-from visionr1.pipeline.observe import Committed
-from visionr1.pipeline.rollback import Rollback
+from ptst_operator.children.raycluster import RayClusterState
+from ptst_operator.children.state import ChildState
+from visionr1.rundir.committed import Committed
+from visionr1.rundir.rollback import Rollback
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Numbers that the driver serves; None where it does not say."""
+    """Numbers that the driver serves; None where it serves none."""
 
     step: int | None = None
     reward: float | None = None
@@ -39,6 +36,28 @@ class Breach:
 
 
 @dataclass(frozen=True)
+class RollbackRefused:
+    """The rollback that is due cannot be done; `reason` says why, such as a checkpoint that is not kept any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RollbackReady:
+    """The rollback that is due can be done now: its checkpoint was seen to be there."""
+
+
+@dataclass(frozen=True)
+class RollbackDone:
+    """Nothing is left that came after the checkpoint; what is committed of each phase from the checkpoint's on."""
+
+    committed: Mapping[str, Committed]
+
+
+RollbackProgress = RollbackRefused | RollbackReady | RollbackDone
+
+
+@dataclass(frozen=True)
 class World:
     """One look.
 
@@ -47,39 +66,25 @@ class World:
         leftover: whether pods of that child are there that have not ended.
         pod_exit_code: exit code of that child's pods, where they have ended; 64 if one of them says so.
         cluster: the RayCluster of the status, by its name.
-        driver_ended: whether the driver of an attempt that is being ended serves nothing any more; None if that cannot be told.
+        driver_ended: whether the driver of an attempt that is being ended serves nothing any more; None if that is not known.
         committed: what the run directory says, at least of the first phase that is not complete.
         progress: what the driver serves, if it could be asked.
         sft_kind: kind of an attempt at SFT that would begin now; None if the cluster has none that the run may use.
         breaches: gates that keep the phase that is next from beginning.
         breach: a gate that ends the stage whose new checkpoint was seen.
-        rolled_back: what is committed of each phase from the one that a rollback goes back to, once it is done.
-        may_roll_back: whether a rollback is due, nothing of the run is at work, and the checkpoint was seen to be there.
-        rollback_refusal: why the rollback that is due cannot be done, such as a checkpoint that is not kept any more.
+        rollback: how far the rollback is that is due; None while anything of the run is at work, and where none is due.
         refused: why the operator could not do last what it had decided: make a child, ask a driver to stop, roll back.
     """
 
-    child: Child | None = None
+    child: ChildState | None = None
     leftover: bool = False
     pod_exit_code: int | None = None
-    cluster: Cluster | None = None
+    cluster: RayClusterState | None = None
     driver_ended: bool | None = None
     committed: Mapping[str, Committed] = field(default_factory=dict)
     progress: Progress | None = None
     refused: str | None = None
-    sft_kind: SftKind | None = None
+    sft_kind: str | None = None
     breaches: tuple[str, ...] = ()
     breach: Breach | None = None
-    rolled_back: Mapping[str, Committed] | None = None
-    may_roll_back: bool = False
-    rollback_refusal: str | None = None
-
-
-def number(value: Any) -> float | None:
-    """What a pod has written, if it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # an integer that no float can hold
-        return None
+    rollback: RollbackProgress | None = None

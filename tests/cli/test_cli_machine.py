@@ -1,5 +1,6 @@
 """What a machine may lack: one clear line from a real process, and the exit code that says whether trying again helps."""
 
+import ctypes
 import fcntl
 import os
 import resource
@@ -97,6 +98,19 @@ def test_too_little_shared_memory(tmp_path: Path, shared_memory: str) -> None:
         line = done.stderr.strip().splitlines()[-1]
     assert "64 MiB are free, and Ray needs 256" in line or "there is no shared memory to write to, which Ray needs" in line
     assert "a container: --shm-size=512m" in line
+
+
+def test_no_libnuma(tmp_path: Path) -> None:
+    run = stage(tmp_path / "run")
+    if can_mount():
+        ctypes.CDLL("libnuma.so.1")
+        (library,) = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libnuma.so" in line}
+        line = said(64, "grpo", "--run", run, "--stage", "1", mount=f"mount --bind /dev/null {library}")
+    else:
+        check = "import ctypes, visionr1.rollout.vllm as v; ctypes.CDLL = lambda name: open('/nowhere'); v._require_libnuma()"
+        done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
+        line = done.stderr.strip().splitlines()[-1]
+    assert "vLLM on a CPU needs libnuma" in line and "apt-get install libnuma1), or use --rollout hf" in line
 
 
 @pytest.mark.parametrize("words", [["run", "demo"], ["grpo", "--stage", "1"], ["sft"], ["coldstart"]])

@@ -6,7 +6,6 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 home=${XDG_CACHE_HOME:-$HOME/.cache}/visionr1-ptst/cluster
 export PATH=$PATH:/usr/local/go/bin CGO_ENABLED=0 GOFLAGS=-buildvcs=false
-command -v go >/dev/null || { echo "the test cluster is built with Go 1.26 or newer: install it (https://go.dev/dl)" >&2; exit 1; }
 mkdir -p "$home/bin"
 
 build() { # MODULE VERSION LDFLAGS PACKAGE...: from a module in go/, whose go.sum pins every source
@@ -58,9 +57,6 @@ rendered training-operator "$modules/github.com/kubeflow/training-operator@v1.9.
 rendered kueue "$modules/sigs.k8s.io/kueue@v0.15.0/config/default"
 
 [ "${1:-}" = soak ] || exit 0
-for tool in iptables ipset; do # the firewall calls them
-    PATH=$PATH:/usr/sbin command -v $tool >/dev/null || { echo "the long tests need $tool: install it" >&2; exit 1; }
-done
 installed kube-router github.com/cloudnativelabs/kube-router/v2/cmd/kube-router v2.1.0
 installed helm3 helm.sh/helm/v3/cmd/helm v3.22.0 helm3
 build jobset v0.12.0 "" sigs.k8s.io/jobset

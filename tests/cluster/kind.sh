@@ -7,7 +7,6 @@ cd "$(dirname "$0")/../.."
 home=${XDG_CACHE_HOME:-$HOME/.cache}/visionr1-ptst/cluster
 name=visionr1-test
 docker info >/dev/null 2>&1 || { echo "kind needs docker and its daemon: start it, or leave KIND out" >&2; exit 1; }
-command -v kind >/dev/null || { echo "kind is not there (https://kind.sigs.k8s.io): install it, or leave KIND out" >&2; exit 1; }
 BUILDER=docker images/build.sh operator
 folder=$(mktemp -d)
 export PATH=$home/bin:$PATH KUBECONFIG=$folder/kubeconfig E2E_KUBECONFIG=$folder/kubeconfig

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from control_plane import ControlPlane
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob
-from ptst_operator.children.pods import Owner
+from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
 from test_cluster_definition import PRESETS, rendered
 
 from visionr1.recipe import phases
 
 
-def children(owner: Owner) -> list[dict[str, Any]]:
+def children(owner: ResolvedRun) -> list[dict[str, Any]]:
     """One of every kind that the run needs."""
     name, made = owner.name, [raycluster.build(owner, f"{owner.name}-ray-0")]
     for phase in phases(owner.recipe):
@@ -34,7 +34,7 @@ def children(owner: Owner) -> list[dict[str, Any]]:
 def test_every_child_of_every_preset_is_taken(preset: str, platform: ControlPlane, namespace: str) -> None:
     (run,) = [one for one in rendered(preset) if one["kind"] == "PTSTRun"]
     spec, name = Spec.model_validate(run["spec"]), run["metadata"]["name"]
-    made = children(Owner(name, namespace, "uid", spec, resolve_recipe(spec, name)))
+    made = children(ResolvedRun(name, namespace, "uid", spec, resolve_recipe(spec, name)))
     for one in made:
         one["metadata"].pop("ownerReferences")  # of a run that is not there
         one["metadata"]["namespace"] = namespace

@@ -13,18 +13,17 @@ from typing import Any
 import pytest
 import yaml
 from control_plane import Cluster, tool
+from generators.alerts import fill
 from kubernetes import config
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children import job, pytorchjob, raycluster
-from ptst_operator.children.pods import Owner
 from ptst_operator.crd import spec_schema
-from ptst_operator.decide import status_patch
+from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
-from ptst_operator.status import Status
+from ptst_operator.status import Status, status_patch
 
 from visionr1.recipe import phases
 from visionr1.recipe.document import merge
-from visionr1.watch.thresholds import fill
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
 PRESETS = ["values", *sorted(path.stem for path in (CHART / "presets").glob("*.yaml"))]
@@ -214,7 +213,7 @@ def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, c
     manifests = rendered(preset)
     (made,) = [one for one in manifests if one["kind"] == "PTSTRun"]
     spec = Spec.model_validate(made["spec"])
-    owner = Owner(made["metadata"]["name"], namespace, "uid", spec, resolve_recipe(spec, made["metadata"]["name"]))
+    owner = ResolvedRun(made["metadata"]["name"], namespace, "uid", spec, resolve_recipe(spec, made["metadata"]["name"]))
     pods = []
     for phase in phases(owner.recipe):
         if phase.kind == "sft":
@@ -258,7 +257,7 @@ def test_monitors_scrape_every_port_that_pods_name(namespace: str) -> None:
     scraped = {endpoint["port"] for one in monitors for endpoint in one["spec"]["podMetricsEndpoints"]}
     (made,) = [one for one in rendered("values") if one["kind"] == "PTSTRun"]
     spec = Spec.model_validate(made["spec"])
-    owner = Owner("run", namespace, "uid", spec, resolve_recipe(spec, "run"))
+    owner = ResolvedRun("run", namespace, "uid", spec, resolve_recipe(spec, "run"))
     ray = raycluster.build(owner, "x")["spec"]
     pods = [ray["headGroupSpec"]["template"], ray["workerGroupSpecs"][0]["template"]]
     pods += [

@@ -18,7 +18,8 @@ from control_plane import NODE, ControlPlane, wait_for
 from real_node import RealNode
 from release import CHART, NAME, ONLY_STAGES, PODS, RECIPE, TRAINED, Release, train_alone
 
-from visionr1.storage import Checkpoints, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import open_store
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from control_plane import HOME
 from ptst_operator.children import job, pytorchjob, raycluster
-from ptst_operator.children.pods import Owner
+from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
 from test_cluster_definition import rendered
 
@@ -91,7 +91,7 @@ def pods() -> dict[str, Pod]:
     manifests = rendered("values")
     (run,) = [one for one in manifests if one["kind"] == "PTSTRun"]
     spec = Spec.model_validate(run["spec"])
-    owner = Owner("run", "vision", "uid", spec, resolve_recipe(spec, "run"))
+    owner = ResolvedRun("run", "vision", "uid", spec, resolve_recipe(spec, "run"))
     phase = {one.kind: one for one in phases(owner.recipe)}
     ray = raycluster.build(owner, "x")["spec"]
     theirs = json.loads((HOME / "manifests/kuberay.json").read_text())

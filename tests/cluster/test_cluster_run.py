@@ -19,12 +19,11 @@ from typing import Any
 import psutil
 import pytest
 from control_plane import ControlPlane, wait_for
+from generators.alerts import load_alerts
+from generators.board import load_dashboards
 from prometheus_server import Prometheus, filled, prometheus
 from real_node import OPERATOR, ROOT
 from release import CHART, NAME, RECIPE, Discovery, Release, watch
-
-from visionr1.watch.alerts import ALERTS
-from visionr1.watch.files import DASHBOARDS
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -158,13 +157,13 @@ def test_prometheus_sees_every_pod_by_the_charts_monitors(seen: Seen) -> None:
 
 
 def test_every_panel_has_data_the_operators_among_them(seen: Seen) -> None:
-    shown = [query.expr for board in DASHBOARDS for panel in board.panels for query in panel.queries]
+    shown = [query.expr for board in load_dashboards() for panel in board.panels for query in panel.queries]
     empty = [expr for expr in shown if not seen.server.has_data(expr, seen.begun, seen.ended)]
     assert [expr for expr in empty if not LAST_MOMENT.search(expr)] == [expr for expr in shown if FROM_OTHERS.search(expr)]
 
 
 def test_each_border_between_two_phases_shows(seen: Seen) -> None:
-    (panel,) = [panel for board in DASHBOARDS for panel in board.panels if panel.title == "Stage borders"]
+    (panel,) = [panel for board in load_dashboards() for panel in board.panels if panel.title == "Stage borders"]
     found = seen.server.query_range(filled(panel.queries[0].expr), seen.begun, seen.ended)
     most = {(one["metric"]["from"], one["metric"]["to"]): max(float(value) for _, value in one["values"]) for one in found}
     chain = ["coldstart", "sft", "stage-1", "evaluate", "done"]
@@ -172,7 +171,7 @@ def test_each_border_between_two_phases_shows(seen: Seen) -> None:
 
 
 def test_what_every_alert_asks_for_is_there(seen: Seen) -> None:
-    asked = {selector for alert in ALERTS for selector in re.findall(r"visionr1_\w+(?:{[^}]*})?", alert.expr)}
+    asked = {selector for alert in load_alerts() for selector in re.findall(r"visionr1_\w+(?:{[^}]*})?", alert.expr)}
     asked = {one.replace("@namespace@", seen.release.namespace) for one in asked}
     empty = [one for one in sorted(asked) if not seen.server.query_range(one, seen.begun, seen.ended)]
     assert empty == []

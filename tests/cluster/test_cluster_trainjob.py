@@ -12,7 +12,8 @@ from real_node import install_trainer
 from release import NAME, RECIPE, Release, train_alone
 from test_cluster_verbs import NEED_TRAINER, asked
 
-from visionr1.storage import Checkpoints, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import open_store
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 

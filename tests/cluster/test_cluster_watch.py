@@ -16,7 +16,7 @@ from control_plane import Cluster
 from moto.server import ThreadedMotoServer
 from test_cluster_definition import run
 
-from visionr1.metrics import StepLog
+from visionr1.rundir.steplog import StepLog
 from visionr1.storage import open_store
 
 STAGES = [

@@ -23,6 +23,7 @@ from visionr1.data.coldstart.templates import fill, load_templates
 from visionr1.errors import BadInput, Stopped
 from visionr1.metrics import TABLE
 from visionr1.recipe.schema import Recipe
+from visionr1.rundir.coldstart import Example
 from visionr1.storage import open_store
 
 KEYS = {"phase", "stage"} | {item.key for item in TABLE if item.key}
@@ -146,7 +147,7 @@ def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(teache
     assert (report.kept, report.rejected) == (4, {"request failed": 2})
     assert Counter(text_of(request) for request in teacher.requests if "What is 1+5?" in text_of(request)).total() == 2
     assert Counter(step_of(request) for request in teacher.requests if "What is 2+5?" in text_of(request))["reasoning"] == 1
-    assert "broken for ***" in report.examples["request failed"]["excerpt"]
+    assert "broken for ***" in report.examples["request failed"].excerpt
     assert any(headers.get("authorization") == f"Bearer {KEY}" for headers in teacher.headers)
     assert not any(KEY in file.read_text() for file in (tmp_path / "run").rglob("*.json*"))
 
@@ -257,8 +258,8 @@ def test_bad_problems_and_bad_replies_are_counted_with_an_example(teacher, probl
     teacher.answer = mixed
     report = run(recipe(problems, teacher.url), tmp_path / "run")
     assert report.rejected == {"bad row": 3, "wrong answer": 1, "no description": 1}
-    assert report.examples["wrong answer"] == {"id": "rows.jsonl#2", "excerpt": "'8', the true answer is '7'"}
-    assert report.examples["bad row"]["id"] == "rows.jsonl#0"
+    assert report.examples["wrong answer"] == Example(id="rows.jsonl#2", excerpt="'8', the true answer is '7'")
+    assert report.examples["bad row"].id == "rows.jsonl#0"
     responses = [sample.response for sample in load_coldstart(open_store(str(tmp_path / "run")))]
     assert "<think> 4+5=9. </think><answer> Final Answer:9 </answer>" in responses
 

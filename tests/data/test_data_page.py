@@ -20,7 +20,7 @@ def test_every_reason_stands_there_with_its_remedy() -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     assert dict(table("Limits")[1:]) == {
-        "image formats, whatever the file's name says": ", ".join(images.FORMATS),
+        "image formats, by content and not by file name": ", ".join(images.FORMATS),
         "image file": f"{sources.MAX_IMAGE_BYTES >> 20} MiB",
         "pixels of an image": f"{images.MAX_IMAGE_PIXELS:,}",
         "images of a problem": str(rows.MAX_IMAGES),

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from s3_proxy import Proxy
 
-from visionr1.metrics import read_steps
 from visionr1.recipe import load_recipe, to_yaml
-from visionr1.storage import Checkpoints, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.steplog import read_steps
+from visionr1.storage import open_store
 
 pytestmark = pytest.mark.timeout(1200)
 

@@ -4,18 +4,17 @@ import json
 import re
 
 import pytest
+from generators.alerts import load_alerts
+from generators.board import load_dashboards
+from generators.grafana import STAGE_BORDERS
 from prometheus_server import filled
 from scraped import TINY, scraped_run
-
-from visionr1.watch.alerts import ALERTS
-from visionr1.watch.files import DASHBOARDS
-from visionr1.watch.grafana import STAGE_BORDERS
 
 pytestmark = pytest.mark.timeout(1200)
 
 ELSEWHERE = re.compile(r"visionr1_ptst_|DCGM_|kube_")
 """A run on one machine has no operator, no dcgm-exporter and no kube-state-metrics."""
-PLAIN = [alert for alert in ALERTS if "@namespace@" not in alert.expr]
+PLAIN = [alert for alert in load_alerts() if "@namespace@" not in alert.expr]
 LAST_MOMENT = re.compile("visionr1_coldstart_(kept|dropped)")
 """Told before the samples are written, which takes less than a scrape for so few, then the process ends."""
 
@@ -29,7 +28,7 @@ def watched(tmp_path_factory):
 
 def test_every_panel_has_data_where_a_run_makes_any(watched):
     server, begun, ended, _ = watched
-    shown = [query.expr for board in DASHBOARDS for panel in board.panels for query in panel.queries]
+    shown = [query.expr for board in load_dashboards() for panel in board.panels for query in panel.queries]
     empty = [expr for expr in shown if not server.has_data(expr, begun, ended)]
     empty = [expr for expr in empty if not LAST_MOMENT.search(expr)]
     assert [expr for expr in empty if not ELSEWHERE.search(expr)] == []

@@ -68,11 +68,11 @@ def test_good_problems_are_scored_and_bad_ones_listed(held_out, grader):
 def test_records_hold_what_the_report_shows(held_out, grader):
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
     first, second, *_ = evaluate_problems(Engine(), Builder(), grader, problems.rows, RECIPE, "a model").samples
-    assert (first["id"], first["sample"], first["truth"], first["answer"]) == ("test.jsonl#0", 0, "0", "0")
-    assert (first["accuracy"], first["format"], first["tokens"], first["finish_reason"]) == (1.0, 1.0, 5, "stop")
-    assert (second["sample"], second["accuracy"], second["format"], second["finish_reason"]) == (1, 0.0, 0.0, "length")
-    assert Image.open(io.BytesIO(base64.b64decode(first["images"][0]))).size == (56, 56)
-    assert second["images"] == []
+    assert (first.id, first.sample, first.truth, first.answer) == ("test.jsonl#0", 0, "0", "0")
+    assert (first.accuracy, first.format, first.tokens, first.finish_reason) == (1.0, 1.0, 5, "stop")
+    assert (second.sample, second.accuracy, second.format, second.finish_reason) == (1, 0.0, 0.0, "length")
+    assert Image.open(io.BytesIO(base64.b64decode(first.images[0]))).size == (56, 56)
+    assert second.images == ()
 
 
 def test_only_some_problems_keep_their_pictures(grader):
@@ -80,7 +80,7 @@ def test_only_some_problems_keep_their_pictures(grader):
     Image.new("RGB", (28, 28)).save(data, "PNG")
     rows = [Row(str(place), f"<image>{place % 10}", (data.getvalue(),), "1") for place in range(100)]
     found = evaluate_problems(Engine(), Builder(), grader, rows, RECIPE, "a model")
-    shown = [sample["id"] for sample in found.samples if sample["images"]]
+    shown = [sample.id for sample in found.samples if sample.images]
     assert (len(shown), shown[0], shown[-1]) == (24, "0", "99")
 
 

@@ -11,7 +11,8 @@ from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.schema import Source
-from visionr1.storage import Checkpoints, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import open_store
 
 SETTINGS = [
     "coldstart=null",

@@ -9,27 +9,39 @@ import torch.distributed as dist
 from visionr1.data.readers import load_problems
 from visionr1.data.sampler import PromptSampler
 from visionr1.grpo.advantage import advantages
-from visionr1.grpo.host import WorkerPlan
+from visionr1.grpo.plan import WorkerPlan
 from visionr1.grpo.schedule import request_seed
-from visionr1.grpo.start import stage_phase, stage_start
+from visionr1.grpo.start import stage_start
 from visionr1.grpo.worker import Worker
-from visionr1.recipe import Recipe
+from visionr1.recipe import Recipe, stage_phase
 from visionr1.rollout.types import Completion, Sampling
-from visionr1.storage import Checkpoints, FileEntry, open_store
+from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.storage import open_store
 
 
 def stage(recipe_json: str, run: str, steps: int) -> list[dict]:
     """Trains so many steps from the last checkpoint and commits the last one; what each step sampled, and its statistics."""
     torch.manual_seed(int(os.environ["RANK"]))  # nothing may depend on it
     recipe = Recipe.model_validate_json(recipe_json)
-    phase = stage_phase(recipe, 0)
+    phase = stage_phase(recipe, 1)
     checkpoints = Checkpoints(open_store(run), phase.name)
     start = stage_start(
         recipe, phase, lambda name: Checkpoints(open_store(run), name).latest(), lambda _, s: checkpoints.state(s)
     )
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    worker = Worker(WorkerPlan(recipe_json, run, 0, rank, world, address, port, start, rank))
+    plan = WorkerPlan(
+        recipe=recipe,
+        run_url=run,
+        phase=phase,
+        rank=rank,
+        world_size=world,
+        master_address=address,
+        master_port=port,
+        start=start,
+        place_on_node=rank,
+    )
+    worker = Worker(plan)
     problems = load_problems(recipe.data.train)
     sampler = PromptSampler(len(problems), recipe.seed, f"rows={len(problems)}", start.sampler)
     size = recipe.algorithm.prompts_per_step // world
@@ -56,7 +68,7 @@ def _commit(checkpoints: Checkpoints, worker: Worker, step: int, state: dict, wo
     if dist.get_rank() == 0:
         checkpoints.staging(step)
     dist.barrier()
-    parts = _together([entry.model_dump() for entry in worker.save(checkpoints.phase, step)], world)
+    parts = _together([entry.model_dump() for entry in worker.save(step)], world)
     if dist.get_rank() == 0:
         checkpoints.commit(step, [FileEntry(**entry) for part in parts for entry in part], {"sampler": state})
     dist.barrier()

@@ -7,15 +7,15 @@ from s3_proxy import Fault
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler, shuffled
 from visionr1.errors import BadInput, Stopped
-from visionr1.grpo.journal import Journal
+from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.loop import run_stage
 from visionr1.grpo.parity import Gap, Probe
-from visionr1.grpo.start import stage_phase
 from visionr1.metrics.exporter import Exporter
-from visionr1.metrics.steplog import StepLog, read_steps
 from visionr1.recipe import load_recipe
+from visionr1.recipe.phases import stage_phase
 from visionr1.reward import Grader
 from visionr1.rollout.types import Completion
+from visionr1.rundir.steplog import StepLog, read_steps
 from visionr1.storage import StorageError, open_store
 
 RECIPE = load_recipe(
@@ -82,10 +82,10 @@ class Crew:
 def run(tmp_path):
     """Runs the stage from `first_step` with `crew`; gives the step log's records."""
 
-    def go(crew, first_step=0, state=None, should_stop=lambda: False, recipe=RECIPE, stage=0, url=str(tmp_path)):
+    def go(crew, first_step=0, state=None, should_stop=lambda: False, recipe=RECIPE, stage=1, url=str(tmp_path)):
         store, phase = open_store(url), stage_phase(recipe, stage)
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
-        journal = Journal(recipe, phase, store, StepLog(store, phase.name, first_step), exporter, lambda n, note="": None)
+        journal = StageJournal(recipe, phase, store, StepLog(store, phase.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
         try:
             with Grader(recipe.reward) as grader:
@@ -174,7 +174,7 @@ def test_a_stage_begins_with_the_rows_and_the_step_after_the_stage_before(run):
     run(whole, recipe=RECIPE.model_copy(update={"stages": (RECIPE.stages[0].model_copy(update={"steps": 7}),)}))
     two = RECIPE.model_copy(update={"stages": (RECIPE.stages[0], RECIPE.stages[0].model_copy(update={"steps": 3}))})
     run(first, recipe=two)
-    run(second, recipe=two, stage=1, first_step=4, state=first.committed[4]["sampler"])
+    run(second, recipe=two, stage=2, first_step=4, state=first.committed[4]["sampler"])
     assert run.steps == [1, 2, 3, 4, 5, 6, 7]
     assert list(second.committed) == [6, 7]
     assert first.sampled + second.sampled == whole.sampled

@@ -9,7 +9,8 @@ import pytest
 from s3_proxy import Fault
 
 from visionr1.grpo.saving import Saving
-from visionr1.storage import Checkpoints, StorageError, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import StorageError, open_store
 
 SECONDS = 60.0
 """Long enough for any machine; nothing waits for so long unless it hangs."""

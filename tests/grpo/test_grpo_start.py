@@ -6,7 +6,8 @@ import pytest
 
 from visionr1.errors import BadInput
 from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed
-from visionr1.grpo.start import BASE, Weights, stage_phase, stage_start
+from visionr1.grpo.start import BASE, Weights, stage_start
+from visionr1.recipe.phases import stage_phase
 from visionr1.recipe.schema import Checkpoint, Optimiser, Recipe
 
 STAGE = {"max_completion_tokens": 48, "group_size": 4, "steps": 10}
@@ -21,35 +22,35 @@ def recipe(sft: bool = True, **second: Any) -> Recipe:
     )
 
 
-def start(recipe: Recipe, index: int, committed: dict[str, int]):
-    return stage_start(recipe, stage_phase(recipe, index), committed.get, lambda name, step: {"sampler": f"{name}@{step}"})
+def start(recipe: Recipe, number: int, committed: dict[str, int]):
+    return stage_start(recipe, stage_phase(recipe, number), committed.get, lambda name, step: {"sampler": f"{name}@{step}"})
 
 
 def test_first_stage_starts_from_sft() -> None:
-    begun = start(recipe(), 0, {"sft": 37})
+    begun = start(recipe(), 1, {"sft": 37})
     assert begun.policy == begun.reference == Weights("sft", 37)
     assert (begun.step, begun.sampler, begun.restore_trainer) == (0, None, False)
 
 
 def test_without_sft_the_first_stage_starts_from_the_base() -> None:
-    assert start(recipe(sft=False), 0, {}).policy == BASE
+    assert start(recipe(sft=False), 1, {}).policy == BASE
 
 
 def test_second_stage_takes_weights_and_the_place_in_the_data() -> None:
-    begun = start(recipe(), 1, {"sft": 37, "stage-1": 10})
+    begun = start(recipe(), 2, {"sft": 37, "stage-1": 10})
     assert begun.policy == Weights("stage-1", 10)
     assert begun.reference == Weights("sft", 37)
     assert (begun.step, begun.sampler, begun.restore_trainer) == (10, "stage-1@10", False)
 
 
 def test_carry_and_reference_are_the_stages_choice() -> None:
-    begun = start(recipe(carry="weights+optimizer", reference="previous_stage"), 1, {"sft": 37, "stage-1": 10})
+    begun = start(recipe(carry="weights+optimizer", reference="previous_stage"), 2, {"sft": 37, "stage-1": 10})
     assert begun.restore_trainer
     assert begun.reference == Weights("stage-1", 10)
 
 
 def test_a_resumed_stage_restores_everything_but_keeps_its_reference() -> None:
-    begun = start(recipe(), 1, {"sft": 37, "stage-1": 10, "stage-2": 15})
+    begun = start(recipe(), 2, {"sft": 37, "stage-1": 10, "stage-2": 15})
     assert begun.policy == Weights("stage-2", 15)
     assert begun.reference == Weights("sft", 37)
     assert (begun.step, begun.sampler, begun.restore_trainer) == (15, "stage-2@15", True)
@@ -57,9 +58,10 @@ def test_a_resumed_stage_restores_everything_but_keeps_its_reference() -> None:
 
 def test_a_missing_phase_and_a_missing_stage_are_named() -> None:
     with pytest.raises(BadInput, match="phase stage-1 has no committed checkpoint"):
-        start(recipe(), 1, {"sft": 37})
-    with pytest.raises(BadInput, match="the recipe has 2 stages"):
-        stage_phase(recipe(), 2)
+        start(recipe(), 2, {"sft": 37})
+    for number in (0, 3):
+        with pytest.raises(BadInput, match="the recipe has 2 stages"):
+            stage_phase(recipe(), number)
 
 
 def test_checkpoints_are_due_every_fifth_step_and_at_the_end() -> None:

@@ -6,13 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from visionr1.storage import Checkpoints, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import open_store
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import sys
 from visionr1.grpo.cluster import ray_cluster
-from visionr1.storage import Checkpoints, StorageError, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import StorageError, open_store
 
 with ray_cluster(1):
     from visionr1.grpo.crew import _results

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from visionr1.errors import EXIT_STOPPED
+from visionr1.version import version_line
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -168,6 +169,12 @@ def test_help(trainer: Image, tmp_path: Path) -> None:
     with started(trainer, tmp_path, "1000:1000", ["--help"]) as container:
         assert container.wait(120) == 0, container.log.read_text()
     assert "Run a recipe on this machine" in container.log.read_text()
+
+
+def test_it_says_which_commit_it_is_of(trainer: Image, tmp_path: Path) -> None:
+    with started(trainer, tmp_path, "1000:1000", ["--version"]) as container:
+        assert container.wait(120) == 0, container.log.read_text()
+    assert container.log.read_text().strip() == version_line()
 
 
 def test_a_step_of_sft_and_one_of_grpo(trainer: Image, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Final
 
 from shots import Target
 
-from visionr1.metrics.steplog import read_steps
-from visionr1.pipeline.rundir import attempts
+from visionr1.rundir.attempts import attempts
+from visionr1.rundir.layout import MANIFEST, checkpoint_prefix
+from visionr1.rundir.steplog import read_steps
 from visionr1.storage import open_store
-from visionr1.storage.layout import MANIFEST, checkpoint_prefix
 
 COMPARED: Final = ("loss", "grad_norm", "learning_rate", "trained_tokens", "reward_mean", "kl_mean", "entropy_mean")
 """Values of a step record that the whole run's must equal to the last bit."""

@@ -20,10 +20,10 @@ from typing import Any, Final, Literal
 
 import psutil
 
-from visionr1.metrics.steplog import read_steps
-from visionr1.pipeline.rundir import AttemptRecord, attempts
+from visionr1.rundir.attempts import AttemptRecord, attempts
+from visionr1.rundir.layout import MANIFEST, attempt_prefix, checkpoint_prefix, checkpoints_prefix
+from visionr1.rundir.steplog import read_steps
 from visionr1.storage import open_store
-from visionr1.storage.layout import MANIFEST, attempt_prefix, checkpoint_prefix, checkpoints_prefix
 
 ROOT: Final = Path(__file__).parents[2]
 Victim = Literal["runner", "launcher", "torchrun", "rank", "driver", "worker", "largest"]

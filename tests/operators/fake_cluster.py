@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-import ptst_operator.reconcile as reconcile_module
-from ptst_operator import observe
+from ptst_operator import act, intake
 from ptst_operator.api import ApiError
-from ptst_operator.conditions import News
+from ptst_operator.effects import RunEvent
+from ptst_operator.look import run_directory
 
 from visionr1.errors import BadInput
-from visionr1.pipeline.observe import Committed
-from visionr1.pipeline.rollback import Rollback
 from visionr1.recipe import Phase, Recipe, phases_from
+from visionr1.rundir.committed import Committed
+from visionr1.rundir.rollback import Rollback
 
 
 def copied(manifest: Any) -> Any:
@@ -62,7 +62,7 @@ class FakeCluster:
     committed: dict[str, Committed] = field(default_factory=dict)
     committed_before: dict[str, Committed] = field(default_factory=dict)
     late: Callable[[], bool] = lambda: False
-    events: list[News] = field(default_factory=list)
+    events: list[RunEvent] = field(default_factory=list)
     bad_steps: set[tuple[str, int]] = field(default_factory=set)
     asked_to_stop: set[str] = field(default_factory=set)
     recipe_refused: bool = False
@@ -123,9 +123,9 @@ class FakeCluster:
         self._touch()
         self.after_call("status")
 
-    def tell(self, run: dict[str, Any], news: News, now: str) -> None:
+    def post_event(self, run: dict[str, Any], event: RunEvent, now: str) -> None:
         self.before_call("event")
-        self.events.append(news)
+        self.events.append(event)
 
     def change_spec(self, **changes: Any) -> None:
         """A person edits the run."""
@@ -308,7 +308,7 @@ _STATUS: dict[str, dict[str, dict[str, Any]]] = {
 def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
     """Reads commits from the fake cluster in place of a run directory."""
 
-    def committed(store: object, recipe: object, phase: Phase) -> Committed:
+    def committed(store: object, phase: Phase) -> Committed:
         return cluster.listed(phase.name)
 
     def records(store: object) -> list[dict[str, Any]]:
@@ -340,13 +340,13 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         taken[:] = [recipe]
 
     with (
-        patch.object(observe, "committed", committed),
-        patch.object(observe, "read_steps", records),
-        patch.object(observe, "refusal", refusal),
-        patch.object(observe, "is_rolled_back", is_rolled_back),
-        patch.object(reconcile_module, "roll_back", roll_back),
-        patch.object(observe, "look_at_step_log", lambda *_: None),
-        patch.object(reconcile_module, "settle_recipe", settle_recipe),
-        patch.object(reconcile_module, "read_recipe", lambda store: taken[0]),
+        patch.object(run_directory, "committed", committed),
+        patch.object(run_directory, "read_steps", records),
+        patch.object(run_directory, "refusal", refusal),
+        patch.object(run_directory, "is_rolled_back", is_rolled_back),
+        patch.object(act, "roll_back", roll_back),
+        patch.object(run_directory, "newest_progress", lambda *_: None),
+        patch.object(intake, "settle_recipe", settle_recipe),
+        patch.object(intake, "read_recipe", lambda store: taken[0]),
     ):
         yield

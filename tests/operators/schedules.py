@@ -12,7 +12,7 @@ from fake_cluster import NOTHING, Crash, FakeCluster, Process, run_directory_of
 from ptst_operator.api import ApiError
 from ptst_operator.reconcile import Reconciler
 from ptst_operator.spec import Spec, resolve_recipe
-from ptst_operator.status import Status
+from ptst_operator.status import Status, read_status
 
 from visionr1.recipe import Phase, phases
 
@@ -171,7 +171,7 @@ class Schedule:
             run.change_spec(recipe={**spec["recipe"], "stages": [*spec["recipe"]["stages"], STAGE]})
             run.take_commits_back("evaluate")  # its score is of another checkpoint now
             new = f"stage-{len(spec['recipe']['stages'])}"
-            live = Status.model_validate(run.run.get("status", {})).live()
+            live = read_status(run.run).live()
             self.added_under |= {(live[1].name, new)} if live else set()
         elif kind == "restart":
             run.change_spec(restarts=spec.get("restarts", 0) + 1)
@@ -222,7 +222,7 @@ class Schedule:
 
     def check(self) -> None:
         """The invariants."""
-        cluster, status = self.cluster, Status.model_validate(self.cluster.run.get("status", {}))
+        cluster, status = self.cluster, read_status(self.cluster.run)
         alive = {process.uid for process in cluster.processes}
         assert len(alive) <= 1, f"two processes of one run live: {cluster.processes}"
         clusters = [name for kind, name in cluster.objects if kind == "RayCluster"]

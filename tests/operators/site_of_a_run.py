@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from fake_cluster import FakeCluster
-from ptst_operator.metrics import Metrics
+from ptst_operator.metrics import OperatorMetrics
 from ptst_operator.reconcile import Reconciler
-from ptst_operator.status import Status
+from ptst_operator.status import Status, read_status
 from schedules import RECIPE, new_run
 
-from visionr1.storage import Checkpoints, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import open_store
 
 
 class Site:
@@ -22,7 +23,7 @@ class Site:
         self.cluster = FakeCluster(new_run(storage=storage, **changes))
         self.store = open_store(storage["url"])
         self.now = 1_000_000.0
-        self.metrics = Metrics()
+        self.metrics = OperatorMetrics()
         self.operator = Reconciler(self.cluster, self.metrics.changed, self.metrics.gone, lambda: self.now)  # type: ignore[arg-type]
 
     def look(self, times: int = 1) -> Status:
@@ -33,7 +34,7 @@ class Site:
 
     @property
     def status(self) -> Status:
-        return Status.model_validate(self.cluster.run["status"])
+        return read_status(self.cluster.run)
 
     def commit(self, phase: str, step: int, final: bool) -> None:
         checkpoints = Checkpoints(self.store, phase)

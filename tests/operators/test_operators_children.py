@@ -6,24 +6,28 @@ from typing import Any
 
 import pytest
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
-from ptst_operator.children.pods import Owner
-from ptst_operator.observe import Stage, read_metrics, read_pods
+from ptst_operator.children.kind import ChildKind, PlannedChild
+from ptst_operator.children.table import KINDS, kinds_of
+from ptst_operator.look.cluster import read_pods
+from ptst_operator.look.driver import read_metrics
+from ptst_operator.look.figures import StageScale
+from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
 from schedules import SPEC
 
 from visionr1.errors import BadInput
 from visionr1.recipe import phases
-from visionr1.storage.layout import stop_key
+from visionr1.rundir.layout import stop_key
 
 OWNED = {"name": "x", "uid": "u", "ownerReferences": [{"controller": True, "uid": "run-uid"}]}
 
 
-def owner(**changes: Any) -> Owner:
+def owner(**changes: Any) -> ResolvedRun:
     spec = Spec.model_validate({**SPEC, **changes})
-    return Owner("run", "default", "run-uid", spec, resolve_recipe(spec, "run"))
+    return ResolvedRun("run", "default", "run-uid", spec, resolve_recipe(spec, "run"))
 
 
-def phase(run: Owner, name: str) -> Any:
+def phase(run: ResolvedRun, name: str) -> Any:
     return next(one for one in phases(run.recipe) if one.name == name)
 
 
@@ -329,6 +333,27 @@ def test_workers_that_do_not_fill_their_pods_are_a_mistake_with_a_line_about_it(
         owner(grpo={"workersPerPod": 3})
 
 
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_every_kind_of_the_table_builds_and_reads_what_it_says(kind: ChildKind) -> None:
+    run = owner()
+    for one in (one for one in phases(run.recipe) if one.kind in kind.phases):
+        made = kind.build(run, PlannedChild("run-x-0", one, None, "sft/step-3"))
+        known = {resource.kind: resource.version for resource in (*kind.brings, kind.resource)}
+        assert all(known[manifest["kind"]] == manifest["apiVersion"] for manifest in made)
+        assert (made[-1]["kind"], made[-1]["metadata"]["name"]) == (kind.name, "run-x-0")
+        seen = kind.read({**made[-1], "metadata": {**made[-1]["metadata"], "uid": "u"}})
+        assert (seen.phase, seen.uid, seen.run_uid) == ("Pending", "u", "run-uid")
+
+
+def test_every_phase_has_a_kind() -> None:
+    assert {one.kind: [kind.name for kind in kinds_of(one.kind)] for one in phases(owner().recipe)} == {
+        "coldstart": ["Job"],
+        "sft": ["PyTorchJob", "TrainJob"],
+        "grpo": ["RayJob"],
+        "evaluate": ["Job"],
+    }
+
+
 def test_the_driver_s_numbers_are_read_and_nothing_else() -> None:
     text = """# TYPE visionr1_step gauge
 visionr1_step{run="r",stage="1",role="driver"} 7.0
@@ -339,7 +364,7 @@ visionr1_step_seconds{run="r",stage="1",role="driver",phase="rollout"} 6.0
 visionr1_step_seconds{run="r",stage="1",role="driver",phase="update"} 4.0
 other_reward_mean 1.0
 """
-    stage = Stage(first_step=0, last_step=100, completions=32, workers=8)
+    stage = StageScale(first_step=0, last_step=100, completions=32, workers=8)
     seen = read_metrics(text, stage)
     assert (seen.step, seen.reward, seen.length, seen.kl, seen.truncated) == (7, 0.5, 100.0, None, None)
     assert seen.tokens_per_second == 100.0 * 32 / 10.0 / 8

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ptst_operator.gates import breaches, first_breach
+from ptst_operator.look.gates import breaches, first_breach
 from ptst_operator.spec import Gate
-from ptst_operator.status import Status
+from ptst_operator.status import Status, read_status
 from schedules import STAGE
 from site_of_a_run import Site, condition, without_coldstart
 
-from visionr1.pipeline.rollback import Rollback
-from visionr1.storage import Checkpoints, StorageError
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.rollback import Rollback
+from visionr1.storage import StorageError
 
 STOP = {"metric": "reward_mean", "steps": 2, "min": 0.5, "action": "Stop"}
 BACK = {**STOP, "action": "Rollback"}
@@ -303,7 +304,7 @@ def test_a_rollback_that_the_storage_refuses_is_said(tmp_path: Path, monkeypatch
         end(site)
     with pytest.raises(StorageError):
         site.look()
-    status = Status.model_validate(site.cluster.run["status"])
+    status = read_status(site.cluster.run)
     assert (
         "the run goes back to stage-1 at step 0: s3://bucket/run: you may not delete" in condition(status, "Progressing").message
     )

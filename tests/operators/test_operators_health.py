@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ptst_operator.api import ApiError
 from ptst_operator.main import STALLED_SECONDS, Operator
-from ptst_operator.metrics import Metrics
+from ptst_operator.metrics import OperatorMetrics
 from ptst_operator.reconcile import Reconciler
 from site_of_a_run import Site, without_coldstart
 
@@ -59,7 +59,7 @@ def test_an_operator_with_a_dead_worker_is_neither_ready_nor_healthy(operator: O
     assert str(operator.unhealthy()).startswith("worker-")
 
 
-def counted(metrics: Metrics, name: str, **labels: str) -> float | None:
+def counted(metrics: OperatorMetrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(name, labels)
 
 
@@ -107,7 +107,7 @@ def test_a_run_that_rests_has_its_metrics_after_a_restart_of_the_operator(phase:
     elif phase == "Pending":
         site.cluster.served = set()
     assert site.look(3).phase == phase
-    metrics = Metrics()
+    metrics = OperatorMetrics()
     site.operator = Reconciler(site.cluster, metrics.changed, metrics.gone, lambda: site.now)  # type: ignore[arg-type]
     site.look()
     assert counted(metrics, "visionr1_ptst_run_phase", run="run", phase=phase) == 1

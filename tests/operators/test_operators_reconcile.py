@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ptst_operator import observe
 from ptst_operator.api import ApiError
+from ptst_operator.api_watch import run_of
+from ptst_operator.look import driver
+from ptst_operator.run_queue import RunQueue
 from ptst_operator.spec import Spec, resolve_recipe
-from ptst_operator.status import Status
-from ptst_operator.watch import Queue, run_of
+from ptst_operator.status import read_status
 from schedules import RECIPE, STAGE
 from site_of_a_run import Site, condition, without_coldstart
 
+from visionr1.rundir.layout import COLDSTART_MANIFEST
 from visionr1.storage import StorageError, open_store
-from visionr1.storage.layout import COLDSTART_MANIFEST
 
 
 def test_the_name_is_written_before_the_child_is_made(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_an_evaluation_that_a_new_stage_has_made_fail_is_forgiven(tmp_path: Path
 def test_a_cluster_is_kept_until_the_driver_that_was_asked_to_stop_has_ended(
     ended: bool | None, newer: bool, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observe, "driver_has_ended", lambda address: ended)
+    monkeypatch.setattr(driver, "driver_has_ended", lambda address: ended)
     site = Site(tmp_path, **without_coldstart())
     site.commit("sft", 3, final=True)
     site.look(2)
@@ -181,9 +182,9 @@ def test_a_driver_whose_rayjob_nobody_has_seen_ends_with_its_cluster(tmp_path: P
 def test_a_driver_that_listens_no_more_has_ended() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = listening.getsockname()
-        assert observe.driver_has_ended(address) is False, "whatever it would answer"
-    assert observe.driver_has_ended(address) is True
-    assert observe.driver_has_ended(("no-such-host.invalid", 9464)) is None
+        assert driver.driver_has_ended(address) is False, "whatever it would answer"
+    assert driver.driver_has_ended(address) is True
+    assert driver.driver_has_ended(("no-such-host.invalid", 9464)) is None
 
 
 def test_a_change_of_what_has_begun_is_refused_and_what_runs_goes_on(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_what_the_api_server_refuses_is_said_in_its_words(tmp_path: Path) -> Non
         with suppress(ApiError):
             site.look()
     site.cluster.before_call = lambda call: None
-    status = Status.model_validate(site.cluster.run["status"])
+    status = read_status(site.cluster.run)
     assert condition(status, "Progressing").reason == "ChildRefused"
     assert "PyTorchJob run-sft-0: pods" in condition(status, "Progressing").message
     site.look(2)
@@ -233,7 +234,7 @@ def test_a_run_directory_that_cannot_be_read_is_said_and_tried_again(tmp_path: P
     site.operator.store = unreadable
     with pytest.raises(StorageError):
         site.look()
-    status = Status.model_validate(site.cluster.run["status"])
+    status = read_status(site.cluster.run)
     assert condition(status, "Progressing").reason == "StorageUnavailable"
     assert "no answer; check the endpoint" in condition(status, "Progressing").message
     assert status.phases == before.phases and len(site.cluster.processes) == 1, "what runs goes on"
@@ -335,7 +336,7 @@ def test_the_series_of_a_run_go_with_it(tmp_path: Path) -> None:
 
 
 def test_a_queue_hands_a_name_to_one_worker_at_a_time_and_at_its_earliest_time() -> None:
-    queue = Queue()
+    queue = RunQueue()
     now = time.monotonic()
     queue.add("later", now + 60)
     queue.add("a", now + 60)

@@ -6,10 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from documents import ROOT
+
+from visionr1.version import version_line
 
 UV = ROOT / ".venv/bin/uv"
 LOCK = ROOT / "images/locks/operator.txt"
@@ -46,12 +49,22 @@ def documented() -> str:
     return shlex.split(found)[0]
 
 
+def test_the_wheel_has_the_program_and_the_operator_and_nothing_that_builds_them(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = [Path(name) for name in archive.namelist()]
+    assert {name.parts[0] for name in names} == {"visionr1", "ptst_operator", "visionr1_ptst-0.1.0.dist-info"}
+    parts = {part for name in names for part in (*name.parts, name.stem)}
+    assert not parts & {"generators", "grafana", "dashboards", "alerts"}
+
+
 @pytest.mark.parametrize("asked", [documented(), "dist/visionr1_ptst-0.1.0.tar.gz[operator]"])
 def test_the_operator_s_packages_are_the_locked_ones_and_run(asked: str, dist: Path, tmp_path: Path) -> None:
     programs = installed(asked, tmp_path, dist.parent)
     frozen = run(UV, "pip", "freeze", "--python", programs.parent).splitlines()
     assert {line for line in frozen if not line.startswith("visionr1-ptst ")} == LOCKED
     assert "usage" in run(programs / "ptst-operator", "--help")
+    assert run(programs / "visionr1", "--version").strip() == version_line()
     nowhere = {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
     watched = subprocess.run([programs / "visionr1", "watch", "ptst/x"], capture_output=True, text=True, env=nowhere)
     assert watched.stderr.startswith("ptst/x: kubectl's configuration cannot be used")

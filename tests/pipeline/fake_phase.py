@@ -13,8 +13,9 @@ import sys
 import time
 
 from visionr1.progress import progress
-from visionr1.storage import Checkpoints, open_store
-from visionr1.storage.layout import COLDSTART_MANIFEST, eval_key
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
+from visionr1.storage import open_store
 
 behaviour, run, phase, input_phase = sys.argv[1:5]
 first, last = int(sys.argv[5]), int(sys.argv[6])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from visionr1.pipeline.local import CommandFor, run_local
 from visionr1.pipeline.planner import Retry
-from visionr1.recipe import Phase, Recipe, load_recipe
+from visionr1.recipe import Phase, StagePhase, load_recipe
 
 RECIPE = load_recipe(
     "demo",
@@ -30,13 +30,13 @@ ALL_PHASES = load_recipe(
 )
 
 
-def fake_commands(recipe: Recipe, seconds: float, behaviours: dict[str, list[str]]) -> CommandFor:
+def fake_commands(seconds: float, behaviours: dict[str, list[str]]) -> CommandFor:
     """The argv builder that `run_local` takes; each call uses up one behaviour of the phase."""
 
     def command(phase: Phase, run_url: str) -> list[str]:
         behaviour = behaviours.get(phase.name, [])
         now = behaviour.pop(0) if behaviour else "work"
-        last = phase.first_step + recipe.stages[phase.stage_index].steps if phase.stage_index is not None else 2
+        last = phase.last_step if isinstance(phase, StagePhase) else 2
         script = Path(__file__).with_name("fake_phase.py")
         words = [sys.executable, script, now, run_url, phase.name, phase.input_phase, phase.first_step, last, seconds]
         return [str(word) for word in words]
@@ -51,6 +51,6 @@ def parsed(arguments: Iterable[str]) -> dict[str, list[str]]:
 
 if __name__ == "__main__":
     run, seconds, grace = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
-    commands = fake_commands(RECIPE, seconds, parsed(sys.argv[4:]))
+    commands = fake_commands(seconds, parsed(sys.argv[4:]))
     retry = Retry(max_attempts=2, first_wait=0.1)
     sys.exit(run_local(RECIPE, run, command_for=commands, retry=retry, grace_seconds=grace))

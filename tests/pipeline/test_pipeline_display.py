@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -9,17 +10,21 @@ import pytest
 from fake_run import RECIPE, fake_commands
 from rich.console import Console
 
-from visionr1.pipeline.display import last_lines, read_progress
+from visionr1.pipeline.display import last_lines
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
-from visionr1.progress import ATTEMPT, progress
+from visionr1.progress import progress
+from visionr1.rundir.attempts import ATTEMPT, attempts
+from visionr1.rundir.layout import attempt_prefix
+from visionr1.rundir.progress import Progress, read_progress
+from visionr1.storage import open_store
 
 
 def test_a_terminal_shows_a_bar_for_each_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     output = StringIO()
     console = Console(file=output, force_terminal=True, width=160, color_system=None)
-    commands = fake_commands(RECIPE, 0.0, {"sft": ["crash"]})
+    commands = fake_commands(0.0, {"sft": ["crash"]})
     assert run_local(RECIPE, str(tmp_path / "run"), command_for=commands, retry=Retry(first_wait=0.05), console=console) == 0
     screen = output.getvalue().rpartition("SFT (not finished)")[2]
     assert "✓ SFT" in screen and "2/2" in screen and "loss 0.500" in screen
@@ -27,13 +32,16 @@ def test_a_terminal_shows_a_bar_for_each_phase(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_phase_s_progress_reaches_the_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read_progress(tmp_path) is None
-    monkeypatch.setenv(ATTEMPT, str(tmp_path))
+    store = open_store(str(tmp_path))
+    folder = tmp_path / attempt_prefix("sft", 0)
+    folder.mkdir(parents=True)
+    assert read_progress(store, "sft", 0) is None
+    monkeypatch.setenv(ATTEMPT, str(folder))
     with progress("training", 3, 1) as advance:
-        assert read_progress(tmp_path) == ("training", 1, 3, "")
+        assert read_progress(store, "sft", 0) == Progress("training", 1, 3, "")
         advance(2, "loss 0.1")
-        assert read_progress(tmp_path) == ("training", 3, 3, "loss 0.1")
-    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+        assert read_progress(store, "sft", 0) == Progress("training", 3, 3, "loss 0.1")
+    assert [path.name for path in folder.iterdir()] == ["progress.json"]
 
 
 def test_without_a_runner_no_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +56,18 @@ def test_the_end_of_a_log(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"x" * 200_000 + b"\nfirst\n\n 10%\r 20%\r100%\nlast \xff\n\n")
     assert last_lines(log, 3) == ["first", "100%", "last �"]
+
+
+def test_damaged_progress_is_said_once_and_ends_no_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visionr1.pipeline.local._SAMPLE_SECONDS", 0.02)
+    script = f"import os, pathlib, time; pathlib.Path(os.environ['{ATTEMPT}'], 'progress.json').write_text('{{'); time.sleep(1)"
+    output = StringIO()
+    code = run_local(
+        RECIPE,
+        str(tmp_path / "run"),
+        command_for=lambda *_: [sys.executable, "-c", script],
+        retry=Retry(max_attempts=1),
+        console=Console(file=output, width=300),
+    )
+    assert code == 1 and attempts(open_store(str(tmp_path / "run")), "sft")[0].exit_code == 0, "it came to its own end"
+    assert output.getvalue().count("progress.json: not the progress of an attempt; delete it") == 1

@@ -22,11 +22,11 @@ from visionr1.errors import BadInput
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
 from visionr1.pipeline.processes import _stopped_with, marked, tree_bytes
-from visionr1.pipeline.rundir import AttemptRecord, attempts, write_attempt
-from visionr1.progress import ATTEMPT
 from visionr1.recipe import Recipe, parse_recipe, to_yaml
+from visionr1.rundir.attempts import ATTEMPT, AttemptRecord, attempts, write_attempt
+from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.signals import StopFlag
-from visionr1.storage import Checkpoints, open_store
+from visionr1.storage import open_store
 
 ORDER = ["coldstart", "sft", "stage-1", "stage-2", "evaluate"]
 FAST = Retry(max_attempts=2, first_wait=0.05, longest_wait=0.05)
@@ -49,7 +49,7 @@ class Run:
             return run_local(
                 recipe,
                 str(self.folder),
-                command_for=fake_commands(recipe, seconds, named),
+                command_for=fake_commands(seconds, named),
                 retry=retry,
                 grace_seconds=grace,
                 console=Console(file=output, width=300),

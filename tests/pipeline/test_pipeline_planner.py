@@ -16,9 +16,9 @@ from visionr1.pipeline.planner import (
     PhaseState,
     Retry,
     RunSpec,
+    RunStopped,
     Start,
     Stop,
-    Stopped,
     Wait,
     backoff,
     plan,
@@ -89,9 +89,9 @@ CASES: dict[str, tuple[Observed, Action]] = {
         Fail("stage-1", "bad recipe or data; trying again cannot help", 64),
     ),
     "a stop is passed on": (on_stage_1(Attempt(NOW), stop_requested=True), Stop("stage-1")),
-    "stopped after its checkpoint": (on_stage_1(attempt(3), step=5, stop_requested=True), Stopped("stage-1")),
-    "stopped between phases": (on_stage_1(stop_requested=True), Stopped("stage-1")),
-    "stopped while a retry was due": (on_stage_1(attempt(1, ended=0), stop_requested=True), Stopped("stage-1")),
+    "stopped after its checkpoint": (on_stage_1(attempt(3), step=5, stop_requested=True), RunStopped("stage-1")),
+    "stopped between phases": (on_stage_1(stop_requested=True), RunStopped("stage-1")),
+    "stopped while a retry was due": (on_stage_1(attempt(1, ended=0), stop_requested=True), RunStopped("stage-1")),
     "a stop after the end changes nothing": (
         Observed(dict.fromkeys(RUN.phases, DONE), stop_requested=True),
         Finish(),
@@ -110,7 +110,7 @@ def test_hold_keeps_a_phase_from_beginning_only() -> None:
     held = RunSpec(RUN.phases, RUN.retry, frozenset({"stage-1"}))
     assert plan(held, Observed(), NOW) == Start("sft"), "other phases are not held"
     assert plan(held, on_stage_1(), NOW) == Hold("stage-1")
-    assert plan(held, on_stage_1(stop_requested=True), NOW) == Stopped("stage-1")
+    assert plan(held, on_stage_1(stop_requested=True), NOW) == RunStopped("stage-1")
     assert plan(held, on_stage_1(Attempt(NOW)), NOW) == Wait("stage-1")
     assert plan(held, on_stage_1(attempt(1, ended=0)), NOW) == Start("stage-1"), "a retry has begun before"
     assert plan(held, on_stage_1(step=5), NOW) == Start("stage-1"), "so has a phase with a checkpoint"

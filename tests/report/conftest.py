@@ -12,6 +12,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from visionr1.recipe import parse_recipe, to_yaml
+from visionr1.rundir.attempts import AttemptRecord, write_attempt
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import open_store
 
 RECIPE = """
 name: geometry-7b
@@ -113,6 +116,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         phases: tuple[str, ...] = ("coldstart", "sft", "stage-1", "stage-2", "stage-3", "evaluate"), steps: int = 300
     ) -> Path:
         folder = tmp_path / "runs" / "geometry-7b"
+        store = open_store(str(folder))
         put(folder / "recipe.yaml", to_yaml(parse_recipe(RECIPE, "recipe")))
         records = [
             {"phase": "sft", "stage": None, "step": n, "time": BEGUN + n, "loss": 2 / n} for n in range(1, 51) if "sft" in phases
@@ -136,16 +140,15 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             put(folder / "coldstart/manifest.json", json.dumps({"samples": 1031}))
         for place, phase in enumerate(phases):
             begun = BEGUN + 9000 * place
-            attempt = {"started": begun, "ended": begun + 5000 + 700 * place, "exit_code": 0, "peak_bytes": (place + 3) * 2**33}
-            put(folder / f"phases/{phase}/attempt-0/attempt.json", json.dumps(attempt))
+            attempt = AttemptRecord(["visionr1"], begun, None, begun + 5000 + 700 * place, 0, None, (place + 3) * 2**33)
+            write_attempt(store, phase, 0, attempt)
             put(folder / f"phases/{phase}/attempt-0/log.txt", "done\n")
             if phase in MODELS:
-                step = 50 if phase == "sft" else 100 * int(phase[-1])
-                put(folder / f"checkpoints/{phase}/step-{step}/manifest.json", "{}")
+                Checkpoints(store, phase).commit(last_step(phase, steps), [], {"final": phase == "sft"})
         if "evaluate" in phases:
             for phase in MODELS:
                 if phase in phases:
-                    put_score(folder, phase, samples(phase))
+                    put_score(folder, phase, last_step(phase, steps), samples(phase))
         return folder
 
     return make
@@ -156,12 +159,17 @@ def put(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def put_score(folder: Path, phase: str, rows: list[dict]) -> None:
+def last_step(phase: str, steps: int) -> int:
+    """Of a phase in a run with so many GRPO steps."""
+    return 50 if phase == "sft" else min(steps, 100 * int(phase[-1]))
+
+
+def put_score(folder: Path, phase: str, step: int, rows: list[dict]) -> None:
     """eval/<phase>.json and its samples."""
     accuracy = sum(row["accuracy"] for row in rows) / len(rows)
     score = {
         "phase": phase,
-        "step": 50 if phase == "sft" else 100 * int(phase[-1]),
+        "step": step,
         "accuracy": accuracy,
         "standard_error": math.sqrt(accuracy * (1 - accuracy) / (len(rows) - 1)),
         "completion_tokens_mean": sum(row["tokens"] for row in rows) / len(rows),

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from visionr1.errors import BadInput
 from visionr1.report import terminal_summary, write_report
+from visionr1.rundir.attempts import AttemptRecord, write_attempt
 from visionr1.storage import open_store
 
 
@@ -197,16 +198,14 @@ def test_values_that_are_no_numbers_are_left_out(make_run):
 
 def test_states_and_times_come_from_all_attempts(make_run):
     folder = make_run(phases=("coldstart", "sft", "stage-1"), steps=40)
-    attempts = folder / "phases/stage-1"
-    for number, values in enumerate(
+    for number, one in enumerate(
         [
-            {"started": 100.0, "ended": 160.0, "exit_code": 1, "peak_bytes": 5 * 2**30},
-            {"started": 200.0, "ended": 230.0, "exit_code": 3, "peak_bytes": 2 * 2**30},
-            {"started": 300.0, "ended": None, "exit_code": None, "peak_bytes": None},
+            AttemptRecord(["visionr1"], 100.0, None, 160.0, 1, None, 5 * 2**30),
+            AttemptRecord(["visionr1"], 200.0, None, 230.0, 3, None, 2 * 2**30),
+            AttemptRecord(["visionr1"], 300.0, None),
         ]
     ):
-        (attempts / f"attempt-{number}").mkdir(exist_ok=True)
-        (attempts / f"attempt-{number}/attempt.json").write_text(json.dumps(values))
+        write_attempt(open_store(str(folder)), "stage-1", number, one)
     page, summary = report(folder)
     values = summary["phases"]["stage-1"]
     assert (values["state"], values["seconds"], values["peak_bytes"]) == ("running", 90.0, 5 * 2**30)

@@ -11,11 +11,11 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from visionr1.demo.digits import problems
 from visionr1.demo.tiny import save, tiny_model, tiny_processor
-from visionr1.grpo.host import WorkerPlan
 from visionr1.grpo.parity import Probe, fault
-from visionr1.grpo.start import BASE, Start
+from visionr1.grpo.plan import WorkerPlan
+from visionr1.grpo.start import BASE, StageStart
 from visionr1.grpo.worker import Worker
-from visionr1.recipe import Recipe, load_recipe
+from visionr1.recipe import Recipe, load_recipe, stage_phase
 from visionr1.rollout.types import Sampling
 
 ROWS = problems("train")[:4]
@@ -37,8 +37,18 @@ class Stage:
                 "metrics.enabled=false",
             ],
         )
-        start = Start(BASE, BASE, restore_trainer=False, step=0, sampler=None)
-        plan = WorkerPlan(self.recipe.model_dump_json(), "unused", 0, 0, 1, "127.0.0.1", free_port(), start, 0)
+        start = StageStart(policy=BASE, reference=BASE, restore_trainer=False, step=0, sampler=None)
+        plan = WorkerPlan(
+            recipe=self.recipe,
+            run_url="unused",
+            phase=stage_phase(self.recipe, 1),
+            rank=0,
+            world_size=1,
+            master_address="127.0.0.1",
+            master_port=free_port(),
+            start=start,
+            place_on_node=0,
+        )
         self.worker = Worker(plan)
         self.steps = 0
 

@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from visionr1.errors import BadInput, Stopped
 from visionr1.recipe import load_recipe, to_yaml
-from visionr1.sft import train
-from visionr1.storage import Checkpoints, open_store
-from visionr1.storage.layout import RECIPE
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.recipe import read_recipe
+from visionr1.sft.journal import RankJournal
+from visionr1.sft.loop import run_sft
+from visionr1.sft.rank import SftRank
+from visionr1.sft.saving import RankSaving
+from visionr1.storage import open_store
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,8 @@ def sft(run: str, faults: Faults = Faults()) -> str:
         return rank.done + taken == faults.stop_in
 
     try:
-        rank = train.SftRank(store, recipe, recipe.sft)
-        train.train(rank, should_stop)
+        rank = SftRank(store, recipe, recipe.sft)
+        run_sft(rank, RankJournal(rank, lambda n, note="": None), should_stop)
     except Stopped as stopped:
         return str(stopped)
     except BadInput as error:
@@ -83,17 +88,17 @@ def sft_on_s3(run: str, environment: dict[str, str], scratch: str) -> str:
 
 
 def _plant(faults: Faults) -> None:
-    commit, after_commit = Checkpoints.commit, train.SftRank.commit
+    commit, after_commit = Checkpoints.commit, RankSaving._commit
 
     def dying(self, step, *rest):
         if step == faults.die_before_commit_of:
             raise Killed
         return commit(self, step, *rest)
 
-    def all_dying(self, step, *rest):
-        if step == faults.die_before_commit_of and self.rank != 0:
+    def all_dying(self, upload):
+        if upload.step == faults.die_before_commit_of and dist.get_rank() != 0:
             raise Killed
-        return after_commit(self, step, *rest)
+        return after_commit(self, upload)
 
     Checkpoints.commit = dying  # type: ignore[method-assign]
-    train.SftRank.commit = all_dying  # type: ignore[method-assign]
+    RankSaving._commit = all_dying  # type: ignore[method-assign]

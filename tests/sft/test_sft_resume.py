@@ -9,8 +9,9 @@ from ranks import run_ranks
 from samples import samples
 from sft_ranks import Faults, prepare, sft, sft_on_s3
 
-from visionr1.metrics.steplog import read_steps
-from visionr1.storage import Checkpoints, open_store
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.steplog import read_steps
+from visionr1.storage import open_store
 
 STEPS = list(range(1, 7))
 

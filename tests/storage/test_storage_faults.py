@@ -10,7 +10,8 @@ from boto3.s3.transfer import TransferConfig
 from s3_proxy import KINDS, Fault, Proxy
 from s3_server import new_bucket
 
-from visionr1.storage import Checkpoints, StorageError, open_store, s3
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import StorageError, open_store, s3
 
 MIB = 1 << 20
 SMALL = {"model.safetensors": b"weights" * 1000, "trainer/rank-0.safetensors": b"moments" * 50, "config.json": b"{}"}

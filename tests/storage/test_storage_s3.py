@@ -10,8 +10,9 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from visionr1.errors import BadInput
-from visionr1.metrics import StepLog, read_steps
-from visionr1.storage import Checkpoints, NotFound, StorageError, open_store, s3
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.steplog import StepLog, read_steps
+from visionr1.storage import NotFound, StorageError, open_store, s3
 
 MIB = 1 << 20
 

@@ -12,11 +12,12 @@ from samples import step_record
 from typer.testing import CliRunner
 
 from visionr1.cli import app
-from visionr1.metrics import StepLog
-from visionr1.pipeline.rundir import AttemptRecord, write_attempt
 from visionr1.recipe import load_recipe, phases, to_yaml
-from visionr1.storage import Checkpoints, open_store
-from visionr1.storage.layout import RECIPE
+from visionr1.rundir.attempts import AttemptRecord, write_attempt
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.steplog import StepLog
+from visionr1.storage import open_store
 from visionr1.watch.look import look
 from visionr1.watch.problems import BEFORE, problems
 from visionr1.watch.screen import frame, sparkline, watch
@@ -27,7 +28,7 @@ STAGE_1, STAGE_2 = (phase for phase in phases(RECIPE_) if phase.kind == "grpo")
 
 
 def record(step, phase=STAGE_1, **values):
-    return step_record(step) | {"phase": phase.name, "stage": phase.stage_index + 1} | values
+    return step_record(step) | {"phase": phase.name, "stage": phase.number} | values
 
 
 def steps(first, last, phase=STAGE_1, **values):

@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 
 from visionr1.engine.zero import MOMENTS, full_weights
 from visionr1.model.policy import Policy
-from visionr1.storage.layout import TRAINER
+from visionr1.rundir.layout import MANIFEST, TRAINER
 from visionr1.storage.store import os_errors
 
 _COMPANIONS = ("*.json", "*.txt", "*.jinja", "tokenizer*")
@@ -44,7 +44,7 @@ def read_companions(model_dir: Path) -> dict[str, bytes]:
     To be read before training begins: the directory may be a checkpoint that is dropped before the next one is saved.
     """
     files = {file for pattern in _COMPANIONS for file in model_dir.glob(pattern)}
-    left = ("manifest.json", "model.safetensors.index.json")
+    left = (MANIFEST, "model.safetensors.index.json")
     return {file.name: file.read_bytes() for file in sorted(files) if file.name not in left}
 
 

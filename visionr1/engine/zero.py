@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,13 +13,15 @@ import torch.distributed as dist
 from visionr1.model.policy import Policy
 from visionr1.recipe.schema import ZeroStage
 
+MicroBatch = TypeVar("MicroBatch")
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's, under its own names."""
 GATHER_BYTES = 512 * 2**20
 """Full parameters that exist at a time while ZeRO-3 weights are handed on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OptimiserSettings:
     """AdamW and ZeRO for one engine."""
 
@@ -86,6 +88,24 @@ def same_count(count: int, device: torch.device) -> int:
     highest = torch.tensor([count], device=device)
     dist.all_reduce(highest, op=dist.ReduceOp.MAX)
     return int(highest)
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank; collective."""
+    return bool(same_count(int(flag), device))
+
+
+def even_passes(rows: Sequence[MicroBatch], device: torch.device) -> list[tuple[MicroBatch, bool]]:
+    """This rank's micro-batches, then its first repeated until every rank has as many passes; collective.
+
+    Args:
+        rows: at least one.
+
+    Returns:
+        Each micro-batch to pass, and whether it is such a repetition, whose loss must not count.
+    """
+    idle = same_count(len(rows), device) - len(rows)
+    return [(row, False) for row in rows] + [(rows[0], True)] * idle
 
 
 def optimiser_step(engine: Any, learning_rate: float) -> float:

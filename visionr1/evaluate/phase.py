@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from visionr1.errors import BadInput
-from visionr1.evaluate.problems import Evaluation, HeldOut, evaluate_problems, load_held_out
+from visionr1.evaluate.problems import EvaluatedModel, HeldOut, evaluate_problems, load_held_out
 from visionr1.recipe import Recipe
+from visionr1.recipe.phases import BASE_MODEL, SFT_PHASE, stage_phases
 from visionr1.recipe.schema import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
+from visionr1.rollout.types import RolloutEngine
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.scores import read_score, sample_lines, score_text, write_score
 from visionr1.signals import StopFlag
-from visionr1.storage import Checkpoints, NotFound, Store, open_store
-from visionr1.storage.layout import eval_key, eval_samples_key
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.storage import Store, open_store
 
 if TYPE_CHECKING:
     from visionr1.model.chat import PromptBuilder
@@ -30,7 +32,7 @@ _SAID: Final = 10
 
 @dataclass(frozen=True)
 class Target:
-    """Weights to score: the checkpoint of `phase` at global `step`; of phase `base`, `model.base`."""
+    """Weights to score: the checkpoint of `phase` at global `step`; of phase BASE_MODEL, `model.base`."""
 
     phase: str
     step: int
@@ -43,9 +45,9 @@ def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callabl
         latest: last committed step of a phase, or None; such a phase is left out.
         scored: step that a phase's score is of, or None.
     """
-    stages = [f"stage-{number}" for number in range(1, len(recipe.stages) + 1)]
-    found = [] if recipe.sft else [Target("base", 0)]
-    for phase in (["sft"] if recipe.sft else []) + stages:
+    stages = [phase.name for phase in stage_phases(recipe)]
+    found = [] if recipe.sft else [Target(BASE_MODEL, 0)]
+    for phase in ([SFT_PHASE] if recipe.sft else []) + stages:
         step = latest(phase)
         if step is not None:
             found.append(Target(phase, step))
@@ -55,8 +57,7 @@ def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callabl
 def run(run_url: str) -> None:
     """Scores every model of a run that has no score yet, then writes the report.
 
-    Writes eval/<phase>.samples.jsonl and then eval/<phase>.json, so a score is there only with its samples; after an
-    interruption the same call goes on with the next model.
+    After an interruption the same call goes on with the next model.
 
     Raises:
         BadInput: no run, no held-out problems, or no checkpoint at `run_url`.
@@ -72,18 +73,16 @@ def run(run_url: str) -> None:
 
     if not targets(recipe, latest, lambda _: None):
         raise BadInput(f"{store.url}: no phase has committed a checkpoint yet, so there is no model to evaluate")
-    left = targets(recipe, latest, lambda phase: _scored(store, phase))
+    left = targets(recipe, latest, lambda phase: _scored_step(store, phase))
     if left:
         with Grader(recipe.reward) as grader, StopFlag() as should_stop:
             _score_all(store, recipe, recipe.data.held_out, left, grader, should_stop)
     write_report(store)
 
 
-def _scored(store: Store, phase: str) -> int | None:
-    try:
-        return int(json.loads(store.read_bytes(eval_key(phase)))["step"])
-    except NotFound:
-        return None
+def _scored_step(store: Store, phase: str) -> int | None:
+    score = read_score(store, phase)
+    return None if score is None else score.step
 
 
 def _score_all(
@@ -104,9 +103,7 @@ def _score(
 ) -> None:
     title = f"{target.phase}, step {target.step}"
     evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, title, should_stop)
-    about = {"phase": target.phase, "step": target.step} | as_json(evaluation, loaded.held_out)
-    store.write_bytes(eval_samples_key(target.phase), _lines(evaluation))
-    store.write_bytes(eval_key(target.phase), _pretty(about))
+    write_score(store, target.phase, target.step, as_json(evaluation, loaded.held_out), evaluation.samples)
 
 
 @contextmanager
@@ -114,7 +111,7 @@ def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
     """A local folder with the weights; a copy of a remote checkpoint is removed afterwards."""
     from visionr1.model.load import base_dir
 
-    if target.phase == "base":
+    if target.phase == BASE_MODEL:
         yield base_dir(recipe.model)
         return
     checkpoints = Checkpoints(store, target.phase)
@@ -124,7 +121,7 @@ def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class _Loaded:
-    engine: Any
+    engine: RolloutEngine
     builder: PromptBuilder
     held_out: HeldOut
 
@@ -150,7 +147,7 @@ def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
     return _Loaded(engine, builder, problems)
 
 
-def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> Evaluation:
+def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> EvaluatedModel:
     """Scores any model on any problems, without a run; `out` is a folder for score.json and samples.jsonl.
 
     Args:
@@ -168,23 +165,16 @@ def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> E
         evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, model)
     if out is not None:
         store = open_store(str(out))
-        store.write_bytes("samples.jsonl", _lines(evaluation))
-        store.write_bytes("score.json", _pretty({"model": model, "data": source.path} | as_json(evaluation, loaded.held_out)))
+        store.write_bytes("samples.jsonl", sample_lines(evaluation.samples))
+        about = {"model": model, "data": source.path} | as_json(evaluation, loaded.held_out)
+        store.write_bytes("score.json", score_text(about))
     return evaluation
 
 
-def as_json(evaluation: Evaluation, held_out: HeldOut) -> dict[str, Any]:
+def as_json(evaluation: EvaluatedModel, held_out: HeldOut) -> dict[str, Any]:
     """What a score's file says about one model."""
     return {
         **asdict(evaluation.score),
         "seconds": round(evaluation.seconds, 2),
         "skipped": [{"id": note.id, "kind": note.kind, "detail": note.detail} for note in held_out.skipped],
     }
-
-
-def _lines(evaluation: Evaluation) -> bytes:
-    return "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in evaluation.samples).encode()
-
-
-def _pretty(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -8,7 +8,7 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from visionr1.data.check import BadRowNote, check_problems
 from visionr1.data.images import open_image
@@ -22,6 +22,7 @@ from visionr1.recipe import Recipe
 from visionr1.recipe.schema import Source
 from visionr1.reward import Grade, Grader
 from visionr1.rollout.types import Completion, RolloutEngine, Sampling
+from visionr1.rundir.scores import Sample
 
 SHOWN: Final = 24
 """Problems whose pictures are kept with their samples, for the report."""
@@ -49,11 +50,11 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """`samples` has one JSON-ready mapping a response, in the order of the problems."""
+class EvaluatedModel:
+    """One model's score with what it is of. `samples` are in the order of the problems."""
 
     score: Score
-    samples: list[dict[str, Any]]
+    samples: list[Sample]
     seconds: float
 
 
@@ -82,7 +83,7 @@ def evaluate_problems(
     recipe: Recipe,
     title: str,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Evaluation:
+) -> EvaluatedModel:
     """Samples `recipe.evaluation.samples` responses to each of `rows` (sound ones, at least one) and grades them.
 
     With vLLM a response depends on the model, the recipe's seed and the row, not on other rows or their order.
@@ -98,7 +99,7 @@ def evaluate_problems(
     sampling = Sampling(wanted.samples, wanted.max_completion_tokens, wanted.temperature, wanted.top_p)
     size = max(1, _ROUNDS * recipe.rollout.max_sequences // wanted.samples)
     shown = evenly_spaced(len(rows), SHOWN)
-    samples: list[dict[str, Any]] = []
+    samples: list[Sample] = []
     with progress(f"evaluating {title}", len(rows)) as advance:
         for start in range(0, len(rows), size):
             if should_stop():
@@ -113,7 +114,7 @@ def evaluate_problems(
                 for number, completion in enumerate(group.completions):
                     samples.append(record(row, number, completion, next(grades), [] if number else thumbnails))
             advance(len(batch))
-    return Evaluation(score([outcome(sample) for sample in samples]), samples, time.perf_counter() - begun)
+    return EvaluatedModel(score([outcome(sample) for sample in samples]), samples, time.perf_counter() - begun)
 
 
 def problem_seed(seed: int, row_id: str) -> int:
@@ -131,25 +132,25 @@ def thumbnail(data: bytes) -> str:
     return base64.b64encode(png.getvalue()).decode()
 
 
-def record(row: Row, number: int, completion: Completion, grade: Grade, thumbnails: list[str]) -> dict[str, Any]:
-    """One line of a samples file; `images` are base64 PNGs, empty for most lines."""
-    return {
-        "id": row.id,
-        "sample": number,
-        "problem": row.problem,
-        "images": thumbnails,
-        "response": completion.text,
-        "tokens": len(completion.token_ids),
-        "finish_reason": completion.finish_reason,
-        "overall": grade.overall,
-        "format": grade.format,
-        "accuracy": grade.accuracy,
-        "answer": grade.answer,
-        "reason": grade.reason,
-        "truth": row.answer,
-    }
+def record(row: Row, number: int, completion: Completion, grade: Grade, thumbnails: list[str]) -> Sample:
+    """One scored response."""
+    return Sample(
+        id=row.id,
+        sample=number,
+        problem=row.problem,
+        images=tuple(thumbnails),
+        response=completion.text,
+        tokens=len(completion.token_ids),
+        finish_reason=completion.finish_reason,
+        overall=grade.overall,
+        format=grade.format,
+        accuracy=grade.accuracy,
+        answer=grade.answer,
+        reason=grade.reason,
+        truth=row.answer,
+    )
 
 
-def outcome(sample: dict[str, Any]) -> Outcome:
-    """What of a record goes into the score."""
-    return Outcome(sample["id"], sample["accuracy"], sample["tokens"], sample["finish_reason"] == "length")
+def outcome(sample: Sample) -> Outcome:
+    """What of a response goes into the score."""
+    return Outcome(sample.id, sample.accuracy, sample.tokens, sample.finish_reason == "length")

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
+from ray.actor import ActorProxy
 from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from visionr1.data.check import CheckReport
 from visionr1.data.rows import Row
-from visionr1.grpo.host import Host, WorkerPlan
+from visionr1.engine.saving import Parts
+from visionr1.grpo.host import Host
 from visionr1.grpo.parity import Probe
-from visionr1.grpo.saving import Parts, Saving
-from visionr1.grpo.start import Start
+from visionr1.grpo.plan import WorkerPlan
+from visionr1.grpo.saving import Saving
+from visionr1.grpo.start import StageStart
 from visionr1.grpo.upload import upload
-from visionr1.recipe.phases import Phase
+from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Sampling
-from visionr1.storage import Checkpoints, open_store
-from visionr1.storage.checkpoints import kept
+from visionr1.rundir.checkpoints import Checkpoints, kept
+from visionr1.storage import open_store
 
 PLACEMENT_SECONDS = 1800
+
+Result = TypeVar("Result")
 
 
 class Crew:
@@ -34,11 +39,12 @@ class Crew:
     member, and the next attempt goes on from the last committed checkpoint.
     """
 
-    def __init__(self, recipe: Recipe, run_url: str, phase: Phase, start: Start, on_commit: Callable[[int, float], None]):
-        """`on_commit` is told of each committed step and how many seconds its upload and commit took, in any thread."""
-        assert phase.stage_index is not None
+    def __init__(
+        self, recipe: Recipe, run_url: str, phase: StagePhase, start: StageStart, on_commit: Callable[[int, float], None]
+    ):
+        """`on_commit` is called with each committed step and the seconds that its upload and commit took, in any thread."""
         self._recipe, self._phase = recipe, phase
-        self._tensor_parallel = recipe.stages[phase.stage_index].tensor_parallel
+        self._tensor_parallel = phase.stage.tensor_parallel
         self._run_url = run_url
         self._saving = Saving(Checkpoints(open_store(run_url), phase.name), self._upload, self._kept, on_commit)
         self._group = _reserve(recipe)
@@ -48,28 +54,33 @@ class Crew:
         self._beside = [_slot(self._group, bundle, recipe, workers=0) for bundle in bundles]
         address, port = ray.get(_rendezvous.options(**self._beside[0]).remote())
         places = places_on_nodes([nodes[bundle] for bundle in bundles])
-        size = recipe.rollout.workers
         plans = [
-            WorkerPlan(recipe.model_dump_json(), run_url, phase.stage_index, rank, size, address, port, start, place)
+            WorkerPlan(
+                recipe=recipe,
+                run_url=run_url,
+                phase=phase,
+                rank=rank,
+                world_size=recipe.rollout.workers,
+                master_address=address,
+                master_port=port,
+                start=start,
+                place_on_node=place,
+            )
             for rank, place in enumerate(places)
         ]
         actor = ray.remote(Host)
         slots = [_slot(self._group, bundle, recipe, workers=1) for bundle in bundles]
-        self._workers: list[Any] = [actor.options(max_restarts=0, **slot).remote() for slot in slots]
+        self._workers: list[ActorProxy[Host]] = [actor.options(max_restarts=0, **slot).remote() for slot in slots]
         _results([worker.begin.remote(plan) for worker, plan in zip(self._workers, plans, strict=True)])
 
     def usable_problems(self) -> CheckReport:
         """The check of every train problem, made by the first worker, which has the tokenizer."""
-        report: CheckReport = _results([self._workers[0].call.remote("check_problems")])[0]
-        return report
-
-    def _all(self, method: str, *arguments: Any) -> list[Any]:
-        return _results([worker.call.remote(method, *arguments) for worker in self._workers])
+        return _results([self._workers[0].check_problems.remote()])[0]
 
     def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
         """A group of completions for each row, in the order of the rows."""
         calls = [
-            worker.call.remote("rollout", rows[part], sampling, seeds[part])
+            worker.rollout.remote(rows[part], sampling, seeds[part])
             for worker, part in zip(self._workers, self._engine_parts(len(rows)), strict=True)
         ]
         return self._in_row_order(_results(calls), len(rows))
@@ -78,7 +89,7 @@ class Crew:
         """One rollout batch's update; the statistics are of the global batch."""
         parts = self._worker_rows(len(advantages_PG))
         calls = [
-            worker.call.remote("update", advantages_PG[part].tolist(), learning_rate)
+            worker.update.remote(advantages_PG[part].tolist(), learning_rate)
             for worker, part in zip(self._workers, parts, strict=True)
         ]
         return _results(calls)[0]
@@ -89,16 +100,16 @@ class Crew:
 
     def sync(self) -> None:
         """Gives every rollout engine the new weights."""
-        self._all("sync")
+        _results([worker.sync.remote() for worker in self._workers])
 
     def probe(self) -> list[Probe]:
         """How far every worker's engine is from its trainer, right after `sync`."""
-        return self._all("probe")
+        return _results([worker.probe.remote() for worker in self._workers])
 
     def save(self, step: int) -> Parts:
         """Writes the files of global step `step` on the workers' machines, once the commit before is through."""
         self._saving.begin(step)
-        return self._all("save", self._phase.name, step)
+        return _results([worker.save.remote(step) for worker in self._workers])
 
     def commit(self, step: int, parts: Parts, state: dict[str, Any], *, wait: bool) -> None:
         """Makes what `save` wrote a checkpoint, then drops those that are no longer kept.
@@ -113,8 +124,8 @@ class Crew:
         _results([upload.options(**beside).remote(*where, part) for beside, part in zip(self._beside, parts, strict=True)])
 
     def _kept(self, steps: list[int]) -> set[int]:
-        rules, stage = self._recipe.checkpoint, self._recipe.stages[self._phase.stage_index or 0]
-        return kept(steps, rules.keep_last, self._phase.first_step + stage.steps, rules.keep_stage_end)
+        rules = self._recipe.checkpoint
+        return kept(steps, rules.keep_last, self._phase.last_step, rules.keep_stage_end)
 
     def _engine_parts(self, n_rows: int) -> list[slice]:
         """For each worker, the rows that its engine samples (the same for tensor-parallel peers)."""
@@ -150,7 +161,7 @@ def places_on_nodes(nodes: list[str]) -> list[int]:
     return [nodes[:rank].count(node) for rank, node in enumerate(nodes)]
 
 
-def _results(calls: list[ray.ObjectRef[Any]]) -> list[Any]:
+def _results(calls: list[ray.ObjectRef[Result]]) -> list[Result]:
     """The calls' results in order; a failure is raised at once, for the others may wait for the failed one for ever."""
     pending = calls
     try:
@@ -163,12 +174,12 @@ def _results(calls: list[ray.ObjectRef[Any]]) -> list[Any]:
 
 
 def _reserve(recipe: Recipe) -> PlacementGroup:
-    """One bundle a worker, on as few nodes as possible.
+    """One bundle per worker, on as few nodes as possible.
 
     Raises:
         RuntimeError: the cluster has no room within PLACEMENT_SECONDS.
     """
-    bundle = {"CPU": 1.0} if _on_cpu(recipe) else {"CPU": 1.0, "GPU": 1.0}
+    bundle = {"CPU": 1.0, "GPU": 1.0} if _on_gpu(recipe) else {"CPU": 1.0}
     group = placement_group([bundle] * recipe.rollout.workers, strategy="PACK")
     if not group.wait(PLACEMENT_SECONDS):
         raise RuntimeError(
@@ -178,13 +189,13 @@ def _reserve(recipe: Recipe) -> PlacementGroup:
     return group
 
 
-def _on_cpu(recipe: Recipe) -> bool:
-    return recipe.rollout.device == "cpu" or (recipe.rollout.device == "auto" and "GPU" not in ray.cluster_resources())
+def _on_gpu(recipe: Recipe) -> bool:
+    return recipe.rollout.on_gpu("GPU" in ray.cluster_resources())
 
 
 def _slot(group: PlacementGroup, bundle: int, recipe: Recipe, workers: int) -> dict[str, Any]:
     strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
-    return {"scheduling_strategy": strategy, "num_cpus": workers, "num_gpus": 0 if _on_cpu(recipe) else workers}
+    return {"scheduling_strategy": strategy, "num_cpus": workers, "num_gpus": workers if _on_gpu(recipe) else 0}
 
 
 @ray.remote

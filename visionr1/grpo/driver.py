@@ -11,19 +11,21 @@ from visionr1.data.readers import load_problems, select
 from visionr1.data.sampler import PromptSampler
 from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.cluster import ray_cluster, require_shared_memory
-from visionr1.grpo.journal import Journal
-from visionr1.grpo.start import stage_phase, stage_start
+from visionr1.grpo.journal import StageJournal
+from visionr1.grpo.start import stage_start
 from visionr1.metrics.exporter import Exporter
-from visionr1.metrics.steplog import StepLog
 from visionr1.progress import progress
+from visionr1.recipe.phases import stage_phase
 from visionr1.reward import Grader
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.steplog import StepLog
 from visionr1.signals import StopFlag
-from visionr1.storage import Checkpoints, StorageError, Store, open_store
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.storage import StorageError, Store, open_store
 
 
-def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:
-    """Runs stage `stage_index` (from 0) of the run directory's recipe to its end, from where it was.
+def run(run_url: str, number: int, stop_when: str | None = None) -> None:
+    """Runs stage `number` (from 1) of the run directory's recipe to its end, from where it was.
 
     Args:
         stop_when: key in the run directory; once it is there the driver stops, before its first step or after any other.
@@ -36,18 +38,18 @@ def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:
     """
     store = open_store(run_url)
     recipe = read_recipe(store)
-    phase = stage_phase(recipe, stage_index)
+    phase = stage_phase(recipe, number)
     start = stage_start(
         recipe,
         phase,
         latest=lambda name: Checkpoints(store, name).latest(),
         state=lambda name, step: Checkpoints(store, name).state(step),
     )
-    if start.step == phase.first_step + recipe.stages[stage_index].steps:
+    if start.step == phase.last_step:
         return
     require_shared_memory()
     log = StepLog(store, phase.name, start.step)
-    stage = recipe.stages[stage_index]
+    stage = phase.stage
     title = f"{phase.title}: {stage.max_completion_tokens} tokens x {stage.group_size}"
     with (
         closing(Exporter(recipe.metrics, "driver", recipe.name, stage.max_completion_tokens)) as exporter,
@@ -55,7 +57,7 @@ def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:
         ray_cluster(recipe.rollout.workers),
         StopFlag() as signalled,  # after Ray, which takes SIGTERM for itself when it starts
     ):
-        exporter.update({"phase": phase.name, "stage": stage_index + 1, "started_timestamp_seconds": time.time()})
+        exporter.update({"phase": phase.name, "stage": phase.number, "started_timestamp_seconds": time.time()})
         # Only now may Ray be imported: it reads its environment when it is.
         from visionr1.grpo.crew import Crew
         from visionr1.grpo.loop import run_stage
@@ -65,10 +67,11 @@ def run(run_url: str, stage_index: int, stop_when: str | None = None) -> None:
             raise Stopped("stopped before its first step")
         crew = Crew(recipe, run_url, phase, start, exporter.committed)
         report = crew.usable_problems()
-        rows = select(load_problems(recipe.data.train), _told(report).usable())
+        _list_bad_rows(report)
+        rows = select(load_problems(recipe.data.train), report.usable())
         sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)
         with progress(title, stage.steps, start.step - phase.first_step) as advance:
-            journal = Journal(recipe, phase, store, log, exporter, advance)
+            journal = StageJournal(recipe, phase, store, log, exporter, advance)
             run_stage(recipe, phase, start.step, rows, sampler, crew, grader, journal, lambda: signalled() or asked())
         crew.close()
 
@@ -82,10 +85,9 @@ def _asked_to_stop(store: Store, stop_when: str | None) -> bool:
         return False
 
 
-def _told(report: CheckReport) -> CheckReport:
-    """Lists the bad rows, which are left out."""
+def _list_bad_rows(report: CheckReport) -> None:
+    """On the terminal; they are left out."""
     for note in report.bad[:10]:
         print(f"left out {note.id}: {note.detail}; {note.remedy}")
     if len(report.bad) > 10:
         print(f"left out {len(report.bad) - 10} more rows: `visionr1 data check` lists them all")
-    return report

@@ -12,7 +12,7 @@ from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Group
 
 
-class Effort:
+class WorkerEffort:
     """Measures one worker's parts of the step against the roofline; values are keyed as in `visionr1.metrics`.
 
     Tensor-parallel peers share the engine's work: each is taken to do its own groups' part.

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import ray
 
-from visionr1.grpo.start import Start
-
-
-@dataclass(frozen=True)
-class WorkerPlan:
-    """What a worker is told at its start; `place_on_node` counts the workers of its node from 0."""
-
-    recipe_json: str
-    run_url: str
-    stage_index: int
-    rank: int
-    world_size: int
-    master_address: str
-    master_port: int
-    start: Start
-    place_on_node: int
+from visionr1.data.check import CheckReport
+from visionr1.data.rows import Row
+from visionr1.grpo.parity import Probe
+from visionr1.grpo.plan import WorkerPlan
+from visionr1.rollout.types import Completion, Sampling
+from visionr1.rundir.checkpoints import FileEntry
 
 
 class Host:
-    """Holds one `visionr1.grpo.worker.Worker`; its own constructor cannot fail, so every error reaches the driver as it is."""
+    """Holds one `visionr1.grpo.worker.Worker`; its own constructor cannot fail, so every error reaches the driver as it is.
 
+    Each method is the worker's of the same name; `ray.method` lets mypy check what the driver passes and gets.
+    """
+
+    @ray.method
     def begin(self, plan: WorkerPlan) -> None:
         """Makes the worker, in this process: loads model, trainer and engine, which takes minutes for a large model."""
         from visionr1.grpo.worker import Worker
 
         self._worker = Worker(plan)
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        """Calls a method of the worker by its name and gives what it gives; `begin` comes first."""
-        return getattr(self._worker, method)(*arguments)
+    @ray.method
+    def check_problems(self) -> CheckReport:
+        return self._worker.check_problems()
+
+    @ray.method
+    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
+        return self._worker.rollout(rows, sampling, seeds)
+
+    @ray.method
+    def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
+        return self._worker.update(advantages, learning_rate)
+
+    @ray.method
+    def sync(self) -> None:
+        self._worker.sync()
+
+    @ray.method
+    def probe(self) -> Probe:
+        return self._worker.probe()
+
+    @ray.method
+    def save(self, step: int) -> list[FileEntry]:
+        return self._worker.save(step)

@@ -4,57 +4,42 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import psutil
 import zstandard
 
 from visionr1.data.rows import Row
+from visionr1.engine.journal import Clock, Journal, resident_bytes
 from visionr1.grpo.advantage import zero_signal_ratio
 from visionr1.metrics.exporter import Exporter
-from visionr1.metrics.steplog import StepLog
 from visionr1.progress import Advance
-from visionr1.recipe.phases import Phase
+from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grade
 from visionr1.rollout.types import Completion
-from visionr1.storage import Background, Store
-from visionr1.storage.layout import STEPS, rollouts_key
-
-
-class Clock:
-    """Seconds of each part of a step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Measures the block as `part` of the step, in seconds."""
-        begun = time.perf_counter()
-        yield
-        self.seconds[part] = time.perf_counter() - begun
+from visionr1.rundir.layout import rollouts_key
+from visionr1.rundir.steplog import StepLog
+from visionr1.storage import Store
 
 
 def step_record(
-    phase: Phase,
+    phase: StagePhase,
     step: int,
     learning_rate: float,
     groups: Sequence[Sequence[Completion]],
     grades: Sequence[Grade],
     rewards_PG: np.ndarray,
     stats: dict[str, float],
-    seconds: dict[str, float],
+    clock: Clock,
 ) -> dict[str, Any]:
     """The step's log record; its keys are the table's in `visionr1.metrics`."""
     completions = [completion for group in groups for completion in group]
     lengths = np.array([len(completion.token_ids) for completion in completions])
     return {
         "phase": phase.name,
-        "stage": None if phase.stage_index is None else phase.stage_index + 1,
+        "stage": phase.number,
         "step": step,
         "time": time.time(),
         "reward_mean": float(rewards_PG.mean()),
@@ -69,27 +54,25 @@ def step_record(
         "advantage_zero_std_ratio": zero_signal_ratio(rewards_PG),
         "generated_tokens": int(lengths.sum()),
         "learning_rate": learning_rate,
-        "step_seconds": {part: round(value, 4) for part, value in seconds.items()},
+        "step_seconds": clock.rounded(),
         **stats,
     }
 
 
-class Journal:
-    """Writes each step to steps.jsonl, /metrics, rollouts/ in the run directory, and the terminal."""
+class StageJournal:
+    """Writes each step to rollouts/ and steps.jsonl in the run directory, to /metrics and to the terminal."""
 
-    def __init__(self, recipe: Recipe, phase: Phase, store: Store, log: StepLog, exporter: Exporter, advance: Advance):
-        self._recipe, self._phase, self._store, self._log, self._exporter = recipe, phase, store, log, exporter
-        self._advance = advance
-        self._storing = Background("journal")
-        stage = recipe.stages[phase.stage_index or 0]
+    def __init__(self, recipe: Recipe, phase: StagePhase, store: Store, log: StepLog, exporter: Exporter, advance: Advance):
+        self._recipe, self._phase, self._store, self._exporter = recipe, phase, store, exporter
+        self._journal = Journal(store, log, exporter, advance)
         exporter.update(
             {
                 "phase": phase.name,
-                "stage": (phase.stage_index or 0) + 1,
+                "stage": phase.number,
                 "stage_first_step": phase.first_step,
-                "stage_last_step": phase.first_step + stage.steps,
-                "completion_tokens_limit": stage.max_completion_tokens,
-                "host_memory_bytes": psutil.Process().memory_info().rss,
+                "stage_last_step": phase.last_step,
+                "completion_tokens_limit": phase.stage.max_completion_tokens,
+                "host_memory_bytes": resident_bytes(),
             }
         )
 
@@ -109,28 +92,25 @@ class Journal:
         Raises:
             StorageError: the step before could not be stored, or a local disk cannot take this one.
         """
-        record = step_record(self._phase, step, learning_rate, groups, grades, rewards_PG, stats, clock.seconds)
+        record = step_record(self._phase, step, learning_rate, groups, grades, rewards_PG, stats, clock)
         rollouts = rollout_lines(batch, groups, grades).encode() if self._recipe.metrics.save_rollouts else None
-        self._storing.start(lambda: self._keep(step, rollouts, record))
-        if self._store.local_path(STEPS) is not None:
-            self.flush()
-        self._exporter.update(record | {"host_memory_bytes": psutil.Process().memory_info().rss})
-        self._exporter.observe("completion_tokens", [len(c.token_ids) for group in groups for c in group])
+
+        def store_rollouts() -> None:
+            if rollouts is not None:
+                self._store.write_bytes(rollouts_key(self._phase.name, step), zstandard.compress(rollouts))
+
         length, cut = record["completion_tokens_mean"], record["completion_truncated_ratio"]
-        self._advance(1, f"reward {record['reward_mean']:.2f}  length {length:.0f}  cut {cut:.0%}")
+        line = f"reward {record['reward_mean']:.2f}  length {length:.0f}  cut {cut:.0%}"
+        self._journal.write(record, line, own={"host_memory_bytes": resident_bytes()}, store_first=store_rollouts)
+        self._exporter.observe("completion_tokens", [len(c.token_ids) for group in groups for c in group])
 
     def flush(self) -> None:
         """Returns when all steps are stored; raises what kept one from it."""
-        self._storing.wait()
-
-    def _keep(self, step: int, rollouts: bytes | None, record: dict[str, Any]) -> None:
-        if rollouts is not None:
-            self._store.write_bytes(rollouts_key(self._phase.name, step), zstandard.compress(rollouts))
-        self._log.append(record)
+        self._journal.flush()
 
 
 def rollout_lines(batch: Sequence[Row], groups: Sequence[Sequence[Completion]], grades: Sequence[Grade]) -> str:
-    """One JSON line a completion: prompt id, sample, tokens, finish reason and reward parts; enough to replay it."""
+    """One JSON line per completion: prompt id, sample, tokens, finish reason and reward parts; enough to replay it."""
     marks = iter(grades)
     lines = []
     for row, group in zip(batch, groups, strict=True):

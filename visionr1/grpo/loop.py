@@ -8,13 +8,15 @@ import numpy as np
 
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler
+from visionr1.engine.journal import Clock
+from visionr1.engine.saving import total_bytes
 from visionr1.errors import Stopped
 from visionr1.grpo.advantage import advantages
 from visionr1.grpo.crew import Crew
-from visionr1.grpo.journal import Clock, Journal
+from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.parity import fault, probe_stats, unsound
 from visionr1.grpo.schedule import checkpoint_due, learning_rate, probe_due, request_seed
-from visionr1.recipe.phases import Phase
+from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grader
 from visionr1.rollout.types import Sampling
@@ -22,13 +24,13 @@ from visionr1.rollout.types import Sampling
 
 def run_stage(
     recipe: Recipe,
-    phase: Phase,
+    phase: StagePhase,
     first_step: int,
     rows: Sequence[Row],
     sampler: PromptSampler,
     crew: Crew,
     grader: Grader,
-    journal: Journal,
+    journal: StageJournal,
     should_stop: Callable[[], bool],
 ) -> None:
     """Trains from global step `first_step` to the stage's end; every step ends in a log record.
@@ -37,9 +39,8 @@ def run_stage(
         Stopped: asked to stop, after a checkpoint.
         RuntimeError: a loss that is no number, or an engine that does not agree with the trainer.
     """
-    stage = recipe.stages[phase.stage_index or 0]
+    stage, last_step = phase.stage, phase.last_step
     sampling = Sampling(stage.group_size, stage.max_completion_tokens, recipe.rollout.temperature, recipe.rollout.top_p)
-    last_step = phase.first_step + stage.steps
     for step in range(first_step + 1, last_step + 1):
         clock = Clock()
         batch = [rows[index] for index in sampler.next(recipe.algorithm.prompts_per_step)]
@@ -71,7 +72,7 @@ def run_stage(
         if wrong is None and (stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint)):
             with clock("checkpoint"):
                 saved = crew.save(step)
-            stats["checkpoint_bytes"] = sum(entry.bytes for part in saved for entry in part)
+            stats["checkpoint_bytes"] = total_bytes(saved)
         stats["grading_timeouts"] = grader.timeouts - timeouts
         journal.write(step, rate, batch, groups, grades, rewards_PG, stats, clock)
         if wrong is not None:

@@ -72,13 +72,13 @@ def fault(recipe: Recipe, stats: dict[str, float], probes: Sequence[Probe]) -> s
     limit = recipe.rollout.mismatch_limit or LIMITS[recipe.model.dtype]
     for probe in probes:
         if not _within(probe.words, limit):
-            return _told("right after the weight sync, even where no picture is in the prompt", probe.words, limit, _WORDS)
+            return _message("right after the weight sync, even where no picture is in the prompt", probe.words, limit, _WORDS)
         if not _within(probe.problem, limit):
-            return _told("right after the weight sync, only where pictures are in the prompt", probe.problem, limit, _PICTURES)
+            return _message("right after the weight sync, only where pictures are in the prompt", probe.problem, limit, _PICTURES)
     rollouts = Gap(stats["logprob_mismatch"], stats["logprob_mismatch_max"])
     # A nucleus keeps at least top_p of the mass, so it raises no token's log-prob by more.
     limit -= math.log(recipe.rollout.top_p)
-    return None if _within(rollouts, limit) else _told("in this step's rollouts", rollouts, limit, _ROLLOUTS)
+    return None if _within(rollouts, limit) else _message("in this step's rollouts", rollouts, limit, _ROLLOUTS)
 
 
 _WORDS = (
@@ -95,7 +95,7 @@ _ROLLOUTS = (
 )
 
 
-def _told(where: str, gap: Gap, limit: float, cause: str) -> str:
+def _message(where: str, gap: Gap, limit: float, cause: str) -> str:
     return (
         f"{where}, the engine's log-probs differ from the trainer's by {gap.mean:.3g} on average and {gap.largest:.3g} at most; "
         f"rollout.mismatch_limit allows {limit:.3g} ({LARGEST * limit:.3g} for one token): {cause}"

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from visionr1.storage import Background, Checkpoints, FileEntry
-
-Parts = list[list[FileEntry]]
-"""Each worker's files of one checkpoint."""
+from visionr1.engine.saving import Committer, Parts
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.storage import Background
 
 
 class Saving:
@@ -18,7 +17,7 @@ class Saving:
     Args:
         upload: Brings the workers' files of a step to the store; called for a remote store only.
         keep: Which of the committed steps stay.
-        on_commit: Is told of each committed step and of the seconds that upload and commit took, in another thread.
+        on_commit: Called with each committed step and the seconds that upload and commit took, in another thread.
     """
 
     def __init__(
@@ -28,7 +27,8 @@ class Saving:
         keep: Callable[[list[int]], Collection[int]],
         on_commit: Callable[[int, float], object],
     ) -> None:
-        self._checkpoints, self._upload, self._keep, self._on_commit = checkpoints, upload, keep, on_commit
+        self._checkpoints, self._upload = checkpoints, upload
+        self._committer = Committer(checkpoints, keep, on_commit)
         self._work = Background("commit")
 
     def check(self) -> None:
@@ -51,6 +51,4 @@ class Saving:
         if not self._checkpoints.local:
             self._checkpoints.clear(step)
             self._upload(step, parts)
-        self._checkpoints.commit(step, [entry for part in parts for entry in part], state)
-        self._on_commit(step, time.monotonic() - begun)
-        self._checkpoints.retain(self._keep(self._checkpoints.steps()))
+        self._committer.commit(step, parts, state, begun)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionr1.errors import BadInput
-from visionr1.recipe.phases import Phase, phases
+from visionr1.recipe.phases import SFT_PHASE, StagePhase
 from visionr1.recipe.schema import Recipe
 
 
@@ -22,8 +22,8 @@ class Weights:
 BASE = Weights(None, 0)
 
 
-@dataclass(frozen=True)
-class Start:
+@dataclass(frozen=True, kw_only=True)
+class StageStart:
     """How a stage (or its resumption) begins.
 
     Attributes:
@@ -41,23 +41,9 @@ class Start:
     sampler: Mapping[str, Any] | None
 
 
-def stage_phase(recipe: Recipe, stage_index: int) -> Phase:
-    """The phase of a stage.
-
-    Raises:
-        BadInput: the recipe has no such stage.
-    """
-    for phase in phases(recipe):
-        if phase.stage_index == stage_index:
-            return phase
-    raise BadInput(
-        f"stage {stage_index + 1}: the recipe has {len(recipe.stages)} stages; give a number from 1 to {len(recipe.stages)}"
-    )
-
-
 def stage_start(
-    recipe: Recipe, phase: Phase, latest: Callable[[str], int | None], state: Callable[[str, int], Mapping[str, Any]]
-) -> Start:
+    recipe: Recipe, phase: StagePhase, latest: Callable[[str], int | None], state: Callable[[str, int], Mapping[str, Any]]
+) -> StageStart:
     """Decides from the last committed checkpoint of this phase, else from that of the phase before.
 
     Args:
@@ -67,18 +53,22 @@ def stage_start(
     Raises:
         BadInput: the phase before has committed nothing.
     """
-    assert phase.stage_index is not None
     before = _last(phase.input_phase, latest)
-    initial = BASE if recipe.sft is None else _last("sft", latest)
-    stage = recipe.stages[phase.stage_index]
-    reference = before if stage.reference == "previous_stage" else initial
+    initial = BASE if recipe.sft is None else _last(SFT_PHASE, latest)
+    reference = before if phase.stage.reference == "previous_stage" else initial
     own = latest(phase.name)
     if own is not None:
-        return Start(Weights(phase.name, own), reference, True, own, state(phase.name, own)["sampler"])
-    earlier_stage = phase.stage_index > 0
+        return StageStart(
+            policy=Weights(phase.name, own),
+            reference=reference,
+            restore_trainer=True,
+            step=own,
+            sampler=state(phase.name, own)["sampler"],
+        )
+    earlier_stage = phase.number > 1
     sampler = state(str(before.phase), before.step)["sampler"] if earlier_stage else None
-    carry = earlier_stage and stage.carry == "weights+optimizer"
-    return Start(before, reference, carry, phase.first_step, sampler)
+    carry = earlier_stage and phase.stage.carry == "weights+optimizer"
+    return StageStart(policy=before, reference=reference, restore_trainer=carry, step=phase.first_step, sampler=sampler)
 
 
 def _last(phase: str | None, latest: Callable[[str], int | None]) -> Weights:

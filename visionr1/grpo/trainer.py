@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -13,9 +14,9 @@ from visionr1.engine.zero import (
     OptimiserSettings,
     build_zero_engine,
     choose_zero_stage,
+    even_passes,
     full_weights,
     optimiser_step,
-    same_count,
 )
 from visionr1.grpo.loss import grpo_terms, token_weights
 from visionr1.model.load import load_model
@@ -39,7 +40,7 @@ class Experience:
     rollout_logps: list[float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UpdateStats:
     """Means over all tokens of the global batch, but for one maximum; the same on every rank."""
 
@@ -51,6 +52,31 @@ class UpdateStats:
     logprob_mismatch_max: float
     grad_norm: float
     trained_tokens: int
+
+
+class TokenSums(NamedTuple):
+    """Sums over the trained tokens of some micro-batches, float64 scalars; `loss` is weighted, so it is a part of the mean."""
+
+    loss: torch.Tensor
+    kl: torch.Tensor
+    entropy: torch.Tensor
+    clipped: torch.Tensor
+    mismatch: torch.Tensor
+
+    @classmethod
+    def zeros(cls, device: torch.device) -> TokenSums:
+        """The sums of no micro-batch."""
+        return cls(*torch.zeros(len(cls._fields), dtype=torch.float64, device=device))
+
+    def plus(self, other: TokenSums) -> TokenSums:
+        """The sums of both together."""
+        return TokenSums(*(one + more for one, more in zip(self, other, strict=True)))
+
+    def over_all_ranks(self) -> TokenSums:
+        """The sums of all ranks together; collective."""
+        together = torch.stack(tuple(self))
+        dist.all_reduce(together)
+        return TokenSums(*together)
 
 
 class Trainer:
@@ -72,7 +98,11 @@ class Trainer:
         parameters = sum(parameter.numel() for parameter in policy.parameters())
         self.zero_stage = choose_zero_stage(optimiser.zero_stage, parameters, dist.get_world_size())
         settings = OptimiserSettings(
-            optimiser.learning_rate, optimiser.weight_decay, optimiser.betas, optimiser.max_grad_norm, self.zero_stage
+            learning_rate=optimiser.learning_rate,
+            weight_decay=optimiser.weight_decay,
+            betas=optimiser.betas,
+            max_grad_norm=optimiser.max_grad_norm,
+            zero_stage=self.zero_stage,
         )
         self.policy = policy
         self.engine = build_zero_engine(policy, settings, recipe.model.dtype)
@@ -111,7 +141,7 @@ class Trainer:
         """Log-probs under the present policy of each micro-batch's tokens, without gradient."""
         rows = self._rows(prompts, batch)
         with torch.no_grad():
-            passes = [self.engine(self._pack(prompts, row)).logps_N for row in self._as_many(rows)]
+            passes = [self.engine(self._pack(prompts, row)).logps_N for row, _ in even_passes(rows, self._device)]
         return passes[: len(rows)]
 
     def score(self, prompts: list[PromptTensors], sequences: list[TrainSequence]) -> torch.Tensor:
@@ -119,10 +149,6 @@ class Trainer:
         with torch.no_grad():
             logps_N: torch.Tensor = self.engine(pack(prompts, sequences).to(self._device)).logps_N
         return logps_N
-
-    def _as_many(self, rows: list[list[Experience]]) -> list[list[Experience]]:
-        """This rank's micro-batches and its first again and again, until all ranks have as many passes."""
-        return rows + rows[:1] * (same_count(len(rows), self._device) - len(rows))
 
     def _pack(self, prompts: list[PromptTensors], row: list[Experience]) -> PackedRow:
         return pack(prompts, [experience.sequence for experience in row]).to(self._device)
@@ -134,20 +160,25 @@ class Trainer:
         totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch)], device=self._device)
         dist.all_reduce(totals)
         tokens, sequences = (int(total) for total in totals)
-        sums = torch.zeros(5, dtype=torch.float64, device=self._device)
+        sums = TokenSums.zeros(self._device)
         farthest = torch.zeros((), device=self._device)
-        for index, row in enumerate(self._as_many(rows)):
-            idle = index >= len(rows)
+        for index, (row, idle) in enumerate(even_passes(rows, self._device)):
             old_logps_N = old[index] if old is not None and not idle else None
-            parts, mismatch_N = self._micro_batch(prompts, row, old_logps_N, tokens, sequences, 0.0 if idle else 1.0)
-            sums += parts
+            part, mismatch_N = self._micro_batch(prompts, row, old_logps_N, tokens, sequences, share=0.0 if idle else 1.0)
+            sums = sums.plus(part)
             farthest = torch.maximum(farthest, mismatch_N.max())
         grad_norm = optimiser_step(self.engine, learning_rate)
-        dist.all_reduce(sums)
+        sums = sums.over_all_ranks()
         dist.all_reduce(farthest, op=dist.ReduceOp.MAX)
-        loss, kl, entropy, clipped, mismatch = (float(total) for total in sums)
         return UpdateStats(
-            loss, kl / tokens, entropy / tokens, clipped / tokens, mismatch / tokens, float(farthest), grad_norm, tokens
+            loss=float(sums.loss),
+            kl_mean=float(sums.kl) / tokens,
+            entropy_mean=float(sums.entropy) / tokens,
+            clip_ratio=float(sums.clipped) / tokens,
+            logprob_mismatch=float(sums.mismatch) / tokens,
+            logprob_mismatch_max=float(farthest),
+            grad_norm=grad_norm,
+            trained_tokens=tokens,
         )
 
     def _micro_batch(
@@ -157,9 +188,10 @@ class Trainer:
         old_logps_N: torch.Tensor | None,
         tokens: int,
         sequences: int,
+        *,
         share: float,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Forward and backward of one packed row; sums of loss, KL, entropy, clipped tokens and mismatch, and each mismatch."""
+    ) -> tuple[TokenSums, torch.Tensor]:
+        """Forward and backward of one packed row; its sums, each times `share`, and the mismatch of each token [N]."""
         packed = self._pack(prompts, row)
         reference_N = None
         if self._reference is not None:
@@ -177,8 +209,18 @@ class Trainer:
         self.engine.backward(loss * dist.get_world_size(), scale_wrt_gas=False)
         rollout_N = torch.tensor([logp for e in row for logp in e.rollout_logps], device=self._device)
         mismatch_N = (now_N - rollout_N).abs()
-        sums = [terms.kl_N.detach(), stats.entropy_N, terms.clipped_N, mismatch_N]
-        return torch.stack([loss.detach().double(), *(share * value.double().sum() for value in sums)]), mismatch_N
+
+        def total(value_N: torch.Tensor) -> torch.Tensor:
+            return share * value_N.double().sum()
+
+        sums = TokenSums(
+            loss=loss.detach().double(),
+            kl=total(terms.kl_N.detach()),
+            entropy=total(stats.entropy_N),
+            clipped=total(terms.clipped_N),
+            mismatch=total(mismatch_N),
+        )
+        return sums, mismatch_N
 
 
 def _merged(results: list[UpdateStats]) -> UpdateStats:
@@ -189,12 +231,12 @@ def _merged(results: list[UpdateStats]) -> UpdateStats:
         return sum(getattr(result, name) * result.trained_tokens for result in results) / tokens
 
     return UpdateStats(
-        mean("loss"),
-        mean("kl_mean"),
-        mean("entropy_mean"),
-        mean("clip_ratio"),
-        results[0].logprob_mismatch,
-        results[0].logprob_mismatch_max,
-        mean("grad_norm"),
-        tokens,
+        loss=mean("loss"),
+        kl_mean=mean("kl_mean"),
+        entropy_mean=mean("entropy_mean"),
+        clip_ratio=mean("clip_ratio"),
+        logprob_mismatch=results[0].logprob_mismatch,
+        logprob_mismatch_max=results[0].logprob_mismatch_max,
+        grad_norm=mean("grad_norm"),
+        trained_tokens=tokens,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ray
 
-from visionr1.storage import Checkpoints, FileEntry, open_store
+from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.storage import open_store
 
 
 @ray.remote(max_retries=0)

@@ -15,29 +15,29 @@ from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
 from visionr1.engine.zero import join_process_group, states_to_cpu, states_to_device
-from visionr1.grpo.effort import Effort
-from visionr1.grpo.host import WorkerPlan
+from visionr1.grpo.effort import WorkerEffort
 from visionr1.grpo.parity import Gap, Probe, probe_sampling
+from visionr1.grpo.plan import WorkerPlan
 from visionr1.grpo.start import Weights
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
+from visionr1.model.device import device_of
 from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
 from visionr1.model.peak import device_peak
 from visionr1.model.prompt import Prompt
-from visionr1.recipe.schema import Recipe
-from visionr1.rollout.build import build_engine, device_of
+from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Completion, Group, Sampling
-from visionr1.storage import Checkpoints, FileEntry, forget_copies, open_store
+from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.storage import open_store
 
 
 class Worker:
     """Constructed on all ranks at the same time; every method is called on all ranks at the same time."""
 
     def __init__(self, plan: WorkerPlan):
-        recipe = Recipe.model_validate_json(plan.recipe_json)
-        stage = recipe.stages[plan.stage_index]
+        recipe, stage = plan.recipe, plan.phase.stage
         os.environ |= {
             "RANK": str(plan.rank),
             "WORLD_SIZE": str(plan.world_size),
@@ -46,7 +46,7 @@ class Worker:
             "MASTER_PORT": str(plan.master_port),
         }
         self._device = device_of(recipe)
-        self._recipe, self._stage, self._run_url = recipe, stage, plan.run_url
+        self._recipe, self._stage, self._run_url, self._phase = recipe, stage, plan.run_url, plan.phase
         start = plan.start
         if plan.place_on_node == 0:
             forget_copies(open_store(self._run_url), {(str(one.phase), one.step) for one in (start.policy, start.reference)})
@@ -71,8 +71,8 @@ class Worker:
         self._engine.sleep()
         port = 1 + plan.place_on_node
         self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=port)
-        self._effort = Effort(recipe, self._trainer.policy.inner.config, device_peak(self._device, recipe.model.dtype))
-        self._where = {"phase": f"stage-{plan.stage_index + 1}", "stage": plan.stage_index + 1}
+        self._effort = WorkerEffort(recipe, self._trainer.policy.inner.config, device_peak(self._device, recipe.model.dtype))
+        self._where = {"phase": self._phase.name, "stage": self._phase.number}
         self._groups: list[Group] = []
         self._prompts: list[PromptTensors] = []
         self._exporter.update(self._where | self._effort.peak_values())
@@ -185,9 +185,9 @@ class Worker:
         self._exporter.update(self._where | effort | {"trained_tokens": trained, "host_memory_bytes": memory})
         return asdict(stats) | {"host_memory_bytes": memory}
 
-    def save(self, phase: str, step: int) -> list[FileEntry]:
+    def save(self, step: int) -> list[FileEntry]:
         """Writes this rank's files of a checkpoint; the driver commits it."""
-        checkpoints = Checkpoints(open_store(self._run_url), phase)
+        checkpoints = Checkpoints(open_store(self._run_url), self._phase.name)
         folder = checkpoints.folder(step)
         states_to_device(self._trainer.engine, self._device)
         names = save_weights(self._trainer.policy, self._trainer.zero_stage, self._companions, folder)

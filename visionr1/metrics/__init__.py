@@ -1,7 +1,6 @@
-"""What can be watched: one table of instruments, /metrics and /healthz, the step log."""
+"""What can be watched: one table of instruments, /metrics and /healthz."""
 
 from visionr1.metrics.exporter import Exporter
-from visionr1.metrics.steplog import StepLog, read_steps
 from visionr1.metrics.table import RECORD_KEYS, TABLE, Instrument
 
-__all__ = ["RECORD_KEYS", "TABLE", "Exporter", "Instrument", "StepLog", "read_steps"]
+__all__ = ["RECORD_KEYS", "TABLE", "Exporter", "Instrument"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
-from visionr1.progress import LINE_SECONDS, PROGRESS_FILE
+from visionr1.progress import LINE_SECONDS
 from visionr1.recipe.phases import Phase
+from visionr1.rundir.progress import Progress
 
 _TAIL_BYTES: Final = 65_536
 _TITLES: Final = {"coldstart": "cold start", "sft": "SFT", "evaluate": "evaluation"}
@@ -29,7 +30,7 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self._terminal = console.is_terminal
-        self._bars = Progress(
+        self._bars = Bars(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -57,20 +58,19 @@ class Display:
         if not self._terminal:
             self.say(f"{title(phase)}: started, attempt {attempt}, log {log}")
 
-    def refresh(self, phase: Phase, folder: Path) -> None:
-        """Show what the attempt in `folder` has said last."""
-        now = read_progress(folder)
+    def refresh(self, phase: Phase, now: Progress | None) -> None:
+        """Show how far the attempt is; None while it has not written that."""
         if now is None:
             return
-        doing, done, total, note = now
-        self._bars.update(self._task, completed=done, total=total, count=f"{done}/{total}", detail=escape(note or doing))
+        count, detail = f"{now.done}/{now.total}", now.note or now.title
+        self._bars.update(self._task, completed=now.done, total=now.total, count=count, detail=escape(detail))
         if not self._terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
             self._last_line = time.monotonic()
-            self.say(f"{title(phase)}: {done}/{total} {note or doing}")
+            self.say(f"{title(phase)}: {count} {detail}")
 
-    def end(self, phase: Phase, folder: Path, seconds: float, done: bool) -> None:
+    def end(self, phase: Phase, now: Progress | None, seconds: float, done: bool) -> None:
         """The attempt has ended."""
-        self.refresh(phase, folder)
+        self.refresh(phase, now)
         if done:
             self._bars.update(self._task, total=1, completed=1)
         else:
@@ -83,15 +83,6 @@ class Display:
     def say(self, text: str) -> None:
         """One line, above the bars."""
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def read_progress(folder: Path) -> tuple[str, int, int, str] | None:
-    """What `visionr1.progress` wrote last in an attempt's folder: title, done, total, note."""
-    try:
-        said = json.loads((folder / PROGRESS_FILE).read_bytes())
-    except FileNotFoundError:
-        return None
-    return said["title"], said["done"], said["total"], said["note"]
 
 
 def last_lines(path: Path, count: int) -> list[str]:

@@ -19,12 +19,15 @@ from rich.console import Console
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from visionr1.pipeline import planner, processes
 from visionr1.pipeline.display import Display, last_lines
-from visionr1.pipeline.observe import Committed, committed
-from visionr1.pipeline.rundir import AttemptRecord, attempts, settle_recipe, write_attempt
-from visionr1.recipe.phases import Phase, phases
+from visionr1.recipe.phases import Phase, StagePhase, phases
 from visionr1.recipe.schema import Recipe
-from visionr1.storage import Store, open_store, run_lock
-from visionr1.storage.layout import STEPS, attempt_log_key, attempt_prefix
+from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
+from visionr1.rundir.committed import Committed, committed
+from visionr1.rundir.layout import STEPS, attempt_log_key, attempt_prefix
+from visionr1.rundir.lock import run_lock
+from visionr1.rundir.progress import Progress, read_progress
+from visionr1.rundir.recipe import settle_recipe
+from visionr1.storage import StorageError, Store, open_store
 
 CommandFor = Callable[[Phase, str], list[str]]
 """The command line of a phase in a run directory."""
@@ -39,7 +42,7 @@ _COMMANDS: Final = {"coldstart": "coldstart", "sft": "sft", "grpo": "grpo", "eva
 
 def phase_command(phase: Phase, run_url: str) -> list[str]:
     """`visionr1 sft|grpo|eval|coldstart --run DIR [--stage K]`, K counted from 1."""
-    stage = [] if phase.stage_index is None else ["--stage", str(phase.stage_index + 1)]
+    stage = ["--stage", str(phase.number)] if isinstance(phase, StagePhase) else []
     return [sys.executable, "-m", "visionr1.cli", _COMMANDS[phase.kind], "--run", run_url, *stage]
 
 
@@ -110,6 +113,7 @@ class _Child:
     peak_bytes: int = 0
     sampled: float = 0.0
     kill_at: float | None = None
+    unread: str = ""
 
 
 class _Runner:
@@ -158,7 +162,7 @@ class _Runner:
                 self._announce_retry(name, until)
             case planner.Finish():
                 return EXIT_DONE
-            case planner.Stopped(name):
+            case planner.RunStopped(name):
                 self._say(f"stopped in {name}; the same command goes on from its last checkpoint")
                 return EXIT_STOPPED
             case planner.Fail(name, reason, exit_code):
@@ -221,7 +225,16 @@ class _Runner:
         if now - child.sampled >= _SAMPLE_SECONDS:
             child.sampled = now
             child.peak_bytes = max(child.peak_bytes, processes.tree_bytes(child.process.pid))
-            self.display.refresh(child.phase, child.folder)
+            self.display.refresh(child.phase, self._progress(child))
+
+    def _progress(self, child: _Child) -> Progress | None:
+        try:
+            return read_progress(self._store, child.phase.name, child.number)
+        except (BadInput, StorageError) as error:  # no run ends because it cannot be shown; its process writes the file again
+            if str(error) != child.unread:
+                child.unread = str(error)
+                self._say(child.unread)
+            return None
 
     def _record_end(self, child: _Child) -> None:
         # What is left would hold memory and ports. Below a process that was killed it has nobody to end it in order.
@@ -237,7 +250,7 @@ class _Runner:
         write_attempt(self._store, child.phase.name, child.number, record)
         self._attempts[child.phase.name][-1] = record
         self._child = None
-        self.display.end(child.phase, child.folder, (record.ended or 0.0) - record.started, now.complete)
+        self.display.end(child.phase, self._progress(child), (record.ended or 0.0) - record.started, now.complete)
         if not now.complete and child.kill_at is None and record.exit_code != EXIT_STOPPED:
             self._show_log(child, record)
 
@@ -270,7 +283,7 @@ class _Runner:
 
     def _read_committed(self, phase: Phase) -> Committed:
         """What a phase has committed; it changes only while its own attempt runs, so it is read at the end of one."""
-        self._committed[phase.name] = committed(self._store, self._recipe, phase)
+        self._committed[phase.name] = committed(self._store, phase)
         return self._committed[phase.name]
 
     def _path(self, key: str) -> Path:

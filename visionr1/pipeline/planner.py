@@ -111,7 +111,7 @@ class Hold:
 
 
 @dataclass(frozen=True)
-class Stopped:
+class RunStopped:
     """The run has stopped on request before or in `phase`; it can go on from there."""
 
     phase: str
@@ -131,7 +131,7 @@ class Finish:
     """All phases are done."""
 
 
-Action = Start | Wait | Stop | Hold | Stopped | Fail | Finish
+Action = Start | Wait | Stop | Hold | RunStopped | Fail | Finish
 
 
 def plan(run: RunSpec, observed: Observed, now: float) -> Action:
@@ -143,7 +143,7 @@ def plan(run: RunSpec, observed: Observed, now: float) -> Action:
     if not waiting:
         return Finish()
     if observed.stop_requested:
-        return Stopped(waiting[0])
+        return RunStopped(waiting[0])
     return _next_attempt(run, waiting[0], observed.of(waiting[0]), now)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import psutil
 
-from visionr1.progress import ATTEMPT
+from visionr1.rundir.attempts import ATTEMPT
 
 _PR_SET_PDEATHSIG: Final = 1
 _KILLED_SECONDS: Final = 10.0

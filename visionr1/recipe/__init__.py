@@ -2,13 +2,24 @@
 
 from visionr1.recipe.advice import warnings
 from visionr1.recipe.load import json_schema, load_recipe, parse_recipe, preset_names, preset_text, to_yaml
-from visionr1.recipe.phases import Phase, PhaseKind, phases, phases_from
+from visionr1.recipe.phases import (
+    Phase,
+    PhaseKind,
+    StagePhase,
+    phases,
+    phases_from,
+    stage_name,
+    stage_number,
+    stage_phase,
+    stage_phases,
+)
 from visionr1.recipe.schema import Recipe
 
 __all__ = [
     "Phase",
     "PhaseKind",
     "Recipe",
+    "StagePhase",
     "json_schema",
     "load_recipe",
     "parse_recipe",
@@ -16,6 +27,10 @@ __all__ = [
     "phases_from",
     "preset_names",
     "preset_text",
+    "stage_name",
+    "stage_number",
+    "stage_phase",
+    "stage_phases",
     "to_yaml",
     "warnings",
 ]

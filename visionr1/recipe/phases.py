@@ -1,14 +1,23 @@
-"""The phases that a recipe asks for, in order."""
+"""The phases that a recipe asks for, in order; the only place where a phase's name is made or recognised."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Recipe
+from visionr1.recipe.schema import Recipe, Stage
 
 PhaseKind = Literal["coldstart", "sft", "grpo", "evaluate"]
+
+COLDSTART_PHASE: Final = "coldstart"
+SFT_PHASE: Final = "sft"
+EVALUATE_PHASE: Final = "evaluate"
+BASE_MODEL: Final = "base"
+"""Stands where scores have a phase's name, for the model that no phase has trained yet."""
+STAGE_PATTERN: Final = "stage-[1-9][0-9]?"
+"""Regular expression of a stage's name, for schemas."""
 
 
 @dataclass(frozen=True)
@@ -24,32 +33,71 @@ class Phase:
     name: str
     kind: PhaseKind
     input_phase: str | None = None
-    stage_index: int | None = None
     first_step: int = 0
 
     @property
     def title(self) -> str:
+        """Its name for people."""
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePhase(Phase):
+    """The phase of one GRPO stage; `number` counts the recipe's stages from 1."""
+
+    stage: Stage
+    number: int
+
+    @property
+    def title(self) -> str:
         """Its name for people: `stage 1` for `stage-1`."""
-        return self.name if self.stage_index is None else f"stage {self.stage_index + 1}"
+        return f"stage {self.number}"
+
+    @property
+    def last_step(self) -> int:
+        """Global step that ends the stage."""
+        return self.first_step + self.stage.steps
 
 
 def phases(recipe: Recipe) -> tuple[Phase, ...]:
     """Cold-start data, SFT, one phase a stage, evaluation: those that the recipe has."""
+    stages = stage_phases(recipe)
     chain: list[Phase] = []
-    weights: str | None = None
     if recipe.coldstart is not None:
-        chain.append(Phase("coldstart", "coldstart"))
+        chain.append(Phase(COLDSTART_PHASE, "coldstart"))
     if recipe.sft is not None:
-        chain.append(Phase("sft", "sft"))
-        weights = "sft"
-    first_step = 0
-    for index, stage in enumerate(recipe.stages):
-        chain.append(Phase(f"stage-{index + 1}", "grpo", weights, index, first_step))
-        weights = f"stage-{index + 1}"
-        first_step += stage.steps
+        chain.append(Phase(SFT_PHASE, "sft"))
+    chain.extend(stages)
     if recipe.data.held_out is not None:
-        chain.append(Phase("evaluate", "evaluate", weights))
+        chain.append(Phase(EVALUATE_PHASE, "evaluate", stages[-1].name if stages else _before_stages(recipe)))
     return tuple(chain)
+
+
+def stage_phases(recipe: Recipe) -> tuple[StagePhase, ...]:
+    """The phases of all GRPO stages, in order."""
+    found = []
+    before, first_step = _before_stages(recipe), 0
+    for number, stage in enumerate(recipe.stages, start=1):
+        phase = StagePhase(stage_name(number), "grpo", before, first_step, stage=stage, number=number)
+        found.append(phase)
+        before, first_step = phase.name, phase.last_step
+    return tuple(found)
+
+
+def _before_stages(recipe: Recipe) -> str | None:
+    return None if recipe.sft is None else SFT_PHASE
+
+
+def stage_phase(recipe: Recipe, number: int) -> StagePhase:
+    """The phase of stage `number`, from 1.
+
+    Raises:
+        BadInput: the recipe has no such stage.
+    """
+    stages = stage_phases(recipe)
+    if not 1 <= number <= len(stages):
+        raise BadInput(f"stage {number}: the recipe has {len(stages)} stages; give a number from 1 to {len(stages)}")
+    return stages[number - 1]
 
 
 def phases_from(recipe: Recipe, name: str) -> tuple[Phase, ...]:
@@ -63,3 +111,14 @@ def phases_from(recipe: Recipe, name: str) -> tuple[Phase, ...]:
     if name not in names:
         raise BadInput(f"{name}: no phase of this run; it has {', '.join(names)}")
     return chain[names.index(name) :]
+
+
+def stage_name(number: int) -> str:
+    """Name of the phase of stage `number`, from 1."""
+    return f"stage-{number}"
+
+
+def stage_number(name: str) -> int | None:
+    """The stage's number if this is the name of a stage's phase, else None."""
+    found = re.fullmatch("stage-([1-9][0-9]*)", name)
+    return int(found[1]) if found else None

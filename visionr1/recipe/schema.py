@@ -213,6 +213,10 @@ class Rollout(Part):
             raise ValueError(f"temperature ({self.temperature}) is more than 2, which vLLM does not take")
         return self
 
+    def on_gpu(self, there_is_one: bool) -> bool:
+        """Whether workers compute on a GPU: the one rule, for the driver's cluster as for each process."""
+        return self.device == "cuda" or (self.device == "auto" and there_is_one)
+
 
 class Reward(Part):
     """The hard reward, section 3.4, or your own."""

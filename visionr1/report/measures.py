@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visionr1.recipe.schema import Recipe
-from visionr1.report.collect import PhaseRecord, finite
+from visionr1.report.collect import PhaseRecord
+from visionr1.rundir.reading import number
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def length_buckets(outcomes: Sequence[tuple[int, float]], edges: Sequence[int]) 
 
 def series(phase: PhaseRecord, key: str) -> list[tuple[int, float]]:
     """(global step, value) of each step that has a finite value."""
-    points = [(step["step"], finite(step.get(key))) for step in phase.steps]
+    points = [(step["step"], number(step.get(key))) for step in phase.steps]
     return [(step, value) for step, value in points if value is not None]
 
 

@@ -11,12 +11,14 @@ import jinja2
 from markupsafe import Markup
 
 from visionr1.recipe import to_yaml
+from visionr1.recipe.phases import BASE_MODEL
 from visionr1.report.collect import PhaseRecord, Run, read_run
 from visionr1.report.panels import colour, panels
 from visionr1.report.showcase import problems
 from visionr1.report.words import count, duration, gibibytes, percent
+from visionr1.rundir.coldstart import ColdStartReport
+from visionr1.rundir.layout import REPORT, SUMMARY
 from visionr1.storage import Store
-from visionr1.storage.layout import REPORT, SUMMARY
 
 
 def write_report(store: Store) -> None:
@@ -42,10 +44,10 @@ def summary(run: Run) -> dict[str, Any]:
 def _summary(phase: PhaseRecord) -> dict[str, Any]:
     return {
         "state": phase.state,
-        "accuracy": phase.number("accuracy"),
-        "standard_error": phase.number("standard_error"),
-        "completion_tokens_mean": phase.number("completion_tokens_mean"),
-        "truncated_ratio": phase.number("truncated_ratio"),
+        "accuracy": phase.score.accuracy,
+        "standard_error": phase.score.standard_error,
+        "completion_tokens_mean": phase.score.completion_tokens_mean,
+        "truncated_ratio": phase.score.truncated_ratio,
         "steps": phase.steps_done,
         "seconds": phase.seconds,
         "peak_bytes": phase.peak_bytes,
@@ -89,16 +91,14 @@ def headline(run: Run) -> list[Tile]:
     tiles = []
     if run.scored:
         first, last = run.scored[0], run.scored[-1]
-        versus = first is not last
-        tiles.append(
-            Tile(percent(last.number("accuracy")), "held-out accuracy", _from(first, "accuracy", percent) if versus else "")
-        )
-        for key, name, write in (
-            ("completion_tokens_mean", "tokens a response", count),
-            ("truncated_ratio", "cut at the limit", percent),
+        for before, now, name, write in (
+            (first.score.accuracy, last.score.accuracy, "held-out accuracy", percent),
+            (first.score.completion_tokens_mean, last.score.completion_tokens_mean, "tokens a response", count),
+            (first.score.truncated_ratio, last.score.truncated_ratio, "cut at the limit", percent),
         ):
-            if last.number(key) is not None:
-                tiles.append(Tile(write(last.number(key)), name, _from(first, key, write) if versus else ""))
+            if now is not None:
+                since = "" if first is last or before is None else f"{write(before)} {_after(first)}"
+                tiles.append(Tile(write(now), name, since))
     steps = sum(len(stage.steps) for stage in run.stages)
     if steps:
         tiles.append(Tile(count(steps), "GRPO steps", f"of {sum(stage.steps for stage in run.recipe.stages):,}"))
@@ -108,9 +108,8 @@ def headline(run: Run) -> list[Tile]:
     return tiles
 
 
-def _from(first: PhaseRecord, key: str, write: Any) -> str:
-    value = first.number(key)
-    return "" if value is None else f"{write(value)} after the {first.title}".replace("after the base", "of the base")
+def _after(first: PhaseRecord) -> str:
+    return f"of the {first.title}" if first.name == BASE_MODEL else f"after the {first.title}"
 
 
 @dataclass(frozen=True)
@@ -124,13 +123,13 @@ class FilterRow:
     example: str
 
 
-def filter_rows(report: dict[str, Any] | None) -> list[FilterRow]:
+def filter_rows(report: ColdStartReport | None) -> list[FilterRow]:
     """The kept chains of thought first, then the rejected ones by rule, the most frequent first."""
-    if not report or not report["problems"]:
+    if not report or not report.problems:
         return []
-    rejected = sorted(report["rejected"].items(), key=lambda item: -item[1])
-    examples = {name: example["excerpt"] for name, example in report["examples"].items()}
-    outcomes = [("kept", report["kept"]), *rejected]
+    rejected = sorted(report.rejected.items(), key=lambda item: -item[1])
+    examples = {name: example.excerpt for name, example in report.examples.items()}
+    outcomes = [("kept", report.kept), *rejected]
     return [
-        FilterRow(name, number, number / report["problems"], name == "kept", examples.get(name, "")) for name, number in outcomes
+        FilterRow(name, number, number / report.problems, name == "kept", examples.get(name, "")) for name, number in outcomes
     ]

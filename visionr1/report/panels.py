@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from visionr1.data.reflection import REFLECTION_WORDS
-from visionr1.recipe.phases import phases
+from visionr1.recipe.phases import BASE_MODEL, SFT_PHASE, stage_number, stage_phases
 from visionr1.report.collect import PhaseRecord, Run
 from visionr1.report.measures import Bucket, bucket_edges, length_buckets, series, short, smooth, smoothing_window, spans
 from visionr1.report.svg import (
@@ -49,9 +49,10 @@ class Panel:
 
 def colour(phase: PhaseRecord) -> str:
     """CSS class of a phase: `p0` for the model before GRPO, `p1`.. for the stages (starting over), `other` without a model."""
-    if phase.stage:
-        return f"p{(int(phase.name.removeprefix('stage-')) - 1) % COLOURS + 1}"
-    return "p0" if phase.name in ("sft", "base") else "other"
+    number = stage_number(phase.name)
+    if number is not None:
+        return f"p{(number - 1) % COLOURS + 1}"
+    return "p0" if phase.name in (SFT_PHASE, BASE_MODEL) else "other"
 
 
 def panels(run: Run) -> list[Panel]:
@@ -149,7 +150,7 @@ def by_phase(run: Run) -> str:
     hovers = []
     for index, phase in enumerate(run.scored):
         middle = LEFT + slot * (index + 0.5)
-        accuracy, error = phase.number("accuracy") or 0.0, phase.number("standard_error") or 0.0
+        accuracy, error = phase.score.accuracy or 0.0, phase.score.standard_error or 0.0
         parts.append(_bar(middle - width / 2, scale(accuracy), width, BOTTOM, colour(phase)))
         if error:
             parts.append(error_bar(middle, scale(max(0.0, accuracy - error)), scale(accuracy + error)))
@@ -163,18 +164,18 @@ def by_phase(run: Run) -> str:
 
 
 def _accuracy_scale(scored: Sequence[PhaseRecord]) -> Scale:
-    highest = max((phase.number("accuracy") or 0.0) + (phase.number("standard_error") or 0.0) for phase in scored)
+    highest = max((phase.score.accuracy or 0.0) + (phase.score.standard_error or 0.0) for phase in scored)
     top = next(limit for limit in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0) if highest * 1.1 <= limit or limit >= 1.0)
     # A perfect score's number stands above its bar, and the axis still ends at 100 %.
     return Scale(0, top, BOTTOM, TOP + 8)
 
 
 def _score_lines(phase: PhaseRecord) -> list[str]:
-    accuracy, error = phase.number("accuracy") or 0.0, phase.number("standard_error")
+    accuracy, error = phase.score.accuracy or 0.0, phase.score.standard_error
     lines = [phase.title, f"accuracy {100 * accuracy:.1f}" + (f" ± {100 * error:.1f} %" if error is not None else " %")]
-    if (length := phase.number("completion_tokens_mean")) is not None:
+    if (length := phase.score.completion_tokens_mean) is not None:
         lines.append(f"mean length {length:,.0f} tokens")
-    if (cut := phase.number("truncated_ratio")) is not None:
+    if (cut := phase.score.truncated_ratio) is not None:
         lines.append(f"{100 * cut:.1f} % cut at the limit")
     return lines
 
@@ -279,13 +280,13 @@ def accuracy_curve(run: Run) -> str:
     if not run.scored:
         return empty(label, _NOT_SCORED)
     x, y = _step_scale(run), _accuracy_scale(run.scored)
-    places = [(phase, x(_global_step(phase)), y(phase.number("accuracy") or 0.0)) for phase in run.scored]
+    places = [(phase, x(_global_step(phase)), y(phase.score.accuracy or 0.0)) for phase in run.scored]
     parts = [_bands(run, x), axis_y(y, ticks(0, y.high, 4), "accuracy", as_percent=True)]
     parts.append(element("polyline", points=" ".join(f"{px:.1f},{py:.1f}" for _, px, py in places), class_="line join"))
     roomy = all(right - left >= 34 for (_, left, _), (_, right, _) in pairwise(places))
     hovers = []
     for phase, px, py in places:
-        accuracy, error = phase.number("accuracy") or 0.0, phase.number("standard_error") or 0.0
+        accuracy, error = phase.score.accuracy or 0.0, phase.score.standard_error or 0.0
         if error:
             parts.append(error_bar(px, y(max(0.0, accuracy - error)), y(accuracy + error)))
         parts.append(element("circle", cx=px, cy=py, r=5, class_=f"dot {colour(phase)}"))
@@ -298,7 +299,7 @@ def accuracy_curve(run: Run) -> str:
 
 
 def _global_step(phase: PhaseRecord) -> int:
-    return int(phase.score["step"]) if phase.score and phase.stage else 0
+    return phase.score.step if phase.stage else 0
 
 
 def _step_scale(run: Run) -> Scale:
@@ -308,7 +309,7 @@ def _step_scale(run: Run) -> Scale:
 
 
 def _spans(run: Run) -> list[tuple[PhaseRecord, int, int]]:
-    first_steps = [phase.first_step for phase in phases(run.recipe) if phase.kind == "grpo"]
+    first_steps = [phase.first_step for phase in stage_phases(run.recipe)]
     return spans(run.stages, first_steps, int(_step_scale(run).high)) if run.stages else []
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from visionr1.data.reflection import REFLECTION
 from visionr1.report.collect import PhaseRecord
+from visionr1.rundir.scores import Sample
 
 _HEAD, _TAIL = 1600, 600
 _PIECES: Final = re.compile(r"(</?think>|</?answer>)")
@@ -56,7 +57,7 @@ def choose(scored: Sequence[PhaseRecord], at_most: int) -> list[str]:
     outcomes: dict[tuple[bool | None, ...], list[str]] = {}
     for id_ in ids:
         rows = [phase.samples.shown.get(id_) for phase in scored]
-        outcomes.setdefault(tuple(None if row is None else row["accuracy"] > 0 for row in rows), []).append(id_)
+        outcomes.setdefault(tuple(None if row is None else row.accuracy > 0 for row in rows), []).append(id_)
     queues = sorted(outcomes.items(), key=lambda item: item[0].count(None))
     chosen: list[str] = []
     while len(chosen) < at_most and any(queue for _, queue in queues):
@@ -69,24 +70,24 @@ def problems(scored: Sequence[PhaseRecord], at_most: int = 8) -> list[Problem]:
     found = []
     for id_ in choose(scored, at_most):
         rows = [(phase, phase.samples.shown[id_]) for phase in scored if id_ in phase.samples.shown]
-        longest = max(1, *(row["tokens"] for _, row in rows))
+        longest = max(1, *(row.tokens for _, row in rows))
         answers = [_answered(phase, row, longest) for phase, row in rows]
         first = rows[0][1]
         # An address that is not plain base64 could load something else.
-        images = [image for image in first["images"] if _BASE64.fullmatch(image)]
-        found.append(Problem(id_, first["problem"].replace("<image>", "").strip(), str(first["truth"]), images, answers))
+        images = [image for image in first.images if _BASE64.fullmatch(image)]
+        found.append(Problem(id_, first.problem.replace("<image>", "").strip(), first.truth, images, answers))
     return found
 
 
-def _answered(phase: PhaseRecord, row: dict[str, Any], longest: int) -> Answered:
+def _answered(phase: PhaseRecord, row: Sample, longest: int) -> Answered:
     return Answered(
         phase=phase,
-        right=row["accuracy"] > 0,
-        tokens=row["tokens"],
-        truncated=row["finish_reason"] == "length",
-        answer=row["answer"],
-        relative_length=row["tokens"] / longest,
-        pieces=shorten(pieces(row["response"])),
+        right=row.accuracy > 0,
+        tokens=row.tokens,
+        truncated=row.finish_reason == "length",
+        answer=row.answer,
+        relative_length=row.tokens / longest,
+        pieces=shorten(pieces(row.response)),
     )
 
 

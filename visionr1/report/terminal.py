@@ -8,8 +8,8 @@ from rich.text import Text
 
 from visionr1.report.collect import PhaseRecord, read_run
 from visionr1.report.words import count, duration, gibibytes, percent
+from visionr1.rundir.layout import REPORT, SUMMARY
 from visionr1.storage import Store
-from visionr1.storage.layout import REPORT, SUMMARY
 
 _STATE_STYLE = {"done": "green", "failed": "red", "running": "yellow", "stopped": "yellow", "begun": "yellow", "waiting": "dim"}
 
@@ -43,13 +43,13 @@ def terminal_summary(store: Store) -> RenderableType:
 
 
 def _cells(phase: PhaseRecord) -> list[str]:
-    accuracy = percent(phase.number("accuracy"))
-    if (error := phase.number("standard_error")) is not None:
+    accuracy = percent(phase.score.accuracy)
+    if (error := phase.score.standard_error) is not None:
         accuracy += f" ± {100 * error:.1f}"
     return [
         accuracy,
-        count(phase.number("completion_tokens_mean")),
-        percent(phase.number("truncated_ratio")),
+        count(phase.score.completion_tokens_mean),
+        percent(phase.score.truncated_ratio),
         count(phase.steps_done),
         duration(phase.seconds),
         gibibytes(phase.peak_bytes),

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import torch
 
 from visionr1.model.chat import PromptBuilder
+from visionr1.model.device import device_of
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.hf import HfEngine
-
-if TYPE_CHECKING:
-    from visionr1.rollout.vllm import VllmEngine
-
-
-def device_of(recipe: Recipe) -> torch.device:
-    """Where this process computes: the GPU that it sees, or the CPU."""
-    cuda = recipe.rollout.device == "cuda" or (recipe.rollout.device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+from visionr1.rollout.types import RolloutEngine
 
 
 def build_engine(
@@ -29,7 +19,7 @@ def build_engine(
     max_model_len: int,
     tensor_parallel: int = 1,
     distributed: bool = False,
-) -> VllmEngine | HfEngine:
+) -> RolloutEngine:
     """The engine; the arguments are VllmEngine's.
 
     Raises:
@@ -42,6 +32,7 @@ def build_engine(
     return VllmEngine(
         model_dir,
         recipe,
+        device=device_of(recipe),
         max_model_len=max_model_len,
         banned_token_ids=builder.banned_token_ids,
         eos_token_ids=builder.eos_token_ids,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -86,7 +87,7 @@ class HfEngine:
         # Names in a file are not the model's own (transformers maps them as it reads).
         self.load_weights(load_model(model_dir, self._settings, self._device).named_parameters())
 
-    def live(self) -> dict[str, float]:
+    def live(self) -> dict[str, Any]:
         """It has no queue and no cache to tell of."""
         return {}
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from visionr1.model.prompt import Prompt
+
+if TYPE_CHECKING:
+    import torch  # the driver, which needs the other classes here, never loads it
 
 
 @dataclass(frozen=True)
@@ -40,4 +45,22 @@ class RolloutEngine(Protocol):
     """vLLM or transformers, in this process."""
 
     def generate(self, prompts: list[Prompt], sampling: Sampling, seeds: list[int]) -> list[Group]:
-        """One group a prompt, in order; `seeds` holds one seed a prompt."""
+        """One group per prompt, in order; `seeds` holds one seed per prompt."""
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Takes over weights under their Hugging Face names, then forgets all that was computed with the old ones."""
+
+    def load(self, model_dir: Path) -> None:
+        """Takes over the weights of another directory of the same model."""
+
+    def live(self) -> dict[str, Any]:
+        """The engine's own numbers now, under their keys in `visionr1.metrics`; may be called from another thread."""
+
+    def sleep(self) -> None:
+        """Gives weights and cache back to the trainer, where both share a GPU; before `wake_weights` nothing else is called."""
+
+    def wake_weights(self) -> None:
+        """Makes room for the weights only; new ones must be loaded before `wake_cache`."""
+
+    def wake_cache(self) -> None:
+        """Makes room for the cache; from now on `generate` may be called."""

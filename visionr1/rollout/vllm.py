@@ -5,6 +5,7 @@ Import this module only where a vLLM engine is wanted; it sets vLLM's environmen
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 from collections.abc import Iterable
@@ -35,6 +36,16 @@ def _pack_head(model: Any) -> None:
     head.quant_method.process_weights_after_loading(head)
 
 
+def _require_libnuma() -> None:
+    # Without it vLLM starts all the same, with a warning, and fails at the first of its own operators.
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError as error:
+        raise BadInput(
+            f"vLLM on a CPU needs libnuma ({error}): install it (Debian, Ubuntu: apt-get install libnuma1), or use --rollout hf"
+        ) from error
+
+
 def _prepare_environment(cuda: bool) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -55,7 +66,7 @@ class VllmEngine:
         banned_token_ids: tokens that are never sampled.
 
     Raises:
-        BadInput: vLLM is not installed.
+        BadInput: vLLM is not installed, or libnuma is not.
     """
 
     def __init__(
@@ -63,14 +74,17 @@ class VllmEngine:
         model_dir: Path,
         recipe: Recipe,
         *,
+        device: torch.device,
         max_model_len: int,
         banned_token_ids: list[int],
         eos_token_ids: list[int],
         tensor_parallel: int = 1,
         distributed: bool = False,
     ):
-        cuda = recipe.rollout.device == "cuda" or (recipe.rollout.device == "auto" and torch.cuda.is_available())
+        cuda = device.type == "cuda"
         _prepare_environment(cuda)
+        if not cuda:
+            _require_libnuma()
         try:
             from vllm import LLM
         except ImportError as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from visionr1.data.badrow import BadRow
 from visionr1.data.check import check_sample_text, too_long
@@ -14,6 +14,9 @@ from visionr1.data.rows import Row, Sample
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack, prompt_tensors
+
+Draw = TypeVar("Draw")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,12 @@ def _tensors(
     return prompt_tensors(rope_model, expanded, images, builder.image_token_id), response_ids
 
 
-def ahead(make: Callable[[list[int]], Batch], draws: Iterator[list[int]]) -> Iterator[Batch]:
+def ahead(make: Callable[[Draw], Made], draws: Iterator[Draw]) -> Generator[Made]:
     """Makes the next batch in a thread while the trainer works on this one."""
     with ThreadPoolExecutor(1) as thread:
         waiting = None
-        for indices in draws:
-            coming = thread.submit(make, indices)
+        for draw in draws:
+            coming = thread.submit(make, draw)
             if waiting is not None:
                 yield waiting.result()
             waiting = coming

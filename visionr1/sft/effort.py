@@ -13,7 +13,7 @@ from visionr1.model.work import efficiency, model_work, peak_values
 from visionr1.recipe.schema import SFT, Model
 
 
-class Effort:
+class RankEffort:
     """Measures one rank's update against the roofline; values are keyed as in `visionr1.metrics`, none without a known peak.
 
     Args:

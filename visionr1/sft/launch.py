@@ -15,8 +15,10 @@ from typing import Final
 import psutil
 
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped
-from visionr1.storage import Checkpoints, StorageError, open_store
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.recipe.phases import SFT_PHASE
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.recipe import read_recipe
+from visionr1.storage import StorageError, open_store
 
 _LOOK_SECONDS: Final = 0.5
 _BARRIER_SECONDS: Final = 10.0
@@ -56,7 +58,7 @@ def run(run_url: str) -> None:
         raise Stopped("SFT was stopped before it had taken a step; it goes on from its last checkpoint, if it has one")
     if code != 0:
         raise RuntimeError(f"torchrun ended with {code}: a rank of SFT failed, see the lines above")
-    if Checkpoints(store, "sft").latest() is None:
+    if Checkpoints(store, SFT_PHASE).latest() is None:
         raise RuntimeError("SFT ended without a committed checkpoint")
 
 

@@ -1,19 +1,7 @@
-"""Where things are kept: local directories and s3://, checkpoints that a manifest commits, the run's lock."""
+"""Where bytes are kept: one small interface over local directories and s3://."""
 
 from visionr1.storage.background import Background
-from visionr1.storage.checkpoints import Checkpoints, FileEntry, forget_copies, kept
-from visionr1.storage.lock import run_lock
-from visionr1.storage.store import NotFound, StorageError, Store, open_store
+from visionr1.storage.place import open_store
+from visionr1.storage.store import NotFound, StorageError, Store
 
-__all__ = [
-    "Background",
-    "Checkpoints",
-    "FileEntry",
-    "NotFound",
-    "StorageError",
-    "Store",
-    "forget_copies",
-    "kept",
-    "open_store",
-    "run_lock",
-]
+__all__ = ["Background", "NotFound", "StorageError", "Store", "open_store"]

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from visionr1.errors import EXIT_DONE, EXIT_STOPPED
-from visionr1.metrics.steplog import read_steps
-from visionr1.pipeline.observe import committed
-from visionr1.pipeline.rundir import AttemptRecord, attempts
-from visionr1.progress import PROGRESS_FILE
-from visionr1.recipe import Recipe, phases
-from visionr1.recipe.phases import Phase
-from visionr1.storage import NotFound, Store
-from visionr1.storage.layout import attempt_prefix
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.errors import EXIT_DONE
+from visionr1.recipe import phases
+from visionr1.recipe.phases import Phase, StagePhase
+from visionr1.rundir.attempts import AttemptRecord, attempts, phase_state
+from visionr1.rundir.attempts import State as PhaseState
+from visionr1.rundir.committed import committed
+from visionr1.rundir.progress import read_progress
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.steplog import read_steps
+from visionr1.storage import Store
 from visionr1.watch.problems import problems
 
 PACE_STEPS: Final = 10
@@ -75,17 +74,17 @@ def look(store: Store, now: float) -> View:
     chain = phases(recipe)
     steps = read_steps(store)
     tried = {phase.name: attempts(store, phase.name) for phase in chain}
-    complete = [committed(store, recipe, phase).complete for phase in chain]
+    complete = [committed(store, phase).complete for phase in chain]
     current = _current(chain, complete, steps, tried)
     phase = chain[current]
     own = [record for record in steps if record["phase"] == phase.name]
-    last = list(tried[phase.name].values())[-1:]
-    state = _state(last, bool(own), all(complete))
-    done, total = _progress(store, recipe, phase, own, max(tried[phase.name], default=None))
+    state = _state(all(complete), phase_state(complete[current], tried[phase.name], bool(own)))
+    done, total = _progress(store, phase, own, max(tried[phase.name], default=None))
     seconds = pace(own)
     wrong = problems(phase, own, state == "running", now)
     if state == "failed":
-        wrong.insert(0, f"attempt {max(tried[phase.name])} of {phase.title} ended with {last[0].exit_code}; see its log")
+        last = max(tried[phase.name])
+        wrong.insert(0, f"attempt {last} of {phase.title} ended with {tried[phase.name][last].exit_code}; see its log")
     return View(
         name=recipe.name,
         url=store.url,
@@ -97,7 +96,7 @@ def look(store: Store, now: float) -> View:
         total=total,
         records=own,
         stages=[record for record in steps if record.get("stage") is not None],
-        limit=None if phase.stage_index is None else recipe.stages[phase.stage_index].max_completion_tokens,
+        limit=phase.stage.max_completion_tokens if isinstance(phase, StagePhase) else None,
         tokens_per_second=tokens_per_second(own),
         seconds_left=None if seconds is None or total is None or state == "done" else seconds * (total - done),
         problems=wrong,
@@ -124,41 +123,28 @@ def _current(
     return max(under_way, default=complete.index(False) if False in complete else len(chain) - 1)
 
 
-def _state(last: list[AttemptRecord], stepped: bool, all_complete: bool) -> State:
+def _state(all_complete: bool, current: PhaseState) -> State:
+    """Of the run, from that of the phase that it is in; a phase that is done has one after it that nobody works on yet."""
     if all_complete:
         return "done"
-    if not last:
-        return "running" if stepped else "waiting"
-    if last[0].ended is None:
+    if current == "begun":
         return "running"
-    if last[0].exit_code == EXIT_STOPPED:
-        return "stopped"
-    return "waiting" if last[0].exit_code == EXIT_DONE else "failed"
+    return "waiting" if current == "done" else current
 
 
-def _progress(
-    store: Store, recipe: Recipe, phase: Phase, own: list[dict[str, Any]], attempt: int | None
-) -> tuple[int, int | None]:
+def _progress(store: Store, phase: Phase, own: list[dict[str, Any]], attempt: int | None) -> tuple[int, int | None]:
     """Done and total of a phase, in steps or problems."""
-    if phase.stage_index is not None:
-        return (own[-1]["step"] - phase.first_step if own else 0), recipe.stages[phase.stage_index].steps
-    said = None if attempt is None else _said(store, f"{attempt_prefix(phase.name, attempt)}/{PROGRESS_FILE}")
+    if isinstance(phase, StagePhase):
+        return (own[-1]["step"] - phase.first_step if own else 0), phase.stage.steps
+    now = None if attempt is None else read_progress(store, phase.name, attempt)
     if own:
-        return own[-1]["step"], said["total"] if said else None
-    return (said["done"], said["total"]) if said else (0, None)
-
-
-def _said(store: Store, key: str) -> dict[str, Any] | None:
-    try:
-        said: dict[str, Any] = json.loads(store.read_bytes(key))
-    except NotFound:
-        return None
-    return said
+        return own[-1]["step"], now.total if now else None
+    return (now.done, now.total) if now else (0, None)
 
 
 def pace(records: list[dict[str, Any]]) -> float | None:
     """Seconds from one step's end to the next, over the last steps whose ends are known."""
-    recent = [record for record in records if record["time"] is not None][-PACE_STEPS:]
+    recent = _timed(records)[-PACE_STEPS:]
     if len(recent) < 2 or recent[-1]["step"] <= recent[0]["step"]:
         return None
     return float((recent[-1]["time"] - recent[0]["time"]) / (recent[-1]["step"] - recent[0]["step"]))
@@ -166,8 +152,12 @@ def pace(records: list[dict[str, Any]]) -> float | None:
 
 def tokens_per_second(records: list[dict[str, Any]]) -> float | None:
     """Tokens sampled (trained, in SFT) in the last steps, over the time that they took."""
-    recent = records[-PACE_STEPS:]
+    recent = _timed(records)[-PACE_STEPS:]
     if len(recent) < 2 or recent[-1]["time"] <= recent[0]["time"]:
         return None
-    tokens = sum(record.get("generated_tokens", record.get("trained_tokens", 0)) for record in recent[1:])
+    tokens = sum(record.get("generated_tokens", record.get("trained_tokens")) or 0 for record in recent[1:])
     return float(tokens / (recent[-1]["time"] - recent[0]["time"]))
+
+
+def _timed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in records if record["time"] is not None]

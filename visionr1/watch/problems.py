@@ -52,11 +52,14 @@ def _not_finite(records: Records) -> Iterator[str]:
 
 
 def _too_long_ago(records: Records, now: float) -> Iterator[str]:
-    silent = now - records[-1]["time"]
+    ended = [record["time"] for record in records if record["time"] is not None]
+    if not ended:
+        return
+    silent = now - ended[-1]
     if silent > STALLED_SECONDS.default:
         yield f"no step has ended for {silent / 60:.0f} minutes"
-    saved = [record["time"] for record in records if record.get("step_seconds", {}).get("checkpoint")]
-    age = now - (saved[-1] if saved else records[0]["time"])
+    saved = [one["time"] for one in records if one["time"] is not None and one.get("step_seconds", {}).get("checkpoint")]
+    age = now - (saved[-1] if saved else ended[0])
     if age > CHECKPOINT_AGE_SECONDS.default:
         yield f"the last checkpoint is {age / 3600:.1f} hours old"
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from visionr1.errors import BadInput
-from visionr1.metrics.steplog import read_steps
-from visionr1.recipe import Phase, parse_recipe, phases
+from visionr1.recipe import Phase, StagePhase, parse_recipe, phases
+from visionr1.rundir.steplog import read_steps
 from visionr1.storage import StorageError, open_store
 from visionr1.watch.look import State, View, pace, tokens_per_second
 from visionr1.watch.problems import problems
@@ -84,7 +84,7 @@ class PtstRun:
         steps = self._steps(url)
         log = self._seen if steps is None else steps
         own = [record for record in log if record["phase"] == phase.name]
-        stage = None if phase.stage_index is None else recipe.stages[phase.stage_index]
+        stage = phase.stage if isinstance(phase, StagePhase) else None
         newest = own[-1]["step"] if own else status.get("step") or 0 if stage else 0
         done = max(0, newest - phase.first_step)
         seconds = pace(own)
@@ -159,7 +159,7 @@ class PtstRun:
     def _remember(self, status: dict[str, Any], phase: Phase, now: float) -> None:
         """Keeps a step that the status tells for the first time; when the very first one ended, nobody here knows."""
         step = status.get("step")
-        if phase.stage_index is None or step is None or step <= phase.first_step:
+        if not isinstance(phase, StagePhase) or step is None or step <= phase.first_step:
             return
         if self._seen and self._seen[-1]["step"] == step:
             return
@@ -168,7 +168,7 @@ class PtstRun:
         self._seen.append(
             {
                 "phase": phase.name,
-                "stage": phase.stage_index + 1,
+                "stage": phase.number,
                 "step": step,
                 "time": None if first else now,
                 "reward_mean": status.get("reward"),

@@ -21,6 +21,8 @@ from visionr1.watch.look import View
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 BORDER: Final = "┊"
 _SPARK_WIDTH: Final = 48
+_LONGEST_LEFT: Final = 100 * 365 * 86_400
+"""A hundred years, in seconds; no timedelta holds what a damaged log may give."""
 _STYLES: Final = {
     "running": "green",
     "waiting": "yellow",
@@ -86,7 +88,7 @@ def _bar(view: View) -> RenderableType:
     count = f"{view.done}" if view.total is None else f"{view.done}/{view.total}"
     told = [title(view.phase), count]
     if view.seconds_left is not None:
-        told.append(f"{timedelta(seconds=round(view.seconds_left))} left")
+        told.append(f"{timedelta(seconds=min(max(0, round(view.seconds_left)), _LONGEST_LEFT))} left")
     if view.tokens_per_second is not None:
         told.append(f"{view.tokens_per_second:,.0f} tokens/s")
     if view.records and view.records[-1]["time"] is not None and view.state != "done":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,11 +45,3 @@ THRESHOLDS: Final = (
     CHILD_RESTARTS_PER_HOUR,
     RECONCILE_ERRORS,
 )
-
-
-def fill(text: str, namespace: str = "NAMESPACE") -> str:
-    """`text` with the default in the place of each `@name@`."""
-    defaults = {threshold.name: f"{threshold.default:g}" for threshold in THRESHOLDS}
-    defaults[HOST_MEMORY_BYTES_PER_HOUR.name] = str(HOST_MEMORY_BYTES_PER_HOUR.default)
-    defaults["namespace"] = namespace
-    return re.sub(r"@(\w+)@", lambda match: defaults[match[1]], text)

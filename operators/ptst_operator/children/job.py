@@ -5,37 +5,55 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ptst_operator.children.phase import Child, ChildPhase, waiting
-from ptst_operator.children.pods import Manifest, Owner, metadata, template
+from ptst_operator.children.kind import ApiResource, ChildKind, PlannedChild
+from ptst_operator.children.pods import metadata, template
+from ptst_operator.children.state import ChildPhase, ChildState, waiting
+from ptst_operator.names import Manifest
+from ptst_operator.run import ResolvedRun
 from visionr1.recipe import Phase
 
+RESOURCE: Final = ApiResource("Job", "batch/v1", "jobs")
 CONTAINER: Final = "visionr1"
 _COMMANDS: Final = {"coldstart": "coldstart", "evaluate": "eval"}
 
 
-def build(owner: Owner, name: str, phase: Phase) -> Manifest:
+def build(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
     """The job of one attempt; it does not try again by itself. Only evaluation has a model, and so a GPU."""
-    own = owner.spec.coldstart if phase.kind == "coldstart" else owner.spec.evaluate
+    own = run.spec.coldstart if phase.kind == "coldstart" else run.spec.evaluate
     gpus = 1 if phase.kind == "evaluate" else 0
-    command = ["visionr1", _COMMANDS[phase.kind], "--run", owner.spec.storage.url]
-    pod = template(owner, own.pods, phase.name, phase.kind, CONTAINER, gpus, command)
+    command = ["visionr1", _COMMANDS[phase.kind], "--run", run.spec.storage.url]
+    pod = template(run, own.pods, phase.name, phase.kind, CONTAINER, gpus, command)
     pod["spec"]["restartPolicy"] = "Never"
     return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata(owner, name, phase.name, phase.kind),
+        "apiVersion": RESOURCE.version,
+        "kind": RESOURCE.kind,
+        "metadata": metadata(run, name, phase.name, phase.kind),
         # Failed: a queue that suspends it and lets it in again gets no second pod while the first one ends.
         "spec": {"backoffLimit": 0, "podReplacementPolicy": "Failed", "template": pod},
     }
 
 
-def read(manifest: Mapping[str, Any]) -> Child:
+def read(manifest: Mapping[str, Any]) -> ChildState:
     """Its phase. FailureTarget and SuccessCriteriaMet come before the pods are gone, so they do not count."""
     status = manifest.get("status", {})
     for one in status.get("conditions", []):
         if one.get("status") == "True" and one["type"] in ("Complete", "Failed"):
             phase: ChildPhase = "Succeeded" if one["type"] == "Complete" else "Failed"
-            return Child.of(manifest, phase, one.get("reason") or one["type"], one.get("message", ""))
+            return ChildState.of(manifest, phase, one.get("reason") or one["type"], one.get("message", ""))
     if status.get("ready"):
-        return Child.of(manifest, "Running", "Running")
+        return ChildState.of(manifest, "Running", "Running")
     return waiting(manifest, "Suspended" if manifest.get("spec", {}).get("suspend") else "Created")
+
+
+def _children(run: ResolvedRun, planned: PlannedChild) -> tuple[Manifest, ...]:
+    return (build(run, planned.name, planned.phase),)
+
+
+KIND: Final = ChildKind(
+    resource=RESOURCE,
+    phases=("coldstart", "evaluate"),
+    build=_children,
+    read=read,
+    pod_label="batch.kubernetes.io/job-name",
+    container=CONTAINER,
+)

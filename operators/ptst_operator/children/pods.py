@@ -3,54 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from ptst_operator.spec import METRICS_PORT, Pods, Spec
-from visionr1.recipe import Recipe
+from ptst_operator.names import API_VERSION, KIND, PHASE_LABEL, ROLE_LABEL, RUN_LABEL, Manifest
+from ptst_operator.run import ResolvedRun
+from ptst_operator.spec import METRICS_PORT, Pods
 from visionr1.recipe.document import merge
 
-Manifest = dict[str, Any]
-
-RUN_LABEL: Final = "visionr1.io/run"
-PHASE_LABEL: Final = "visionr1.io/phase"
-ROLE_LABEL: Final = "visionr1.io/role"
-ATTEMPT_LABEL: Final = "visionr1.io/attempt"
-"""On pods of a RayCluster that an attempt has for itself: the attempt's child."""
 _SCRATCH: Final = ("scratch", "/tmp")  # noqa: S108 - an empty volume of the pod's own
 _RESTRICTED: Final = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 _HOME: Final = "/tmp/home"  # noqa: S108 - HOME on that volume: the root file system cannot be written
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The run that children belong to."""
-
-    name: str
-    namespace: str
-    uid: str
-    spec: Spec
-    recipe: Recipe
-
-    @property
-    def gpus(self) -> bool:
-        """Whether pods ask for GPUs."""
-        return self.recipe.rollout.device != "cpu"
-
-
-def labels(owner: Owner, phase: str, role: str) -> dict[str, str]:
+def labels(run: ResolvedRun, phase: str, role: str) -> dict[str, str]:
     """Labels by which a run's pods are found: by network policies, monitors and people."""
     return {
         "app.kubernetes.io/name": "visionr1-ptst",
         "app.kubernetes.io/component": role,
         "app.kubernetes.io/managed-by": "ptst-operator",
-        RUN_LABEL: owner.name,
+        RUN_LABEL: run.name,
         PHASE_LABEL: phase,
         ROLE_LABEL: role,
     }
 
 
-def metadata(owner: Owner, name: str, phase: str, role: str, queued: bool = True) -> Manifest:
+def metadata(run: ResolvedRun, name: str, phase: str, role: str, queued: bool = True) -> Manifest:
     """Metadata of a child: it goes with its run.
 
     Args:
@@ -58,14 +35,14 @@ def metadata(owner: Owner, name: str, phase: str, role: str, queued: bool = True
     """
     return {
         "name": name,
-        "namespace": owner.namespace,
-        "labels": {**(owner.spec.queue_labels if queued else {}), **labels(owner, phase, role)},
+        "namespace": run.namespace,
+        "labels": {**(run.spec.queue_labels if queued else {}), **labels(run, phase, role)},
         "ownerReferences": [
             {
-                "apiVersion": "visionr1.io/v1alpha1",
-                "kind": "PTSTRun",
-                "name": owner.name,
-                "uid": owner.uid,
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": run.name,
+                "uid": run.uid,
                 "controller": True,
                 "blockOwnerDeletion": True,
             }
@@ -88,7 +65,7 @@ def metrics_ports(places: Iterable[int]) -> dict[str, int]:
 
 
 def template(
-    owner: Owner,
+    run: ResolvedRun,
     own: Pods,
     phase: str,
     role: str,
@@ -105,15 +82,15 @@ def template(
         env: Variables that the role needs; the user's win.
         ports: Named ports; by default that of the one process of the run that the pod has.
     """
-    pods = merged(owner.spec.pods, own)
-    volumes, mounts = _volumes(owner, pods)
+    pods = merged(run.spec.pods, own)
+    volumes, mounts = _volumes(run, pods)
     main: Manifest = {
         "name": container,
         "image": pods.image,
         "imagePullPolicy": pods.image_pull_policy or "IfNotPresent",
         "env": [{"name": name, "value": value} for name, value in {"HOME": _HOME, **env, **pods.env}.items()],
         "envFrom": pods.env_from,
-        "resources": _resources(pods, gpus if owner.gpus else 0),
+        "resources": _resources(pods, gpus if run.gpus else 0),
         "volumeMounts": mounts,
         "securityContext": _RESTRICTED,
     }
@@ -138,7 +115,7 @@ def template(
         "serviceAccountName": pods.service_account_name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": owner.spec.deadlines.stop_seconds,
+        "terminationGracePeriodSeconds": run.spec.deadlines.stop_seconds,
         "securityContext": _filled(
             {
                 "runAsNonRoot": True,
@@ -150,7 +127,7 @@ def template(
             }
         ),
     }
-    meta = {"labels": {**pods.labels, **labels(owner, phase, role)}, "annotations": pods.annotations}
+    meta = {"labels": {**pods.labels, **labels(run, phase, role)}, "annotations": pods.annotations}
     return {"metadata": _filled(meta), "spec": _filled(spec)}
 
 
@@ -160,13 +137,13 @@ def _resources(pods: Pods, gpus: int) -> Manifest:
     return merge(pods.resources, {"limits": {pods.gpu_resource or "nvidia.com/gpu": gpus}})
 
 
-def _volumes(owner: Owner, pods: Pods) -> tuple[list[Manifest], list[Manifest]]:
+def _volumes(run: ResolvedRun, pods: Pods) -> tuple[list[Manifest], list[Manifest]]:
     volumes: list[Manifest] = [{"name": _SCRATCH[0], "emptyDir": {}}, *pods.volumes]
     mounts: list[Manifest] = [{"name": _SCRATCH[0], "mountPath": _SCRATCH[1]}, *pods.volume_mounts]
     if pods.shared_memory:
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": pods.shared_memory}})
         mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108
-    claim = owner.spec.storage.claim
+    claim = run.spec.storage.claim
     if claim:
         volumes.append({"name": "run", "persistentVolumeClaim": {"claimName": claim.name}})
         mounts.append({"name": "run", "mountPath": claim.mount_path})

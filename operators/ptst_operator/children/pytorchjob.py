@@ -13,35 +13,39 @@ from kubeflow.training import models
 from kubernetes.client import ApiClient
 
 from ptst_operator.children import sft
-from ptst_operator.children.phase import Child, ChildPhase, waiting
-from ptst_operator.children.pods import Manifest, Owner, metadata
+from ptst_operator.children.kind import ApiResource, ChildKind, PlannedChild
+from ptst_operator.children.pods import metadata
+from ptst_operator.children.state import ChildPhase, ChildState, waiting
+from ptst_operator.names import Manifest
+from ptst_operator.run import ResolvedRun
 from visionr1.recipe import Phase
 
+RESOURCE: Final = ApiResource("PyTorchJob", "kubeflow.org/v1", "pytorchjobs")
 CONTAINER: Final = "pytorch"
 _PORT: Final = 23456
 
 
-def build(owner: Owner, name: str, phase: Phase) -> Manifest:
+def build(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
     """The job of one attempt. It is never changed: a running PyTorchJob ignores changes of its template.
 
     Its own restarts and deadlines are off: attempts and times are counted in the run's status.
     """
-    pod = sft.pod_template(owner, phase, CONTAINER)
+    pod = sft.pod_template(run, phase, CONTAINER)
     pod["spec"]["containers"][0]["env"] += _rendezvous(name)
-    queue = owner.spec.queue_labels.get("volcano.sh/queue-name")  # the training-operator does not read Volcano's label
+    queue = run.spec.queue_labels.get("volcano.sh/queue-name")  # the training-operator does not read Volcano's label
     job = models.KubeflowOrgV1PyTorchJob(
-        api_version="kubeflow.org/v1",
-        kind="PyTorchJob",
-        metadata=metadata(owner, name, phase.name, "sft"),
+        api_version=RESOURCE.version,
+        kind=RESOURCE.kind,
+        metadata=metadata(run, name, phase.name, "sft"),
         spec=models.KubeflowOrgV1PyTorchJobSpec(
-            nproc_per_node=str(sft.processes(owner)),
+            nproc_per_node=str(sft.processes(run)),
             run_policy=models.KubeflowOrgV1RunPolicy(
                 clean_pod_policy="Running",
                 backoff_limit=0,
                 scheduling_policy=models.KubeflowOrgV1SchedulingPolicy(queue=queue) if queue else None,
             ),
             pytorch_replica_specs={
-                "Worker": models.KubeflowOrgV1ReplicaSpec(replicas=owner.spec.sft.nodes, restart_policy="Never", template=pod)
+                "Worker": models.KubeflowOrgV1ReplicaSpec(replicas=run.spec.sft.nodes, restart_policy="Never", template=pod)
             },
         ),
     )
@@ -59,13 +63,13 @@ def _rendezvous(name: str) -> list[Manifest]:
     ]
 
 
-def read(manifest: Mapping[str, Any]) -> Child:
+def read(manifest: Mapping[str, Any]) -> ChildState:
     """Its phase, by the conditions that hold, whatever their order: a resumed job lists Suspended last, with status False."""
     holds = {one["type"]: one for one in manifest.get("status", {}).get("conditions", []) if one.get("status") == "True"}
     for condition, phase in _ORDER:
         if condition in holds:
-            said = holds[condition]
-            return Child.of(manifest, phase, said.get("reason") or condition, said.get("message", ""))
+            one = holds[condition]
+            return ChildState.of(manifest, phase, one.get("reason") or condition, one.get("message", ""))
     return waiting(manifest, "Restarting" if "Restarting" in holds else "Created")
 
 
@@ -75,4 +79,19 @@ _ORDER: Final[tuple[tuple[str, ChildPhase], ...]] = (
     ("Succeeded", "Succeeded"),
     ("Suspended", "Pending"),
     ("Running", "Running"),
+)
+
+
+def _children(run: ResolvedRun, planned: PlannedChild) -> tuple[Manifest, ...]:
+    return (build(run, planned.name, planned.phase),)
+
+
+KIND: Final = ChildKind(
+    resource=RESOURCE,
+    phases=("sft",),
+    build=_children,
+    read=read,
+    pod_label="training.kubeflow.org/job-name",
+    container=CONTAINER,
+    comes_with="the training-operator v1",
 )

@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ptst_operator.children.pods import Manifest, Owner, metadata, metrics_ports, template
+from ptst_operator.children.kind import ApiResource
+from ptst_operator.children.pods import metadata, metrics_ports, template
+from ptst_operator.names import Manifest
+from ptst_operator.run import ResolvedRun
 
+RESOURCE: Final = ApiResource("RayCluster", "ray.io/v1", "rayclusters")
 RAY_VERSION: Final = "2.60.0"
 CONTAINER: Final = "ray"
 _ENV: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -32,7 +36,7 @@ _PROBES: Final = {
 
 
 @dataclass(frozen=True)
-class Cluster:
+class RayClusterState:
     """What a RayCluster says of itself.
 
     Attributes:
@@ -50,13 +54,13 @@ class Cluster:
     empty: bool = False
 
 
-def build(owner: Owner, name: str) -> Manifest:
+def build(run: ResolvedRun, name: str) -> Manifest:
     """The cluster that stays through the stages."""
     return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayCluster",
-        "metadata": metadata(owner, name, "grpo", "cluster"),
-        "spec": cluster_spec(owner),
+        "apiVersion": RESOURCE.version,
+        "kind": RESOURCE.kind,
+        "metadata": metadata(run, name, "grpo", "cluster"),
+        "spec": cluster_spec(run),
     }
 
 
@@ -65,15 +69,15 @@ def fingerprint(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def cluster_spec(owner: Owner, pod_labels: Mapping[str, str] = {}) -> Manifest:
+def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manifest:
     """A head without work of its own, where the drivers run, and one worker pod for each `workersPerPod` actors."""
-    grpo, recipe = owner.spec.grpo, owner.recipe
+    grpo, recipe = run.spec.grpo, run.recipe
     pods = recipe.rollout.workers // grpo.workers_per_pod
     # Ray ends a driver this long after it has asked it to stop; the driver commits its step first.
-    head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(owner.spec.deadlines.stop_seconds)}
-    head = template(owner, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
+    head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(run.spec.deadlines.stop_seconds)}
+    head = template(run, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
     worker_ports = metrics_ports(range(1, grpo.workers_per_pod + 1)) | {"metrics": _PORTS["metrics"]}
-    worker = template(owner, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV, worker_ports)
+    worker = template(run, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV, worker_ports)
     for pod in (head, worker):
         pod["metadata"]["labels"] |= pod_labels
         pod["spec"]["containers"][0] |= _PROBES
@@ -87,20 +91,20 @@ def cluster_spec(owner: Owner, pod_labels: Mapping[str, str] = {}) -> Manifest:
                 "replicas": pods,
                 "minReplicas": pods,
                 "maxReplicas": pods,
-                "rayStartParams": {} if owner.gpus else {"num-cpus": str(grpo.workers_per_pod)},
+                "rayStartParams": {} if run.gpus else {"num-cpus": str(grpo.workers_per_pod)},
                 "template": worker,
             }
         ],
     }
 
 
-def read(manifest: Mapping[str, Any]) -> Cluster:
+def read(manifest: Mapping[str, Any]) -> RayClusterState:
     """Whether it is ready is what RayJobs wait for, too: `status.state`."""
     meta, status = manifest["metadata"], manifest.get("status", {})
     owner = next((one["uid"] for one in meta.get("ownerReferences", []) if one.get("controller")), "")
     # A cluster that is taken back still says ready until its pods are gone, and suspended until it is ready again.
     state, queued = status.get("state"), bool(manifest.get("spec", {}).get("suspend"))
-    return Cluster(
+    return RayClusterState(
         uid=meta["uid"],
         run_uid=owner,
         ready=state == "ready" and not queued,

@@ -5,48 +5,52 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from ptst_operator.children import raycluster
-from ptst_operator.children.phase import Child, waiting
-from ptst_operator.children.pods import ATTEMPT_LABEL, Manifest, Owner, metadata
-from visionr1.recipe import Phase
-from visionr1.storage.layout import stop_key
+from ptst_operator.children.kind import ApiResource, ChildKind, PlannedChild
+from ptst_operator.children.pods import metadata
+from ptst_operator.children.state import ChildState, waiting
+from ptst_operator.names import ATTEMPT_LABEL, GROUP, Manifest
+from ptst_operator.run import ResolvedRun
+from visionr1.recipe import StagePhase
+from visionr1.rundir.layout import stop_key
 
+RESOURCE: Final = ApiResource("RayJob", "ray.io/v1", "rayjobs")
 _EXIT_CODE: Final = re.compile(r"(?:Job entrypoint command )?failed with exit code (-?\d{1,3})\b")
 _LOGS: Final = ", last available logs"
 """What Ray says of a driver that failed goes on with the end of its log, where anything may stand: a key, too."""
 _DRIVER_GONE: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
-def build(owner: Owner, name: str, phase: Phase, cluster: str | None, start: str) -> Manifest:
+def build(run: ResolvedRun, name: str, phase: StagePhase, cluster: str | None, start: str) -> Manifest:
     """The job of one attempt: submitted over HTTP, so that no further pod can lose the connection to it.
 
     Args:
         cluster: the RayCluster that it runs on; None for one of its own, which goes as soon as the job has ended.
         start: checkpoint, or model, that the attempt begins from; for people.
     """
-    assert phase.stage_index is not None
-    stage = owner.recipe.stages[phase.stage_index]
-    command = ["visionr1", "grpo", "--run", owner.spec.storage.url, "--stage", str(phase.stage_index + 1)]
+    stage = phase.stage
+    command = ["visionr1", "grpo", "--run", run.spec.storage.url, "--stage", str(phase.number)]
     if cluster is not None:
         where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
     else:
         # Its cluster goes as soon as it does, so the driver is asked in the run directory before that.
-        command += ["--stop-when", stop_key(owner.uid, name)]
-        where = {"rayClusterSpec": raycluster.cluster_spec(owner, {ATTEMPT_LABEL: name}), "shutdownAfterJobFinishes": True}
+        command += ["--stop-when", stop_key(run.uid, name)]
+        where = {"rayClusterSpec": raycluster.cluster_spec(run, {ATTEMPT_LABEL: name}), "shutdownAfterJobFinishes": True}
     return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayJob",
+        "apiVersion": RESOURCE.version,
+        "kind": RESOURCE.kind,
         "metadata": {
-            **metadata(owner, name, phase.name, "stage", queued=cluster is None),
+            **metadata(run, name, phase.name, "stage", queued=cluster is None),
             # The entrypoint names a stage by its number, which says nothing without the recipe.
             "annotations": {
-                "visionr1.io/max-completion-tokens": str(stage.max_completion_tokens),
-                "visionr1.io/group-size": str(stage.group_size),
-                "visionr1.io/steps": str(stage.steps),
-                "visionr1.io/tensor-parallel": str(stage.tensor_parallel),
-                "visionr1.io/from-checkpoint": start,
+                f"{GROUP}/max-completion-tokens": str(stage.max_completion_tokens),
+                f"{GROUP}/group-size": str(stage.group_size),
+                f"{GROUP}/steps": str(stage.steps),
+                f"{GROUP}/tensor-parallel": str(stage.tensor_parallel),
+                f"{GROUP}/from-checkpoint": start,
             },
         },
         "spec": {
@@ -57,7 +61,12 @@ def build(owner: Owner, name: str, phase: Phase, cluster: str | None, start: str
     }
 
 
-def read(manifest: Mapping[str, Any]) -> Child:
+def read(manifest: Mapping[str, Any]) -> ChildState:
+    """Its phase, and the head of its own cluster."""
+    return replace(_phase_of(manifest), head=head_of(manifest))
+
+
+def _phase_of(manifest: Mapping[str, Any]) -> ChildState:
     """Its phase by both of its words.
 
     ValidationFailed is final though KubeRay goes on looking at it; Complete counts STOPPED in; Failed may stand beside a job
@@ -67,16 +76,17 @@ def read(manifest: Mapping[str, Any]) -> Child:
     deployment, job = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
     message = status.get("message", "")
     if deployment == "Complete" and job == "SUCCEEDED":
-        return Child.of(manifest, "Succeeded", job, exit_code=0)
+        return ChildState.of(manifest, "Succeeded", job, exit_code=0)
     if deployment in ("Complete", "Failed", "ValidationFailed"):
         reason = job if deployment == "Complete" else status.get("reason") or deployment
         found = _EXIT_CODE.match(message)
-        said = message.partition(_LOGS)[0]
         # A job that KubeRay refused, or never submitted, has no driver.
         gone = job in _DRIVER_GONE or deployment == "ValidationFailed" or not job
-        return Child.of(manifest, "Failed", reason, said, int(found[1]) if found else None, quiet=gone)
+        return ChildState.of(
+            manifest, "Failed", reason, message.partition(_LOGS)[0], int(found[1]) if found else None, quiet=gone
+        )
     if deployment == "Running":
-        return Child.of(manifest, "Running", job or deployment)
+        return ChildState.of(manifest, "Running", job or deployment)
     return waiting(manifest, deployment or "Created")
 
 
@@ -84,3 +94,20 @@ def head_of(manifest: Mapping[str, Any]) -> str | None:
     """Address of the head pod of a RayJob's own cluster, once there is one."""
     address: str | None = manifest.get("status", {}).get("rayClusterStatus", {}).get("head", {}).get("podIP")
     return address
+
+
+def _children(run: ResolvedRun, planned: PlannedChild) -> tuple[Manifest, ...]:
+    assert isinstance(planned.phase, StagePhase), "KIND.phases has stages only"
+    return (build(run, planned.name, planned.phase, planned.cluster, planned.start),)
+
+
+KIND: Final = ChildKind(
+    resource=RESOURCE,
+    phases=("grpo",),
+    build=_children,
+    read=read,
+    pod_label=ATTEMPT_LABEL,
+    container=None,
+    on_ray=True,
+    brings=(raycluster.RESOURCE,),
+)

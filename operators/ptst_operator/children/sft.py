@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from ptst_operator.children.pods import Manifest, Owner, metrics_ports, template
+from ptst_operator.children.pods import metrics_ports, template
+from ptst_operator.names import Manifest
+from ptst_operator.run import ResolvedRun
 from visionr1.recipe import Phase
 
 
-def processes(owner: Owner) -> int:
+def processes(run: ResolvedRun) -> int:
     """Ranks of one pod."""
-    assert owner.recipe.sft is not None, "only a recipe with an sft section has the phase"
-    return owner.recipe.sft.processes
+    assert run.recipe.sft is not None, "only a recipe with an sft section has the phase"
+    return run.recipe.sft.processes
 
 
-def pod_template(owner: Owner, phase: Phase, container: str) -> Manifest:
+def pod_template(run: ResolvedRun, phase: Phase, container: str) -> Manifest:
     """One node's pod."""
-    ranks = processes(owner)
-    command = ["visionr1", "sft", "--run", owner.spec.storage.url]
+    ranks = processes(run)
+    command = ["visionr1", "sft", "--run", run.spec.storage.url]
     ports = metrics_ports(range(ranks))
-    return template(owner, owner.spec.sft.pods, phase.name, "sft", container, ranks, command, ports=ports)
+    return template(run, run.spec.sft.pods, phase.name, "sft", container, ranks, command, ports=ports)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 from control_plane import wait_for
+from ptst_operator.api_watch import WATCHED
 from ptst_operator.main import STALLED_SECONDS
-from ptst_operator.watch import WATCHED
 
 from fake.controllers import Controllers
 from fake.fake_release import FakeRelease, Make, check_undisturbed, ended

@@ -22,11 +22,12 @@ from typing import Any
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-from visionr1.metrics import StepLog
-from visionr1.recipe import Phase, phases
-from visionr1.storage import Checkpoints, Store, open_store
-from visionr1.storage.layout import COLDSTART_MANIFEST, eval_key
-from visionr1.storage.run_recipe import read_recipe
+from visionr1.recipe import Phase, StagePhase, phases, stage_phase
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.steplog import StepLog
+from visionr1.storage import Store, open_store
 
 SFT_STEPS = 4
 DASHBOARD, METRICS = 8265, 9464
@@ -89,13 +90,13 @@ class Process:
         """Does the phase that its command names. Its end is in `code`: None if it was killed."""
         store = open_store(self.words[self.words.index("--run") + 1])
         recipe = read_recipe(store)
-        stage = int(self.words[self.words.index("--stage") + 1]) - 1 if "--stage" in self.words else None
+        stage = int(self.words[self.words.index("--stage") + 1]) if "--stage" in self.words else None
         kind = _COMMANDS.get(self.words[1])
-        phase = next(one for one in phases(recipe) if one.stage_index == stage and (stage is not None or one.name == kind))
+        phase = stage_phase(recipe, stage) if stage is not None else next(one for one in phases(recipe) if one.name == kind)
         begun = Checkpoints(store, phase.name).latest() if phase.kind in ("sft", "grpo") else None
         history.began(self.run, self.name, phase.name, begun or phase.first_step)
         if phase.kind in ("sft", "grpo"):
-            steps = SFT_STEPS if stage is None else recipe.stages[stage].steps
+            steps = phase.stage.steps if isinstance(phase, StagePhase) else SFT_STEPS
             self._train(store, phase, begun or phase.first_step, phase.first_step + steps, recipe.checkpoint.every)
         elif not self.killed.wait(4 * self.pace):
             self._write(store, phase)
@@ -117,7 +118,7 @@ class Process:
             if self.killed.wait(self.pace):
                 return
             step += 1
-            if phase.stage_index is not None:
+            if isinstance(phase, StagePhase):
                 log.append(_record(phase, step))
             self.step = step
             stopping = self.stop.is_set() or self._asked(store)
@@ -140,10 +141,9 @@ class Process:
             checkpoints.commit(step, entries, {"final": final})
 
 
-def _record(phase: Phase, step: int) -> dict[str, Any]:
-    assert phase.stage_index is not None
+def _record(phase: StagePhase, step: int) -> dict[str, Any]:
     numbers = {"reward_mean": step / 1000, "completion_tokens_mean": 40.0, "completion_truncated_ratio": 0.0, "kl_mean": 0.01}
-    return {"phase": phase.name, "stage": phase.stage_index + 1, "step": step, "time": time.time(), "loss": 1.0 / step, **numbers}
+    return {"phase": phase.name, "stage": phase.number, "step": step, "time": time.time(), "loss": 1.0 / step, **numbers}
 
 
 class World:

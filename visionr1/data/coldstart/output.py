@@ -1,7 +1,7 @@
-"""The cold-start data as the run directory keeps it, and the report about it.
+"""The cold-start data as the run directory keeps it, and what the report about it counts.
 
 Samples are written in Vision-R1-cold's LLaVA-CoT layout, one JSON object a line, with images as files beside them:
-`coldstart/data.jsonl`, `coldstart/images/<hash>.<suffix>`, `coldstart/report.json`, and `coldstart/manifest.json` last.
+`coldstart/data.jsonl` and `coldstart/images/<hash>.<suffix>`; `visionr1.rundir.coldstart` then commits them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
-
-from rich.table import Table
-from rich.text import Text
 
 from visionr1.data.coldstart.filters import Rejection
 from visionr1.data.images import image_suffix
@@ -27,53 +23,26 @@ from visionr1.data.rows import Row, Sample
 from visionr1.errors import BadInput
 from visionr1.progress import progress
 from visionr1.recipe.schema import Source
-from visionr1.storage import NotFound, Store
-from visionr1.storage.layout import COLDSTART_DATA, COLDSTART_MANIFEST, COLDSTART_REPORT
+from visionr1.rundir.coldstart import ColdStartReport, Example, committed_samples
+from visionr1.rundir.layout import COLDSTART_DATA, coldstart_image
+from visionr1.storage import Store
 
 WRITERS: Final = 16
 """Images are written side by side, since each waits for a disk or for S3."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """What became of the problems.
-
-    `rejected` counts by rule, `examples` has one (id and excerpt) for each rule. `reflection_words` are occurrences in the
-    kept responses, `mean_words` their mean length. `asked` requests were sent, `reused` had been answered before.
-    """
-
-    problems: int
-    kept: int
-    rejected: dict[str, int]
-    examples: dict[str, dict[str, str]]
-    reflection_words: dict[str, int]
-    mean_words: float
-    asked: int
-    reused: int
-
-    def table(self) -> Table:
-        """For the terminal: a line for each rule with one example."""
-        table = Table(title=f"{self.kept} of {self.problems} problems gave a sample of {self.mean_words:.0f} words in the mean")
-        for header in ("rejected because", "problems", "for example"):
-            table.add_column(header, overflow="fold")
-        for rule, count in self.rejected.items():
-            example = self.examples[rule]
-            table.add_row(rule, str(count), Text(f"{example['id']}: {example['excerpt']}"))
-        return table
-
-
-def make_report(ids: Sequence[str], outcomes: Sequence[str | Rejection], asked: int, reused: int) -> Report:
+def make_report(ids: Sequence[str], outcomes: Sequence[str | Rejection], asked: int, reused: int) -> ColdStartReport:
     """From each problem's response, or the reason why it has none."""
     responses = [outcome for outcome in outcomes if isinstance(outcome, str)]
     rejections = [(row_id, outcome) for row_id, outcome in zip(ids, outcomes, strict=True) if isinstance(outcome, Rejection)]
     words: Counter[str] = Counter()
     for response in responses:
         words += count_reflection(response)
-    return Report(
+    return ColdStartReport(
         problems=len(outcomes),
         kept=len(responses),
         rejected=dict(Counter(rejection.rule for _, rejection in rejections).most_common()),
-        examples={rejection.rule: {"id": row_id, "excerpt": rejection.excerpt} for row_id, rejection in reversed(rejections)},
+        examples={rejection.rule: Example(id=row_id, excerpt=rejection.excerpt) for row_id, rejection in reversed(rejections)},
         reflection_words={word: words[word] for word in REFLECTION_WORDS},
         mean_words=sum(len(response.split()) for response in responses) / max(1, len(responses)),
         asked=asked,
@@ -105,11 +74,11 @@ def write_samples(store: Store, rows: Sequence[Row], responses: Sequence[tuple[i
 
 def _write_image(store: Store, image: bytes, written: set[str]) -> str:
     """The image's path relative to `data.jsonl`."""
-    name = f"images/{hashlib.sha256(image).hexdigest()[:32]}{image_suffix(image)}"
-    if name not in written:
-        store.write_bytes(f"coldstart/{name}", image)
-        written.add(name)
-    return name
+    path, key = coldstart_image(f"{hashlib.sha256(image).hexdigest()[:32]}{image_suffix(image)}")
+    if key not in written:
+        store.write_bytes(key, image)
+        written.add(key)
+    return path
 
 
 def _line(row: Row, response: str, images: list[str]) -> dict[str, object]:
@@ -117,32 +86,14 @@ def _line(row: Row, response: str, images: list[str]) -> dict[str, object]:
     return {"id": row.id, "image": images[0] if len(images) == 1 else images, "conversations": turns}
 
 
-def write_report(store: Store, report: Report) -> None:
-    """Writes what was kept and dropped, before the manifest. Raises StorageError."""
-    store.write_bytes(COLDSTART_REPORT, json.dumps(asdict(report), indent=1).encode())
-
-
-def write_manifest(store: Store, report: Report) -> None:
-    """Commits the data: after this, SFT may read it."""
-    store.write_bytes(COLDSTART_MANIFEST, json.dumps({"samples": report.kept}).encode())
-
-
-def read_report(store: Store) -> Report | None:
-    """The report of committed data; None while there is none."""
-    if not store.exists(COLDSTART_MANIFEST):
-        return None
-    return Report(**json.loads(store.read_bytes(COLDSTART_REPORT)))
-
-
 def load_coldstart(store: Store) -> Sequence[Sample]:
     """The samples that the run's cold start has committed; images are read when a sample is.
 
     Raises BadInput if there are none yet, or not as many as were committed.
     """
-    try:
-        expected = json.loads(store.read_bytes(COLDSTART_MANIFEST))["samples"]
-    except NotFound:
-        raise BadInput(f"{store.url} has no cold-start data yet: run `visionr1 coldstart` first, or set sft.data") from None
+    expected = committed_samples(store)
+    if expected is None:
+        raise BadInput(f"{store.url} has no cold-start data yet: run `visionr1 coldstart` first, or set sft.data")
     samples = load_samples(Source(path=f"{store.url}/{COLDSTART_DATA}"))
     if len(samples) != expected:
         raise BadInput(

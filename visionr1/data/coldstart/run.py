@@ -10,18 +10,21 @@ from typing import Any, Final
 from visionr1.data.coldstart.bridge import Bridge, Bridged
 from visionr1.data.coldstart.endpoint import Endpoint
 from visionr1.data.coldstart.filters import Candidate, Rejection, SameAnswer, judge, response, settle
-from visionr1.data.coldstart.output import Report, make_report, read_report, write_manifest, write_report, write_samples
+from visionr1.data.coldstart.output import make_report, write_samples
 from visionr1.data.coldstart.templates import load_templates
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput, Stopped
 from visionr1.progress import progress
+from visionr1.recipe.phases import COLDSTART_PHASE
 from visionr1.recipe.schema import ColdStart, Recipe
+from visionr1.rundir.coldstart import ColdStartReport, commit, is_committed, read_report, write_report
+from visionr1.rundir.layout import COLDSTART_MANIFEST, COLDSTART_REPORT
 from visionr1.storage import Store
 
 Tell = Callable[[dict[str, Any]], None]
-WHERE: Final = {"phase": "coldstart", "stage": None}
+WHERE: Final = {"phase": COLDSTART_PHASE, "stage": None}
 POLL_SECONDS: Final = 0.5
 COMPARE_AT_ONCE: Final = 512
 FEW_FAILURES: Final = 20
@@ -39,7 +42,7 @@ def run_coldstart(
     should_stop: Callable[[], bool],
     resolve_url: Callable[[str], str] = lambda url: url,
     tell: Tell = lambda _: None,
-) -> Report:
+) -> ColdStartReport:
     """Makes the cold-start data of a run (section 3.3.1) and commits it with a manifest; returns the report.
 
     Committed data is left as it is. `same_answer` compares (answer, true answer) pairs; `resolve_url` turns a teacher's
@@ -52,8 +55,10 @@ def run_coldstart(
     coldstart = recipe.coldstart
     if coldstart is None:
         raise BadInput("the recipe has no coldstart section; add one, or give SFT ready data in sft.data")
-    report = read_report(store)
-    if report is not None:
+    if is_committed(store):
+        report = read_report(store)
+        if report is None:
+            raise BadInput(f"{store.url}/{COLDSTART_REPORT} is not there; delete {COLDSTART_MANIFEST} to have both made again")
         return report
     rows = load_problems(coldstart.problems)
     bridge = _bridge(recipe, coldstart, store, resolve_url)
@@ -66,9 +71,9 @@ def run_coldstart(
     if not report.kept:
         reasons = ", ".join(f"{count} x {rule}" for rule, count in report.rejected.items())
         example = next(iter(report.examples.values()))
-        raise BadInput(f"none of the {report.problems} problems gave a sample ({reasons}); {example['id']}: {example['excerpt']}")
+        raise BadInput(f"none of the {report.problems} problems gave a sample ({reasons}); {example.id}: {example.excerpt}")
     write_samples(store, rows, [(index, outcome) for index, outcome in enumerate(outcomes) if isinstance(outcome, str)])
-    write_manifest(store, report)
+    commit(store, report.kept)
     return report
 
 

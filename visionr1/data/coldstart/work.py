@@ -10,13 +10,27 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Final
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from visionr1.data.coldstart.reply import Reply
 from visionr1.errors import BadInput
 from visionr1.recipe.schema import Model, Teacher
+from visionr1.rundir.layout import COLDSTART_WORK, coldstart_work_key
+from visionr1.rundir.reading import read_file
 from visionr1.storage import Store
 
-WORK: Final = "coldstart/work"
 FLUSH_SECONDS: Final = 10.0
+_MOST_BYTES: Final = 256 << 20
+"""Of a part, which holds the replies of FLUSH_SECONDS."""
+
+
+class _Entry(BaseModel):
+    """A line of a part; the row's id and the step in it are for people."""
+
+    model_config = ConfigDict(strict=True)
+
+    request: str
+    reply: Reply
 
 
 class WorkLog:
@@ -30,16 +44,17 @@ class WorkLog:
         self._replies: dict[str, Reply] = {}
         self._unwritten: list[str] = []
         self._written_at = time.monotonic()
-        for key in store.list(WORK):
+        for key in store.list(COLDSTART_WORK):
             self._read(key)
 
     def _read(self, key: str) -> None:
-        try:
-            for line in self._store.read_bytes(key).splitlines():
-                entry = json.loads(line)
-                self._replies[entry["request"]] = Reply(**entry["reply"])
-        except (ValueError, LookupError, TypeError) as error:
-            raise BadInput(f"{self._store.url}/{key} is damaged ({error}); remove it, and its requests are sent again") from None
+        for number, line in enumerate(read_file(self._store, key, _MOST_BYTES).splitlines(), start=1):
+            try:
+                entry = _Entry.model_validate_json(line)
+            except ValidationError:
+                remedy = "remove it, and its requests are sent again"
+                raise BadInput(f"{self._store.url}/{key} is damaged (line {number} is no reply); {remedy}") from None
+            self._replies[entry.request] = entry.reply
 
     def get(self, request: str) -> Reply | None:
         """The reply that this request has had; None if it has not been answered yet."""
@@ -54,7 +69,7 @@ class WorkLog:
     def flush(self, at_once: bool = False) -> None:
         """Writes what is new if the last time was FLUSH_SECONDS ago, or at once."""
         if self._unwritten and (at_once or time.monotonic() - self._written_at >= FLUSH_SECONDS):
-            self._store.write_bytes(f"{WORK}/{uuid.uuid4().hex}.jsonl", "\n".join(self._unwritten).encode() + b"\n")
+            self._store.write_bytes(coldstart_work_key(uuid.uuid4().hex), "\n".join(self._unwritten).encode() + b"\n")
             self._unwritten = []
             self._written_at = time.monotonic()
 

@@ -1,0 +1,145 @@
+"""What the chart says about its values, from the comments of values.yaml: values.schema.json and README.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ptst_operator.crd import spec_schema
+
+from generators import CHART, made_from
+
+Schema = dict[str, Any]
+
+_LINE = re.compile(r"^( *)([A-Za-z]+):(?: (.*))?$")
+_HINT = re.compile(r"^\(([^)]*)\) ")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One documented value: its dotted path, the hint of its type and its description."""
+
+    path: str
+    hint: str
+    text: str
+
+
+def documented(text: str) -> Iterator[Value]:
+    """The values of values.yaml that a `# --` comment stands before, in order."""
+    above: list[tuple[int, str]] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith("# -- "):
+            comment = [stripped.removeprefix("# -- ")]
+        elif stripped.startswith("#") and comment:
+            comment.append(stripped.removeprefix("#").strip())
+        elif match := _LINE.match(line):
+            indent = len(match[1])
+            above = [one for one in above if one[0] < indent] + [(indent, match[2])]
+            if comment:
+                said = " ".join(comment)
+                hint = _HINT.match(said)
+                path = ".".join(name for _, name in above)
+                yield Value(path, hint[1] if hint else "", said[hint.end() :] if hint else said)
+            comment = []
+        else:
+            comment = []
+
+
+def schema(defaults: Schema, values: list[Value]) -> Schema:
+    """values.schema.json: no unknown key anywhere, a type and a description for every value."""
+    known = {value.path: value for value in values}
+    made = _group(defaults, "", known)
+    made["properties"]["global"] = {"type": "object", "description": "Helm's own; not used."}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values of visionr1-ptst", **made}
+
+
+def _group(node: Schema, path: str, known: dict[str, Value]) -> Schema:
+    properties = {}
+    for key, default in node.items():
+        here = f"{path}.{key}" if path else key
+        if here == "run":
+            properties[key] = _run(known)
+        else:
+            assert here in known, f"values.yaml: {here} has no `# --` comment"
+            value = known[here]
+            made = _group(default, here, known) if value.hint == "group" else _typed(value.hint, default)
+            properties[key] = {**made, "description": value.text}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _typed(hint: str, default: Any) -> Schema:
+    kind, _, rest = hint.partition(": ")
+    match kind:
+        case "enum":
+            return {"type": "string", "enum": rest.split("|")}
+        case "strings":
+            return {"type": "object", "additionalProperties": {"type": "string"}}
+        case "list":
+            return {"type": "array", "items": {"type": "object"}}
+        case "list of integers":
+            return {"type": "array", "items": {"type": "integer"}}
+        case "object":
+            return {"type": "object"}
+        case "number":
+            return {"type": "number", "minimum": 0}
+    if isinstance(default, bool):
+        return {"type": "boolean"}
+    if isinstance(default, int):
+        return {"type": "integer", "minimum": 1}
+    assert isinstance(default, str), f"no type for {default!r}: give a hint in the comment"
+    return {"type": "string"}
+
+
+def _run(known: dict[str, Value]) -> Schema:
+    """The run's values are the spec of the custom resource, and two of the chart's."""
+    made = _json_schema(spec_schema())
+    own = {
+        "enabled": {"type": "boolean", "description": known["run.enabled"].text},
+        "name": {"type": "string", "maxLength": 33, "description": known["run.name"].text},
+    }
+    return {**made, "description": known["run"].text, "properties": {**own, **made["properties"]}}
+
+
+def _json_schema(node: Schema) -> Schema:
+    """A structural schema of Kubernetes as a strict JSON Schema."""
+    made = {
+        key: value for key, value in node.items() if not key.startswith("x-") and key not in ("nullable", "default", "format")
+    }
+    for limit, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if made.get(exclusive) is True:
+            made[exclusive] = made.pop(limit)
+    if "properties" in node:
+        made["properties"] = {name: _json_schema(below) for name, below in node["properties"].items()}
+        made["additionalProperties"] = False
+    if isinstance(node.get("additionalProperties"), dict):
+        made["additionalProperties"] = _json_schema(node["additionalProperties"])
+    if "items" in node:
+        made["items"] = _json_schema(node["items"])
+    # Helm takes null for "without this default", so any value may be null.
+    if "type" in made and "enum" not in made:
+        made["type"] = [made["type"], "null"]
+    elif "enum" in made:
+        made.pop("type", None)
+        made["enum"] = [*made["enum"], None]
+    return made
+
+
+def readme(defaults: Schema, values: list[Value]) -> str:
+    """README.md with the table of values."""
+    rows = []
+    for value in values:
+        if value.hint == "group":
+            continue
+        default: Any = defaults
+        for key in value.path.split("."):
+            default = default[key]
+        shown = "see values.yaml" if value.path == "run" else f"`{json.dumps(default)}`"
+        rows.append(f"| `{value.path}` | {value.text} | {shown} |")
+    template = (CHART / "README.md.in").read_text(encoding="utf-8")
+    text = template.replace("@VALUES@", "\n".join(["| value | meaning | default |", "|---|---|---|", *rows]))
+    return f"<!-- {made_from('README.md.in and values.yaml')} -->\n{text}"

@@ -1,0 +1,72 @@
+"""Doing what was decided: a child is made or deleted, a driver is asked to stop, a run directory is taken back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ptst_operator.api import Api, ApiError
+from ptst_operator.effects import Apply, AskToStop, Delete, Effect, RollBack
+from ptst_operator.names import KIND
+from ptst_operator.status import read_status
+from visionr1.errors import BadInput
+from visionr1.recipe import Recipe
+from visionr1.rundir.rollback import roll_back
+from visionr1.storage import StorageError, Store
+
+
+@dataclass
+class Actor:
+    """Does what was decided, and keeps for each run why that was refused last: its conditions say so."""
+
+    api: Api
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def act(self, run: str, effects: tuple[Effect, ...], store: Store, recipe: Recipe) -> None:
+        """Does it for one run, in order; each effect can be repeated.
+
+        Raises:
+            ApiError, StorageError: it could not be done now.
+        """
+        if not effects:
+            self.refused.pop(run, None)
+        for effect in effects:
+            match effect:
+                case Apply():
+                    self._apply(run, effect)
+                case AskToStop():
+                    self._ask_to_stop(run, effect, store)
+                case RollBack():
+                    self._roll_back(run, effect, store, recipe)
+                case Delete():
+                    self.api.delete(effect.kind, effect.name, effect.uid)
+                    self.refused.pop(run, None)  # a driver that could not be asked to stop has had its time
+
+    def _apply(self, run: str, effect: Apply) -> None:
+        try:
+            self.api.apply(effect.manifest)
+        except ApiError as error:
+            self.refused[run] = f"{effect.manifest['kind']} {effect.manifest['metadata']['name']}: {error}"
+            raise
+        self.refused.pop(run, None)
+
+    def _ask_to_stop(self, run: str, effect: AskToStop, store: Store) -> None:
+        try:
+            if not store.exists(effect.key):
+                store.write_bytes(effect.key, b"")
+        except (StorageError, BadInput) as error:  # training pods write there, too: something of theirs may be in the way
+            self.refused[run] = f"the driver cannot be asked to: {error}"
+            raise StorageError(str(error)) from error
+        self.refused.pop(run, None)
+
+    def _roll_back(self, run: str, effect: RollBack, store: Store, recipe: Recipe) -> None:
+        """Nothing is written before it, so the run is read again: another operator may have done it, and the run gone on."""
+        manifest = self.api.get(KIND, run)
+        breach = read_status(manifest).breach if manifest is not None else None
+        if manifest is None or breach is None or breach.number != effect.number or breach.rolled_back:
+            return
+        try:
+            roll_back(store, recipe, effect.to, f"{manifest['metadata']['uid'][:8]}-{effect.number}")
+        except (StorageError, BadInput) as error:
+            self.refused[run] = str(error)
+            raise StorageError(str(error)) from error
+        self.refused.pop(run, None)

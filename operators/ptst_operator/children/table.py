@@ -1,0 +1,36 @@
+"""All kinds of children. A new kind is one more file beside this one, and one more line here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ptst_operator.children import job, pytorchjob, rayjob, trainjob
+from ptst_operator.children.kind import ChildKind
+from visionr1.recipe import PhaseKind
+
+KINDS: Final[dict[str, ChildKind]] = {
+    kind.name: kind
+    for kind in (
+        pytorchjob.KIND,
+        trainjob.KIND,
+        rayjob.KIND,
+        job.KIND,
+    )
+}
+"""By their names. Of several that a phase may run as, an earlier one is taken before a later one."""
+
+RESOURCES: Final = {one.kind: one for kind in KINDS.values() for one in (*kind.brings, kind.resource)}
+"""All that is made for a run, by its kind."""
+
+CONTAINERS: Final = frozenset(kind.container for kind in KINDS.values() if kind.container is not None)
+"""Containers whose exit code is a phase's."""
+
+
+def kinds_of(phase: PhaseKind) -> tuple[ChildKind, ...]:
+    """The kinds that a phase may run as."""
+    return tuple(kind for kind in KINDS.values() if phase in kind.phases)
+
+
+def sft_kinds(backend: str) -> tuple[ChildKind, ...]:
+    """The kinds that `spec.sft.backend` allows: the one that it names, or any."""
+    return tuple(kind for kind in kinds_of("sft") if backend in ("auto", kind.name.lower()))

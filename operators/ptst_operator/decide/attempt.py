@@ -1,0 +1,115 @@
+"""One attempt at a phase: fixing its name, making its child, letting it run or ending it.
+
+A name is in the status, and the status is written, before the child of that name is made. So an operator that is killed
+between any two calls makes nothing twice, and the next one goes on from the status alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ptst_operator.children import raycluster
+from ptst_operator.children.kind import PlannedChild
+from ptst_operator.children.table import kinds_of
+from ptst_operator.decide.deadlines import cluster_deadline, held_to_deadlines, next_deadline, pending_limit
+from ptst_operator.decide.ending import end
+from ptst_operator.decide.ray_cluster import is_outdated, is_ready, with_cluster, without_cluster
+from ptst_operator.decide.situation import Situation
+from ptst_operator.effects import Apply, Decision
+from ptst_operator.names import Manifest
+from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Status, moment
+from visionr1.recipe import Phase, StagePhase
+
+
+def start(at: Situation, status: Status, phase: Phase) -> Decision:
+    """Begins the next attempt at a phase."""
+    if isinstance(phase, StagePhase) and at.run.spec.grpo.cluster == "shared":
+        return _start_on_shared_cluster(at, status, phase)
+    if status.cluster is not None:
+        return without_cluster(at, status)
+    kind = at.world.sft_kind if phase.kind == "sft" else kinds_of(phase.kind)[0].name
+    return Decision(status if kind is None else _with_new_attempt(at, status, phase, kind))
+
+
+def _start_on_shared_cluster(at: Situation, status: Status, phase: Phase) -> Decision:
+    """First the RayCluster, as the attempt needs it, and ready."""
+    if status.cluster is None:
+        return Decision(with_cluster(at, status))
+    wanted = raycluster.build(at.run, status.cluster.name)
+    if status.cluster.deleting or is_outdated(at, status.cluster, wanted):
+        return without_cluster(at, status)
+    if is_ready(at):
+        return Decision(_with_new_attempt(at, status, phase, kinds_of(phase.kind)[0].name))
+    due = cluster_deadline(at, status.cluster)
+    if due is not None and at.now >= due:
+        return Decision(_failed_for_want_of_cluster(at, status, phase, status.cluster))
+    return Decision(status, (Apply(wanted),) if at.world.cluster is None else (), due)
+
+
+def _failed_for_want_of_cluster(at: Situation, status: Status, phase: Phase, cluster: ClusterStatus) -> Status:
+    """An attempt that ends before its child is made, and takes the cluster with it: so waits are counted, and bounded."""
+    status = _with_new_attempt(at, status, phase, kinds_of(phase.kind)[0].name)
+    why = f"RayCluster {cluster.name} was not ready within {pending_limit(at.run.spec.deadlines)}"
+    attempt = status.of(phase.name).attempts[-1]
+    return status.with_attempt(phase.name, attempt.to_be_ended("DeadlineExceeded", why, attempt.from_step, at.now))
+
+
+def _with_new_attempt(at: Situation, status: Status, phase: Phase, kind: str) -> Status:
+    """Fixes the next attempt's name and kind; its child is made once this is written."""
+    before = status.of(phase.name)
+    attempt = AttemptStatus(
+        number=before.attempts_begun,
+        kind=kind,
+        name=f"{at.run.name}-{phase.name}-{before.attempts_begun}",
+        started=moment(at.now),
+        from_step=before.committed_step,
+        own_cluster=isinstance(phase, StagePhase) and at.run.spec.grpo.cluster == "per-stage",
+    )
+    attempts = [*before.attempts, attempt][-KEPT_ATTEMPTS:]
+    return status.with_phase(replace(before, attempts=attempts, attempts_begun=before.attempts_begun + 1))
+
+
+def stop(at: Situation, status: Status, name: str) -> Decision:
+    """Ends the attempt that runs: a person has suspended the run, or a gate was breached."""
+    phase, breach = status.of(name), status.breach
+    attempt, step = phase.attempts[-1], phase.committed_step
+    if breach is None:
+        stopped = attempt.to_be_ended("Suspended", "stopped on request", step, at.now)
+    else:
+        stopped = attempt.to_be_ended("GateBreached", breach.message, step, at.now)
+    return go_on(at, status.with_attempt(name, stopped), name)
+
+
+def go_on(at: Situation, status: Status, name: str) -> Decision:
+    """An attempt that has not ended: its child is made, or ended, or runs on."""
+    attempt = status.of(name).attempts[-1]
+    unseen = attempt.uid is None and at.world.child is None
+    if attempt.stopping is None:
+        attempt = held_to_deadlines(at, attempt, status.of(name).committed_step)
+        if status.of(name).complete and unseen:
+            # It was made, worked and was deleted by hand, all unseen.
+            attempt = attempt.to_be_ended("ChildLost", "its phase is complete without it", None, at.now)
+        status = status.with_attempt(name, attempt)
+    if attempt.stopping is not None:
+        return end(at, status, name, attempt)
+    made = tuple(Apply(manifest) for manifest in _manifests(at, status, name, attempt)) if unseen else ()
+    return Decision(status, made, next_deadline(at, attempt))
+
+
+def _manifests(at: Situation, status: Status, name: str, attempt: AttemptStatus) -> tuple[Manifest, ...]:
+    """What is made for an attempt, in this order."""
+    phase = next(one for one in at.wanted.chain if one.name == name)
+    cluster = None
+    if attempt.on_shared_cluster:
+        assert status.cluster is not None, "fold() stops an attempt without a cluster"
+        cluster = status.cluster.name
+    return attempt.child_kind.build(at.run, PlannedChild(attempt.name, phase, cluster, _start_of(at, status, phase, attempt)))
+
+
+def _start_of(at: Situation, status: Status, phase: Phase, attempt: AttemptStatus) -> str:
+    """Checkpoint that an attempt at a stage begins from, by its folder, or the model that nothing was trained of yet."""
+    if attempt.from_step is not None:
+        return f"{phase.name}/step-{attempt.from_step}"
+    if phase.input_phase is None:
+        return at.run.recipe.model.base
+    return f"{phase.input_phase}/step-{status.of(phase.input_phase).committed_step}"

@@ -1,0 +1,44 @@
+"""Deadlines of attempts and of the RayCluster, in unix seconds. Time in a queue counts for none."""
+
+from __future__ import annotations
+
+from ptst_operator.decide.situation import Situation
+from ptst_operator.spec import Deadlines
+from ptst_operator.status import AttemptStatus, ClusterStatus
+
+
+def next_deadline(at: Situation, attempt: AttemptStatus) -> float | None:
+    """When the attempt is over its first deadline; None if it has none now."""
+    return min((due for due, _ in _deadlines(at.run.spec.deadlines, attempt)), default=None)
+
+
+def held_to_deadlines(at: Situation, attempt: AttemptStatus, committed_step: int | None) -> AttemptStatus:
+    """The attempt, to be ended if it is over a deadline."""
+    for due, limit in _deadlines(at.run.spec.deadlines, attempt):
+        if at.now >= due:
+            return attempt.to_be_ended("DeadlineExceeded", f"over its {limit}", committed_step, at.now)
+    return attempt
+
+
+def cluster_deadline(at: Situation, cluster: ClusterStatus) -> float | None:
+    """When a RayCluster that is not ready is given up; None if it is not waited for, or for ever."""
+    limit = at.run.spec.deadlines.pending_seconds
+    return None if limit is None or cluster.pending_since is None else cluster.pending_since.timestamp() + limit
+
+
+def pending_limit(limits: Deadlines) -> str:
+    """The limit of what has not started, in words."""
+    return f"deadlines.pendingSeconds ({limits.pending_seconds} s)"
+
+
+def _deadlines(limits: Deadlines, attempt: AttemptStatus) -> list[tuple[float, str]]:
+    """Each deadline of an attempt with the limit that it comes from."""
+    started = (attempt.admitted or attempt.started).timestamp()
+    due: list[tuple[float, str]] = []
+    if attempt.queued:
+        return due  # how long a queue takes is no fault of the run
+    if limits.pending_seconds is not None and attempt.running_since is None:
+        due.append((started + limits.pending_seconds, pending_limit(limits)))
+    if limits.attempt_seconds is not None:
+        due.append((started + limits.attempt_seconds, f"deadlines.attemptSeconds ({limits.attempt_seconds} s)"))
+    return due

@@ -1,0 +1,51 @@
+"""Ending an attempt that has to go: the driver is asked first, then the child goes, and its cluster where that is needed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ptst_operator.children.state import ChildState
+from ptst_operator.decide.ray_cluster import without_cluster
+from ptst_operator.decide.situation import Situation
+from ptst_operator.effects import AskToStop, Decision, Delete
+from ptst_operator.status import AttemptStatus, Status, Stopping
+from visionr1.rundir.layout import stop_key
+
+_DRIVER_LOOK_SECONDS: Final = 2.0
+
+
+def end(at: Situation, status: Status, phase: str, attempt: AttemptStatus) -> Decision:
+    """First the child; then, since a driver may outlive its RayJob, the cluster."""
+    child, stopping = at.world.child, attempt.stopping
+    assert stopping is not None, "only an attempt that is being ended comes here"
+    patient_until = _patient_until(at, attempt, stopping)
+    if child is not None and child.run_uid == at.run.uid:
+        return _end_child(at, status, attempt, child, patient_until)
+    if not attempt.child_kind.on_ray or status.cluster is None:
+        return Decision(status)
+    if stopping.reason == "Preempted" and at.world.cluster is not None and at.world.cluster.queued:
+        return Decision(status)  # its pods go by themselves, and it keeps its place in the queue
+    # A newer checkpoint may be one that was due anyway, so it counts only where the driver cannot be asked.
+    committed_newer = status.of(phase).committed_step != stopping.from_step
+    ended = committed_newer if at.world.driver_ended is None else at.world.driver_ended
+    if patient_until is not None and not ended and not status.cluster.deleting:
+        return Decision(status, look_at=min(patient_until, at.now + _DRIVER_LOOK_SECONDS))
+    return without_cluster(at, status)
+
+
+def _patient_until(at: Situation, attempt: AttemptStatus, stopping: Stopping) -> float | None:
+    """Until when the driver has time to commit its step; None if it has none, or has had it."""
+    if attempt.uid is None or stopping.reason not in ("Suspended", "GateBreached", "DeadlineExceeded"):
+        return None
+    due = stopping.since.timestamp() + at.run.spec.deadlines.stop_seconds
+    return due if at.now < due else None
+
+
+def _end_child(at: Situation, status: Status, attempt: AttemptStatus, child: ChildState, patient_until: float | None) -> Decision:
+    """A RayJob that takes its cluster with it is deleted once its driver has ended, or had the time for it."""
+    if child.deleting:
+        return Decision(status)
+    trains = attempt.own_cluster and child.phase == "Running" and not child.queued
+    if patient_until is not None and trains:
+        return Decision(status, (AskToStop(stop_key(at.run.uid, attempt.name)),), patient_until)
+    return Decision(status, (Delete(attempt.kind, attempt.name, child.uid),))

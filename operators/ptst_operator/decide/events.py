@@ -1,0 +1,49 @@
+"""Events for what has changed between two statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ptst_operator.effects import RunEvent
+from ptst_operator.status import AttemptStatus, Condition, PhaseStatus, Status
+from visionr1.errors import EXIT_DONE, EXIT_STOPPED
+
+
+def events(before: Status, after: Status) -> list[RunEvent]:
+    """What has happened to the phases in their order, then what has become of the run."""
+    found: list[RunEvent] = []
+    for phase in after.phases:
+        found += _events_of_phase(before.of(phase.name), phase)
+    held = {one.type: one.status for one in before.conditions}
+    for condition in after.conditions:
+        if condition.status != held.get(condition.type):
+            found += _events_of_condition(condition)
+    return found
+
+
+def _events_of_phase(before: PhaseStatus, phase: PhaseStatus) -> Iterator[RunEvent]:
+    for attempt in phase.attempts:
+        old = next((one for one in before.attempts if one.number == attempt.number), None)
+        yield from _events_of_attempt(phase.name, old, attempt)
+    if phase.complete and not before.complete:
+        yield RunEvent("Normal", "PhaseComplete", f"{phase.name} is done: its final checkpoint or output is committed")
+
+
+def _events_of_attempt(phase: str, before: AttemptStatus | None, attempt: AttemptStatus) -> Iterator[RunEvent]:
+    if before is None and attempt.stopping is None:  # else it ends before its child is made
+        what = f"Started attempt {attempt.number} of {phase}: {attempt.kind} {attempt.name}"
+        yield RunEvent("Normal", "AttemptStarted", what)
+    if attempt.stopping is not None and (before is None or before.stopping is None):
+        yield RunEvent("Normal", "AttemptStopping", f"Ending {attempt.name}: {attempt.stopping.message}")
+    if attempt.ended is not None and (before is None or before.ended is None):
+        kind = "Normal" if attempt.exit_code in (EXIT_DONE, EXIT_STOPPED) else "Warning"
+        yield RunEvent(kind, "AttemptEnded", f"Attempt {attempt.number} of {phase} ended: {attempt.reason}")
+
+
+def _events_of_condition(condition: Condition) -> Iterator[RunEvent]:
+    """A recipe that was refused, or any other condition that holds now; progress is no event."""
+    refused = condition.type == "RecipeValid" and condition.status == "False"
+    holds = condition.type not in ("RecipeValid", "Progressing") and condition.status == "True"
+    if refused or holds:
+        kind = "Warning" if refused or condition.type == "Failed" else "Normal"
+        yield RunEvent(kind, condition.reason, condition.message)

@@ -1,0 +1,100 @@
+"""Conditions, phase and printed values of a status, in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from ptst_operator.decide.situation import Situation
+from ptst_operator.decide.summary import Summary, summary_of
+from ptst_operator.status import Condition, RunPhase, Status, moment
+from ptst_operator.world import Progress
+from visionr1.pipeline import planner
+
+TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed")
+_PROGRESSING: Final = ("Pending", "Queued", "Running", "Stopping")
+
+Conditions = dict[str, tuple[str, str, str]]
+"""By the type of a condition: whether it holds (True or False), the reason, and the message."""
+
+
+def with_report(at: Situation, status: Status, before: Status, action: planner.Action | None) -> Status:
+    """The status with phase, printed values and conditions."""
+    summary = summary_of(at, status, before, action)
+    stage = next((phase.name for phase in at.wanted.chain if not status.of(phase.name).complete), None)
+    status = _with_figures(replace(status, phase=summary.phase, stage=stage), at.world.progress)
+    fault = at.wanted.recipe_fault
+    conditions: Conditions = {
+        "RecipeValid": ("False", "Invalid", fault) if fault else ("True", "Valid", ""),
+        "Progressing": ("True" if summary.phase in _PROGRESSING else "False", summary.reason, summary.message),
+        "Held": _holds_in("Held", summary),
+        "Suspended": _holds_in("Suspended", summary),
+        "Complete": _holds_in("Succeeded", summary),
+        "Failed": _holds_in("Failed", summary),
+    }
+    return _with_conditions(status, before, conditions, at.now)
+
+
+def with_refused_recipe(before: Status, generation: int, message: str, now: float) -> Status:
+    """The status of a run whose recipe cannot be acted on; what runs goes on."""
+    status = replace(before, observed_generation=generation)
+    conditions = _conditions_of(before) | {"RecipeValid": ("False", "Invalid", message)}
+    if before.live() is None and before.phase not in ("Succeeded", "Failed"):
+        conditions |= {"Progressing": ("False", "RecipeInvalid", "waiting until the recipe is corrected")}
+    return _with_conditions(status, before, conditions, now)
+
+
+def with_unreachable_storage(before: Status, message: str, now: float) -> Status:
+    """The status of a run whose run directory cannot be read now; nothing else is known."""
+    conditions = _conditions_of(before)
+    holds = conditions["Progressing"][0]
+    return _with_conditions(before, before, conditions | {"Progressing": (holds, "StorageUnavailable", message)}, now)
+
+
+def _conditions_of(status: Status) -> Conditions:
+    unknown: Conditions = dict.fromkeys(TYPES, ("False", "Unknown", ""))
+    return unknown | {one.type: (one.status, one.reason, one.message) for one in status.conditions}
+
+
+def _holds_in(phase: RunPhase, summary: Summary) -> tuple[str, str, str]:
+    """A condition that holds in one phase of the run only."""
+    return ("True", summary.reason, summary.message) if summary.phase == phase else ("False", f"Not{phase}", "")
+
+
+def _with_conditions(status: Status, before: Status, conditions: Conditions, now: float) -> Status:
+    old = {one.type: one for one in before.conditions}
+    made = []
+    for kind in TYPES:
+        value, reason, message = conditions[kind]
+        same = kind in old and old[kind].status == value
+        made.append(
+            Condition(
+                type=kind,
+                status="True" if value == "True" else "False",
+                reason=reason,
+                message=message[:4096],
+                last_transition_time=old[kind].last_transition_time if same else moment(now),
+                observed_generation=status.observed_generation,
+            )
+        )
+    return replace(status, conditions=made)
+
+
+def _with_figures(status: Status, seen: Progress | None) -> Status:
+    """What `kubectl get` shows: the numbers of one step, kept as they were where no newer ones were seen."""
+    if seen is None or seen.step is None:
+        return status
+    # All of them: a value that this step does not have must not stay from another one.
+    return replace(
+        status,
+        step=seen.step,
+        reward=_rounded(seen.reward),
+        length=_rounded(seen.length),
+        tokens_per_second_per_gpu=_rounded(seen.tokens_per_second),
+        truncated=_rounded(seen.truncated),
+        kl=_rounded(seen.kl),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,140 @@
+"""What a decision means for a person: the run's phase, and why, in one word and in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ptst_operator.children.table import kinds_of
+from ptst_operator.decide.situation import Situation
+from ptst_operator.names import APPROVE
+from ptst_operator.run import ResolvedRun
+from ptst_operator.status import BreachStatus, RunPhase, Status, moment
+from ptst_operator.world import World
+from visionr1.pipeline import planner
+from visionr1.recipe import stage_number
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Phase, reason and message of a run."""
+
+    phase: RunPhase
+    reason: str
+    message: str
+
+
+def summary_of(at: Situation, status: Status, before: Status, action: planner.Action | None) -> Summary:
+    """The summary of a run with this status, for which the planner has given `action`; None: it failed, and stays so."""
+    if at.world.refused is not None and isinstance(action, planner.Start | planner.Wait) and not _is_ending(status):
+        return Summary("Pending" if status.live() is None else "Running", "ChildRefused", at.world.refused)
+    match action:
+        case planner.Finish():
+            return Summary("Succeeded", "Finished", "all phases are done")
+        case planner.Fail():
+            return _failed(status, action)
+        case planner.Hold(name):
+            return _held(at, name) if status.breach is None else _held_by(status.breach, at)
+        case planner.RunStopped(name):
+            return Summary("Suspended", "StoppedOnRequest", f"stopped before or in {name}; it goes on when spec.suspend is false")
+        case planner.Stop(name):
+            return _stopping(status, name, at.world)
+        case planner.Wait(name, until):
+            return _running(status, name, at.world) if until is None else _waits_for_retry(status, name, until)
+        case planner.Start(name):
+            return _starting(status, name, at.world)
+        case None:
+            return _still_failed(before)
+
+
+def _is_ending(status: Status) -> bool:
+    live = status.live()
+    return live is not None and live[1].stopping is not None
+
+
+def _failed(status: Status, fail: planner.Fail) -> Summary:
+    why = f"{fail.phase}: {fail.reason}{_last_reason(status, fail.phase)}"
+    return Summary("Failed", "AttemptsFailed", f"{why}; raise spec.restarts to try again")
+
+
+def _still_failed(before: Status) -> Summary:
+    failed = next(one for one in before.conditions if one.type == "Failed")
+    return Summary("Failed", failed.reason, failed.message)
+
+
+def _held(at: Situation, name: str) -> Summary:
+    command = _approval(at.run, name)
+    if at.world.breaches:
+        return Summary("Held", "GateBreached", f"{'; '.join(at.world.breaches)}; to let {name} begin all the same: {command}")
+    return Summary("Held", "WaitsForApproval", f"{name} waits for a person; to let it begin: {command}")
+
+
+def _held_by(breach: BreachStatus, at: Situation) -> Summary:
+    command = _approval(at.run, f"breach-{breach.number}")
+    if breach.rollback_phase is None:
+        return Summary("Held", "GateBreached", f"{breach.message}; to let {breach.stage} go on all the same: {command}")
+    back = f"{breach.rollback_phase} at step {breach.rollback_step}"
+    if not breach.rolled_back:
+        refused = f": {at.world.refused}" if at.world.refused else ""
+        return Summary("Stopping", "RollingBack", f"{breach.message}; the run goes back to {back}{refused}")
+    return Summary(
+        "Held", "RolledBack", f"{breach.message}; the run went back to {back}; change what is to be different, then: {command}"
+    )
+
+
+def _approval(run: ResolvedRun, what: str) -> str:
+    return f"kubectl -n {run.namespace} annotate ptst {run.name} --overwrite {APPROVE}={what}"
+
+
+def _stopping(status: Status, name: str, world: World) -> Summary:
+    why = f": {status.breach.message}" if status.breach is not None else ""
+    reason = "Stopping" if status.breach is None else "GateBreached"
+    return Summary("Stopping", reason, f"{name} commits a checkpoint and ends{why}{_refusal(world)}")
+
+
+def _running(status: Status, name: str, world: World) -> Summary:
+    attempt = status.of(name).attempts[-1]
+    if attempt.stopping is not None:
+        why = f"{name} is being ended: {attempt.stopping.message}{_refusal(world)}"
+        return Summary("Stopping", attempt.stopping.reason, why)
+    if attempt.queued:
+        return _queued(f"{name}: {attempt.kind} {attempt.name}")
+    if attempt.running_since is None:
+        why = world.child.reason if world.child is not None else "not made yet"
+        return Summary("Pending", "WaitsForChild", f"{name}: {attempt.kind} {attempt.name} has not started to run ({why})")
+    return Summary("Running", "Running", f"{name} runs as {attempt.kind} {attempt.name}")
+
+
+def _waits_for_retry(status: Status, name: str, until: float) -> Summary:
+    when = f"{moment(until):%Y-%m-%dT%H:%M:%SZ}"
+    return Summary("Pending", "WaitsForRetry", f"{name} is tried again at {when}{_last_reason(status, name)}")
+
+
+def _starting(status: Status, name: str, world: World) -> Summary:
+    live, cluster = status.live(), status.cluster
+    if name == "sft" and live is None and world.sft_kind is None:
+        return Summary("Pending", "WaitsForBackend", _no_backend())
+    if cluster is not None and not cluster.deleting and world.cluster is not None and world.cluster.queued:
+        return _queued(f"{name}: RayCluster {cluster.name}")
+    if live is not None:
+        return Summary("Pending", "Starting", f"{name} begins")
+    waits_for = "the RayCluster" if stage_number(name) is not None else "the RayCluster's end"
+    return Summary("Pending", "WaitsForCluster", f"{name} waits for {waits_for}")
+
+
+def _no_backend() -> str:
+    kinds = ", ".join(f"{kind.name} with {kind.comes_with}" for kind in kinds_of("sft")).replace(" with", " comes with", 1)
+    return f"sft waits: the cluster has no kind that spec.sft.backend allows; {kinds}"
+
+
+def _queued(what: str) -> Summary:
+    return Summary("Queued", "WaitsForQueue", f"{what} is suspended until its queue lets it in")
+
+
+def _refusal(world: World) -> str:
+    return f"; {world.refused}" if world.refused is not None else ""
+
+
+def _last_reason(status: Status, name: str) -> str:
+    """How the phase's last attempt ended, in brackets."""
+    attempts = status.of(name).attempts
+    return f" ({attempts[-1].reason})" if attempts and attempts[-1].reason else ""

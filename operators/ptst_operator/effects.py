@@ -1,0 +1,61 @@
+"""What a decision gives: the status to write, and what to do then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ptst_operator.names import Manifest
+from ptst_operator.status import Status
+from visionr1.rundir.rollback import Rollback
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Make a child, or what it needs."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete a child; it is gone only when its pods are."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class AskToStop:
+    """Ask a driver in the run directory to commit its step and end."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class RollBack:
+    """Take the run directory back to a checkpoint; `number` is that of the breach."""
+
+    to: Rollback
+    number: int
+
+
+Effect = Apply | Delete | AskToStop | RollBack
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The status to write first, then what to do; `look_at` is when to look again at the latest, in unix seconds."""
+
+    status: Status
+    effects: tuple[Effect, ...] = ()
+    look_at: float | None = None
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """An Event of the run, as `kubectl describe` shows it; `kind` is Normal or Warning."""
+
+    kind: str
+    reason: str
+    message: str

@@ -1,0 +1,87 @@
+"""Taking in a run as it is wanted: its spec and its recipe are checked, and the recipe is put into its run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from pydantic import ValidationError
+
+from ptst_operator.api import Api
+from ptst_operator.names import APPROVE, Manifest
+from ptst_operator.run import ResolvedRun, WantedRun, recipe_hash
+from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
+from ptst_operator.status import Status
+from visionr1.errors import BadInput
+from visionr1.recipe import Recipe, stage_name
+from visionr1.rundir.recipe import read_recipe, settle_recipe
+from visionr1.storage import Store
+
+
+def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, before: Status) -> tuple[WantedRun, Store] | None:
+    """The run as it is wanted, its recipe in its run directory; None where nothing is left to do.
+
+    To be suspended though its recipe is refused, it has the one that was acted on last, by which it can still be stopped.
+
+    Raises:
+        BadInput: its spec or its recipe cannot be acted on.
+        StorageError: the run directory cannot be read or written now.
+    """
+    spec = _spec(manifest)
+    try:
+        text, version = (None, "") if spec.recipe_from is None else _recipe_file(api, spec.recipe_from)
+        wanted = _with_recipe(manifest, spec, resolve_recipe(spec, manifest["metadata"]["name"], text), version=version)
+        if _is_over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
+            return None
+        store = open_store(spec.storage.url)
+        if not (_recipe_is_there(before, wanted) or _is_over(wanted, before)):
+            begun = [stage_name(number) for number in range(1, before.stages_begun + 1)]
+            settle_recipe(store, wanted.run.recipe, begun)
+        return wanted, store
+    except BadInput as error:
+        if spec.suspend and before.recipe_hash:
+            store = open_store(spec.storage.url)
+            with suppress(BadInput):  # training pods may have written anything there; the first refusal is the one that counts
+                recipe = read_recipe(store)
+                if recipe_hash(recipe) == before.recipe_hash:
+                    return _with_recipe(manifest, spec, recipe, recipe_fault=str(error)), store
+        raise
+
+
+def _recipe_file(api: Api, source: RecipeSource) -> tuple[str, str]:
+    """The recipe file of a ConfigMap, and the ConfigMap's version."""
+    found = api.get("ConfigMap", source.config_map)
+    text = (found or {}).get("data", {}).get(source.key)
+    if found is None or text is None:
+        missing = f"there is no ConfigMap {source.config_map}" if found is None else f"{source.config_map} has no {source.key}"
+        raise BadInput(f"spec.recipeFrom: {missing}; make it in the run's namespace")
+    return text, str(found["metadata"]["resourceVersion"])
+
+
+def _with_recipe(manifest: Manifest, spec: Spec, recipe: Recipe, version: str = "", recipe_fault: str = "") -> WantedRun:
+    meta = manifest["metadata"]
+    run = ResolvedRun(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
+    return WantedRun(run, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version, recipe_fault)
+
+
+def _recipe_is_there(status: Status, wanted: WantedRun) -> bool:
+    """Whether the run directory has the recipe of this generation of the spec, or of its ConfigMap."""
+    valid = any(one.type == "RecipeValid" and one.status == "True" for one in status.conditions)
+    same = (status.observed_generation, status.recipe_version) == (wanted.generation, wanted.recipe_version)
+    return valid and same
+
+
+def _is_over(wanted: WantedRun, status: Status) -> bool:
+    """Whether nothing is left to do until a person changes the run."""
+    if status.phase == "Failed":
+        return wanted.run.spec.restarts <= status.restarts
+    return status.phase == "Succeeded" and all(status.of(phase.name).complete for phase in wanted.chain)
+
+
+def _spec(manifest: Manifest) -> Spec:
+    try:
+        return Spec.model_validate(manifest["spec"])
+    except ValidationError as error:
+        # The API server checks the same schema: only a CRD of another version lets this through.
+        lines = [f"spec.{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+        raise BadInput("\n".join(lines)) from None

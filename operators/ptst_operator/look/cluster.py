@@ -1,0 +1,67 @@
+"""What the cluster says: the child of the attempt that has not ended, its pods, and the RayCluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ptst_operator.api import Api
+from ptst_operator.children import raycluster
+from ptst_operator.children.raycluster import RayClusterState
+from ptst_operator.children.state import ChildState
+from ptst_operator.children.table import CONTAINERS, sft_kinds
+from ptst_operator.run import WantedRun
+from ptst_operator.status import Status
+from visionr1.errors import EXIT_BAD_INPUT
+
+
+@dataclass(frozen=True)
+class SeenInCluster:
+    """What is there by the names of the status; see `World`. `head` is the address of the head pod where the driver runs."""
+
+    child: ChildState | None = None
+    leftover: bool = False
+    pod_exit_code: int | None = None
+    cluster: RayClusterState | None = None
+    head: str | None = None
+
+
+def look_at_cluster(api: Api, status: Status) -> SeenInCluster:
+    """The child of the attempt that has not ended with its pods, and the RayCluster of the run, as they are now."""
+    child: ChildState | None = None
+    leftover, code, head = False, None, None
+    live = status.live()
+    if live is not None:
+        attempt = live[1]
+        manifest = api.get(attempt.kind, attempt.name)
+        child = attempt.child_kind.read(manifest) if manifest is not None else None
+        head = child.head if child is not None and attempt.own_cluster else None
+        over = child is None or child.phase in ("Succeeded", "Failed")
+        if over and not attempt.on_shared_cluster:
+            leftover, code = read_pods(api.list("Pod", f"{attempt.child_kind.pod_label}={attempt.name}")["items"])
+    cluster = None
+    if status.cluster is not None:
+        manifest = api.get(raycluster.RESOURCE.kind, status.cluster.name)
+        cluster = raycluster.read(manifest) if manifest is not None else None
+        head = cluster.head if cluster is not None else None
+    return SeenInCluster(child, leftover, code, cluster, head)
+
+
+def find_sft_kind(api: Api, wanted: WantedRun) -> str | None:
+    """The first kind that the run may use for SFT and the API server has."""
+    return next((kind.name for kind in sft_kinds(wanted.run.spec.sft.backend) if api.serves(kind.name)), None)
+
+
+def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
+    """Whether one of a job's pods has not ended, and how they ended: 64 wins, then any failure, then 0."""
+    leftover = any(pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") for pod in pods)
+    codes = [
+        container["state"]["terminated"]["exitCode"]
+        for pod in pods
+        for container in pod.get("status", {}).get("containerStatuses", [])
+        if container["name"] in CONTAINERS and "terminated" in container.get("state", {})
+    ]
+    if EXIT_BAD_INPUT in codes:
+        return leftover, EXIT_BAD_INPUT
+    return leftover, next((code for code in codes if code), 0 if codes else None)

@@ -1,0 +1,104 @@
+"""What a stage's driver says over HTTP. No answer of it is trusted, and none holds a look up."""
+
+from __future__ import annotations
+
+import math
+import socket
+import threading
+import time
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from ptst_operator.children.state import ChildState
+from ptst_operator.look.figures import StageScale, scale_of
+from ptst_operator.run import WantedRun
+from ptst_operator.spec import METRICS_PORT
+from ptst_operator.status import AttemptStatus, PhaseStatus
+from ptst_operator.world import Progress
+
+_METRICS_SECONDS: Final = 2.0
+_METRICS_BYTES: Final = 2_000_000
+
+
+def look_at_driver(
+    wanted: WantedRun, live: tuple[PhaseStatus, AttemptStatus] | None, child: ChildState | None, head: str | None
+) -> tuple[Progress | None, bool | None]:
+    """The numbers of a driver that runs, and whether one whose child is gone has ended; None for what is not known."""
+    if live is None or head is None or not live[1].child_kind.on_ray:
+        return None, None
+    phase, attempt = live
+    address = (head, METRICS_PORT)
+    if child is None:
+        return None, driver_has_ended(address) if attempt.stopping is not None else None
+    return ask_driver(address, scale_of(wanted, phase.name)) if child.phase == "Running" else None, None
+
+
+def ask_driver(address: tuple[str, int], stage: StageScale) -> Progress | None:
+    """The driver's numbers; None if it does not answer in time, or with anything but metrics. Never raises."""
+    try:
+        return read_metrics(_ask(address), stage)
+    except (OSError, HTTPException, ValueError):
+        return None
+
+
+def _ask(address: tuple[str, int]) -> str:
+    """The text of /metrics, in two seconds in all; a training pod does not choose whom the operator talks to, so no redirects."""
+    end = time.monotonic() + _METRICS_SECONDS
+    connection = HTTPConnection(*address, timeout=_METRICS_SECONDS)
+    connection.connect()
+    # A timeout is for one read, and a server may send a byte a second: at the deadline the reading ends, wherever it is.
+    cut = threading.Timer(max(0.0, end - time.monotonic()), _shut, [connection.sock])
+    cut.start()
+    try:
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        text = response.read(_METRICS_BYTES).decode(errors="replace")
+        if response.status != 200 or time.monotonic() >= end:
+            raise HTTPException("no metrics, or not all of them")
+        return text
+    finally:
+        cut.cancel()
+        connection.close()
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):  # it may have been closed this very moment
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def driver_has_ended(address: tuple[str, int]) -> bool | None:
+    """Whether nothing listens any more where the driver serves its metrics; None if that is not known. Never raises."""
+    try:
+        with socket.create_connection(address, timeout=_METRICS_SECONDS):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return None
+
+
+def read_metrics(text: str, stage: StageScale) -> Progress:
+    """The newest step's values from the driver's /metrics; what is no finite number, or no step of the stage, is passed over.
+
+    Raises:
+        ValueError: the text is not metrics.
+    """
+    values: dict[str, float] = {}
+    seconds = 0.0
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if math.isfinite(sample.value):
+                values[sample.name] = sample.value
+                seconds += sample.value if sample.name == "visionr1_step_seconds" else 0.0
+    step, length = values.get("visionr1_step"), values.get("visionr1_completion_tokens_mean")
+    return Progress(
+        step=int(step) if step is not None and stage.first_step < step <= stage.last_step else None,
+        reward=values.get("visionr1_reward_mean"),
+        length=length,
+        tokens_per_second=stage.speed(length, seconds),
+        truncated=values.get("visionr1_completion_truncated_ratio"),
+        kl=values.get("visionr1_kl_mean"),
+    )

@@ -1,0 +1,31 @@
+"""What the numbers of a stage are measured by. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ptst_operator.run import WantedRun
+from visionr1.recipe import stage_phases
+from visionr1.rundir.reading import number
+
+
+@dataclass(frozen=True)
+class StageScale:
+    """What a stage's numbers are measured by: its global steps (after the first, to the last), completions of a step, workers."""
+
+    first_step: int
+    last_step: int
+    completions: int
+    workers: int
+
+    def speed(self, length: float | None, seconds: float) -> float | None:
+        """Completion tokens per second and worker, of a step with this mean length that took so long."""
+        return number(length * self.completions / seconds / self.workers) if length is not None and seconds > 0 else None
+
+
+def scale_of(wanted: WantedRun, phase: str) -> StageScale:
+    """The scale of the stage that has this phase's name."""
+    recipe = wanted.run.recipe
+    found = next(one for one in stage_phases(recipe) if one.name == phase)
+    completions = recipe.algorithm.prompts_per_step * found.stage.group_size
+    return StageScale(found.first_step, found.last_step, completions, recipe.rollout.workers)

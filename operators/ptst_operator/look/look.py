@@ -1,0 +1,45 @@
+"""One look at a run: all that a decision needs, by the names that its status holds."""
+
+from __future__ import annotations
+
+from ptst_operator.api import Api
+from ptst_operator.look import cluster, driver, run_directory
+from ptst_operator.run import WantedRun
+from ptst_operator.status import Status
+from ptst_operator.world import World
+from visionr1.storage import Store
+
+
+def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str | None) -> World:
+    """What the cluster, the driver and the run directory say now.
+
+    Args:
+        refused: why the operator could not do last what it had decided.
+
+    Raises:
+        ApiError: the API server cannot be asked.
+        StorageError: the run directory cannot be read now.
+        BadInput: something in the run directory cannot be read at all.
+    """
+    live = status.live()
+    there = cluster.look_at_cluster(api, status)
+    progress, driver_ended = driver.look_at_driver(wanted, live, there.child, there.head)
+    committed = run_directory.committed_phases(store, wanted, status)
+    if progress is None:
+        progress = run_directory.newest_progress(store, wanted, status, committed)
+    at_rest = live is None and status.cluster is None
+    sft_is_next = "sft" in committed and not committed["sft"].complete
+    return World(
+        child=there.child,
+        leftover=there.leftover,
+        pod_exit_code=there.pod_exit_code,
+        cluster=there.cluster,
+        driver_ended=driver_ended,
+        committed=committed,
+        progress=progress,
+        rollback=run_directory.rollback_progress(store, wanted, status) if at_rest else None,
+        breaches=run_directory.breaches_before_next(store, wanted, status, committed),
+        breach=run_directory.breach_of_running(store, wanted, status, committed),
+        refused=refused,
+        sft_kind=cluster.find_sft_kind(api, wanted) if sft_is_next else None,
+    )

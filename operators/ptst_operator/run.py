@@ -1,0 +1,53 @@
+"""One run as its user wants it: the PTSTRun with its recipe."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ptst_operator.spec import Spec
+from visionr1.recipe import Phase, Recipe, phases
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """A PTSTRun and its whole recipe: what its children are made from."""
+
+    name: str
+    namespace: str
+    uid: str
+    spec: Spec
+    recipe: Recipe
+
+    @property
+    def gpus(self) -> bool:
+        """Whether pods ask for GPUs."""
+        return self.recipe.rollout.device != "cpu"
+
+
+@dataclass(frozen=True)
+class WantedRun:
+    """The run, and what a person wants of it now.
+
+    Attributes:
+        generation: of the spec.
+        approved: value of the annotation by which a person lets the run go on.
+        recipe_version: resourceVersion of the recipe's ConfigMap, if it has one.
+        recipe_fault: why its recipe cannot be acted on: then it is to be suspended, and has the recipe that it had before.
+    """
+
+    run: ResolvedRun
+    generation: int = 1
+    approved: str = ""
+    recipe_version: str = ""
+    recipe_fault: str = ""
+
+    @property
+    def chain(self) -> tuple[Phase, ...]:
+        """The phases of its recipe, in order."""
+        return phases(self.run.recipe)
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """SHA-256 of the whole recipe, by which another one is noticed."""
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()

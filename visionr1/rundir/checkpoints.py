@@ -1,0 +1,366 @@
+"""Checkpoints that exist wholly or not at all.
+
+Every process writes its files, publishes them (bytes and SHA-256 of each) and uploads them if the store is remote; one process
+then commits the checkpoint by writing its manifest, last. Whatever lacks a manifest is not a checkpoint: nothing reads it, and
+the next attempt at that step removes it. Deleting takes the manifest first, for the same reason.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from visionr1.errors import BadInput
+from visionr1.rundir.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoint_step, checkpoints_prefix
+from visionr1.rundir.reading import read_json
+from visionr1.storage.progress import showing
+from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
+
+_CHUNK: Final = 1 << 20
+_DOWNLOADS: Final = 2
+"""A file that arrives damaged is fetched once more: the fault may lie on the way."""
+
+
+class FileEntry(BaseModel):
+    """One file of a checkpoint; `path` is relative to the checkpoint's folder, with `/`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Manifest(BaseModel):
+    """What `manifest.json` of a checkpoint says; `time` is in Unix seconds, `state` is the training loop's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    phase: str
+    step: int
+    time: float
+    state: dict[str, Any]
+    files: tuple[FileEntry, ...]
+
+
+_MANIFEST: Final = TypeAdapter(Manifest)
+_MOST_MANIFEST_BYTES: Final = 64 << 20
+"""Some 300,000 files."""
+
+
+def kept(steps: Collection[int], keep_last: int, stage_end: int | None, keep_stage_end: int, every: int = 5) -> set[int]:
+    """Which checkpoints of a phase stay.
+
+    The newest `keep_last`, always the very last one, and of the `keep_stage_end` steps that end at the global step `stage_end`
+    one checkpoint in each `every` steps (its newest): Vision-R1's appendix A picks the best of them. `stage_end` None means
+    that the phase is no stage. Keeping is stable: what a later call keeps, no earlier call gave up.
+    """
+    ordered = sorted(steps)
+    last = set(ordered[-max(keep_last, 1) :])
+    if stage_end is None:
+        return last
+    newest_in_span = {(stage_end - step) // every: step for step in ordered if 0 <= stage_end - step < keep_stage_end}
+    return last | set(newest_in_span.values())
+
+
+def forget_copies(store: Store, keep: Collection[tuple[str, int]]) -> None:
+    """Removes this machine's copies of a remote run's checkpoints, but those of the phases and steps in `keep`."""
+    if store.local_path(RECIPE) is not None:
+        return
+    top = _scratch(store.url) / "fetched"
+    kept_here = {top / checkpoint_prefix(phase, step) for phase, step in keep}
+    for folder in top.glob(f"{checkpoints_prefix('*')}/step-*"):
+        if folder.is_dir() and folder not in kept_here:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Checkpoints:
+    """The checkpoints of one phase. For a remote store, files pass through a folder of this user's in TMPDIR."""
+
+    def __init__(self, store: Store, phase: str) -> None:
+        self.store = store
+        self.phase = phase
+
+    @property
+    def local(self) -> bool:
+        """Whether the files lie where they are written, so that there is nothing to upload."""
+        return self.store.local_path(checkpoints_prefix(self.phase)) is not None
+
+    def staging(self, step: int) -> Path:
+        """An empty local folder for the files of `step`: their final place, or for a remote store one to upload from.
+
+        Removes all that is there for this step, be it left by an attempt that was interrupted or a committed checkpoint. One
+        process of the run calls it, before the others call `folder`. It never waits for a remote store: there `clear` removes,
+        which is to be called before the first `upload`.
+        """
+        if self.local:
+            self._delete(step)
+        self.forget(step)
+        return self.folder(step)
+
+    def clear(self, step: int) -> None:
+        """Removes what a remote store has of a step that is about to be uploaded; a local one was cleared by `staging`."""
+        if not self.local:
+            self._delete(step)
+
+    def folder(self, step: int) -> Path:
+        """What `staging` gave, for the other processes that write; for a remote store each machine has its own.
+
+        There it holds one step at a time: what an attempt that was interrupted left of other steps goes.
+        """
+        folder = self._staged(step)
+        with os_errors(folder):
+            make_folders(folder)
+            if not self.local:
+                for other in folder.parent.iterdir():
+                    if other != folder:
+                        shutil.rmtree(other, ignore_errors=True)  # a process beside this one does the same
+        return folder
+
+    def publish(self, step: int, folder: Path, names: Iterable[str]) -> list[FileEntry]:
+        """Measures and hashes this process's files; in a local store they are then on the disk.
+
+        Args:
+            folder: What `staging` or `folder` gave.
+            names: Paths of the files within it, with `/`.
+
+        Raises:
+            StorageError: A file is missing, or cannot be read.
+        """
+        names = [check_key(name) for name in names]
+        if MANIFEST in names:
+            raise ValueError(f"{MANIFEST} is the name of what commits a checkpoint")
+        total = sum(_size(folder / name) for name in names)
+        with showing(f"saving {self.phase} step {step}", total) as moved:
+            return [self._publish_file(step, folder / name, name, moved) for name in names]
+
+    def upload(self, step: int, entries: Collection[FileEntry]) -> None:
+        """Brings what this machine's `publish` returned into a remote store and removes it here; local files are there already.
+
+        Raises:
+            StorageError: A file cannot be stored.
+        """
+        if self.local:
+            return
+        with showing(f"uploading {self.phase} step {step}", sum(entry.bytes for entry in entries)) as moved:
+            for entry in entries:
+                path = self._staged(step) / check_key(entry.path)
+                self.store.put_file(path, self._key(step, entry.path), moved)
+                path.unlink()
+
+    def commit(self, step: int, entries: Iterable[FileEntry], state: dict[str, Any]) -> int:
+        """Writes the manifest; from then on the checkpoint exists. One process calls it, with all processes' entries.
+
+        Returns:
+            Bytes of the whole checkpoint.
+
+        Raises:
+            StorageError: A published file is not in the store whole, as when nodes do not share the run directory.
+        """
+        files = tuple(sorted(entries, key=lambda entry: entry.path))
+        if len({entry.path for entry in files}) != len(files):
+            raise ValueError(f"two processes published the same file of {self.phase} step {step}")
+        there = self.store.sizes(self._key(step))
+        for entry in files:
+            key = self._key(step, entry.path)
+            if key not in there:
+                raise StorageError(f"{self.store.url}/{key}: published, but not there; all nodes must share the run directory")
+            if there[key] != entry.bytes:
+                raise StorageError(f"{self.store.url}/{key}: {there[key]} of {entry.bytes} bytes arrived; save it again")
+        manifest = Manifest(phase=self.phase, step=step, time=time.time(), state=state, files=files)
+        self._write_manifest(self._key(step, MANIFEST), manifest.model_dump_json(indent=1).encode())
+        return sum(entry.bytes for entry in files)
+
+    def steps(self) -> list[int]:
+        """Global steps of the committed checkpoints, in order."""
+        return self._found()[0]
+
+    def folders(self) -> list[int]:
+        """Global steps of which anything is there, committed or not, in order."""
+        return sorted(step for steps in self._found() for step in steps)
+
+    def latest(self) -> int | None:
+        """The newest committed checkpoint's global step."""
+        return max(self.steps(), default=None)
+
+    def state(self, step: int) -> dict[str, Any]:
+        """The state that `commit` was given.
+
+        Raises:
+            NotFound: The checkpoint is not committed.
+        """
+        return self._manifest(step).state
+
+    def fetch(self, step: int, *, trainer: bool = True) -> Path:
+        """A local folder that holds the checkpoint's files, every byte checked against the manifest.
+
+        Without `trainer`, its states, which are several times as large as the weights, are left out.
+
+        For a remote store the folder is this machine's copy; processes of one machine share it, `forget` removes it.
+
+        Raises:
+            NotFound: The checkpoint is not committed.
+            StorageError: A file differs from the manifest.
+        """
+        paths = {check_key(entry.path): entry for entry in self._manifest(step).files}
+        chosen = [entry for path, entry in paths.items() if trainer or not path.startswith(f"{TRAINER}/")]
+        with showing(f"reading {self.phase} step {step}", sum(entry.bytes for entry in chosen)) as moved:
+            if (folder := self.store.local_path(self._key(step))) is not None:
+                for entry in chosen:
+                    self.store.local_path(self._key(step, entry.path))  # refuses a symbolic link out of the run directory
+                    self._expect_sound(step, folder / entry.path, entry, moved)
+                return folder
+            with _one_at_a_time(self._fetched(step)) as folder:
+                for entry in chosen:
+                    self._download(step, folder / entry.path, entry, moved)
+                return folder
+
+    def forget(self, step: int) -> None:
+        """Removes this machine's copy of a remote checkpoint; the checkpoint itself stays."""
+        if not self.local:
+            for folder in (self._fetched(step), self._staged(step)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def remove(self, step: int) -> None:
+        """Deletes what there is of a step, this machine's copy included."""
+        self._delete(step)
+        self.forget(step)
+
+    def retain(self, keep: Collection[int]) -> None:
+        """Deletes all checkpoints but those in `keep` (see `kept`) and the newest.
+
+        Folders older than the newest checkpoint that no manifest commits go as well.
+        """
+        committed, uncommitted = self._found()
+        for step in sorted({*committed, *uncommitted}):
+            if committed and step < committed[-1] and (step in uncommitted or step not in keep):
+                self.remove(step)
+
+    def _found(self) -> tuple[list[int], list[int]]:
+        """Steps with a manifest, and steps without."""
+        files = [found for key in self.store.list(checkpoints_prefix(self.phase)) if (found := checkpoint_step(key)) is not None]
+        committed = {step for step, name in files if name == MANIFEST}
+        return sorted(committed), sorted({step for step, _ in files} - committed)
+
+    def _delete(self, step: int) -> None:
+        """Takes the manifest first: a checkpoint that is half deleted is not one."""
+        self.store.delete(self._key(step, MANIFEST))
+        self.store.delete(self._key(step))
+
+    def _key(self, step: int, name: str | None = None) -> str:
+        prefix = checkpoint_prefix(self.phase, step)
+        return prefix if name is None else f"{prefix}/{check_key(name)}"
+
+    def _staged(self, step: int) -> Path:
+        return self.store.local_path(self._key(step)) or _scratch(self.store.url) / "staged" / self._key(step)
+
+    def _fetched(self, step: int) -> Path:
+        return _scratch(self.store.url) / "fetched" / self._key(step)
+
+    def _manifest(self, step: int) -> Manifest:
+        fault = "this is no checkpoint manifest; delete it to use the checkpoint before"
+        return read_json(self.store, self._key(step, MANIFEST), _MANIFEST, fault, _MOST_MANIFEST_BYTES)
+
+    def _write_manifest(self, key: str, data: bytes) -> None:
+        """Nothing vouches for the manifest itself, so a remote one is read again; one that is torn goes."""
+        self.store.write_bytes(key, data)
+        if self.local:
+            return
+        try:
+            arrived = self.store.read_bytes(key)
+        except Damaged:
+            arrived = b""
+        if arrived != data:
+            self.store.delete(key)
+            raise StorageError(f"{self.store.url}/{key}: it arrived damaged and was removed; save the checkpoint again")
+
+    def _publish_file(self, step: int, path: Path, name: str, moved: Moved) -> FileEntry:
+        if path != self._staged(step) / name:
+            raise ValueError(f"{path}: the files of {self.phase} step {step} belong into what staging({step}) gave")
+        with os_errors(path):
+            entry = FileEntry(path=name, bytes=path.stat().st_size, sha256=_sha256(path, moved))
+            if self.local:
+                for durable in (path, *(parent for parent in path.parents if parent.is_relative_to(self._staged(step)))):
+                    fsync(durable)
+        return entry
+
+    def _download(self, step: int, path: Path, entry: FileEntry, moved: Moved) -> None:
+        for left in reversed(range(_DOWNLOADS)):
+            if _damage(path, entry) is None:
+                return
+            try:
+                self.store.get_file(self._key(step, entry.path), path, moved)
+            except NotFound:
+                path.unlink(missing_ok=True)
+            except Damaged:
+                if not left:
+                    raise
+        self._expect_sound(step, path, entry, _nothing)
+
+    def _expect_sound(self, step: int, path: Path, entry: FileEntry, moved: Moved) -> None:
+        if (damage := _damage(path, entry, moved)) is not None:
+            address = f"{self.store.url}/{self._key(step, entry.path)}"
+            raise StorageError(f"{address} {damage}; restore it, or delete {MANIFEST} beside it to use the checkpoint before")
+
+
+def _nothing(_: int) -> None:
+    """Progress that nobody watches."""
+
+
+def _damage(path: Path, entry: FileEntry, moved: Moved = _nothing) -> str | None:
+    """What is wrong with a file, or None."""
+    with os_errors(path):
+        if not path.is_file():
+            return "is missing"
+        if path.stat().st_size != entry.bytes:
+            return f"has {path.stat().st_size} bytes instead of {entry.bytes}"
+        if _sha256(path, moved) != entry.sha256:
+            return "is damaged: its SHA-256 is not the manifest's"
+    return None
+
+
+def _sha256(path: Path, moved: Moved) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            moved(len(chunk))
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        with os_errors(path):
+            return path.stat().st_size
+    except NotFound as error:
+        raise StorageError(f"{path}: cannot be published, for it was not written") from error
+
+
+def _scratch(url: str) -> Path:
+    """This user's own folder in TMPDIR for one remote run; nobody else may have made or may enter it."""
+    top = Path(tempfile.gettempdir()) / f"visionr1-{os.getuid()}"
+    with os_errors(top):
+        top.mkdir(mode=0o700, exist_ok=True)
+        if top.is_symlink() or top.stat().st_uid != os.getuid():
+            raise BadInput(f"{top} belongs to somebody else; set TMPDIR to a directory of your own")
+    return top / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[Path]:
+    """Lets one process of this machine fill `folder`; the next ones then find the files there."""
+    with os_errors(folder):
+        make_folders(folder.parent)
+        with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder

@@ -1,0 +1,133 @@
+"""The names inside a run directory, all in one place."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+RECIPE: Final = "recipe.yaml"
+"""The recipe as it was resolved when the run began."""
+STEPS: Final = "steps.jsonl"
+"""One record a training step, of all phases."""
+REPORT: Final = "report.html"
+SUMMARY: Final = "summary.json"
+LOCK: Final = ".lock"
+"""Who is using a local run directory."""
+COLDSTART_DATA: Final = "coldstart/data.jsonl"
+COLDSTART_REPORT: Final = "coldstart/report.json"
+COLDSTART_WORK: Final = "coldstart/work"
+"""Folder of every reply so far, in parts."""
+COLDSTART_MANIFEST: Final = "coldstart/manifest.json"
+"""Written last: its presence says that the cold-start data is complete."""
+MANIFEST: Final = "manifest.json"
+"""Written last into a checkpoint: its presence says that the checkpoint is complete."""
+TRAINER: Final = "trainer"
+"""Folder in a checkpoint with what only training goes on from: master weights and moments."""
+
+
+PROGRESS: Final = "progress.json"
+"""In an attempt's folder: how far it is now."""
+_PHASES: Final = "phases"
+_CHECKPOINTS: Final = "checkpoints"
+_COLDSTART: Final = "coldstart"
+
+
+def phase_folders() -> tuple[str, ...]:
+    """Folders that have a folder for each phase that has begun; see `phase_of`."""
+    return _PHASES, _CHECKPOINTS
+
+
+def phase_of(key: str) -> str:
+    """The phase of a key below one of `phase_folders`."""
+    return key.split("/")[1]
+
+
+def attempts_prefix(phase: str) -> str:
+    """Folder of a phase's attempts."""
+    return f"{_PHASES}/{phase}"
+
+
+def attempt_prefix(phase: str, attempt: int) -> str:
+    """Folder of one attempt, counted from 0."""
+    return f"{attempts_prefix(phase)}/attempt-{attempt}"
+
+
+def attempt_key(phase: str, attempt: int) -> str:
+    """Command, times and end of one attempt."""
+    return f"{attempt_prefix(phase, attempt)}/attempt.json"
+
+
+def attempt_log_key(phase: str, attempt: int) -> str:
+    """All that the attempt has printed."""
+    return f"{attempt_prefix(phase, attempt)}/log.txt"
+
+
+def progress_key(phase: str, attempt: int) -> str:
+    """How far the attempt is now."""
+    return f"{attempt_prefix(phase, attempt)}/{PROGRESS}"
+
+
+def attempt_number(key: str) -> int | None:
+    """The number in a key that `attempt_key` gives; None for any other key."""
+    match = re.fullmatch(rf"{_PHASES}/[^/]+/attempt-(0|[1-9][0-9]{{0,8}})/attempt\.json", key)
+    return int(match[1]) if match else None
+
+
+def coldstart_image(name: str) -> tuple[str, str]:
+    """Where an image of the cold-start data lies: its path as COLDSTART_DATA has it, relative to itself, and its key."""
+    path = f"images/{name}"
+    return path, f"{_COLDSTART}/{path}"
+
+
+def coldstart_work_key(part: str) -> str:
+    """One part of the replies so far."""
+    return f"{COLDSTART_WORK}/{part}.jsonl"
+
+
+def checkpoints_prefix(phase: str) -> str:
+    """Folder of a phase's checkpoints."""
+    return f"{_CHECKPOINTS}/{phase}"
+
+
+def checkpoint_prefix(phase: str, step: int) -> str:
+    """Folder of one checkpoint; `step` is the global step."""
+    return f"{checkpoints_prefix(phase)}/step-{step}"
+
+
+def checkpoint_step(key: str) -> tuple[int, str] | None:
+    """Global step and file of a key below `checkpoints_prefix`; None for a key that is no checkpoint's."""
+    match = re.fullmatch(rf"{_CHECKPOINTS}/[^/]+/step-(0|[1-9][0-9]{{0,8}})/(.+)", key)
+    return (int(match[1]), match[2]) if match else None
+
+
+def rolled_back_steps_key(archive: str) -> str:
+    """Step records that a rollback took out of `STEPS`."""
+    return f"rolled-back/{archive}/{STEPS}"
+
+
+def stop_key(run_uid: str, attempt: str) -> str:
+    """A driver that was started with this key stops between two steps once it is there.
+
+    The uid keeps runs of one name apart.
+    """
+    return f"stop/{run_uid}-{attempt}"
+
+
+def rollouts_prefix(phase: str) -> str:
+    """Folder of a stage's rollouts."""
+    return f"rollouts/{phase}"
+
+
+def rollouts_key(phase: str, step: int) -> str:
+    """Every completion of one step, as compressed JSON lines."""
+    return f"{rollouts_prefix(phase)}/step-{step}.jsonl.zst"
+
+
+def eval_key(phase: str) -> str:
+    """Scores of the checkpoint that `phase` ended with."""
+    return f"eval/{phase}.json"
+
+
+def eval_samples_key(phase: str) -> str:
+    """Every completion that `eval_key` counts."""
+    return f"eval/{phase}.samples.jsonl"

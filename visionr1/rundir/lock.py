@@ -1,0 +1,97 @@
+"""One process at a time in a local run directory."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, Final
+
+from pydantic import ConfigDict, TypeAdapter
+
+from visionr1.errors import BadInput
+from visionr1.rundir.attempts import ATTEMPT
+from visionr1.rundir.layout import LOCK
+from visionr1.rundir.reading import SMALL
+from visionr1.storage.store import Store, make_folders, os_errors
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """Who has the directory, for people."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
+
+    pid: int
+    host: str
+    command: str
+    time: str
+
+
+_HOLDER: Final = TypeAdapter(_Holder)
+
+
+@contextmanager
+def run_lock(store: Store) -> Iterator[int | None]:
+    """Holds a local run directory for this process, by `flock` on `.lock`, which says who has it.
+
+    Yields the lock's file descriptor: a child that inherits it (`pass_fds`) keeps the run locked even if its parent is killed.
+    A remote store yields None: there the cluster's controller sees to it that a run has one driver.
+
+    Raises:
+        BadInput: Another process holds it.
+    """
+    path = store.local_path(LOCK)
+    if path is None:
+        yield None
+        return
+    with os_errors(path):
+        make_folders(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with os_errors(path):
+            _acquire(descriptor, path)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BadInput(f"{path.parent} is in use{_holder(path)}; wait for it or stop it") from error
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    holder = _Holder(os.getpid(), socket.gethostname(), shlex.join(sys.argv), now)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
+
+
+def _holder(path: Path) -> str:
+    with path.open("rb") as file:
+        text = file.read(SMALL)
+    try:
+        holder = _HOLDER.validate_json(text)
+    except ValueError:
+        return ""  # read between the other's locking and writing
+    return f" by process {holder.pid} on {holder.host} since {holder.time} ({holder.command})"
+
+
+@contextmanager
+def phase_lock(store: Store) -> Iterator[None]:
+    """Holds a local run directory for one phase, unless `visionr1 run` holds it for this phase, or SFT's other nodes share it.
+
+    Raises:
+        BadInput: Another process holds it.
+    """
+    shared = ATTEMPT in os.environ or "PET_NNODES" in os.environ
+    with nullcontext() if shared else run_lock(store):
+        yield

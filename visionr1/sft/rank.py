@@ -1,0 +1,147 @@
+"""One rank's engine and data: what the loop of SFT asks of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from visionr1.data.fingerprint import sample_digests, shared_fingerprint
+from visionr1.data.readers import load_samples
+from visionr1.data.sampler import PromptSampler
+from visionr1.engine.saving import Parts
+from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.zero import (
+    OptimiserSettings,
+    build_zero_engine,
+    choose_zero_stage,
+    even_passes,
+    join_process_group,
+    optimiser_step,
+)
+from visionr1.metrics.exporter import Exporter
+from visionr1.model.chat import PromptBuilder
+from visionr1.model.device import device_of
+from visionr1.model.load import base_dir, load_model
+from visionr1.model.policy import Policy
+from visionr1.recipe.phases import SFT_PHASE
+from visionr1.recipe.schema import SFT, Recipe, Source
+from visionr1.rundir import layout
+from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.sft.batches import Batch, ahead, make_batch
+from visionr1.sft.saving import RankSaving
+from visionr1.sft.schedule import total_steps
+from visionr1.storage import Store
+
+BETAS = (0.9, 0.999)
+WHERE = {"phase": SFT_PHASE, "stage": None}
+"""Where every record and every rank's numbers belong."""
+
+
+class SftRank:
+    """Built on all ranks at the same time; every method is called on all ranks at the same time.
+
+    Attributes:
+        done: steps that are committed.
+        last_step: the step that ends SFT.
+    """
+
+    def __init__(self, store: Store, recipe: Recipe, sft: SFT):
+        self.recipe, self.sft, self.store = recipe, sft, store
+        # Each rank of a node has a port of its own.
+        self.exporter = Exporter(recipe.metrics, "sft", recipe.name, port_offset=int(os.environ.get("LOCAL_RANK", "0")))
+        if os.environ["RANK"] == "0":
+            self.exporter.update(WHERE | {"started_timestamp_seconds": time.time()})
+        self.device = device_of(recipe)
+        join_process_group(self.device)
+        self.rank, self._world = dist.get_rank(), dist.get_world_size()
+        self._checkpoints = Checkpoints(store, SFT_PHASE)
+        self._saving = RankSaving(self._checkpoints, self.device, recipe.checkpoint.keep_last, self.exporter.committed)
+        self.done = self._of_rank_0(self._checkpoints.latest() or 0)
+        model_dir = self._checkpoints.fetch(self.done) if self.done else base_dir(recipe.model)
+        self._companions = read_companions(model_dir)
+        self._builder = PromptBuilder(model_dir, recipe.model)
+        self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
+        self.policy = Policy(load_model(model_dir, recipe.model, self.device), self._builder.banned_token_ids, 1.0)
+        if sft.freeze_vision_tower:
+            self.policy.freeze_vision_tower()
+        parameters = sum(parameter.numel() for parameter in self.policy.parameters())
+        self._zero_stage = choose_zero_stage(sft.zero_stage, parameters, self._world)
+        settings = OptimiserSettings(
+            learning_rate=sft.learning_rate,
+            weight_decay=sft.weight_decay,
+            betas=BETAS,
+            max_grad_norm=sft.max_grad_norm,
+            zero_stage=self._zero_stage,
+        )
+        self._engine = build_zero_engine(self.policy.to(self.device), settings, recipe.model.dtype)
+        if self.done:
+            load_trainer(self._engine, model_dir)
+        state = self._checkpoints.state(self.done)["sampler"] if self.done else None
+        self._sampler = PromptSampler(len(self._samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
+        self.last_step = total_steps(sft, len(self._samples))
+
+    def _of_rank_0(self, value: int) -> int:
+        """Rank 0's value, on every rank."""
+        box = torch.tensor([value], device=self.device)
+        dist.broadcast(box, 0)
+        return int(box)
+
+    def _fingerprint(self) -> str:
+        """What the samples are; each rank reads its share, and how many there are makes no difference."""
+        shares: list[Any] = [None] * self._world
+        dist.all_gather_object(shares, sample_digests(self._samples, range(self.rank, len(self._samples), self._world)))
+        return shared_fingerprint(shares)
+
+    def batches(self) -> Generator[tuple[Batch, dict[str, Any]]]:
+        """This rank's part of each step that is left, made ahead of it, with the sampler's state after the step."""
+        return ahead(self._make, self._draws())
+
+    def _draws(self) -> Iterator[tuple[list[int], dict[str, Any]]]:
+        for _ in range(self.done, self.last_step):
+            indices = self._sampler.next(self.sft.global_batch_size)
+            yield indices[self.rank :: self._world], self._sampler.state
+
+    def _make(self, draw: tuple[list[int], dict[str, Any]]) -> tuple[Batch, dict[str, Any]]:
+        indices, state = draw
+        budgets = self.sft.cutoff_tokens, self.sft.micro_batch_tokens
+        return make_batch(self._samples, indices, self._builder, self.policy.inner.model, *budgets), state
+
+    def update(self, batch: Batch, learning_rate: float) -> dict[str, float]:
+        """One optimiser step: mean cross-entropy over all response tokens of the global batch."""
+        targets = torch.tensor([batch.targets], device=self.device)
+        dist.all_reduce(targets)
+        loss_sum = torch.zeros(1, dtype=torch.float64, device=self.device)
+        for row, idle in even_passes(batch.rows, self.device):
+            share = 0.0 if idle or batch.targets == 0 else 1.0
+            loss = -self._engine(row.to(self.device)).logps_N.sum() * share / targets[0].clamp(min=1)
+            # DeepSpeed averages over ranks; this is already the global mean's part.
+            self._engine.backward(loss * self._world, scale_wrt_gas=False)
+            loss_sum += loss.detach().double()
+        norm = optimiser_step(self._engine, learning_rate)
+        dist.all_reduce(loss_sum)
+        return {"loss": float(loss_sum), "grad_norm": norm, "trained_tokens": int(targets)}
+
+    def check(self) -> None:
+        """Commits the checkpoint before once all ranks have uploaded it; raises StorageError if this rank could not."""
+        self._saving.check()
+
+    def save(self, step: int) -> Parts:
+        """Writes a checkpoint's files, once the commit before is through; each rank's entries, on all ranks."""
+        self._saving.begin(step)
+        folder = self._checkpoints.folder(step)
+        names = save_weights(self.policy, self._zero_stage, self._companions, folder) + save_trainer(self._engine, folder)
+        parts: list[Any] = [None] * self._world
+        dist.all_gather_object(parts, [entry.model_dump() for entry in self._checkpoints.publish(step, folder, names)])
+        return [[FileEntry.model_validate(item) for item in part] for part in parts]
+
+    def commit(self, step: int, parts: Parts, sampler: dict[str, Any], *, wait: bool) -> None:
+        """Makes what `save` wrote a checkpoint, then drops those that are no longer kept.
+
+        On S3 the next steps train meanwhile, unless `wait` says to return only when the checkpoint is there.
+        """
+        self._saving.commit(step, parts, {"sampler": sampler, "final": step == self.last_step}, wait=wait)
