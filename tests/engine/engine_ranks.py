@@ -37,6 +37,7 @@ class Case:
         steps: numbers of the steps to take; each has its own advantages.
         shared: whether the completions of a prompt share its pictures' features, as they do in training.
         save_after: step after which `folder` is written.
+        offloads: whether the states leave and come back after each step, as they do between the steps on a GPU.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Case:
     shared: bool = True
     save_after: int | None = None
     folder: str | None = None
+    offloads: bool = False
 
 
 @dataclass
@@ -120,6 +122,9 @@ def run_case(case: Case, policy: str) -> Outcome:
         every = experience(step, builder)
         mine = [every[index] for index in share(case)]
         outcome.stats.append(vars(trainer.update(*(prompts, mine) if case.shared else unshared(prompts, mine), LEARNING_RATE)))
+        if case.offloads:
+            trainer.engine.offload_states(non_blocking=False)
+            zero.reload_states(trainer.engine)
         if step == case.save_after and case.folder:
             save_weights(trainer.policy, trainer.zero_stage, read_companions(Path(case.start or policy)), Path(case.folder))
             save_trainer(trainer.engine, Path(case.folder))

@@ -20,6 +20,10 @@ SAVED = {"zero2": (2, ()), "zero3": (3, ()), "bf16": (2, (BFLOAT16,)), "bf16-zer
 """Checkpoint folders: ZeRO stage and other settings of the run that wrote them after its first step."""
 
 
+OFFLOADED = ("zero2", "bf16")
+"""Of these, runs that move their states away and back after each step."""
+
+
 def settings(zero_stage: int, *others: str) -> tuple[str, ...]:
     return (f"optimiser.zero_stage={zero_stage}", *others)
 
@@ -44,6 +48,13 @@ def outcomes(policy, folder) -> dict[str, Outcome]:
         whole.append(Case(name, settings=settings(stage, *other), steps=(1, 2), save_after=1, folder=path))
         again.append(Case(f"{name} again", settings=settings(stage, *other), start=path, steps=(2,)))
         others.append(Case(f"{name} with", settings=settings(stage, *other), start=path, steps=(2,)))
+    for name in OFFLOADED:
+        stage, other = SAVED[name]
+        path = str(folder / f"{name} offloaded")
+        Path(path).mkdir()
+        options = {"settings": settings(stage, *other), "offloads": True}
+        whole.append(Case(f"{name} offloaded", steps=(1, 2), save_after=1, folder=path, **options))
+        again.append(Case(f"{name} offloaded again", start=path, steps=(2,), **options))
     across = [
         Case("zero3 by ZeRO 2", settings=settings(2), start=str(folder / "zero3"), steps=(2,)),
         Case("zero2 by ZeRO 3", settings=settings(3), start=str(folder / "zero2"), steps=(2,)),
@@ -54,6 +65,16 @@ def outcomes(policy, folder) -> dict[str, Outcome]:
         alone, *_ = run_ranks(run_cases, world, others, policy, seconds=240)
         found |= {f"{name} {world}": outcome for name, outcome in alone.items()}
     return found
+
+
+@pytest.mark.parametrize("name", OFFLOADED)
+def test_states_that_left_and_came_back_are_saved_and_trained_on(outcomes, name) -> None:
+    """On a GPU they leave after each step, and every checkpoint is written after that."""
+    undisturbed = outcomes[name]
+    for other in (f"{name} offloaded", f"{name} offloaded again"):
+        assert outcomes[other].stats[-1] == undisturbed.stats[-1]
+        for key, expected in undisturbed.weights.items():
+            assert np.array_equal(outcomes[other].weights[key], expected), (other, key)
 
 
 @pytest.mark.parametrize("name", SAVED)

@@ -9,6 +9,9 @@ TOLERANCE = 1e-6
 
 SMALL_ROWS = ("optimiser.micro_batch_tokens=64",)
 TWO_UPDATES = ("algorithm.updates_per_batch=2",)
+NO_REFERENCE = ("algorithm.kl_beta=0",)
+PLAIN = "model.attention=plain"
+BOTH = ("shared", "plain")
 LONG, SHORT = [0, 4, 8, 1, 2, 3, 5, 6], [7, 9, 10, 11]
 """The long completions are on the first rank, so it has more micro-batches than the second."""
 TEXT_ALONE = [list(range(8)), list(range(8, COMPLETIONS))]
@@ -31,6 +34,9 @@ ONE_RANK = [
     *(Case(f"one, rows of {size}", settings=(f"optimiser.micro_batch_tokens={size}",)) for size in (64, 150, 100_000)),
     Case("one, shuffled", [SHUFFLED], ("optimiser.micro_batch_tokens=150",)),
     Case("one, features not shared", shared=False),
+    *(Case(f"one, {attention}", settings=(f"model.attention={attention}",)) for attention in ("plain", "sdpa")),
+    *(Case(f"one, checkpointing {on}", settings=(f"model.gradient_checkpointing={on}",)) for on in ("true", "false")),
+    *(Case(f"one, no reference, {attention}", settings=(*NO_REFERENCE, f"model.attention={attention}")) for attention in BOTH),
     Case("one, sequence mean", settings=("algorithm.loss_aggregation=sequence_mean",)),
     Case("one, two updates", shares=HALVES_AS_ONE, settings=TWO_UPDATES),
     Case("one, frozen tower", settings=("optimiser.freeze_vision_tower=true",)),
@@ -39,6 +45,7 @@ TWO_RANKS = [
     *(Case(f"two, ZeRO {stage}", settings=zero(stage)) for stage in (1, 2, 3)),
     *(Case(f"unequal, ZeRO {stage}", [LONG, SHORT], (*zero(stage), *SMALL_ROWS)) for stage in (1, 2, 3)),
     *(Case(f"no picture on one rank, ZeRO {stage}", TEXT_ALONE, zero(stage)) for stage in (2, 3)),
+    *(Case(f"two, plain, ZeRO {stage}", [LONG, SHORT], (*zero(stage), *SMALL_ROWS, PLAIN)) for stage in (1, 2, 3)),
     *(Case(f"two, shuffled, ZeRO {stage}", [SHUFFLED[:5], SHUFFLED[5:]], (*zero(stage), *SMALL_ROWS)) for stage in (1, 2, 3)),
     Case("two, features not shared, ZeRO 3", [LONG, SHORT], zero(3), shared=False),
     Case("two, sequence mean", [LONG, SHORT], (*SMALL_ROWS, "algorithm.loss_aggregation=sequence_mean")),
@@ -65,7 +72,11 @@ PAIRS = [
     *((f"one, rows of {size}", "one") for size in (64, 150, 100_000)),
     ("one, shuffled", "one"),
     ("one, features not shared", "one"),
+    *((f"one, {attention}", "one") for attention in ("plain", "sdpa")),
+    *((f"one, checkpointing {on}", "one") for on in ("true", "false")),
+    ("one, no reference, shared", "one, no reference, plain"),
     *((f"two, ZeRO {stage}", "one") for stage in (1, 2, 3)),
+    *((f"two, plain, ZeRO {stage}", "one") for stage in (1, 2, 3)),
     *((f"unequal, ZeRO {stage}", "one") for stage in (1, 2, 3)),
     *((f"no picture on one rank, ZeRO {stage}", "one") for stage in (2, 3)),
     *((f"two, shuffled, ZeRO {stage}", "one") for stage in (1, 2, 3)),

@@ -40,6 +40,7 @@ class Crew:
         self.dies_at: int | None = None
         self.waited: list[int] = []
         self.probed: list[int] = []
+        self.order: list[str] = []
         self.gap = Gap(0.0, 0.0)
 
     def rollout(self, rows, sampling, seeds):
@@ -62,13 +63,15 @@ class Crew:
 
     def check(self): ...
 
-    def sync(self): ...
+    def sync(self):
+        self.order.append("sync")
 
     def probe(self):
         self.probed.append(len(self.sampled))
         return [Probe(self.gap, self.gap)]
 
     def save(self, step):
+        self.order.append("save")
         return []
 
     def commit(self, step, parts, state, *, wait):
@@ -103,6 +106,13 @@ def test_a_stage_commits_every_second_step_and_its_last(run):
     assert run.steps == [1, 2, 3, 4]
     assert list(crew.committed) == [2, 4]
     assert crew.waited == [4], "the stage's end waits for the last commit, no step for another"
+
+
+def test_a_checkpoint_is_written_while_the_engine_sleeps(run):
+    """It sleeps from the end of the rollout to the sync; beside an engine that is awake a GPU has no room for what is saved."""
+    crew = Crew()
+    run(crew)
+    assert crew.order == ["sync", "save", "sync", "sync", "save", "sync"]
 
 
 def test_a_step_is_in_the_log_before_it_is_committed(run):

@@ -9,11 +9,11 @@ from PIL import Image
 from visionr1.data.rows import Row
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir, load_model
-from visionr1.model.pack import TrainSequence, micro_batches, pack, prompt_tensors
+from visionr1.model.pack import PromptTensors, TrainSequence, micro_batches, pack, prompt_tensors
 from visionr1.model.policy import BAN, Policy
 from visionr1.recipe.schema import Model
 
-MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
+MODEL = Model(base="demo", attention="shared", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
 
 
 def png(width: int, height: int, shade: int) -> bytes:
@@ -54,10 +54,16 @@ def batch(builder: PromptBuilder, policy: Policy, per_prompt: int = 3):
     return prompts, sequences
 
 
-def gradients(policy: Policy, rows) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def gradients(policy: Policy, rows, order: list[int] | None = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Log-probs in the order of the sequences, of which `order` names those in the rows; and the gradients of a weighted sum."""
     policy.zero_grad()
-    logps = [policy(row).logps_N for row in rows]
-    total = torch.cat(logps)
+    parts = []
+    for row in rows:
+        lengths = row.sequence_N.bincount().tolist()
+        parts += policy(row).logps_N.split(lengths)
+    if order is not None:
+        parts = [parts[order.index(number)] for number in range(len(order))]
+    total = torch.cat(parts)
     (total * torch.linspace(-1, 1, len(total))).sum().backward()
     return total.detach(), {name: p.grad.clone() for name, p in policy.inner.named_parameters()}
 
@@ -69,28 +75,44 @@ def assert_same(one, other) -> None:
         assert float((value - other[1][name]).abs().max()) <= 1e-5 * max(scale, 1.0), name
 
 
-def test_packed_rows_equal_single_sequences(builder, policy) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_packed_rows_equal_single_sequences(builder, policy, shared) -> None:
     prompts, sequences = batch(builder, policy)
-    packed = gradients(policy, [pack(prompts, sequences)])
-    single = gradients(policy, [pack(prompts, [sequence]) for sequence in sequences])
+    packed = gradients(policy, [pack(prompts, sequences, shared=shared)])
+    single = gradients(policy, [pack(prompts, [sequence], shared=False) for sequence in sequences])
     assert_same(packed, single)
 
 
-def test_micro_batches_of_any_size_give_the_same_gradient(builder, policy) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_attention_equals_transformers_own(builder, policy, attention, checkpointing) -> None:
     prompts, sequences = batch(builder, policy)
-    lengths = [sequence.length(prompts) for sequence in sequences]
-    whole = gradients(policy, [pack(prompts, sequences)])
+    settings = MODEL.model_copy(update={"attention": attention})
+    other = Policy(load_model(base_dir(MODEL), settings, torch.device("cpu")), builder.banned_token_ids, 1.0)
+    expected = gradients(other, [pack(prompts, sequences, shared=False)])
+    settings = MODEL.model_copy(update={"gradient_checkpointing": checkpointing})
+    ours = Policy(load_model(base_dir(MODEL), settings, torch.device("cpu")), builder.banned_token_ids, 1.0)
+    for shared in (False, True):
+        assert_same(expected, gradients(ours, [pack(prompts, sequences, shared=shared)]))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_micro_batches_of_any_size_give_the_same_gradient(builder, policy, shared) -> None:
+    prompts, sequences = batch(builder, policy)
+    whole = gradients(policy, [pack(prompts, sequences, shared=shared)])
     for budget in (64, 150):
-        rows = [pack(prompts, [sequences[i] for i in row]) for row in micro_batches(lengths, budget)]
+        chosen = micro_batches(prompts, sequences, budget, shared=shared)
+        in_order = [index for row in chosen for index in row]
+        rows = [pack(prompts, [sequences[i] for i in row], shared=shared) for row in chosen]
         assert len(rows) > 1
-        assert_same(whole, gradients(policy, rows))
+        assert_same(whole, gradients(policy, rows, in_order))
 
 
 def test_packed_rows_equal_transformers_own_padded_forward(builder, policy) -> None:
     """The independent reference: the model's plain forward on padded sequences with pixels, masks and token types."""
     prompts, sequences = batch(builder, policy)
-    packed = pack(prompts, sequences)
-    ours = policy(packed)
+    reference = load_model(base_dir(MODEL), MODEL.model_copy(update={"attention": "sdpa"}), torch.device("cpu"))
+    ours = policy(pack(prompts, sequences, shared=True))
     longest = max(sequence.length(prompts) for sequence in sequences)
     expected = []
     for sequence in sequences:
@@ -108,7 +130,7 @@ def test_packed_rows_equal_transformers_own_padded_forward(builder, policy) -> N
                 "mm_token_type_ids": types_1T,
             }
         with torch.no_grad():
-            logits_TV = policy.inner(**inputs).logits[0].float()
+            logits_TV = reference(**inputs).logits[0].float()
         logits_TV[:, builder.banned_token_ids] += BAN
         start = len(prompt.token_ids)
         logps_TV = logits_TV.log_softmax(-1)
@@ -126,7 +148,7 @@ def test_each_prompts_pictures_pass_the_vision_tower_once(builder, policy, monke
         return original(pixel_values, grid, **options)
 
     monkeypatch.setattr(policy.inner.model, "get_image_features", counting)
-    policy(pack(prompts, sequences))
+    policy(pack(prompts, sequences, shared=False))
     assert seen == [4], "four pictures in four prompts, however many completions"
 
 
@@ -134,7 +156,7 @@ def test_vision_tokens_have_no_probability(builder, policy) -> None:
     prompts, _ = batch(builder, policy)
     others = [token for token in builder.banned_token_ids if token != builder.image_token_id]
     with torch.no_grad():
-        stats = policy(pack(prompts, [TrainSequence(0, [token]) for token in others]))
+        stats = policy(pack(prompts, [TrainSequence(0, [token]) for token in others], shared=True))
     assert float(stats.logps_N.max()) < -80
     assert bool(stats.logps_N.isfinite().all() and stats.entropy_N.isfinite().all())
 
@@ -142,7 +164,7 @@ def test_vision_tokens_have_no_probability(builder, policy) -> None:
 def test_a_sampled_image_token_is_an_error_and_no_silent_shift(builder, policy) -> None:
     prompts, _ = batch(builder, policy)
     with pytest.raises(ValueError, match="do not match"):
-        policy(pack(prompts, [TrainSequence(0, [40, builder.image_token_id, 41])]))
+        policy(pack(prompts, [TrainSequence(0, [40, builder.image_token_id, 41])], shared=False))
 
 
 def test_text_that_looks_like_a_special_token_stays_text(builder) -> None:
@@ -153,6 +175,33 @@ def test_text_that_looks_like_a_special_token_stays_text(builder) -> None:
     assert builder.response_ids("a<|im_end|>b").count(builder.eos_token_ids[0]) == 1
 
 
-def test_micro_batches_keep_order_and_budget() -> None:
-    assert micro_batches([4, 4, 4, 9, 1], 8) == [[0, 1], [2], [3], [4]]
-    assert micro_batches([], 8) == []
+def rows_of(prompt_lengths, completions, budget, *, shared):
+    prompts = [PromptTensors([1] * length, torch.arange(length).expand(3, -1), None) for length in prompt_lengths]
+    sequences = [TrainSequence(prompt, [2] * length) for prompt, length in completions]
+    return micro_batches(prompts, sequences, budget, shared=shared)
+
+
+def test_a_row_takes_what_fits_the_largest_first() -> None:
+    assert rows_of([1, 1, 1, 1], [(0, 3), (1, 3), (2, 8), (3, 1)], 9, shared=False) == [[2], [0, 1], [3]]
+    assert rows_of([1, 1, 1, 1], [(0, 3), (1, 3), (2, 5), (3, 1)], 8, shared=False) == [[2, 3], [0, 1]]
+    assert rows_of([], [], 8, shared=True) == []
+
+
+def test_a_longer_sequence_stands_alone() -> None:
+    assert rows_of([4, 4], [(0, 20), (1, 2)], 10, shared=True) == [[0], [1]]
+
+
+def test_a_shared_prompt_is_counted_once_per_row() -> None:
+    group = [(0, 4), (0, 4), (0, 4)]
+    assert rows_of([10], group, 22, shared=True) == [[0, 1, 2]]
+    assert rows_of([10], group, 21, shared=True) == [[0, 1], [2]]
+    assert rows_of([10], group, 28, shared=False) == [[0, 1], [2]]
+
+
+def test_a_shared_row_holds_each_prompt_once(builder, policy) -> None:
+    prompts, sequences = batch(builder, policy, per_prompt=5)
+    plain, shared = (pack(prompts, sequences, shared=choice) for choice in (False, True))
+    saved = sum(4 * len(prompt.token_ids) for prompt in prompts)
+    assert shared.input_ids_1T.shape[1] == plain.input_ids_1T.shape[1] - saved
+    assert shared.images is not None and plain.images is not None
+    assert len(shared.images.pixel_values_PC) == len(plain.images.pixel_values_PC)

@@ -31,7 +31,7 @@ def test_a_text_forward_is_what_torch_counts(model):
     real = counted(lambda: model(input_ids=torch.full((1, length), 20), use_cache=False))
     # Eager attention computes the pairs above the diagonal, too; rotary angles are a product with one factor of 1.
     unneeded = 4 * work.attention_width * (length * length - length * (length + 1) // 2)
-    assert real == pytest.approx(work.text_flops([length], length) + unneeded, rel=0.001)
+    assert real == pytest.approx(work.text_flops([length], [[]], length) + unneeded, rel=0.001)
 
 
 def test_a_vision_forward_is_what_torch_counts(model):
@@ -42,19 +42,19 @@ def test_a_vision_forward_is_what_torch_counts(model):
 
 
 def test_an_update_is_three_forwards_and_one_for_the_reference():
-    forward = PLAIN.text_flops([5, 7], 6)
-    assert forward == 2 * 100 * 12 + 2 * 10 * 6 + 4 * 8 * (15 + 28)
+    forward = PLAIN.text_flops([2, 4], [[1, 2], [3]], 6)
+    assert forward == 2 * 100 * 12 + 2 * 10 * 6 + 4 * 8 * ((3 + 10) + (2 + 1) + (4 + 3) + (12 + 6))
     vision = PLAIN.vision_flops([8])
     assert vision == 2 * 50 * 8 + 4 * (6 * 64 + 2 * 8 * 4)
-    assert PLAIN.update([5, 7], 6, [8], reference=False, vision_trained=True).flops == 3 * (forward + vision)
-    assert PLAIN.update([5, 7], 6, [8], reference=True, vision_trained=False).flops == 4 * forward + 2 * vision
+    assert PLAIN.update([2, 4], [[1, 2], [3]], [8], reference=False, vision_trained=True).flops == 3 * (forward + vision)
+    assert PLAIN.update([2, 4], [[1, 2], [3]], [8], reference=True, vision_trained=False).flops == 4 * forward + 2 * vision
 
 
 def test_decoding_reads_the_weights_as_often_as_the_longest_completion_is_long():
     context = 2 * 3 + 3 + 4 * 3 + 10
     few = PLAIN.rollout([3], [[2, 4]], [], max_sequences=8)
     assert few.bytes == 4 * PLAIN.weight_bytes + context * 4 * 2
-    assert few.flops == PLAIN.text_flops([3], 0) + 2 * 110 * 6 + 4 * 8 * context
+    assert few.flops == PLAIN.text_flops([3], [[]], 0) + 2 * 110 * 6 + 4 * 8 * context
     one_by_one = PLAIN.rollout([3], [[2, 4]], [], max_sequences=1)
     assert one_by_one.bytes - few.bytes == 2 * PLAIN.weight_bytes
 

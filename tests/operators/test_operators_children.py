@@ -10,7 +10,7 @@ from ptst_operator.children.kind import ChildKind, PlannedChild
 from ptst_operator.children.table import KINDS, kinds_of
 from ptst_operator.look.cluster import read_pods
 from ptst_operator.look.driver import read_metrics
-from ptst_operator.look.figures import StageScale
+from ptst_operator.look.scale import StageScale
 from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
 from schedules import SPEC

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ptst_operator.look.driver import ask_driver, read_metrics
-from ptst_operator.look.figures import StageScale
+from ptst_operator.look.scale import StageScale
 from site_of_a_run import Site, condition, without_coldstart
 
 STAGE = StageScale(first_step=4, last_step=8, completions=32, workers=8)

@@ -166,3 +166,11 @@ def test_recipe_and_pipeline_never_import_torch() -> None:
     heavy = {"torch", "transformers", "vllm", "ray", "deepspeed", "sympy", "datasets"}
     code = f"import sys, visionr1.recipe, visionr1.pipeline.local, visionr1.cli; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("device", "seen", "expected"),
+    [("auto", True, True), ("auto", False, False), ("cuda", False, True), ("cpu", True, False)],
+)
+def test_workers_take_a_gpu_that_is_there_unless_the_recipe_decides(device: str, seen: bool, expected: bool) -> None:
+    assert load_recipe("demo", [f"rollout.device={device}"]).rollout.on_gpu(seen) is expected

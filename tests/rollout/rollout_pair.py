@@ -62,7 +62,7 @@ class Pair:
             prompts = [self.tensors(*pair) for pair in zip(self.prompts(), [g.prompt_token_ids for g in groups], strict=True)]
         sequences = [TrainSequence(place, c.token_ids) for place, group in enumerate(groups) for c in group.completions]
         with torch.no_grad():
-            return self.policy(pack(prompts, sequences)).logps_N
+            return self.policy(pack(prompts, sequences, shared=True)).logps_N
 
     def distance(self, groups: list[Group], prompts: list[PromptTensors] | None = None) -> float:
         """The largest difference of a token's log-prob, in the units of LIMIT's docstring."""

@@ -49,7 +49,7 @@ def train(pair: Pair, optimiser: torch.optim.Optimizer) -> None:
     prompts = [pair.tensors(*each) for each in zip(pair.prompts(), [g.prompt_token_ids for g in groups], strict=True)]
     sequences = [TrainSequence(place, group.completions[0].token_ids) for place, group in enumerate(groups)]
     optimiser.zero_grad()
-    pair.policy(pack(prompts, sequences)).logps_N.mean().backward()
+    pair.policy(pack(prompts, sequences, shared=True)).logps_N.mean().backward()
     optimiser.step()
 
 

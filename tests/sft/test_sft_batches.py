@@ -12,7 +12,6 @@ from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir, load_model
 from visionr1.recipe.schema import SFT, Model
 from visionr1.sft.batches import make_batch
-from visionr1.sft.effort import sequence_lengths
 from visionr1.sft.schedule import learning_rate, total_steps
 
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
@@ -41,7 +40,8 @@ def test_good_samples_are_packed_and_their_responses_are_the_targets(tools) -> N
 def test_the_sequences_of_a_packed_row_can_be_told_apart(tools) -> None:
     alone = [make_batch([one], [0], *tools, cutoff=512, budget=512).rows[0] for one in (sample("a"), sample("b", "short"))]
     together = make_batch([sample("a"), sample("b", "short")], [0, 1], *tools, cutoff=512, budget=512)
-    assert [sequence_lengths(row) for row in together.rows] == [[row.input_ids_1T.shape[1] for row in alone]]
+    lengths = [[span.length for span in row.spans.spans] for row in together.rows]
+    assert lengths == [sorted((row.input_ids_1T.shape[1] for row in alone), reverse=True)]
 
 
 def test_long_and_damaged_samples_are_left_out_by_name(tools) -> None:

@@ -70,6 +70,8 @@ def build_zero_engine(policy: Policy, settings: OptimiserSettings, dtype: str) -
         "managed_gradient_accumulation": False,
         "gradient_clipping": settings.max_grad_norm,
         "bf16": {"enabled": dtype == "bfloat16"},
+        # DeepSpeed's default is the model's type: in bfloat16 a sum over hundreds of rows loses what small rows add.
+        "data_types": {"grad_accum_dtype": "fp32"},
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
             "stage": settings.zero_stage,
@@ -166,7 +168,20 @@ def states_to_device(engine: Any, device: torch.device) -> None:
         if engine.zero_optimization_stage() == 3:
             move_zero_3(engine, device)
         else:
-            engine.reload_states(non_blocking=False)
+            reload_states(engine)
+
+
+def reload_states(engine: Any) -> None:
+    """Brings back what `offload_states` of ZeRO-1 and 2 took away.
+
+    DeepSpeed 0.19 then links the master weights to their parameters again, but not the moments: whatever reads a moment by its
+    parameter, as saving does, would fail.
+    """
+    engine.reload_states(non_blocking=False)
+    optimizer = engine.optimizer
+    if optimizer.optimizer.state:
+        optimizer._hp_optimizer_states_linked = False
+        optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def move_zero_3(engine: Any, device: torch.device) -> None:

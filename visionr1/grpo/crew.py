@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import ray
-from ray.actor import ActorProxy
+from ray.actor import ActorHandle, ActorProxy
 from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -152,7 +152,7 @@ class Crew:
     def close(self) -> None:
         """Ends the workers and gives their places back."""
         for worker in self._workers:
-            ray.kill(worker)
+            ray.kill(cast("ActorHandle[Host]", worker))  # Ray types what it returns otherwise than what it takes
         ray.util.remove_placement_group(self._group)
 
 

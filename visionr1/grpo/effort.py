@@ -42,11 +42,10 @@ class WorkerEffort:
         asked = [len(prompt.token_ids) for prompt in prompts]
         answers = [[len(completion.token_ids) for completion in group.completions] for group in groups]
         pictures = [int(grid.prod()) for prompt in prompts if prompt.images for grid in prompt.images.grid_thw_I3]
-        lengths = [length + answer for length, group in zip(asked, answers, strict=True) for answer in group]
         rollout = self._work.rollout(asked, answers, pictures, self._recipe.rollout.max_sequences)
         update = self._work.update(
-            lengths,
-            sum(map(sum, answers)),
+            asked,
+            answers,
             pictures,
             reference=self._recipe.algorithm.kl_beta > 0,
             vision_trained=not self._recipe.optimiser.freeze_vision_tower,

@@ -58,6 +58,13 @@ def run_stage(
             stats = crew.update(advantages_PG, rate)
         crew.check()
         wrong = unsound(stats)
+        stopping = should_stop()
+        saved = None
+        if wrong is None and (stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint)):
+            # While the engine sleeps: a GPU has no room for the trainer's state beside an engine that is awake.
+            with clock("checkpoint"):
+                saved = crew.save(step)
+            stats["checkpoint_bytes"] = total_bytes(saved)
         if wrong is None:
             with clock("weight_sync"):
                 crew.sync()
@@ -67,12 +74,6 @@ def run_stage(
                     probes = crew.probe()
                 stats |= probe_stats(probes)
             wrong = fault(recipe, stats, probes)
-        stopping = should_stop()
-        saved = None
-        if wrong is None and (stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint)):
-            with clock("checkpoint"):
-                saved = crew.save(step)
-            stats["checkpoint_bytes"] = total_bytes(saved)
         stats["grading_timeouts"] = grader.timeouts - timeouts
         journal.write(step, rate, batch, groups, grades, rewards_PG, stats, clock)
         if wrong is not None:

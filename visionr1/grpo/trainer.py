@@ -91,6 +91,7 @@ class Trainer:
     def __init__(self, model_dir: Path, reference_dir: Path, recipe: Recipe, banned_token_ids: list[int], device: torch.device):
         self._recipe = recipe
         self._device = device
+        self._shared = recipe.model.attention == "shared"
         optimiser = recipe.optimiser
         policy = Policy(load_model(model_dir, recipe.model, device), banned_token_ids, recipe.rollout.temperature).to(device)
         if optimiser.freeze_vision_tower:
@@ -133,8 +134,8 @@ class Trainer:
         return results[0] if updates == 1 else _merged(results)
 
     def _rows(self, prompts: list[PromptTensors], batch: list[Experience]) -> list[list[Experience]]:
-        lengths = [experience.sequence.length(prompts) for experience in batch]
-        chosen = micro_batches(lengths, self._recipe.optimiser.micro_batch_tokens)
+        sequences = [experience.sequence for experience in batch]
+        chosen = micro_batches(prompts, sequences, self._recipe.optimiser.micro_batch_tokens, shared=self._shared)
         return [[batch[index] for index in indices] for indices in chosen]
 
     def _logps(self, prompts: list[PromptTensors], batch: list[Experience]) -> list[torch.Tensor]:
@@ -147,11 +148,11 @@ class Trainer:
     def score(self, prompts: list[PromptTensors], sequences: list[TrainSequence]) -> torch.Tensor:
         """Log-probs [N] under the present policy of all completion tokens, in one packed row; collective under ZeRO-3."""
         with torch.no_grad():
-            logps_N: torch.Tensor = self.engine(pack(prompts, sequences).to(self._device)).logps_N
+            logps_N: torch.Tensor = self.engine(pack(prompts, sequences, shared=self._shared).to(self._device)).logps_N
         return logps_N
 
     def _pack(self, prompts: list[PromptTensors], row: list[Experience]) -> PackedRow:
-        return pack(prompts, [experience.sequence for experience in row]).to(self._device)
+        return pack(prompts, [experience.sequence for experience in row], shared=self._shared).to(self._device)
 
     def _step(
         self, prompts: list[PromptTensors], batch: list[Experience], old: list[torch.Tensor] | None, learning_rate: float

@@ -13,6 +13,7 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
 from visionr1.data.badrow import one_line
 from visionr1.errors import BadInput
+from visionr1.model.attention import use_packed_attention
 from visionr1.recipe.schema import Model
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -57,11 +58,13 @@ def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_V
         loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             directory,
             dtype=DTYPES[model.dtype],
-            attn_implementation=model.attention,
+            attn_implementation=model.attention if model.attention in ("sdpa", "eager") else "sdpa",
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
         )
+    if model.attention in ("shared", "plain"):
+        use_packed_attention(loaded)
     if model.gradient_checkpointing:
         loaded.gradient_checkpointing_enable({"use_reentrant": False})
     return loaded.to(device).train()

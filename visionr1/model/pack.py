@@ -1,17 +1,22 @@
 """Packing: many sequences in one row, without padding and without an attention mask.
 
-transformers reads block-diagonal attention from position ids of shape [4, 1, T]: row 0 restarts at
-0 for each sequence, rows 1 to 3 are the multimodal rotary positions.
+In a *shared* row a prompt stands once, followed by all its completions; each of them goes on from the prompt. In a *plain* row
+each completion has its own copy of the prompt. Both give the same log-probs and gradients; a shared row is shorter.
+
+Position ids have the shape [4, 1, T]: row 0 counts the places of each sequence from 0 (transformers' own attention functions
+read from it where a plain row's sequences begin), rows 1 to 3 are the multimodal rotary positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 
+from visionr1.model.attention import Span, Spans
 from visionr1.model.chat import ImageInputs
 
 
@@ -49,6 +54,7 @@ class PackedRow:
     Attributes:
         input_ids_1T: int64 token ids of all sequences after one another.
         position_ids_41T: int64, see the module's docstring.
+        spans: which places attend to which.
         predict_N: int64 places in T whose next token is a completion token (N of them).
         targets_N: int64 those next tokens.
         sequence_N: int64 index (in this row) of the sequence each target belongs to.
@@ -58,6 +64,7 @@ class PackedRow:
 
     input_ids_1T: torch.Tensor
     position_ids_41T: torch.Tensor
+    spans: Spans
     predict_N: torch.Tensor
     targets_N: torch.Tensor
     sequence_N: torch.Tensor
@@ -69,6 +76,7 @@ class PackedRow:
         return PackedRow(
             self.input_ids_1T.to(device),
             self.position_ids_41T.to(device),
+            self.spans.to(device),
             self.predict_N.to(device),
             self.targets_N.to(device),
             self.sequence_N.to(device),
@@ -94,66 +102,118 @@ def prompt_tensors(model: Any, token_ids: list[int], images: ImageInputs | None,
     return PromptTensors(token_ids, positions_3P, images)
 
 
-def micro_batches(lengths: Seq[int], budget: int) -> list[list[int]]:
-    """Consecutive indices whose lengths sum to at most `budget`; a longer one stands alone.
+def micro_batches(prompts: Seq[PromptTensors], sequences: Seq[TrainSequence], budget: int, *, shared: bool) -> list[list[int]]:
+    """Indices of the sequences of each row, at most `budget` tokens per row; a longer sequence stands alone.
 
-    Order is kept, so completions of one prompt stay together and share its image features.
+    The completions of one prompt stay together as far as the budget allows. Rows are filled first-fit decreasing: the largest
+    part first, each into the first row with room for it.
+
+    Args:
+        sequences: completions of one prompt follow one another.
+        shared: count a prompt once per row.
     """
-    rows: list[list[int]] = []
-    used = 0
-    for index, length in enumerate(lengths):
-        if not rows or used + length > budget:
-            rows.append([])
-            used = 0
-        rows[-1].append(index)
-        used += length
-    return rows
+    parts: list[tuple[int, list[int]]] = []
+    for _, group in groupby(range(len(sequences)), key=lambda index: sequences[index].prompt):
+        parts.extend(_parts(prompts, sequences, list(group), budget, shared))
+    rows: list[tuple[int, list[int]]] = []
+    for tokens, indices in sorted(parts, key=lambda part: -part[0]):
+        place = next((place for place, (used, _) in enumerate(rows) if used + tokens <= budget), None)
+        if place is None:
+            rows.append((tokens, indices))
+        else:
+            rows[place] = (rows[place][0] + tokens, rows[place][1] + indices)
+    return [indices for _, indices in rows]
 
 
-def pack(prompts: Seq[PromptTensors], sequences: Seq[TrainSequence]) -> PackedRow:
-    """Packs `sequences` into one row, in order."""
-    ids: list[int] = []
-    positions_4L: list[torch.Tensor] = []
-    predict: list[int] = []
-    targets: list[int] = []
-    owner: list[int] = []
-    first_image: dict[int, int] = {}
-    distinct: list[ImageInputs] = []
-    image_order: list[int] = []
-    n_images = 0
-    for number, sequence in enumerate(sequences):
-        prompt = prompts[sequence.prompt]
-        n_prompt, n_completion = len(prompt.token_ids), len(sequence.completion_ids)
-        first = len(ids) + n_prompt - 1
-        ids += prompt.token_ids + sequence.completion_ids
-        predict += range(first, first + n_completion)
-        targets += sequence.completion_ids
-        owner += [number] * n_completion
-        positions_4L.append(_positions(prompt, n_completion))
+def _parts(
+    prompts: Seq[PromptTensors], sequences: Seq[TrainSequence], group: list[int], budget: int, shared: bool
+) -> list[tuple[int, list[int]]]:
+    """One prompt's sequences in parts of at most `budget` tokens each, with the tokens of each part."""
+    parts: list[tuple[int, list[int]]] = []
+    for index in group:
+        alone = sequences[index].length(prompts)
+        more = len(sequences[index].completion_ids) if shared else alone
+        if parts and parts[-1][0] + more <= budget:
+            parts[-1] = (parts[-1][0] + more, [*parts[-1][1], index])
+        else:
+            parts.append((alone, [index]))
+    return parts
+
+
+def pack(prompts: Seq[PromptTensors], sequences: Seq[TrainSequence], *, shared: bool) -> PackedRow:
+    """Packs `sequences` into one row, in order.
+
+    Args:
+        shared: let completions of one prompt that follow one another share it. `model.attention` must then be `shared`.
+    """
+    row = _Row()
+    groups = [(key, list(group)) for key, group in groupby(sequences, key=lambda sequence: sequence.prompt)]
+    for index, group in groups:
+        for together in [group] if shared else [[sequence] for sequence in group]:
+            row.add(index, prompts[index], [sequence.completion_ids for sequence in together])
+    return row.packed()
+
+
+class _Row:
+    """A row that is being packed."""
+
+    def __init__(self) -> None:
+        self._ids: list[int] = []
+        self._positions_4L: list[torch.Tensor] = []
+        self._spans: list[Span] = []
+        self._predict: list[int] = []
+        self._targets: list[int] = []
+        self._owner: list[int] = []
+        self._sequences = 0
+        self._images: dict[int, tuple[int, ImageInputs]] = {}
+        self._image_order: list[int] = []
+
+    def add(self, index: int, prompt: PromptTensors, completions: Seq[list[int]]) -> None:
+        """A prompt and completions that share it; the first one follows it directly, so that both are one span."""
+        start, n_prompt = len(self._ids), len(prompt.token_ids)
+        self._ids += prompt.token_ids
+        self._positions_4L.append(torch.cat([torch.arange(n_prompt)[None], prompt.positions_3P]))
+        for number, completion_ids in enumerate(completions):
+            first, length = len(self._ids), len(completion_ids)
+            if number == 0:
+                self._spans.append(Span(start, n_prompt + length))
+            else:
+                self._spans.append(Span(first, length, prefix=(start, n_prompt)))
+            # The prompt's last place predicts the first token of each of its completions.
+            self._predict += [start + n_prompt - 1, *range(first, first + length - 1)][:length]
+            self._targets += completion_ids
+            self._owner += [self._sequences] * length
+            self._ids += completion_ids
+            self._positions_4L.append(_positions_after(prompt, length))
+            self._sequences += 1
         if prompt.images is not None:
             count = len(prompt.images.grid_thw_I3)
-            if sequence.prompt not in first_image:
-                first_image[sequence.prompt] = n_images
-                distinct.append(prompt.images)
-                n_images += count
-            image_order += range(first_image[sequence.prompt], first_image[sequence.prompt] + count)
-    images = None
-    if distinct:
-        pixels_PC = torch.cat([image.pixel_values_PC for image in distinct])
-        images = ImageInputs(pixels_PC, torch.cat([image.grid_thw_I3 for image in distinct]))
-    return PackedRow(
-        torch.tensor([ids]),
-        torch.cat(positions_4L, dim=1)[:, None],
-        torch.tensor(predict, dtype=torch.int64),
-        torch.tensor(targets, dtype=torch.int64),
-        torch.tensor(owner, dtype=torch.int64),
-        images,
-        image_order,
-    )
+            first_image, _ = self._images.setdefault(index, (self._n_images(), prompt.images))
+            self._image_order += range(first_image, first_image + count)
+
+    def _n_images(self) -> int:
+        return sum(len(images.grid_thw_I3) for _, images in self._images.values())
+
+    def packed(self) -> PackedRow:
+        images = None
+        if self._images:
+            distinct = [images for _, images in self._images.values()]
+            pixels_PC = torch.cat([one.pixel_values_PC for one in distinct])
+            images = ImageInputs(pixels_PC, torch.cat([one.grid_thw_I3 for one in distinct]))
+        return PackedRow(
+            torch.tensor([self._ids]),
+            torch.cat(self._positions_4L, dim=1)[:, None],
+            Spans(self._spans, torch.device("cpu")),
+            torch.tensor(self._predict, dtype=torch.int64),
+            torch.tensor(self._targets, dtype=torch.int64),
+            torch.tensor(self._owner, dtype=torch.int64),
+            images,
+            self._image_order,
+        )
 
 
-def _positions(prompt: PromptTensors, n_completion: int) -> torch.Tensor:
-    """Positions [4, L] of a prompt and its completion, which goes on after the largest prompt position."""
-    after_C = torch.arange(n_completion) + int(prompt.positions_3P.max()) + 1
-    rotary_3L = torch.cat([prompt.positions_3P, after_C.expand(3, -1)], dim=1)
-    return torch.cat([torch.arange(rotary_3L.shape[1])[None], rotary_3L])
+def _positions_after(prompt: PromptTensors, n_completion: int) -> torch.Tensor:
+    """Positions [4, L] of a completion: places after the prompt's, rotary positions after its largest one."""
+    places_L = torch.arange(n_completion)
+    rotary_3L = (places_L + int(prompt.positions_3P.max()) + 1).expand(3, -1)
+    return torch.cat([(places_L + len(prompt.token_ids))[None], rotary_3L])

@@ -57,7 +57,11 @@ class Policy(nn.Module):
             # A tuple, as transformers itself makes it; its annotation names a tensor.
             images = {"image": BaseModelOutputWithPooling(pooler_output=shared)}  # type: ignore[arg-type]
         hidden_1TD = self.inner.model(
-            input_ids=row.input_ids_1T, position_ids=row.position_ids_41T, mm_encoder_outputs=images, use_cache=False
+            input_ids=row.input_ids_1T,
+            position_ids=row.position_ids_41T,
+            mm_encoder_outputs=images,
+            use_cache=False,
+            packed=row.spans,
         ).last_hidden_state
         hidden_ND = hidden_1TD[0, row.predict_N] + vision_touch
         stats = [

@@ -1,6 +1,7 @@
 """How much work a step is: FLOPs and bytes that any implementation of Qwen2.5-VL must spend, and the least time for them.
 
-A multiply-add is 2 FLOPs. Causal attention counts the pairs it needs, recomputation and padding count nothing.
+A multiply-add is 2 FLOPs. Causal attention counts the pairs it needs. Recomputation, padding, and a prompt repeated for each of
+its completions count nothing.
 """
 
 from __future__ import annotations
@@ -61,10 +62,17 @@ class ModelWork:
         """Bytes of the weights that decoding reads for every token of a batch."""
         return (self.text_weights + self.head_weights) * self.element_bytes
 
-    def text_flops(self, lengths: Sequence[int], predicted: int) -> float:
-        """A forward pass over sequences of `lengths` tokens with the head at `predicted` places."""
-        pairs = sum(length * (length + 1) // 2 for length in lengths)
-        return 2 * self.text_weights * sum(lengths) + 2 * self.head_weights * predicted + 4 * self.attention_width * pairs
+    def text_flops(self, prompts: Sequence[int], groups: Sequence[Sequence[int]], predicted: int) -> float:
+        """A forward pass over prompts of so many tokens once each, and each prompt's completions of so many tokens after it.
+
+        Args:
+            predicted: places at which the head is computed.
+        """
+        tokens = sum(prompts) + sum(map(sum, groups))
+        pairs = sum(_pairs(prompt) for prompt in prompts)
+        for prompt, lengths in zip(prompts, groups, strict=True):
+            pairs += sum(prompt * length + _pairs(length) for length in lengths)
+        return 2 * self.text_weights * tokens + 2 * self.head_weights * predicted + 4 * self.attention_width * pairs
 
     def vision_flops(self, patches: Sequence[int]) -> float:
         """A forward pass of the vision tower over pictures of so many patches each."""
@@ -73,16 +81,22 @@ class ModelWork:
         return 2 * self.vision_weights * sum(patches) + 4 * (self.full_width * full + self.window_width * windowed)
 
     def update(
-        self, lengths: Sequence[int], predicted: int, patches: Sequence[int], *, reference: bool, vision_trained: bool
+        self,
+        prompts: Sequence[int],
+        groups: Sequence[Sequence[int]],
+        patches: Sequence[int],
+        *,
+        reference: bool,
+        vision_trained: bool,
     ) -> Work:
-        """Forward and backward (twice a forward) of a batch; one forward more with a `reference` model.
+        """Forward and backward (twice a forward) of a batch, each prompt once; one forward more with a `reference` model.
 
         Args:
-            lengths: tokens of each sequence, prompt and completion.
-            predicted: completion tokens of them all.
+            prompts: tokens of each prompt.
+            groups: tokens of each completion of each prompt.
             patches: patches of each distinct picture.
         """
-        text, vision = self.text_flops(lengths, predicted), self.vision_flops(patches)
+        text, vision = self.text_flops(prompts, groups, sum(map(sum, groups))), self.vision_flops(patches)
         passes = 4 if reference else 3
         return Work(text * passes + vision * (passes if vision_trained else passes - 2))
 
@@ -94,13 +108,13 @@ class ModelWork:
         The weights are read for every token of the longest completion, or more often where `max_sequences` at a time
         cannot do it; every new token reads the keys and values of all before it.
         """
-        flops = self.text_flops(prompts, 0) + self.vision_flops(patches)
+        flops = self.text_flops(prompts, [()] * len(prompts), 0) + self.vision_flops(patches)
         generated = context = longest = 0
         for prompt, lengths in zip(prompts, groups, strict=True):
             for length in lengths:
                 generated += length
                 longest = max(longest, length)
-                context += length * prompt + length * (length + 1) // 2
+                context += length * prompt + _pairs(length)
         flops += 2 * (self.text_weights + self.head_weights) * generated + 4 * self.attention_width * context
         rounds = max(longest, -(-generated // max_sequences))
         return Work(flops, rounds * self.weight_bytes + context * self.kv_elements * self.element_bytes)
@@ -108,6 +122,11 @@ class ModelWork:
     def sync(self) -> Work:
         """Every weight read from the trainer and written into the engine."""
         return Work(bytes=2 * self.weight_bytes)
+
+
+def _pairs(length: int) -> int:
+    """Pairs of a query and a key in causal attention."""
+    return length * (length + 1) // 2
 
 
 def model_work(config: Any, element_bytes: int) -> ModelWork:

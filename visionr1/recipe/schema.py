@@ -31,8 +31,11 @@ class Model(Part):
     )
     revision: str | None = Field(None, description="Commit of a Hugging Face model, to pin it.")
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Type of weights and activations in training.")
-    attention: Literal["sdpa", "flex_attention", "flash_attention_2", "eager"] = Field(
-        "sdpa", description="Attention of the trainer, as transformers names it."
+    attention: Literal["shared", "plain", "sdpa", "eager"] = Field(
+        "shared",
+        description="Attention of the trainer. `shared`: without a mask, each prompt computed once for all its completions. "
+        "`plain`: without a mask, each completion with its own copy of the prompt. `sdpa` and `eager`: transformers' own, with a "
+        "mask. All give the same numbers except for rounding.",
     )
     gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass to save memory.")
     min_pixels: int = Field(
@@ -290,6 +293,8 @@ class Recipe(Part):
                 f"algorithm.prompts_per_step ({self.algorithm.prompts_per_step}) is not a multiple of "
                 f"rollout.workers ({self.rollout.workers})"
             )
+        if self.model.dtype == "bfloat16" and 1 in (self.optimiser.zero_stage, self.sft and self.sft.zero_stage):
+            raise ValueError("zero_stage 1 is for model.dtype float32 only: take 2, which needs less memory")
         for index, stage in enumerate(self.stages):
             if self.rollout.workers % stage.tensor_parallel:
                 raise ValueError(

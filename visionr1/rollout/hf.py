@@ -23,7 +23,7 @@ class HfEngine:
     def __init__(self, model_dir: Path, recipe: Recipe, *, builder: PromptBuilder, device: torch.device):
         self._builder = builder
         self._device = device
-        self._settings = recipe.model.model_copy(update={"gradient_checkpointing": False})
+        self._settings = recipe.model.model_copy(update={"gradient_checkpointing": False, "attention": "sdpa"})
         self._model = load_model(model_dir, self._settings, device).eval()
         self._model.requires_grad_(False)
         self._names = dict(self._model.named_parameters())

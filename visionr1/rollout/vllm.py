@@ -22,6 +22,12 @@ from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Group, Sampling
 
+_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+_CUDA_ENVIRONMENT = {
+    # Both look for a peer's GPU by its rank, while a worker sees its own GPU alone; NCCL does it for them.
+    "VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
+    "VLLM_ALLREDUCE_USE_FLASHINFER": "0",
+}
 _CPU_ENVIRONMENT = {
     # The CPU worker otherwise binds threads and memory for itself and takes them from the trainer.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -47,11 +53,28 @@ def _require_libnuma() -> None:
 
 
 def _prepare_environment(cuda: bool) -> None:
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.update(_ENVIRONMENT | (_CUDA_ENVIRONMENT if cuda else _CPU_ENVIRONMENT))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    if not cuda:
-        os.environ.update(_CPU_ENVIRONMENT)
+
+
+def device_options(recipe: Recipe, cuda: bool, max_model_len: int) -> dict[str, Any]:
+    """vLLM's options that depend on what it runs on."""
+    if cuda:
+        return {
+            # The engine gives its memory to the trainer while it sleeps.
+            "enable_sleep_mode": True,
+            "gpu_memory_utilization": recipe.rollout.gpu_memory_utilization,
+            # It asks whether the GPU with a peer's rank can be reached, and a worker sees one GPU, its own.
+            "disable_custom_all_reduce": True,
+        }
+    return {
+        "enforce_eager": True,
+        # With a seed per request, a prompt split over two steps ends in "CPU Generator does not use offset".
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(max_model_len, 8192),
+        "kv_cache_memory_bytes": int(recipe.rollout.cpu_kv_cache_gib * 2**30),
+    }
 
 
 class VllmEngine:
@@ -94,18 +117,9 @@ class VllmEngine:
             ) from error
         self._banned = dict.fromkeys(banned_token_ids, BAN)
         self._eos = eos_token_ids
-        options: dict[str, Any] = {"distributed_executor_backend": "external_launcher"} if distributed else {}
-        if cuda:
-            # On a GPU the engine gives its memory to the trainer while it sleeps.
-            options |= {"enable_sleep_mode": True, "gpu_memory_utilization": recipe.rollout.gpu_memory_utilization}
-        else:
-            # With a seed a request, a prompt split over two steps ends in "CPU Generator does not use offset".
-            options |= {
-                "enforce_eager": True,
-                "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(max_model_len, 8192),
-            }
-            options["kv_cache_memory_bytes"] = int(recipe.rollout.cpu_kv_cache_gib * 2**30)
+        options = device_options(recipe, cuda, max_model_len)
+        if distributed:
+            options["distributed_executor_backend"] = "external_launcher"
         rng = random.getstate(), np.random.get_state(), torch.get_rng_state()
         self._llm = LLM(
             model=str(model_dir),

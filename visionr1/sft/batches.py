@@ -56,8 +56,9 @@ def make_batch(
         usable.append(_first_usable(samples, builder, rope_model, cutoff))
     prompts = [prompt for prompt, _ in usable]
     sequences = [TrainSequence(place, response_ids) for place, (_, response_ids) in enumerate(usable)]
-    chosen = micro_batches([sequence.length(prompts) for sequence in sequences], budget)
-    return Batch([pack(prompts, [sequences[place] for place in row]) for row in chosen], targets, left_out)
+    chosen = micro_batches(prompts, sequences, budget, shared=False)
+    rows = [pack(prompts, [sequences[place] for place in row], shared=False) for row in chosen]
+    return Batch(rows, targets, left_out)
 
 
 def _first_usable(

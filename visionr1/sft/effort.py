@@ -29,17 +29,12 @@ class RankEffort:
         """What the ratios refer to."""
         return peak_values(self._peak)
 
-    def step(self, rows: list[PackedRow], targets: int, seconds: float) -> dict[str, Any]:
+    def step(self, rows: list[PackedRow], seconds: float) -> dict[str, Any]:
         """Of one optimiser step on this rank's rows."""
         pictures = [int(grid.prod()) for row in rows if row.images for grid in row.images.grid_thw_I3]
-        lengths = [length for row in rows for length in sequence_lengths(row)]
+        responses = [length for row in rows for length in row.sequence_N.bincount().tolist()]
+        spans = [span.length for row in rows for span in row.spans.spans]
+        prompts = [length - response for length, response in zip(spans, responses, strict=True)]
         trained = not self._sft.freeze_vision_tower
-        work = self._work.update(lengths, targets, pictures, reference=False, vision_trained=trained)
+        work = self._work.update(prompts, [[length] for length in responses], pictures, reference=False, vision_trained=trained)
         return efficiency({"update": (work, seconds)}, self._peak)
-
-
-def sequence_lengths(row: PackedRow) -> list[int]:
-    """Tokens of each sequence of a row: text positions begin at 0 again with each."""
-    positions_T = row.position_ids_41T[0, 0]
-    starts = [*(positions_T == 0).nonzero()[:, 0].tolist(), len(positions_T)]
-    return [after - start for start, after in zip(starts[:-1], starts[1:], strict=True)]

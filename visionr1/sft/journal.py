@@ -37,7 +37,7 @@ class RankJournal:
             print(f"left out {note}", file=sys.stderr)
         memory = {"host_memory_bytes": resident_bytes()}
         # The record has all ranks' tokens, /metrics this rank's.
-        own = self._effort.step(batch.rows, batch.targets, clock.seconds["update"]) | {"trained_tokens": batch.targets} | memory
+        own = self._effort.step(batch.rows, clock.seconds["update"]) | {"trained_tokens": batch.targets} | memory
         if self._journal is None:
             self._exporter.update(WHERE | own)
             return

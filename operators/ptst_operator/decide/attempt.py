@@ -42,11 +42,11 @@ def _start_on_shared_cluster(at: Situation, status: Status, phase: Phase) -> Dec
         return Decision(_with_new_attempt(at, status, phase, kinds_of(phase.kind)[0].name))
     due = cluster_deadline(at, status.cluster)
     if due is not None and at.now >= due:
-        return Decision(_failed_for_want_of_cluster(at, status, phase, status.cluster))
+        return Decision(_failed_without_cluster(at, status, phase, status.cluster))
     return Decision(status, (Apply(wanted),) if at.world.cluster is None else (), due)
 
 
-def _failed_for_want_of_cluster(at: Situation, status: Status, phase: Phase, cluster: ClusterStatus) -> Status:
+def _failed_without_cluster(at: Situation, status: Status, phase: Phase, cluster: ClusterStatus) -> Status:
     """An attempt that ends before its child is made, and takes the cluster with it: so waits are counted, and bounded."""
     status = _with_new_attempt(at, status, phase, kinds_of(phase.kind)[0].name)
     why = f"RayCluster {cluster.name} was not ready within {pending_limit(at.run.spec.deadlines)}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ptst_operator.decide.attempt import go_on, start, stop
 from ptst_operator.decide.fold import fold
-from ptst_operator.decide.person import heard
+from ptst_operator.decide.person import with_requests
 from ptst_operator.decide.plan import planned
 from ptst_operator.decide.ray_cluster import without_cluster
 from ptst_operator.decide.report import with_report
@@ -22,7 +22,7 @@ from visionr1.recipe import stage_number
 def decide(wanted: WantedRun, before: Status, world: World, now: float) -> Decision:
     """What to write and do now; `before` is the status as it was read, `now` in unix seconds."""
     at = Situation(wanted, world, now)
-    status = heard(wanted, fold(before, wanted.run.uid, world, now))
+    status = with_requests(wanted, fold(before, wanted.run.uid, world, now))
     if before.phase == "Failed" and wanted.run.spec.restarts <= before.restarts:
         action: planner.Action | None = None  # over until a person starts it again
     else:

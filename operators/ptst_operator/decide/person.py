@@ -8,8 +8,8 @@ from ptst_operator.run import WantedRun
 from ptst_operator.status import Status
 
 
-def heard(wanted: WantedRun, status: Status) -> Status:
-    """The status after a person's approval, restart or new stages."""
+def with_requests(wanted: WantedRun, status: Status) -> Status:
+    """The status with a person's approval, restart and new stages."""
     return _with_new_stages(wanted, _restarted(wanted, _let_go(wanted, status)))
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from ptst_operator.children.state import ChildState
-from ptst_operator.look.figures import StageScale, scale_of
+from ptst_operator.look.scale import StageScale, scale_of
 from ptst_operator.run import WantedRun
 from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import AttemptStatus, PhaseStatus

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ptst_operator.look.figures import scale_of
 from ptst_operator.look.gates import breaches, first_breach
+from ptst_operator.look.scale import scale_of
 from ptst_operator.run import WantedRun
 from ptst_operator.status import Status
 from ptst_operator.world import Breach, Progress, RollbackDone, RollbackProgress, RollbackReady, RollbackRefused
