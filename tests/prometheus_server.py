@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visionr1.metrics import TABLE
 
@@ -36,14 +37,14 @@ class Prometheus:
 
     url: str
 
-    def get(self, path: str, **parameters: object) -> dict:
+    def get(self, path: str, **parameters: object) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=20) as answer:
             return json.load(answer)["data"]
 
-    def query(self, expression: str, at: float) -> list[dict]:
+    def query(self, expression: str, at: float) -> list[dict[str, Any]]:
         return self.get("query", query=expression, time=at)["result"]
 
-    def query_range(self, expression: str, start: float, end: float, step: float = 1.0) -> list[dict]:
+    def query_range(self, expression: str, start: float, end: float, step: float = 1.0) -> list[dict[str, Any]]:
         return self.get("query_range", query=expression, start=start, end=end, step=step)["result"]
 
     def scrapes(self, selector: str, at: float) -> dict[float, float]:
@@ -67,7 +68,7 @@ class Prometheus:
         found = self.query_range(filled(expression), start, end)
         return any(not math.isnan(float(value)) for series in found for _, value in series["values"])
 
-    def steps_told(self, where: str, records: dict[int, dict], at: float) -> set[int]:
+    def steps_told(self, where: str, records: dict[int, dict[str, Any]], at: float) -> set[int]:
         """Compares every gauge of the process `where` with the step log, scrape by scrape; gives the steps that were seen.
 
         Raises:
@@ -98,7 +99,7 @@ def filled(expression: str) -> str:
 
 
 @contextmanager
-def prometheus(folder: Path, jobs: list[dict]) -> Iterator[Prometheus]:
+def prometheus(folder: Path, jobs: list[dict[str, Any]]) -> Iterator[Prometheus]:
     """Scrapes the targets of each job twice a second."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_ports(1)

@@ -2,6 +2,8 @@
 
 import base64
 import io
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -45,12 +47,12 @@ class Engine:
 
 
 @pytest.fixture
-def grader():
+def grader() -> Iterator[Grader]:
     with Grader(RECIPE.reward) as made:
         yield made
 
 
-def test_good_problems_are_scored_and_bad_ones_listed(held_out, grader):
+def test_good_problems_are_scored_and_bad_ones_listed(held_out: Path, grader: Grader) -> None:
     engine = Engine()
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
     found = evaluate_problems(engine, Builder(), grader, problems.rows, RECIPE, "a model")
@@ -65,7 +67,7 @@ def test_good_problems_are_scored_and_bad_ones_listed(held_out, grader):
     assert engine.calls[1][2] == [problem_seed(RECIPE.seed, f"test.jsonl#{place}") for place in (4, 5)]
 
 
-def test_records_hold_what_the_report_shows(held_out, grader):
+def test_records_hold_what_the_report_shows(held_out: Path, grader: Grader) -> None:
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
     first, second, *_ = evaluate_problems(Engine(), Builder(), grader, problems.rows, RECIPE, "a model").samples
     assert (first.id, first.sample, first.truth, first.answer) == ("test.jsonl#0", 0, "0", "0")
@@ -75,7 +77,7 @@ def test_records_hold_what_the_report_shows(held_out, grader):
     assert second.images == ()
 
 
-def test_only_some_problems_keep_their_pictures(grader):
+def test_only_some_problems_keep_their_pictures(grader: Grader) -> None:
     data = io.BytesIO()
     Image.new("RGB", (28, 28)).save(data, "PNG")
     rows = [Row(str(place), f"<image>{place % 10}", (data.getvalue(),), "1") for place in range(100)]
@@ -84,7 +86,7 @@ def test_only_some_problems_keep_their_pictures(grader):
     assert (len(shown), shown[0], shown[-1]) == (24, "0", "99")
 
 
-def test_a_request_to_stop_is_heard_between_rounds(held_out, grader):
+def test_a_request_to_stop_is_heard_between_rounds(held_out: Path, grader: Grader) -> None:
     engine = Engine()
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
     with pytest.raises(Stopped, match="while evaluating a model"):
@@ -92,7 +94,7 @@ def test_a_request_to_stop_is_heard_between_rounds(held_out, grader):
     assert len(engine.calls) == 1
 
 
-def test_thumbnails_are_small():
+def test_thumbnails_are_small() -> None:
     data = io.BytesIO()
     Image.effect_noise((2000, 1000), 80).convert("RGB").save(data, "JPEG")
     made = base64.b64decode(thumbnail(data.getvalue()))

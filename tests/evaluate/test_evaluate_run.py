@@ -42,7 +42,7 @@ def commit(folder: Path, phase: str, step: int) -> None:
     checkpoints.commit(step, checkpoints.publish(step, staged, names), {})
 
 
-def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path):
+def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     new_run(folder)
     commit(folder, "stage-1", 24)
@@ -66,7 +66,7 @@ def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path):
     assert (folder / "eval/base.samples.jsonl").read_text() == ""
 
 
-def test_any_model_is_scored_without_a_run(tmp_path, held_out):
+def test_any_model_is_scored_without_a_run(tmp_path: Path, held_out: Path) -> None:
     recipe = load_recipe("demo", [*SETTINGS, "evaluation.samples=2"])
     found = run_model(str(demo_base_dir()), Source(path=str(held_out)), recipe, tmp_path / "out")
     written = json.loads((tmp_path / "out/score.json").read_text())
@@ -75,7 +75,7 @@ def test_any_model_is_scored_without_a_run(tmp_path, held_out):
     assert len((tmp_path / "out/samples.jsonl").read_text().splitlines()) == 12
 
 
-def test_runs_that_cannot_be_evaluated_say_why(tmp_path):
+def test_runs_that_cannot_be_evaluated_say_why(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no recipe.yaml here"):
         run(str(tmp_path / "nothing"))
     new_run(tmp_path / "blind", "data.held_out=null")
@@ -86,7 +86,7 @@ def test_runs_that_cannot_be_evaluated_say_why(tmp_path):
         run(str(tmp_path / "young"))
 
 
-def test_held_out_data_without_a_usable_row_is_refused(tmp_path, held_out):
+def test_held_out_data_without_a_usable_row_is_refused(tmp_path: Path, held_out: Path) -> None:
     lines = held_out.read_text().splitlines()
     held_out.write_text("\n".join(lines[-2:]) + "\n")
     with pytest.raises(BadInput, match="none of the 2 rows can be used"):

@@ -6,7 +6,7 @@ import pytest
 
 from visionr1.errors import BadInput
 from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed
-from visionr1.grpo.start import BASE, Weights, stage_start
+from visionr1.grpo.start import BASE, StageStart, Weights, stage_start
 from visionr1.recipe.phases import stage_phase
 from visionr1.recipe.schema import Checkpoint, Optimiser, Recipe
 
@@ -22,7 +22,7 @@ def recipe(sft: bool = True, **second: Any) -> Recipe:
     )
 
 
-def start(recipe: Recipe, number: int, committed: dict[str, int]):
+def start(recipe: Recipe, number: int, committed: dict[str, int]) -> StageStart:
     return stage_start(recipe, stage_phase(recipe, number), committed.get, lambda name, step: {"sampler": f"{name}@{step}"})
 
 

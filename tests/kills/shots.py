@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,7 +228,7 @@ class Target:
         names = list(self.ends)
         return self._complete(phase) and any(attempts(self.store, name) for name in names[names.index(phase) + 1 :])
 
-    def _until(self, condition) -> None:  # type: ignore[no-untyped-def]
+    def _until(self, condition: Callable[[], object]) -> None:
         begun = time.monotonic()
         while not condition():
             assert time.monotonic() - begun < _STUCK_SECONDS, f"the run does not go on: {self._said()}"

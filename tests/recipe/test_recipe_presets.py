@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -75,7 +76,7 @@ def test_every_preset_loads_without_a_warning_and_round_trips(name: str) -> None
     assert preset_text(name).startswith("#"), "a preset begins with what it is"
 
 
-def test_a_file_changes_a_preset(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_changes_a_preset(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("preset: long\nname: mine\nsft: {epochs: 1}\nstages:\n  - {max_completion_tokens: 64, group_size: 2}\n")
     recipe = load_recipe(str(path), ["stages.0.steps=7", "optimiser.learning_rate=2e-6", "data.held_out=null"])

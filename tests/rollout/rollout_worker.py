@@ -26,7 +26,7 @@ SAMPLING = Sampling(4, 16, 1.0)
 class Stage:
     """Steps of a stage by one worker: what `run_stage` does to it and asks of it."""
 
-    def __init__(self, engine: str, base: str = "demo", temperature: float = 1.0):
+    def __init__(self, engine: str, base: str = "demo", temperature: float = 1.0) -> None:
         self.recipe: Recipe = load_recipe(
             "demo",
             [

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path, number) -> None:
+def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path: Path, number: int) -> None:
     """torchrun takes seconds to import; a signal in that time must not be lost, or the phase would run on."""
     run = prepare(tmp_path / "run", samples(tmp_path / "data"))
     command = [sys.executable, "-m", "visionr1.cli", "sft", "--run", run]
@@ -35,7 +35,9 @@ def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path, number) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(tmp_path, monkeypatch, number) -> None:
+def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     run = prepare(tmp_path / "run", samples(tmp_path / "data"))
     started = []
 
@@ -51,7 +53,7 @@ def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(tmp_path, monkeyp
     assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
-def test_a_torchrun_that_waits_for_a_lost_node_is_not_waited_for(tmp_path, monkeypatch) -> None:
+def test_a_torchrun_that_waits_for_a_lost_node_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ranks have stopped and said so; it would stay for five minutes, with the GPUs."""
     said = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
