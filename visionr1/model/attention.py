@@ -133,9 +133,12 @@ def packed_attention(
             seen = slice(span.prefix[0], sum(span.prefix))
             key_1GKD = torch.cat([key_1GTD[:, :, seen], key_1GKD], dim=2)
             value_1GKD = torch.cat([value_1GTD[:, :, seen], value_1GKD], dim=2)
-        query_1HLD = query_1HTD[:, :, own]
-        options = {"attn_mask": mask, "is_causal": mask is None, "scale": scaling, "enable_gqa": grouped}
-        parts.append(scaled_dot_product_attention(query_1HLD, key_1GKD, value_1GKD, **options))
+        causal = mask is None
+        parts.append(
+            scaled_dot_product_attention(
+                query_1HTD[:, :, own], key_1GKD, value_1GKD, mask, is_causal=causal, scale=scaling, enable_gqa=grouped
+            )
+        )
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
@@ -180,8 +183,9 @@ def window_attention(
     order, parts = [], []
     for length in lengths_W.unique().tolist():
         places_WL = starts_W[lengths_W == length, None] + torch.arange(length)
-        batch = (tensor[:, places_WL].transpose(0, 1) for tensor in (query_HTD, key_HTD, value_HTD))
-        parts.append(scaled_dot_product_attention(*batch, scale=scaling).transpose(1, 2).flatten(0, 1))
+        query_WHLD, key_WHLD, value_WHLD = (x_HTD[:, places_WL].transpose(0, 1) for x_HTD in (query_HTD, key_HTD, value_HTD))
+        out_WHLD = scaled_dot_product_attention(query_WHLD, key_WHLD, value_WHLD, scale=scaling)
+        parts.append(out_WHLD.transpose(1, 2).flatten(0, 1))
         order.append(places_WL.flatten())
     return torch.cat(parts)[torch.cat(order).argsort()][None], None
 
@@ -199,9 +203,10 @@ def _varlen(
     causal: bool,
 ) -> torch.Tensor:
     """torch's flash kernel on CUDA. Causal: where a span has more keys than queries, its last query sees its last key."""
-    tensors = (tensor.contiguous() for tensor in (query_THD, key_KGD, value_KGD))
     out_THD = varlen_attn(
-        *tensors,
+        query_THD.contiguous(),
+        key_KGD.contiguous(),
+        value_KGD.contiguous(),
         cu_queries,
         cu_keys,
         max_queries,
