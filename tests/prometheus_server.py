@@ -39,13 +39,14 @@ class Prometheus:
 
     def get(self, path: str, **parameters: object) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=20) as answer:
-            return json.load(answer)["data"]
+            data: dict[str, Any] = json.load(answer)["data"]
+        return data
 
     def query(self, expression: str, at: float) -> list[dict[str, Any]]:
-        return self.get("query", query=expression, time=at)["result"]
+        return list(self.get("query", query=expression, time=at)["result"])
 
     def query_range(self, expression: str, start: float, end: float, step: float = 1.0) -> list[dict[str, Any]]:
-        return self.get("query_range", query=expression, start=start, end=end, step=step)["result"]
+        return list(self.get("query_range", query=expression, start=start, end=end, step=step)["result"])
 
     def scrapes(self, selector: str, at: float) -> dict[float, float]:
         """All samples of one series before `at`, by the time of the scrape."""
@@ -74,13 +75,13 @@ class Prometheus:
         Raises:
             AssertionError: one is another.
         """
-        step_at = self.scrapes(f"visionr1_step{{{where}}}", at)
+        step_at = {when: int(step) for when, step in self.scrapes(f"visionr1_step{{{where}}}", at).items()}
         seen = set()
-        for item in (
-            item for item in TABLE if item.kind == "gauge" and item.key and item.logged and item.key != "host_memory_bytes"
-        ):
+        for item in TABLE:
+            if item.kind != "gauge" or item.key is None or not item.logged or item.key == "host_memory_bytes":
+                continue
             for selector in self.selectors(f"{item.name}{{{where}}}", at):
-                label = re.search(rf'{item.label}="([^"]*)"', selector)[1] if item.label else None
+                label = re.findall(rf'{item.label}="([^"]*)"', selector)[0] if item.label else None
                 for when, value in self.scrapes(selector, at).items():
                     if when not in step_at:  # told at the start, before the first step
                         continue

@@ -53,7 +53,7 @@ class Proxy:
         self.bytes_per_second = bytes_per_second
         self._free_at = 0.0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.proxy = self
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -131,8 +131,13 @@ class Proxy:
             connection.close()
 
 
+class _Server(ThreadingHTTPServer):
+    proxy: Proxy
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: _Server
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = lambda self: self.server.proxy.handle(self)
 

@@ -58,7 +58,7 @@ def test_the_real_geometry3k_rows(geometry3k: Path) -> None:
 
 def test_parquet_with_images_as_hugging_face_stores_them(tmp_path: Path, png: bytes) -> None:
     (tmp_path / "b.png").write_bytes(png)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"images": [{"bytes": png, "path": None}], "problem": "<image>One?", "answer": "1"},
         {
             "images": [{"bytes": None, "path": "b.png"}, {"bytes": png, "path": "gone.png"}],
@@ -273,7 +273,7 @@ def test_missing_places_say_so(tmp_path: Path) -> None:
         problems(tmp_path)
 
 
-def turns(user: str, assistant: str, question: str = "<image>Q?", answer: str = "A") -> list[dict[str, Any]]:
+def turns(user: str, assistant: str, question: str = "<image>Q?", answer: str | None = "A") -> list[dict[str, Any]]:
     return [{"from": user, "value": question}, {"from": assistant, "value": answer}]
 
 

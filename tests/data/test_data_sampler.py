@@ -54,13 +54,13 @@ def test_a_sampler_resumed_at_the_border_of_an_epoch_begins_the_next_one() -> No
 def test_samples_for_sft_that_changed_are_noticed_and_damaged_ones_are_no_change() -> None:
     samples = [Sample(row.id, row.problem, row.images, f"<answer>{row.answer}</answer>") for row in ROWS]
 
-    class Damaged(list):
+    class Damaged(list[Sample]):
         def __getitem__(self, index: Any) -> Any:
             if index == 4:
                 raise BadRow("r4", "image missing", "no file")
             return super().__getitem__(index)
 
-    def read(all_samples: Sequence[Row], readers: int = 1) -> str:
+    def read(all_samples: Sequence[Sample], readers: int = 1) -> str:
         places = range(len(all_samples))
         return shared_fingerprint([sample_digests(all_samples, places[reader::readers]) for reader in range(readers)])
 

@@ -44,7 +44,7 @@ def test_stage_borders_are_when_the_phases_began(watched: Watched) -> None:
     server, begun, ended, _ = watched
     borders = server.query_range(filled(STAGE_BORDERS), begun, ended)
     first = {series["metric"]["stage"]: float(series["values"][0][1]) / 1000 for series in borders}
-    assert sorted(first, key=first.get) == ["coldstart", "sft", "1"]
+    assert sorted(first, key=lambda stage: first[stage]) == ["coldstart", "sft", "1"]
     assert all(begun < at < ended for at in first.values())
 
 

@@ -52,9 +52,9 @@ def outcomes(policy: str, folder: Path) -> dict[str, Outcome]:
         stage, other = SAVED[name]
         path = str(folder / f"{name} offloaded")
         Path(path).mkdir()
-        options = {"settings": settings(stage, *other), "offloads": True}
-        whole.append(Case(f"{name} offloaded", steps=(1, 2), save_after=1, folder=path, **options))
-        again.append(Case(f"{name} offloaded again", start=path, steps=(2,), **options))
+        chosen = settings(stage, *other)
+        whole.append(Case(f"{name} offloaded", settings=chosen, steps=(1, 2), save_after=1, folder=path, offloads=True))
+        again.append(Case(f"{name} offloaded again", settings=chosen, start=path, steps=(2,), offloads=True))
     across = [
         Case("zero3 by ZeRO 2", settings=settings(2), start=str(folder / "zero3"), steps=(2,)),
         Case("zero2 by ZeRO 3", settings=settings(3), start=str(folder / "zero2"), steps=(2,)),

@@ -61,6 +61,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def outcomes(policy: str) -> dict[str, Outcome]:
+    single: dict[str, Outcome]
     [single] = run_ranks(run_cases, 1, ONE_RANK, policy, seconds=240)
     first, _ = run_ranks(run_cases, 2, TWO_RANKS, policy, seconds=240)
     return single | first

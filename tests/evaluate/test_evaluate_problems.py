@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image
@@ -15,7 +16,7 @@ from visionr1.model.prompt import Prompt
 from visionr1.recipe import load_recipe
 from visionr1.recipe.schema import Source
 from visionr1.reward import Grader
-from visionr1.rollout.types import Completion, Group, Sampling
+from visionr1.rollout.types import Completion, Group, RolloutEngine, Sampling
 
 RECIPE = load_recipe("demo", ["evaluation.samples=2", "rollout.max_sequences=2", "evaluation.max_completion_tokens=7"])
 
@@ -55,7 +56,7 @@ def grader() -> Iterator[Grader]:
 def test_good_problems_are_scored_and_bad_ones_listed(held_out: Path, grader: Grader) -> None:
     engine = Engine()
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
-    found = evaluate_problems(engine, Builder(), grader, problems.rows, RECIPE, "a model")
+    found = evaluate_problems(cast(RolloutEngine, engine), Builder(), grader, problems.rows, RECIPE, "a model")
     assert (found.score.accuracy, found.score.standard_error, found.score.truncated_ratio) == (0.5, 0.0, 0.5)
     assert (found.score.problems, found.score.samples_per_problem, found.score.completion_tokens_mean) == (6, 2, 6.0)
     assert [(note.id, note.kind) for note in problems.skipped] == [
@@ -69,7 +70,9 @@ def test_good_problems_are_scored_and_bad_ones_listed(held_out: Path, grader: Gr
 
 def test_records_hold_what_the_report_shows(held_out: Path, grader: Grader) -> None:
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
-    first, second, *_ = evaluate_problems(Engine(), Builder(), grader, problems.rows, RECIPE, "a model").samples
+    first, second, *_ = evaluate_problems(
+        cast(RolloutEngine, Engine()), Builder(), grader, problems.rows, RECIPE, "a model"
+    ).samples
     assert (first.id, first.sample, first.truth, first.answer) == ("test.jsonl#0", 0, "0", "0")
     assert (first.accuracy, first.format, first.tokens, first.finish_reason) == (1.0, 1.0, 5, "stop")
     assert (second.sample, second.accuracy, second.format, second.finish_reason) == (1, 0.0, 0.0, "length")
@@ -81,7 +84,7 @@ def test_only_some_problems_keep_their_pictures(grader: Grader) -> None:
     data = io.BytesIO()
     Image.new("RGB", (28, 28)).save(data, "PNG")
     rows = [Row(str(place), f"<image>{place % 10}", (data.getvalue(),), "1") for place in range(100)]
-    found = evaluate_problems(Engine(), Builder(), grader, rows, RECIPE, "a model")
+    found = evaluate_problems(cast(RolloutEngine, Engine()), Builder(), grader, rows, RECIPE, "a model")
     shown = [sample.id for sample in found.samples if sample.images]
     assert (len(shown), shown[0], shown[-1]) == (24, "0", "99")
 
@@ -90,7 +93,9 @@ def test_a_request_to_stop_is_heard_between_rounds(held_out: Path, grader: Grade
     engine = Engine()
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
     with pytest.raises(Stopped, match="while evaluating a model"):
-        evaluate_problems(engine, Builder(), grader, problems.rows, RECIPE, "a model", lambda: bool(engine.calls))
+        evaluate_problems(
+            cast(RolloutEngine, engine), Builder(), grader, problems.rows, RECIPE, "a model", lambda: bool(engine.calls)
+        )
     assert len(engine.calls) == 1
 
 

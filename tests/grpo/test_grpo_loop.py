@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -87,34 +87,39 @@ class Crew:
         self.waited += [step] * wait
 
 
-Go = Callable[..., list[dict[str, Any]]]
+class Go:
+    """Runs the stage from `first_step` with `crew`; then has the step log's records and their steps."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+        self.records: list[dict[str, Any]] = []
+        self.steps: list[int] = []
 
-@pytest.fixture
-def run(tmp_path: Path) -> Go:
-    """Runs the stage from `first_step` with `crew`; gives the step log's records."""
-
-    def go(
+    def __call__(
+        self,
         crew: Crew,
         first_step: int = 0,
         state: dict[str, Any] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         recipe: Recipe = RECIPE,
         stage: int = 1,
-        url: str = str(tmp_path),
+        url: str | None = None,
     ) -> None:
-        store, phase = open_store(url), stage_phase(recipe, stage)
+        store, phase = open_store(url or self.folder), stage_phase(recipe, stage)
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
         journal = StageJournal(recipe, phase, store, StepLog(store, phase.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
         try:
             with Grader(recipe.reward) as grader:
-                run_stage(recipe, phase, first_step, ROWS, sampler, crew, grader, journal, should_stop)
+                run_stage(recipe, phase, first_step, ROWS, sampler, cast(Any, crew), grader, journal, should_stop)
         finally:
-            go.records = read_steps(store)
-            go.steps = [record["step"] for record in go.records]
+            self.records = read_steps(store)
+            self.steps = [record["step"] for record in self.records]
 
-    return go
+
+@pytest.fixture
+def run(tmp_path: Path) -> Go:
+    return Go(tmp_path)
 
 
 def test_a_stage_commits_every_second_step_and_its_last(run: Go) -> None:

@@ -86,6 +86,7 @@ def ours(drawn: Drawn, algorithm: Algorithm, dtype: torch.dtype = torch.float64)
     weights_N = token_weights(owner_N, algorithm.loss_aggregation, len(now), len(lengths))
     loss = (weights_N.to(dtype) * terms.loss_N).sum()
     loss.backward()
+    assert now_N.grad is not None
     return float(loss.detach()), now_N.grad.double().numpy()
 
 
@@ -192,7 +193,7 @@ def test_a_group_of_equal_rewards_moves_nothing_but_the_kl() -> None:
     now_N = torch.full((4,), -1.0, requires_grad=True)
     advantages_N = torch.tensor(advantages(rewards_PG, True).ravel(), dtype=torch.float32)[owner_N]
     grpo_terms(now_N, now_N.detach(), None, advantages_N, Algorithm(kl_beta=0)).loss_N.sum().backward()
-    assert now_N.grad.tolist() == [0.0] * 4
+    assert now_N.grad is not None and now_N.grad.tolist() == [0.0] * 4
 
 
 def test_groups_without_signal_are_counted() -> None:

@@ -26,6 +26,7 @@ SETTINGS = [
 
 def go(run: Path, workers: int, steps: int) -> list[dict[str, Any]]:
     recipe = load_recipe("demo", [*SETTINGS, f"rollout.workers={workers}"]).model_dump_json()
+    first: list[dict[str, Any]]
     first, *others = run_ranks(stage, workers, recipe, str(run), steps)
     assert all(json.dumps(other[0]["loss"]) == json.dumps(first[0]["loss"]) for other in others)
     return first

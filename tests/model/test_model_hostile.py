@@ -62,7 +62,7 @@ def test_every_row_that_passed_the_check_gets_a_prompt_with_the_template_s_speci
         features = int(inputs.grid_thw_I3.prod(-1).sum()) // 4 if inputs else 0
         assert expanded.count(builder.image_token_id) == features
         longest = max(longest, len(expanded))
-    assert longest == report.longest_prompt.tokens <= 2000
+    assert report.longest_prompt is not None and longest == report.longest_prompt.tokens <= 2000
 
 
 def test_every_chain_of_thought_that_passed_the_check_gets_its_tokens(

@@ -25,7 +25,7 @@ def model() -> Qwen2_5_VLForConditionalGeneration:
 def counted(call: Callable[[], object]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def test_a_text_forward_is_what_torch_counts(model: Qwen2_5_VLForConditionalGeneration) -> None:

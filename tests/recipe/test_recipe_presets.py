@@ -160,7 +160,8 @@ def test_every_value_of_the_schema_is_explained() -> None:
             if not field.description and not (isinstance(field.annotation, type) and issubclass(field.annotation, Part))
         ]
 
-    assert [name for part in (Recipe, *Part.__subclasses__()) for name in undescribed(part)] == []
+    parts: list[type[Part]] = [Recipe, *Part.__subclasses__()]
+    assert [name for part in parts for name in undescribed(part)] == []
 
 
 def test_recipe_and_pipeline_never_import_torch() -> None:

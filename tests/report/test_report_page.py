@@ -130,12 +130,12 @@ def test_nothing_is_loaded_from_elsewhere(make_run: Callable[..., Path]) -> None
         value for _, found in page.tags for key, value in found.items() if key in ("src", "href", "srcset", "data", "xlink:href")
     ]
     assert loads
-    assert all(value.startswith("data:image/png;base64,") for value in loads)
+    assert all(value is not None and value.startswith("data:image/png;base64,") for value in loads)
     assert not page.all("script") + page.all("link") + page.all("iframe") + page.all("base")
     assert "url(" not in text
     assert "@import" not in text
     policy = next(found["content"] for found in page.all("meta") if found.get("http-equiv") == "Content-Security-Policy")
-    assert policy.startswith("default-src 'none'")
+    assert policy is not None and policy.startswith("default-src 'none'")
 
 
 HOSTILE = '</pre><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 7 }}'

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,9 +85,9 @@ class Stage:
 
 def tied_model(folder: Path, base: Path) -> str:
     """A tiny model whose head is tied to its embeddings, as the real 3B model's is; its tokenizer is `base`'s."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
     untied = tiny_model(tokenizer, seed=5)
-    config = untied.config
+    config: Any = untied.config
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
     with torch.random.fork_rng():
         torch.manual_seed(5)

@@ -16,14 +16,20 @@ from visionr1.grpo import worker as worker_module
 from visionr1.grpo.parity import LARGEST, LIMITS
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir
-from visionr1.model.pack import PromptTensors
+from visionr1.model.pack import PromptTensors, prompt_tensors
 from visionr1.model.prompt import Prompt
 from visionr1.recipe import load_recipe
 from visionr1.rollout.vllm import VllmEngine
 
 
+def vllm_of(stage: Stage) -> Any:
+    """vLLM's own object."""
+    assert isinstance(stage.worker._engine, VllmEngine)
+    return stage.worker._engine._llm
+
+
 def runner(stage: Stage) -> Any:
-    return stage.worker._engine._llm.llm_engine.model_executor.driver_worker.worker.model_runner
+    return vllm_of(stage).llm_engine.model_executor.driver_worker.worker.model_runner
 
 
 @pytest.fixture(scope="session")  # an engine that ends takes vLLM's process groups from all engines of the process
@@ -83,7 +89,7 @@ def test_a_healthy_step_is_far_within_the_limits(every_stage: Stage) -> None:
 
 def test_a_sync_wakes_weights_loads_and_then_wakes_the_cache(vllm_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """trl#5142: weights loaded into a sleeping engine; vime#190: a sleep that keeps the weights in the host's memory."""
-    vllm, order = vllm_stage.worker._engine._llm, []
+    vllm, order = vllm_of(vllm_stage), []
     for name in ("sleep", "wake_up", "collective_rpc"):
         original = getattr(vllm, name)
 
@@ -101,8 +107,9 @@ def test_a_sync_wakes_weights_loads_and_then_wakes_the_cache(vllm_stage: Stage, 
 def test_a_sync_empties_the_encoder_cache(vllm_stage: Stage) -> None:
     vllm_stage.update()
     vllm_stage.worker.sync()
-    engine = vllm_stage.worker._engine
-    engine.generate([vllm_stage.worker._seen], SAMPLING, [1])
+    engine, seen = vllm_stage.worker._engine, vllm_stage.worker._seen
+    assert seen is not None
+    engine.generate([seen], SAMPLING, [1])
     assert runner(vllm_stage).encoder_cache, "the engine keeps what its vision tower made while it is awake"
     engine.sleep()
     vllm_stage.worker.sync()
@@ -111,7 +118,7 @@ def test_a_sync_empties_the_encoder_cache(vllm_stage: Stage) -> None:
 
 def test_a_stale_image_embedding_stops_the_run(vllm_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """vllm#44910: embeddings of the old vision tower are served after an update, for they are kept by the picture alone."""
-    core = type(vllm_stage.worker._engine._llm.llm_engine.engine_core.engine_core)
+    core = type(vllm_of(vllm_stage).llm_engine.engine_core.engine_core)
     with monkeypatch.context() as plant:
         # A sleep and `_forget` both empty the cache; a fault must get past both.
         plant.setattr(core, "reset_encoder_cache", lambda self: None)
@@ -187,10 +194,11 @@ def test_a_sampled_image_token_stops_the_run(stage: Stage, monkeypatch: pytest.M
 
 def test_positions_without_token_types_stop_the_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `mm_token_type_ids` transformers falls back to text positions, and says nothing."""
-    made = worker_module.prompt_tensors
 
     def textual(model: torch.nn.Module, token_ids: list[int], images: Any, image_token_id: int) -> PromptTensors:
-        return replace(made(model, token_ids, images, image_token_id), positions_3P=torch.arange(len(token_ids)).expand(3, -1))
+        return replace(
+            prompt_tensors(model, token_ids, images, image_token_id), positions_3P=torch.arange(len(token_ids)).expand(3, -1)
+        )
 
     monkeypatch.setattr(worker_module, "prompt_tensors", textual)
     found = stage.step()

@@ -7,7 +7,8 @@ from rollout_pair import LIMIT, Pair
 from visionr1.data.rows import Row
 from visionr1.demo.chains import READ_ALOUD
 from visionr1.demo.digits import problems
-from visionr1.rollout.types import Prompt, Sampling
+from visionr1.model.prompt import Prompt
+from visionr1.rollout.types import Sampling
 
 
 def test_a_seed_gives_the_same_completions_in_any_batch(pair: Pair) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -41,13 +42,13 @@ def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(
     run = prepare(tmp_path / "run", samples(tmp_path / "data"))
     started = []
 
-    class StartedAndStopped(subprocess.Popen):
-        def __init__(self, *arguments: object, **options: object) -> None:
+    class StartedAndStopped(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             started.append(self)
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(launch.subprocess, "Popen", StartedAndStopped)
+    monkeypatch.setattr(subprocess, "Popen", StartedAndStopped)
     with pytest.raises(Stopped, match="before it had taken a step"):
         launch.run(run)
     assert [process.returncode for process in started] == [-signal.SIGTERM]

@@ -133,12 +133,14 @@ def test_the_addressing_style_is_the_environments(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example.org")
     monkeypatch.setenv("VISIONR1_S3_ADDRESSING_STYLE", style)
     store = open_store("s3://bucket/run")
+    assert isinstance(store, s3.S3Store)
     signed = store.client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "run/a"})
     assert signed.partition("?")[0] == address
 
 
 def test_a_lost_permission_while_deleting_is_told(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(s3_url)
+    assert isinstance(store, s3.S3Store)
     refusal = {"Errors": [{"Key": "a", "Code": "AccessDenied", "Message": "Access Denied"}]}
     monkeypatch.setattr(store.client, "delete_objects", lambda **_: refusal)
     with pytest.raises(StorageError, match="the credentials lack a permission; allow List, Get, Put, Delete"):
@@ -158,7 +160,7 @@ def test_a_lost_permission_while_deleting_is_told(s3_url: str, monkeypatch: pyte
     ],
 )
 def test_each_answer_of_the_server_says_what_to_do(code: str, kind: type[Exception], advice: str) -> None:
-    answer = {"Error": {"Code": code, "Message": "Something\nof two lines"}}
-    error = s3.explain_s3(ClientError(answer, "GetObject"), "s3://bucket/run/a")
+    refused = ClientError({"Error": {"Code": code, "Message": "Something\nof two lines"}}, "GetObject")
+    error = s3.explain_s3(refused, "s3://bucket/run/a")
     assert type(error) is kind
     assert str(error).startswith("s3://bucket/run/a: ") and advice in str(error) and "\n" not in str(error)

@@ -115,8 +115,13 @@ def test_a_reader_sees_one_version_or_the_other(tmp_path: Path) -> None:
     versions = {b"a" * 3_000_000, b"b" * 3_000_000}
     store.write_bytes("summary.json", min(versions))
     seen = set()
+
+    def write() -> None:
+        for data in sorted(versions) * 15:
+            store.write_bytes("summary.json", data)
+
     with ThreadPoolExecutor() as pool:
-        writing = pool.submit(lambda: [store.write_bytes("summary.json", data) for data in sorted(versions) * 15])
+        writing = pool.submit(write)
         while not writing.done():
             seen.add(store.read_bytes("summary.json"))
     assert seen <= versions

@@ -27,7 +27,7 @@ from visionr1.watch.screen import frame, sparkline, watch
 
 STAGES = "stages=[{max_completion_tokens: 64, group_size: 4, steps: 100},{max_completion_tokens: 128, group_size: 2, steps: 100}]"
 RECIPE_ = load_recipe("demo", ["name=mine", STAGES])
-STAGE_1, STAGE_2 = (phase for phase in phases(RECIPE_) if phase.kind == "grpo")
+STAGE_1, STAGE_2 = (phase for phase in phases(RECIPE_) if isinstance(phase, StagePhase))
 
 
 def record(step: int, phase: StagePhase = STAGE_1, **values: Any) -> dict[str, Any]:
@@ -55,9 +55,9 @@ def store(tmp_path: Path) -> Store:
 
 
 def text(view: View, width: int = 120) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(frame(view))
-    return console.file.getvalue()
+    output = io.StringIO()
+    Console(file=output, width=width).print(frame(view))
+    return output.getvalue()
 
 
 def test_a_frame_says_where_the_run_is_and_how_fast(store: Store) -> None:
@@ -186,16 +186,17 @@ def test_a_directory_that_is_no_run_is_one_line(tmp_path: Path) -> None:
 
 def test_a_terminal_is_kept_up_to_date_until_the_run_is_done(store: Store) -> None:
     make(store, *steps(1, 3), running=STAGE_1)
-    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=100)
     screen = threading.Thread(target=watch, args=(partial(look, store), console), kwargs={"once": False, "every": 0.02})
     screen.start()
-    while "3/100" not in console.file.getvalue() and screen.is_alive():
+    while "3/100" not in output.getvalue() and screen.is_alive():
         time.sleep(0.01)
     make(store, record(4))
     finish(store, "coldstart", "sft", "stage-1", "stage-2", "evaluate")
     screen.join(timeout=30)
     assert not screen.is_alive()
-    assert "3/100" in console.file.getvalue() and "✓ evaluation" in console.file.getvalue()
+    assert "3/100" in output.getvalue() and "✓ evaluation" in output.getvalue()
 
 
 def test_a_run_on_s3_looks_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
