@@ -70,6 +70,37 @@ def test_each_bad_row_has_its_reason_and_good_rows_stay(png):
     assert report.longest_prompt.id == "good" and report.longest_prompt.tokens == 2 + 2
 
 
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("\frac{36}{13}", "a form feed before 'rac': a backslash was lost from \\frac"),
+        ("\boxed{7}", "a backspace before 'oxed': a backslash was lost from \\boxed"),
+        ("3\times 4", "a tab before 'imes': a backslash was lost from \\times"),
+        ("x \neq 3", "a line end before 'eq': a backslash was lost from \\neq"),
+        ("\right)", "a carriage return before 'ight': a backslash was lost from \\right"),
+    ],
+)
+def test_a_text_whose_backslashes_json_has_eaten_is_left_out_with_the_remedy(text: str, detail: str) -> None:
+    report = check_problems([Row("bad", f"What is {text}?", (), "1"), Row("worse", "What?", (), text)], **LIMITS)
+    assert [(note.kind, note.detail) for note in report.bad] == [
+        ("text damaged", f"the problem has {detail}"),
+        ("text damaged", f"the answer has {detail}"),
+    ]
+    assert "two backslashes" in report.bad[0].remedy
+
+
+@pytest.mark.parametrize("text", ["a\tb", "first\nequal", "first\n\nneq", "x\r\ny", "\\frac{1}{2}"])
+def test_tabs_and_line_ends_that_are_meant_are_no_damage(text: str) -> None:
+    assert check_problems([Row("good", text, (), text)], **LIMITS).good == [0]
+
+
+@pytest.mark.parametrize("answer", ["\\frac{1}{", "{1, 2", "1}", "\\sqrt{2}}"])
+def test_an_answer_that_nothing_can_equal_is_left_out(answer: str) -> None:
+    report = check_problems([Row("bad", "What?", (), answer), Row("good", "What?", (), "\\{1, 2\\}")], **LIMITS)
+    assert [(note.index, note.kind) for note in report.bad] == [(0, "answer unreadable")]
+    assert report.bad[0].detail.startswith("the answer has a ")
+
+
 def test_image_tokens_count_after_fitting():
     rows = rows_with(Row("a", "<image>one", (picture(1000, 1000),), "1"))
     limits = LIMITS | {"max_prompt_tokens": 65}
