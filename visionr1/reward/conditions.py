@@ -36,6 +36,7 @@ def same_conditions(given: str, true: str, ask: Ask) -> bool | None:
 
 
 def is_condition(text: str) -> bool:
+    """Whether the text has a relation, such as `x < 3`."""
     return _RELATION.search(text) is not None
 
 
