@@ -1,4 +1,4 @@
-r"""Texts that JSON has damaged (`"\\frac"` with one backslash is a form feed and `rac`), and answers that nothing equals."""
+r"""Texts that JSON has damaged (`"\frac"` with one backslash is a form feed and `rac`), and answers that nothing equals."""
 
 from __future__ import annotations
 

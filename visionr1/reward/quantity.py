@@ -66,7 +66,7 @@ def number(text: str) -> Number | None:
 
 
 def _repeating(text: str) -> Number | None:
-    r"""`0.1\\overline{6}`, `0.\\dot{3}`, and `0.333...` where what goes on has been written at least three times."""
+    r"""`0.1\overline{6}`, `0.\dot{3}`, and `0.333...` where what goes on has been written at least three times."""
     found = _REPEATING.fullmatch(text)
     if found is None:
         return None
@@ -112,7 +112,7 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
 
 
 def split_glued(text: str) -> tuple[str, Unit] | None:
-    r"""(magnitude, unit) of a number with one letter right behind it: `34m`, `5\\sqrt{3}m`; None for anything else."""
+    r"""(magnitude, unit) of a number with one letter right behind it: `34m`, `5\sqrt{3}m`; None for anything else."""
     unit, before = read_unit(text[-1:]), text[:-1]
     outside_brackets = re.sub(r"\([^()]*\)|\{[^{}]*\}", "", before)
     is_product = re.search(r"[\d)}]$", before) and not re.search(r".[+-]", outside_brackets)  # `5-2m` is algebra.
