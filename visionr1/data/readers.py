@@ -76,7 +76,7 @@ def _demo(path: str) -> Sequence[Row]:
     if name != "digits":
         raise BadInput(f"{path}: the demo has digits only; use demo://digits/train or demo://digits/held-out")
     # The one look upwards: the demo's rows exist only for this address, and nothing else here knows of it.
-    from visionr1.demo import digits
+    from visionr1.data import digits
 
     return digits.problems(split)
 
