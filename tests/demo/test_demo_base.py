@@ -8,25 +8,27 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from visionr1.demo import base, chains, digits
+from visionr1.data import digits
+from visionr1.demo import base, chains
+from visionr1.model.load import DEMO_BASE
 
 
 @pytest.fixture(scope="module")
 def model() -> Qwen2_5_VLForConditionalGeneration:
-    loaded = AutoModelForImageTextToText.from_pretrained(base.demo_base_dir(), dtype=torch.float32)
+    loaded = AutoModelForImageTextToText.from_pretrained(DEMO_BASE, dtype=torch.float32)
     assert isinstance(loaded, Qwen2_5_VLForConditionalGeneration)
     return loaded
 
 
 @pytest.fixture(scope="module")
 def processor() -> Qwen2_5_VLProcessor:
-    return AutoProcessor.from_pretrained(base.demo_base_dir())
+    return AutoProcessor.from_pretrained(DEMO_BASE)
 
 
 def test_the_directory_is_small_and_in_bfloat16() -> None:
-    files = {file.name: file.stat().st_size for file in base.demo_base_dir().iterdir()}
+    files = {file.name: file.stat().st_size for file in DEMO_BASE.iterdir()}
     assert sum(files.values()) < 4 * 2**20
-    assert AutoModelForImageTextToText.from_pretrained(base.demo_base_dir()).dtype == torch.bfloat16
+    assert AutoModelForImageTextToText.from_pretrained(DEMO_BASE).dtype == torch.bfloat16
 
 
 def test_it_is_a_qwen2_5_vl_that_vllm_can_take(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor) -> None:

@@ -6,12 +6,12 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from visionr1.demo import chains, tokenizer
-from visionr1.demo.base import demo_base_dir
+from visionr1.model.load import DEMO_BASE
 
 
 @pytest.fixture(scope="module")
 def shipped() -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(demo_base_dir())
+    return AutoTokenizer.from_pretrained(DEMO_BASE)
 
 
 def test_the_shipped_tokenizer_is_the_one_that_the_code_makes(shipped: PreTrainedTokenizerBase) -> None:

@@ -11,7 +11,7 @@ from ranks import run_ranks
 from safetensors.torch import load_file
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.demo.base import demo_base_dir
+from visionr1.model.load import DEMO_BASE
 
 pytestmark = pytest.mark.timeout(900)
 BFLOAT16 = "model.dtype=bfloat16"
@@ -121,12 +121,12 @@ def test_without_the_trainers_state_the_next_step_is_another(outcomes: dict[str,
 def test_the_folder_is_a_whole_model_for_transformers(outcomes: dict[str, Outcome], folder: Path, name: str) -> None:
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / name, dtype="auto")
     assert model.dtype == (torch.bfloat16 if "bf16" in name else torch.float32)
-    base = AutoProcessor.from_pretrained(demo_base_dir())
+    base = AutoProcessor.from_pretrained(DEMO_BASE)
     processor = AutoProcessor.from_pretrained(folder / name)
     assert processor.chat_template == base.chat_template
     assert processor.tokenizer.get_vocab() == base.tokenizer.get_vocab()
     assert processor.image_processor.to_dict() == base.image_processor.to_dict()
-    ours, theirs = (GenerationConfig.from_pretrained(path) for path in (folder / name, demo_base_dir()))
+    ours, theirs = (GenerationConfig.from_pretrained(path) for path in (folder / name, DEMO_BASE))
     assert ours.eos_token_id == theirs.eos_token_id
 
 

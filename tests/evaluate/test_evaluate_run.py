@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from visionr1.demo.base import demo_base_dir
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
+from visionr1.model.load import DEMO_BASE
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.schema import Source
 from visionr1.rundir.checkpoints import Checkpoints
@@ -34,7 +34,7 @@ def commit(folder: Path, phase: str, step: int) -> None:
     """A checkpoint with the base model's weights, and a trainer's file that evaluation must not read."""
     checkpoints = Checkpoints(open_store(str(folder)), phase)
     staged = checkpoints.staging(step)
-    for file in demo_base_dir().iterdir():
+    for file in DEMO_BASE.iterdir():
         shutil.copyfile(file, staged / file.name)
     (staged / "trainer").mkdir()
     (staged / "trainer" / "0.safetensors").write_bytes(b"no weights")
@@ -68,7 +68,7 @@ def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path: Path) -> No
 
 def test_any_model_is_scored_without_a_run(tmp_path: Path, held_out: Path) -> None:
     recipe = load_recipe("demo", [*SETTINGS, "evaluation.samples=2"])
-    found = run_model(str(demo_base_dir()), Source(path=str(held_out)), recipe, tmp_path / "out")
+    found = run_model(str(DEMO_BASE), Source(path=str(held_out)), recipe, tmp_path / "out")
     written = json.loads((tmp_path / "out/score.json").read_text())
     assert (written["problems"], written["samples_per_problem"]) == (found.score.problems, 2) == (6, 2)
     assert [note["id"] for note in written["skipped"]] == ["test.jsonl#6", "test.jsonl#7"]
@@ -90,4 +90,4 @@ def test_held_out_data_without_a_usable_row_is_refused(tmp_path: Path, held_out:
     lines = held_out.read_text().splitlines()
     held_out.write_text("\n".join(lines[-2:]) + "\n")
     with pytest.raises(BadInput, match="none of the 2 rows can be used"):
-        run_model(str(demo_base_dir()), Source(path=str(held_out)), load_recipe("demo", SETTINGS), None)
+        run_model(str(DEMO_BASE), Source(path=str(held_out)), load_recipe("demo", SETTINGS), None)

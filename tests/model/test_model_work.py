@@ -7,8 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from visionr1.demo.base import demo_base_dir
-from visionr1.model.load import load_model
+from visionr1.model.load import DEMO_BASE, load_model
 from visionr1.model.peak import device_peak
 from visionr1.model.work import ModelWork, Peak, Work, efficiency, model_work
 from visionr1.recipe import load_recipe
@@ -19,7 +18,7 @@ PLAIN = ModelWork(100, 10, 8, 4, 50, 6, 2, 4, element_bytes=2)
 @pytest.fixture(scope="module")
 def model() -> Qwen2_5_VLForConditionalGeneration:
     settings = load_recipe("demo").model.model_copy(update={"attention": "eager"})
-    return load_model(demo_base_dir(), settings, torch.device("cpu")).eval()
+    return load_model(DEMO_BASE, settings, torch.device("cpu")).eval()
 
 
 def counted(call: Callable[[], object]) -> int:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
+from visionr1.data.digits import problems
 from visionr1.data.rows import Row
-from visionr1.demo.digits import problems
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir, load_model
 from visionr1.model.pack import PromptTensors, TrainSequence, pack, prompt_tensors

@@ -10,7 +10,7 @@ import torch
 from ranks import free_port
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.demo.digits import problems
+from visionr1.data.digits import problems
 from visionr1.demo.tiny import save, tiny_model, tiny_processor
 from visionr1.grpo.parity import Probe, fault
 from visionr1.grpo.plan import WorkerPlan

@@ -4,9 +4,9 @@ import pytest
 import torch
 from rollout_pair import LIMIT, Pair
 
+from visionr1.data.digits import problems
 from visionr1.data.rows import Row
 from visionr1.demo.chains import READ_ALOUD
-from visionr1.demo.digits import problems
 from visionr1.model.prompt import Prompt
 from visionr1.rollout.types import Sampling
 

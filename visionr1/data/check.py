@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from visionr1.data.badrow import REMEDIES, BadRow, Kind, is_clean
+from visionr1.data.damage import eaten, repaired, unreadable
 from visionr1.data.fingerprint import RowDigest, digest, fingerprint
 from visionr1.data.images import BadImage, fit_size, image_tokens, open_image
 from visionr1.data.rows import Row, Sample
@@ -104,6 +105,8 @@ def check_row(row: Row, min_pixels: int, max_pixels: int) -> int:
     _check_text(row.id, "answer", row.answer, MAX_TEXT)
     if not row.answer.strip():
         raise BadRow(row.id, "answer missing", "the answer is empty")
+    if fault := unreadable(repaired(row.answer)):
+        raise BadRow(row.id, "answer unreadable", f"the answer has {fault}: {row.answer}")
     return sum(_image_tokens(row.id, data, min_pixels, max_pixels) for data in row.images)
 
 
@@ -124,6 +127,8 @@ def check_sample_text(sample: Sample) -> None:
 def _check_text(row_id: str, name: str, text: str, longest: int) -> None:
     if not is_clean(text):
         raise BadRow(row_id, "text unusable", f"the {name} holds a NUL character or a lone surrogate")
+    if place := eaten(text):
+        raise BadRow(row_id, "text damaged", f"the {name} has {place}")
     if len(text) > longest:
         raise BadRow(row_id, "text too long", f"the {name} has {len(text):,} characters, over {longest:,}")
 

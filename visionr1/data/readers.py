@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Any, Final, Generic, TypeVar, overload
 
 from visionr1.data.badrow import BadRow, Kind, is_clean, one_line
+from visionr1.data.options import OPTIONS_COLUMNS, read_options
 from visionr1.data.rows import IMAGE_MARK, MAX_IMAGES, Row, Sample
 from visionr1.data.sources import Cells, OpenPath, Table, open_tables
 from visionr1.errors import BadInput
@@ -52,6 +53,7 @@ def select(rows: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
 def load_problems(source: Source) -> Sequence[Row]:
     """Problems in the geometry3k / Vision-R1-rl layout: `images` (or `image`), `problem` (or `question`), `answer`.
 
+    `options` (or `choices`), if there, tell the grader the texts of a multiple choice (`visionr1.data.options`).
     Reading row i raises BadRow if that row is damaged; here only what spoils all rows raises BadInput. A row id is
     `<file>#<place>`, counted from 0. Images are encoded files, unopened: see `check_problems`.
     """
@@ -74,7 +76,7 @@ def _demo(path: str) -> Sequence[Row]:
     if name != "digits":
         raise BadInput(f"{path}: the demo has digits only; use demo://digits/train or demo://digits/held-out")
     # The one look upwards: the demo's rows exist only for this address, and nothing else here knows of it.
-    from visionr1.demo import digits
+    from visionr1.data import digits
 
     return digits.problems(split)
 
@@ -116,7 +118,8 @@ def _problem(row_id: str, cells: Cells, open_path: OpenPath) -> Row:
         raise BadRow(row_id, kind, f"the answer is {_named(answer)}, not text")
     if isinstance(answer, float) and not math.isfinite(answer):
         raise BadRow(row_id, "answer missing", f"the answer is {answer}, which is no number")
-    return Row(row_id, problem, _images(row_id, problem, cells, open_path), str(answer))
+    options = next((cells[name] for name in OPTIONS_COLUMNS if cells.get(name) is not None), None)
+    return Row(row_id, problem, _images(row_id, problem, cells, open_path), str(answer), read_options(options))
 
 
 def _sample(row_id: str, cells: Cells, open_path: OpenPath) -> Sample:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from visionr1.demo import digits
+from visionr1.data import digits
 from visionr1.errors import BadInput
 
 
