@@ -14,7 +14,7 @@ from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, stage_name
-from visionr1.rundir.recipe import read_recipe, adopt_recipe
+from visionr1.rundir.recipe import adopt_recipe, read_recipe
 from visionr1.storage import Store
 
 

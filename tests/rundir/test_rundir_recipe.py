@@ -12,7 +12,7 @@ from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
-from visionr1.rundir.recipe import MAY_CHANGE, difference, read_recipe, adopt_recipe
+from visionr1.rundir.recipe import MAY_CHANGE, adopt_recipe, difference, read_recipe
 from visionr1.storage import Store, open_store
 
 DEMO = load_recipe("demo")
