@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionr1.data.coldstart.filters import Candidate, Rejection, boxed, closing_answer, final_answer, judge, response, settle
+from visionr1.data.coldstart.filters import Candidate, Rejection, boxed, closing_answer, decide, final_answer, judge, response
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.data.coldstart.signs import SPEAKS_OF_DESCRIPTION
 from visionr1.data.coldstart.wording import speak_of_seeing
@@ -19,7 +19,7 @@ def same_text(pairs: list[tuple[str, str]]) -> list[bool]:
 def outcome(text: str, truth: str = "8", reasoning: str = "", finish_reason: str = "stop") -> str:
     judged = judge(Reply(text, reasoning, finish_reason))
     if isinstance(judged, Candidate):
-        (judged,) = settle([(judged, truth)], same_text)
+        (judged,) = decide([(judged, truth)], same_text)
     return judged.rule if isinstance(judged, Rejection) else response(judged, truth)
 
 

@@ -21,7 +21,6 @@ from PIL import Image
 
 from visionr1.data.coldstart.output import load_coldstart
 from visionr1.data.coldstart.run import EndpointLost, run_coldstart
-from visionr1.data.coldstart.templates import fill, load_templates
 from visionr1.errors import BadInput, Stopped
 from visionr1.metrics import TABLE
 from visionr1.recipe.schema import Recipe
@@ -345,26 +344,6 @@ def test_own_templates_replace_the_package_s(teacher: FakeTeacher, problems: Pat
     assert "Look: The image shows the numbers 2 and 5.\nQ: What is 2+5?\n7 is right. {} {not a field} What is 2+5?" in {
         text_of(request) for request in teacher.requests
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("reasoning.txt", "{question}", "lacks {description}"),
-        ("description.txt", "{question} {thinking process} {answer}", "holds {answer}, which step description does not have"),
-        ("other.txt", "x", "holds none of pseudo_cot.txt, description.txt, reasoning.txt"),
-    ],
-)
-def test_templates_that_cannot_work_say_why(tmp_path: Path, name: str, text: str, said: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(BadInput, match=said):
-        load_templates(str(tmp_path))
-
-
-def test_fields_are_filled_once() -> None:
-    fields = {"question": "What is {answer} in {x}? \\1", "answer": "{question}"}
-    assert fill("Q: {question} {y}\nA: {answer}", fields) == "Q: What is {answer} in {x}? \\1 {y}\nA: {question}"
-    assert fill("Q: {question}\nA: {answer}", fields | {"answer": None}) == "Q: What is {answer} in {x}? \\1"
 
 
 def test_real_geometry3k_problems(teacher: FakeTeacher, geometry3k: Path, tmp_path: Path) -> None:

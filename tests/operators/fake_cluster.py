@@ -338,7 +338,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
 
     taken: list[Recipe] = []
 
-    def settle_recipe(store: object, recipe: Recipe, begun: object) -> None:
+    def adopt_recipe(store: object, recipe: Recipe, begun: object) -> None:
         if cluster.recipe_refused:
             raise BadInput("seed: 1 in the run, 2 in this recipe")
         taken[:] = [recipe]
@@ -350,7 +350,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         patch.object(run_directory, "is_rolled_back", is_rolled_back),
         patch.object(act, "roll_back", roll_back),
         patch.object(run_directory, "newest_progress", lambda *_: None),
-        patch.object(intake, "settle_recipe", settle_recipe),
+        patch.object(intake, "adopt_recipe", adopt_recipe),
         patch.object(intake, "read_recipe", lambda store: taken[0]),
     ):
         yield

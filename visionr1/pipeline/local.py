@@ -26,7 +26,7 @@ from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.layout import STEPS, attempt_log_key, attempt_prefix
 from visionr1.rundir.lock import run_lock
 from visionr1.rundir.progress import Progress, read_progress
-from visionr1.rundir.recipe import settle_recipe
+from visionr1.rundir.recipe import adopt_recipe
 from visionr1.storage import StorageError, Store, open_store
 
 CommandFor = Callable[[Phase, str], list[str]]
@@ -70,7 +70,7 @@ def run_local(
         raise BadInput(f"{run_dir}: a run on this machine needs a local directory; runs in S3 are for the cluster")
     console = console or Console(stderr=True)
     with run_lock(store):
-        settle_recipe(store, recipe)
+        adopt_recipe(store, recipe)
         runner = _Runner(recipe, store, command_for, retry or planner.Retry(), grace_seconds, console)
         runner.end_orphans()
         with _signals() as signals, runner.display:
