@@ -69,9 +69,9 @@ def _compare(
     if value is not None and true_value is not None:
         if factor != 1:
             return Verdict(value.value * factor == true_value.value, "unit, converted")
-        return Verdict(
-            numbers_equal(value, true_value), rule if value.value == true_value.value or rule == "unit" else "rounding"
-        )
+        right = numbers_equal(value, true_value)
+        rounded = right and value.value != true_value.value and rule == "number"
+        return Verdict(right, "rounding" if rounded else rule)
     if factor != 1:
         magnitude, rule = f"({magnitude})*({factor})", "unit, converted"
     if same_spelling(magnitude, true_magnitude):
