@@ -184,6 +184,8 @@ def _other_rows(root: Path) -> Iterator[tuple[Any, str | None]]:
     # cells
     yield from ((problem(text=text), "row malformed") for text in (None, 5, ["<image>?"], {"a": 1}, deep))
     yield from ((problem(answer=answer), "answer missing") for answer in (None, "", " \n", float("nan"), float("inf")))
+    yield from ((problem(answer=answer), "answer unreadable") for answer in ("\\frac{1}{", "5}"))
+    yield from ((problem(text=f"<image>{text}"), "text damaged") for text in ("\frac{1}{2}", "3\times 4", "\boxed{}"))
     yield from ((problem(answer=answer), "row malformed") for answer in (True, ["1"], {"a": "1"}))
     yield from ((problem(answer=answer), None) for answer in (3, -2.5, "\\frac{1}{2}", 10**300))
     yield good.replace('"1"', "9" * 5000).encode(), None

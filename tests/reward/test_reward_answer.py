@@ -166,7 +166,9 @@ def test_canonical_text_is_its_own_canonical_text() -> None:
 @pytest.mark.parametrize(
     "piece",
     ["(", ")", "a", "a ", " ", "answer ", "the ", "x=", "=", ",", "3,", "{", "\\frac{", "\\boxed{", "\\text{", "1 000", "sqrt(",
-     "^(", "\\angle ", "or ", "≈", "cm ", "A. ", "\\pm", "\n", "_", "9", "\\", "$", "so the final answer is", "'"],
+     "^(", "\\angle ", "or ", "≈", "cm ", "A. ", "\\pm", "\n", "_", "9", "\\", "$", "so the final answer is", "'",
+     "**Answer**: ", "**", "①", "元", "A, C ", "...", "5'", "1-", "1:", "12 h ", "0.3", "选", "x<1 or ", "\\overline{3}", "`",
+     "#", "N 5° "],
 )  # fmt: skip
 @pytest.mark.parametrize("characters", [LONGEST, 1_000_000])
 def test_nasty_texts_cost_the_caller_nearly_nothing(piece: str, characters: int) -> None:

@@ -27,17 +27,25 @@ def read_options(cell: object) -> tuple[str, ...]:
 
 
 def _parted(text: str) -> list[str]:
-    """`A. 3 cm; B. 4 cm` at its labels, which must come in order."""
+    """`A. 3 cm; B. 4 cm` at its labels, which must come in order; where semicolons or lines part them, only there."""
+    parted = _labels(text, r"^|[;；\n]")
+    labels = parted if len(parted) > 1 else _labels(text, r"^|[\s;；,，]")
+    if not labels:
+        return []
+    ends = [*(found.start() for found in labels[1:]), len(text)]
+    return [text[found.end() : end].strip(" \n\t;；,，") for found, end in zip(labels, ends, strict=True)]
+
+
+def _labels(text: str, before: str) -> list[re.Match[str]]:
     labels = []
     place = 0
     for letter in LETTERS:
-        found = re.compile(rf"(?:^|[\s;；,，])[(（]?{letter}[)）]?[.．、:：)]\s*").search(text, place)
+        found = re.compile(rf"(?:{before})\s*[(（]?{letter}[)）]?[.．、:：)]\s*").search(text, place)
         if found is None:
             break
         labels.append(found)
         place = found.end()
-    ends = [found.start() for found in labels[1:]] + [len(text)]
-    return [text[found.end() : end].strip(" \n\t;；,，") for found, end in zip(labels, ends, strict=True)]
+    return labels
 
 
 def _unlabelled(text: str, letter: str) -> str:

@@ -23,7 +23,7 @@ from typing import Final
 
 from visionr1.data.options import LETTERS
 from visionr1.reward.bearing import same_bearing
-from visionr1.reward.choice import given_choice, text_of, true_choice
+from visionr1.reward.choice import given_choice, is_letter, names_another, read_choice, true_choice, true_place
 from visionr1.reward.clock import same_time
 from visionr1.reward.conditions import is_condition, same_conditions
 from visionr1.reward.figures import same_figure
@@ -63,32 +63,25 @@ def judge(answer: str, truth: str, ask: Ask, options: Sequence[str] = ()) -> Ver
     """
     if len(answer) > LONGEST or len(truth) > LONGEST:
         return Verdict(answer.split() == truth.split() != [], "spelling")
-    given, true = read_sides(answer, truth, options)
+    given, true = canonical(answer), canonical(truth)
+    texts = [canonical(option[:LONGEST]) for option in options]
     if not given or not true:
         return Verdict(False, "empty")
     if max(nesting(given), nesting(true)) > _DEEPEST:
         return Verdict(same_spelling(given, true), "spelling")
-    return _judge_choice(given, true, options, ask)
+    place = true_place(true, texts)
+    return _judge_choice(given, true, ask) if place is None else _judge_option(given, place, texts, ask)
 
 
 def read_sides(answer: str, truth: str, options: Sequence[str] = ()) -> tuple[str, str]:
     """Both sides as `judge` compares them: in one spelling, the truth with its option's letter and text."""
-    return canonical(answer), _with_option(canonical(truth), options)
+    true, texts = canonical(truth), [canonical(option) for option in options]
+    place = true_place(true, texts)
+    return canonical(answer), true if place is None else f"{LETTERS[place]}. {texts[place]}"
 
 
-def _with_option(true: str, options: Sequence[str]) -> str:
-    """The truth as letter and text (`B. 3 cm`), as far as the options tell the one or the other."""
-    letter, value = true_choice(true)
-    if letter and not value and LETTERS.index(letter) < len(options):
-        text = text_of(letter, options)
-        return f"{letter}. {text}" if text else true
-    if not letter:
-        same = [place for place, text in enumerate(options) if same_spelling(canonical(text), true)]
-        return f"{LETTERS[same[0]]}. {true}" if len(same) == 1 else true
-    return true
-
-
-def _judge_choice(given: str, true: str, options: Sequence[str], ask: Ask) -> Verdict:
+def _judge_choice(given: str, true: str, ask: Ask) -> Verdict:
+    """Where the options are not known."""
     true_letter, true_value = true_choice(true)
     if same_spelling(given, true) or same_spelling(given, true_value):
         return Verdict(True, "option text" if true_value else "letter" if true_letter else "spelling")
@@ -96,20 +89,36 @@ def _judge_choice(given: str, true: str, options: Sequence[str], ask: Ask) -> Ve
     if not true_letter:
         return same(value or given, true, ask)
     if not letter:
-        return _judge_text(given, true_letter, true_value, options, ask) if true_value else Verdict(False, "letter")
+        return Verdict(same(given, true_value, ask).right, "option text") if true_value else Verdict(False, "letter")
     if letter != true_letter or not value or not true_value:
         return Verdict(letter == true_letter, "letter")
     return Verdict(same(value, true_value, ask).right, "letter and text")
 
 
-def _judge_text(given: str, true_letter: str, true_value: str, options: Sequence[str], ask: Ask) -> Verdict:
-    """An answer without a letter: it must be the true option's text, and no other option's."""
-    verdict = same(given, true_value, ask)
-    if verdict.right is False:
-        return verdict
-    others = [text_of(letter, options) for letter in LETTERS[: len(options)] if letter != true_letter]
-    fits = [same(given, text, ask).right for text in others if text and not same_spelling(text, true_value)]
-    return Verdict(every((verdict.right, *(None if fit is None else not fit for fit in fits))), "option text")
+def _judge_option(given: str, true: int, texts: Sequence[str], ask: Ask) -> Verdict:
+    """Where they are known: the true option's letter, its text, or both."""
+    letter, value = read_choice(given)
+    place = LETTERS.index(letter) if letter else len(texts)
+    if place >= len(texts):
+        return _judge_text(given, true, texts, ask)
+    if not value:
+        return Verdict(place == true, "letter")
+    spelt = [other for other, text in enumerate(texts) if same_spelling(value, text)]
+    if place != true or (spelt and true not in spelt) or (not spelt and names_another(letter, value)):
+        return Verdict(False, "letter and text")
+    right = True if spelt or is_letter(texts[true]) else same(value, texts[true], ask).right
+    return Verdict(right, "letter and text")
+
+
+def _judge_text(given: str, true: int, texts: Sequence[str], ask: Ask) -> Verdict:
+    """An answer without a letter: it must be the true option's text, and fit no other option as well."""
+    spelt = [place for place, text in enumerate(texts) if same_spelling(given, text)]
+    if spelt or is_letter(texts[true]):
+        return Verdict(true in spelt, "option text")
+    right = same(given, texts[true], ask).right
+    others = [text for place, text in enumerate(texts) if place != true and not is_letter(text)] if right is not False else []
+    fits = [same(given, text, ask).right for text in others]
+    return Verdict(every((right, *(None if fit is None else not fit for fit in fits))), "option text")
 
 
 def same(given: str, true: str, ask: Ask) -> Verdict:

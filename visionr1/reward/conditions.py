@@ -23,6 +23,7 @@ class _Conditions(NamedTuple):
 
 def same_conditions(given: str, true: str, ask: Ask) -> bool | None:
     """Whether both hold for the same values. Needs `is_condition` of one of them. A comma stands for either joint, pairwise."""
+    given, true = _ascending(given), _ascending(true)
     conditions, true_conditions = _read(given), _read(true)
     if len(conditions.parts) == len(true_conditions.parts) == 1:
         return same_algebra(given, true, ask)
@@ -33,6 +34,14 @@ def same_conditions(given: str, true: str, ask: Ask) -> bool | None:
     if pairwise is not False or not (_is_set(conditions) and _is_set(true_conditions)):
         return pairwise
     return ask(_written(conditions), _written(true_conditions))
+
+
+def _ascending(text: str) -> str:
+    """`3 < x < 7` of `7 > x > 3`."""
+    chain = re.split(r"(>|\\ge(?![A-Za-z]))", text)
+    if len(chain) != 5 or _RELATION.search("".join(chain[::2])) or _JOINT.search(text):
+        return text
+    return " ".join({">": "<", r"\ge": r"\le"}.get(piece, piece.strip()) for piece in reversed(chain))
 
 
 def is_condition(text: str) -> bool:

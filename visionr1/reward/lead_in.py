@@ -37,6 +37,9 @@ def without_lead_in(text: str) -> str:
         if found is None:
             return text
         text = text[found.end() :].strip()
+        for mark in ("**", "__"):
+            if found.group().count(mark) % 2:  # What opened in the lead-in closes behind it: `**Option B**`.
+                text = text.replace(mark, "", 1)
     return text
 
 

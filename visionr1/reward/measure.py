@@ -13,7 +13,7 @@ from visionr1.reward.units import Unit
 from visionr1.reward.verdict import Ask, Verdict
 
 _COUNTED: Final = re.compile(
-    r"(?P<count>[\d,. ]*\d) (?:[A-Za-z]{3,} )?(?:[A-Za-z]{2,}s|people|children|men|women|sheep|fish|mice)"
+    r"(?P<count>[\d,. ]*\d) (?:[A-Za-z]{3,} )?(?:[A-Za-z]{2,}s|people|children|men|women|sheep|fish|mice)(?: per [a-z ]{3,30})?"
 )
 _NO_THINGS: Final = re.compile(r"hundred|thousand|illion|dozen|score|lakh|crore|hal(?:f|ves)|thirds|quarters|[a-z]{2}ths", re.I)
 
@@ -33,7 +33,7 @@ def same_sum_of_units(given: str, true: str) -> Verdict | None:
 def same_quantity(given: str, true: str, ask: Ask) -> Verdict:
     """Numbers with or without a unit, and whatever else is mathematics. A unit may be left out, not contradicted."""
     counted = _COUNTED.fullmatch(true)
-    if counted and not _NO_THINGS.search(true) and split_unit(true)[1] is None:
+    if counted and not _NO_THINGS.search(true) and number(split_unit(true)[0]) is None:
         return _same_count(given, true, counted["count"])
     verdicts = [
         _compare(*one, *other, ask)
@@ -69,9 +69,9 @@ def _compare(
     if value is not None and true_value is not None:
         if factor != 1:
             return Verdict(value.value * factor == true_value.value, "unit, converted")
-        return Verdict(
-            numbers_equal(value, true_value), rule if value.value == true_value.value or rule == "unit" else "rounding"
-        )
+        right = numbers_equal(value, true_value)
+        rounded = right and value.value != true_value.value and rule == "number"
+        return Verdict(right, "rounding" if rounded else rule)
     if factor != 1:
         magnitude, rule = f"({magnitude})*({factor})", "unit, converted"
     if same_spelling(magnitude, true_magnitude):

@@ -17,6 +17,7 @@ _NAME: Final = re.compile(
     r"|'(?![a-z])|\([A-Za-z](?:_\{?)?\d?\}?(?:, ?[A-Za-z](?:_\{?)?\d?\}?)*\)|\|[A-Z]{2}\||(?![不非没无])[\u4e00-\u9fff]++)++"
 )
 _WORD_COLON: Final = re.compile(r"(?<=[A-Za-z]{3}) ?: ?")
+_WORD_EQUALS: Final = re.compile(r"(?<=[A-Za-z]{3}) ?=")
 _SYMBOLS: Final = {
     "slope": "m k",
     "area": "S",
@@ -56,8 +57,8 @@ def same_name(given: str, true: str) -> bool:
 
 
 def colons_as_equals(given: str, true: str) -> tuple[str, str]:
-    """Both texts with `domain: X` as `domain = X`, if the truth names its values so."""
-    if not _WORD_COLON.search(true):
+    """Both texts with `domain: X` as `domain = X`, if the truth names its values in words."""
+    if not (_WORD_COLON.search(true) or _WORD_EQUALS.search(true)):
         return given, true
     return _WORD_COLON.sub(" = ", given), _WORD_COLON.sub(" = ", true)
 
@@ -73,7 +74,9 @@ def _plain(name: str) -> str:
 
 
 def _initials(name: str) -> set[str]:
-    """`SA` of `Surface Area`, `V` of `volume`, `m` of `slope`."""
+    """`SA` of `Surface Area`, `V` of `volume`, `m` of `slope`, `y` of `f(x)`."""
+    if re.fullmatch(r"[a-z]\(x\)", name):
+        return {"y"}
     words = re.sub(r"(?<=\S) ?\bof .*$", "", name, flags=re.IGNORECASE).split()
     if not all(re.fullmatch("[A-Za-z]{3,}", word) for word in words):
         return set()

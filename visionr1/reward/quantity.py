@@ -27,7 +27,11 @@ _REPEATING: Final = re.compile(
 
 # Where a unit may begin: behind a number, a bracket, a letter, a blank. `5*°` is a slip of some data sets.
 _CUT: Final = re.compile(r"(?<=[\d)}\]°A-Za-z.])(?:(?P<gap> )|\*(?=°)|)(?=[^\d\s(\[^_+\-=<>,;])")
-_CURRENCY: Final = re.compile(r"(?P<sign>-?) ?(?P<unit>USD|US\$|EUR|GBP|RMB|Rs\.?|[€£¥₹₽₩]) ?(?P<amount>[\d.].*)")
+_CURRENCY: Final = re.compile(
+    r"(?P<sign>-?) ?(?P<unit>USD|US\$|EUR|GBP|RMB|Rs\.?|[€£¥₹₽₩]) ?(?P<amount>[\d.].*?)(?P<per>(?: ?/ ?| per )[A-Za-z].*)?"
+)
+_IN_BRACKETS: Final = re.compile(r"(?P<amount>.*[\d)}]) ?\((?P<unit>[^()\d]{2,20}|[\u4e00-\u9fff])\)")
+"""`12 (cm)`, `12（平方厘米）`"""
 _LONGEST_UNIT: Final = 60
 _PART: Final = re.compile(r"(?P<amount>\d+(?:\.\d+)?) ?(?P<unit>[^\d\s,;+=<>-][^\d,;+=<>-]*?)(?: and)? ?(?=\d|$)")
 
@@ -98,9 +102,10 @@ def rounds_to(exact: Fraction, decimal: Number, significant: int) -> bool:
 
 def split_unit(text: str) -> tuple[str, Unit | None]:
     """(magnitude without spaces, unit): `12 square cm` is 12 and cm^2, `€12` is 12 and €, `2 x` is 2x without a unit."""
-    money = _CURRENCY.fullmatch(text)
-    if money:
-        return money["sign"] + squeezed(money["amount"]), read_unit(money["unit"].rstrip("."))
+    if (money := _CURRENCY.fullmatch(text)) and (unit := read_unit(money["unit"].rstrip(".") + (money["per"] or ""))):
+        return money["sign"] + squeezed(money["amount"]), unit
+    if (held := _IN_BRACKETS.fullmatch(text)) and (unit := read_unit(held["unit"])):
+        return squeezed(held["amount"]), unit
     for cut in _CUT.finditer(text, max(1, len(text) - _LONGEST_UNIT)):
         spelling, before = text[cut.end() :], text[cut.start() - 1]
         # One letter alone is a unit only after a space: `5 m`; `5m` may be algebra.

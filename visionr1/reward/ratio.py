@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from visionr1.reward.maths import is_maths, same_algebra
-from visionr1.reward.quantity import number
+from visionr1.reward.quantity import number, numbers_equal
 from visionr1.reward.text import split_top, squeezed
 from visionr1.reward.verdict import Ask, every
 
@@ -14,10 +14,17 @@ _COLON: Final = re.compile(":")
 
 
 def same_ratio(given: str, true: str, ask: Ask) -> bool | None:
-    """Whether both are the same ratio of two or more; None if the truth is no ratio, or both are plain numbers of one kind."""
-    parts, true_parts = _parts(given), _parts(true)
-    if len(true_parts) < 2 or (len(true_parts) == 2 and number(squeezed(true)) is not None):
+    """Whether both are the same ratio of two or more parts; None if the truth is no ratio.
+
+    Of a truth with two parts, an answer may be the quotient: 0.75 is 3:4.
+    """
+    true_parts = _parts(true)
+    if len(true_parts) < 2:
         return None
+    parts = _parts(given.replace(" to ", ":"))
+    value, true_value = number(squeezed(given)), number(squeezed(true))
+    if value is not None and true_value is not None:
+        return numbers_equal(value, true_value)
     if len(true_parts) == 2 and len(parts) == 1:
         return same_algebra(given, f"({true_parts[0]})/({true_parts[1]})", ask)
     if len(parts) != len(true_parts):

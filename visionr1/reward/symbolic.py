@@ -37,8 +37,7 @@ def equal(answer: str, truth: str) -> bool:
     that they hold for; everything else by math-verify.
     """
     if _JOINED.search(answer) or _JOINED.search(truth):
-        held, true_held = _values_of(answer), _values_of(truth)
-        return held is not None and held == true_held
+        return _same_conditions(answer, truth)
     given, true = _parsed(answer), _parsed(truth)
     if given is None or true is None:
         return False
@@ -112,20 +111,19 @@ def _written_out(constant: Any) -> Any:
     return constant.xreplace(decimals).doit()
 
 
-def _values_of(text: str) -> sympy.Set | None:
-    """The real numbers for which conditions on one variable hold; None if they cannot be told."""
-    parts = _JOINED.split(text)
-    sets = [_set_of(part) for part in parts[::2]]
-    joints = set(parts[1::2])
-    if None in sets or len(joints) > 1:
-        return None
-    return sympy.Intersection(*sets) if joints == {"and"} else sympy.Union(*sets)
-
-
-def _set_of(text: str) -> sympy.Set | None:
-    parsed = _parsed(text)
-    if isinstance(parsed, sympy.Set):
-        return parsed
-    if not isinstance(parsed, sympy.logic.boolalg.Boolean) or len(parsed.free_symbols) != 1:
-        return None
-    return parsed.as_set()
+def _same_conditions(answer: str, truth: str) -> bool:
+    """Whether conditions on one real variable, or the set of its values, hold for the same numbers."""
+    sides = []
+    variables: set[Any] = set()
+    for text in (answer, truth):
+        parts = _JOINED.split(text)
+        parsed = [_parsed(part) for part in parts[::2]]
+        joints = set(parts[1::2])
+        if len(joints) > 1 or not all(isinstance(part, sympy.Set | sympy.logic.boolalg.Boolean) for part in parsed):
+            return False
+        variables |= {symbol for part in parsed for symbol in part.free_symbols}
+        if len(variables) > 1:
+            return False
+        sets = [part if isinstance(part, sympy.Set) else part.as_set() for part in parsed]
+        sides.append(sympy.Intersection(*sets) if joints == {"and"} else sympy.Union(*sets))
+    return bool(sides[0] == sides[1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from visionr1.data.damage import repaired
@@ -49,6 +50,10 @@ _RULES: Final = tuple(
         (r"\\%", "%"),
         (rf"\\(?:langle|lparen){_END}", "("),
         (rf"\\(?:rangle|rparen){_END}", ")"),
+        (rf"\\varnothing{_END}", r"\\emptyset "),
+        (r"\\(triangle|angle) ?\{([A-Z\d]{1,3})\}", r"\\\1 \2"),
+        (rf"\\Delta ?(?=[A-Z]{{3}}{_END})", r"\\triangle "),
+        (r"(?<=[A-Z]) ?\\\| ?(?=[A-Z])", r" \\parallel "),
         (rf"\\lbrace{_END}", r"\\{"),
         (rf"\\rbrace{_END}", r"\\}"),
         (r"==+", "="),
@@ -77,6 +82,7 @@ _GOES_ON: Final = re.compile(r"\.\d*?(\d{1,9}?)\1{2,}\.\.\.$")
 _MATRIX_RULES: Final = tuple(rule for rule in _RULES if rule[0].pattern != r"\\?&")  # There, `&` parts columns.
 
 
+@lru_cache(maxsize=1024)
 def canonical(text: str) -> str:
     """`text` in the plain spelling of this module, with single spaces and no lead-in, box or full stop."""
     text = without_markdown(plain_glyphs(repaired(text)))

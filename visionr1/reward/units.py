@@ -69,7 +69,7 @@ def read_unit(text: str) -> Unit | None:
         name="*".join(symbol if power == 1 else f"{symbol}^{power}" for symbol, power in factors),
         size=size,
         bases=tuple(sorted((base, power) for base, power in bases.items() if power)),
-        doubtful=bool(alone and alone.doubtful and text == alone.name),
+        doubtful=bool(alone and alone.doubtful and text in _symbols(alone.name)),
         glued=bool(alone and alone.glued and len(text) == 1),
         also_means=alone.also_means if alone else "",
     )
@@ -111,6 +111,10 @@ def _table() -> dict[str, dict[str, Any]]:
     return {symbol: row for rows in tomllib.loads(TABLE.read_text()).values() for symbol, row in rows.items()}
 
 
+def _symbols(symbol: str) -> list[str]:
+    return [symbol, *_table()[symbol].get("also", "").split()]
+
+
 @cache
 def _defined(symbol: str) -> Unit:
     row = _table()[symbol]
@@ -132,7 +136,7 @@ def _spellings() -> tuple[dict[str, str], re.Pattern[str]]:
     exact: dict[str, str] = {}
     words: dict[str, str] = {}
     for symbol, row in _table().items():
-        for spelling in (symbol, *row.get("also", "").split()):
+        for spelling in _symbols(symbol):
             exact[spelling] = symbol
         for name in row.get("names", "").split():
             words |= dict.fromkeys(_inflected(name.replace("_", " ").lower()), symbol)
