@@ -78,7 +78,7 @@ def options(
         bool, typer.Option("--version", help="Say which version this is, and of which commit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    pass
+    """Takes the options that stand before a command."""
 
 
 RunOption = Annotated[

@@ -182,15 +182,27 @@ def watch(
 
 
 def grade(
-    file: Annotated[Path, typer.Argument(help="JSON lines with `response` and `answer`.", metavar="FILE.jsonl")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON lines with `response`, `answer` and, for a multiple choice, `options` (or `choices`).",
+            metavar="FILE.jsonl",
+        ),
+    ],
     reward: Annotated[str, typer.Option(help="hfrrf, zero, or file.py:function.")] = "hfrrf",
     seconds: Annotated[float, typer.Option(help="Time limit of one answer.", min=0.01)] = 5.0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show for each response how both sides were read, in place of JSON.")
+    ] = False,
 ) -> None:
-    """Grade responses as training does: one JSON line each on stdout, the means on stderr."""
+    """Grade responses as training does: one JSON line each on stdout, the means on stderr.
+
+    Each line says which rule decided (`rule`, see docs/reward.md); with --explain a block of lines shows both sides as read.
+    """
     from visionr1.recipe.schema import Reward
     from visionr1.reward.grade_file import grade_file
 
-    grades = grade_file(file, Reward(function=reward, seconds_per_answer=seconds), typer.echo)
+    grades = grade_file(file, Reward(function=reward, seconds_per_answer=seconds), typer.echo, explain)
     for line in grades.bad_lines:
         typer.echo(line, err=True)
     typer.echo(

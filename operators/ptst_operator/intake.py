@@ -14,7 +14,7 @@ from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, stage_name
-from visionr1.rundir.recipe import read_recipe, settle_recipe
+from visionr1.rundir.recipe import adopt_recipe, read_recipe
 from visionr1.storage import Store
 
 
@@ -36,7 +36,7 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
         store = open_store(spec.storage.url)
         if not (_recipe_is_there(before, wanted) or _is_over(wanted, before)):
             begun = [stage_name(number) for number in range(1, before.stages_begun + 1)]
-            settle_recipe(store, wanted.run.recipe, begun)
+            adopt_recipe(store, wanted.run.recipe, begun)
         return wanted, store
     except BadInput as error:
         if spec.suspend and before.recipe_hash:

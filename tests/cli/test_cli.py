@@ -208,6 +208,10 @@ def test_grade_prints_a_line_for_each_response(tmp_path: Path) -> None:
     assert result.exit_code == 1, "a line could not be read"
     assert "2 graded: reward 0.500, format 1.000, accuracy 0.500; 1 lines could not be read" in result.stderr
     assert visionr1("grade", str(tmp_path / "none.jsonl")).exit_code == 64
+    assert [json.loads(line)["rule"] for line in result.stdout.splitlines()] == ["spelling", "number"]
+    told = visionr1("grade", str(file), "--explain").stdout
+    assert told.startswith("line 1: right (rule: spelling)\n  reward   1 = format 1, accuracy 1\n")
+    assert "line 2: wrong answer (rule: number)\n" in told and told.count("  read as  ") == 4
 
 
 def test_data_check_names_bad_rows(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_the_numbers_shown_are_of_the_step_that_is_shown(tmp_path: Path) -> None
     site = Site(tmp_path, **without_coldstart())
     site.commit("sft", 3, final=True)
     site.look(2)
-    records = [
+    records: list[dict[str, Any]] = [
         {"phase": "stage-1", "step": step, "reward_mean": step / 10, "completion_tokens_mean": 8.0 * step, "kl_mean": math.nan}
         | {"step_seconds": {"rollout": 3.0, "update": 1.0}}
         for step in (1, 2, 3)

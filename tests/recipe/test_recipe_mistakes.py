@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -201,7 +202,7 @@ def test_each_wording_is_reached() -> None:
         assert not constant or any(constant in line for line in said), kind
 
 
-def test_missing_and_unreadable_files(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     cases = {
         str(tmp_path / "demo.yaml"): "no such file; did you mean the preset demo? " + PRESETS,
         str(tmp_path): "cannot be read: Is a directory",

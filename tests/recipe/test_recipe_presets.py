@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -75,7 +76,7 @@ def test_every_preset_loads_without_a_warning_and_round_trips(name: str) -> None
     assert preset_text(name).startswith("#"), "a preset begins with what it is"
 
 
-def test_a_file_changes_a_preset(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_changes_a_preset(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("preset: long\nname: mine\nsft: {epochs: 1}\nstages:\n  - {max_completion_tokens: 64, group_size: 2}\n")
     recipe = load_recipe(str(path), ["stages.0.steps=7", "optimiser.learning_rate=2e-6", "data.held_out=null"])
@@ -159,7 +160,8 @@ def test_every_value_of_the_schema_is_explained() -> None:
             if not field.description and not (isinstance(field.annotation, type) and issubclass(field.annotation, Part))
         ]
 
-    assert [name for part in (Recipe, *Part.__subclasses__()) for name in undescribed(part)] == []
+    parts: list[type[Part]] = [Recipe, *Part.__subclasses__()]
+    assert [name for part in parts for name in undescribed(part)] == []
 
 
 def test_recipe_and_pipeline_never_import_torch() -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from visionr1.data.badrow import BadRow, one_line
 from visionr1.errors import BadInput
@@ -214,6 +214,8 @@ def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
             position += len(line)
         if not spans:
             raise BadInput(f"{file} is empty")
+        if _is_array(lines, spans):
+            raise BadInput(f"{file} holds a JSON array; name it .json, or write one object per line")
         text = mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ)
 
     def cells(index: int) -> Cells:
@@ -225,6 +227,15 @@ def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
         return _mapping(row, f"{file.name}#{index}")
 
     return Table(file.name, len(spans), _first_columns(file, len(spans), cells), cells, open_path, keep)
+
+
+def _is_array(lines: BinaryIO, spans: list[tuple[int, int]]) -> bool:
+    """Whether the file is one array over several lines, or with all its rows in one line."""
+    lines.seek(spans[0][0])
+    first = lines.read(spans[0][1] - spans[0][0]).strip()
+    if len(spans) == 1:
+        return first.startswith(b"[{") and first.endswith(b"]")
+    return first == b"[" or (first.startswith(b"[") and first.endswith(b","))
 
 
 def _json_table(file: Path, open_path: OpenPath, keep: object) -> Table:

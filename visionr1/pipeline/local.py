@@ -26,7 +26,7 @@ from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.layout import STEPS, attempt_log_key, attempt_prefix
 from visionr1.rundir.lock import run_lock
 from visionr1.rundir.progress import Progress, read_progress
-from visionr1.rundir.recipe import settle_recipe
+from visionr1.rundir.recipe import adopt_recipe
 from visionr1.storage import StorageError, Store, open_store
 
 CommandFor = Callable[[Phase, str], list[str]]
@@ -70,7 +70,7 @@ def run_local(
         raise BadInput(f"{run_dir}: a run on this machine needs a local directory; runs in S3 are for the cluster")
     console = console or Console(stderr=True)
     with run_lock(store):
-        settle_recipe(store, recipe)
+        adopt_recipe(store, recipe)
         runner = _Runner(recipe, store, command_for, retry or planner.Retry(), grace_seconds, console)
         runner.end_orphans()
         with _signals() as signals, runner.display:
@@ -146,24 +146,31 @@ class _Runner:
                 return self._end_at_once(signals.last)
             self._look()
             action = planner.plan(self._spec, self._observed(signals.count > 0), time.time())
-            match action:
-                case planner.Start(name):
-                    self._start(self._phases[name])
-                case planner.Stop():
-                    self._ask_to_stop()
-                case planner.Wait(name, until):
-                    self._announce_retry(name, until)
-                case planner.Finish():
-                    return EXIT_DONE
-                case planner.RunStopped(name):
-                    self._say(f"stopped in {name}; the same command goes on from its last checkpoint")
-                    return EXIT_STOPPED
-                case planner.Fail(name, reason, exit_code):
-                    self._say(f"{name} failed: {reason}")
-                    return EXIT_BAD_INPUT if exit_code == EXIT_BAD_INPUT else EXIT_FAILED
-                case planner.Hold():
-                    raise AssertionError("a local run has no held phases")
+            code = self._act(action)
+            if code is not None:
+                return code
             time.sleep(_LOOK_SECONDS)
+
+    def _act(self, action: planner.Action) -> int | None:
+        """Carries an action out; gives the exit code if it was the last one."""
+        match action:
+            case planner.Start(name):
+                self._start(self._phases[name])
+            case planner.Stop():
+                self._ask_to_stop()
+            case planner.Wait(name, until):
+                self._announce_retry(name, until)
+            case planner.Finish():
+                return EXIT_DONE
+            case planner.RunStopped(name):
+                self._say(f"stopped in {name}; the same command goes on from its last checkpoint")
+                return EXIT_STOPPED
+            case planner.Fail(name, reason, exit_code):
+                self._say(f"{name} failed: {reason}")
+                return EXIT_BAD_INPUT if exit_code == EXIT_BAD_INPUT else EXIT_FAILED
+            case planner.Hold():
+                raise AssertionError("a local run has no held phases")
+        return None
 
     def end_orphans(self) -> None:
         """End what a killed runner has left running; it was asked to stop when the runner died."""

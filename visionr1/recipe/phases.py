@@ -37,6 +37,7 @@ class Phase:
 
     @property
     def title(self) -> str:
+        """Its name for people."""
         return self.name
 
 
@@ -49,6 +50,7 @@ class StagePhase(Phase):
 
     @property
     def title(self) -> str:
+        """Its name for people: `stage 1` for `stage-1`."""
         return f"stage {self.number}"
 
     @property

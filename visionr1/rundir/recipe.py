@@ -57,7 +57,7 @@ def read_recipe(store: Store) -> Recipe:
     return parse_recipe(text, f"{store.url}/{RECIPE}")
 
 
-def settle_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> None:
+def adopt_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> None:
     """Write the run's recipe.yaml, or see that the one that is there allows this recipe.
 
     `begun` are phases that have begun though the directory does not show it yet.

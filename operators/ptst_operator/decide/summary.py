@@ -38,11 +38,8 @@ def summary_of(at: Situation, status: Status, before: Status, action: planner.Ac
             return Summary("Suspended", "StoppedOnRequest", f"stopped in or before {name}; set spec.suspend to false to go on")
         case planner.Stop(name):
             return _stopping(status, name, at.world)
-        case planner.Wait(name, None):
-            return _running(status, name, at.world)
         case planner.Wait(name, until):
-            assert until is not None, "the case before"
-            return _waits_for_retry(status, name, until)
+            return _running(status, name, at.world) if until is None else _waits_for_retry(status, name, until)
         case planner.Start(name):
             return _starting(status, name, at.world)
         case None:

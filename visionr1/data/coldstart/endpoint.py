@@ -43,6 +43,7 @@ class Endpoint:
         )
 
     async def close(self) -> None:
+        """Gives the connections back; the endpoint is not asked after it."""
         await self._client.close()
 
     async def ask(self, prompt: str, images: Sequence[str]) -> Reply:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from visionr1.data.coldstart.bridge import Bridge, Bridged
 from visionr1.data.coldstart.endpoint import Endpoint
-from visionr1.data.coldstart.filters import Candidate, Rejection, SameAnswer, judge, response, settle
+from visionr1.data.coldstart.filters import Candidate, Rejection, SameAnswer, decide, judge, response
 from visionr1.data.coldstart.output import make_report, write_samples
 from visionr1.data.coldstart.templates import load_templates
 from visionr1.data.coldstart.work import WorkLog
@@ -157,8 +157,8 @@ def _filtered(bridged: Sequence[Bridged], same_answer: SameAnswer, should_stop: 
                 raise Stopped("stopped while filtering; the replies are kept")
             judged = [problem.reply if isinstance(problem.reply, Rejection) else judge(problem.reply) for problem in chunk]
             pairs = [(one, problem.truth) for one, problem in zip(judged, chunk, strict=True) if isinstance(one, Candidate)]
-            settled = iter(settle(pairs, same_answer))
+            decided = iter(decide(pairs, same_answer))
             for one, problem in zip(judged, chunk, strict=True):
-                verdict = next(settled) if isinstance(one, Candidate) else one
+                verdict = next(decided) if isinstance(one, Candidate) else one
                 yield response(verdict, problem.truth) if isinstance(verdict, Candidate) else verdict
             advance(len(chunk))
