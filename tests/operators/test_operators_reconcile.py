@@ -86,7 +86,7 @@ def test_an_exit_without_the_final_checkpoint_is_a_failure_and_a_checkpoint_with
     site.end_child(0)
     status = site.look()
     assert condition(status, "Progressing").reason == "WaitsForRetry"
-    assert "is tried again at 1970-01-12T" in condition(status, "Progressing").message
+    assert "the next attempt at sft starts at 1970-01-12T" in condition(status, "Progressing").message
     site.now += 5
     site.look(2)
     site.start_child()
@@ -254,7 +254,7 @@ def test_events_tell_the_story_in_order(tmp_path: Path) -> None:
         "Started attempt 0 of sft: PyTorchJob run-sft-0",
         "sft is done: its final checkpoint or output is committed",
         "Attempt 0 of sft ended: Succeeded",
-        "stage-1 waits for a person; to let it begin: "
+        "stage-1 waits for your approval; to start it: "
         "kubectl -n default annotate ptst run --overwrite visionr1.io/approve=stage-1",
     ]
 

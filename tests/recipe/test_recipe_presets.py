@@ -122,15 +122,15 @@ WARNINGS = [
     ("stages.1.group_size=16", "stages: max_completion_tokens x group_size is 65536, 131072; "),
     ("stages.1={max_completion_tokens: 2048, group_size: 32}", "stages: max_completion_tokens falls (4096, 2048); "),
     ("stages.0.carry=weights+optimizer", "stages.0.carry: weights+optimizer has no effect"),
-    ("data.held_out.path=hf://AI4Math/MathVision@test", "data.held_out: Vision-R1-rl was made from MathVision, "),
-    ("data.held_out.path=/data/we_math/test.parquet", "data.held_out: Vision-R1-rl was made from We-Math, "),
-    ("data.held_out.path=hf://hiyouga/geometry3k@test", "data.held_out: Vision-R1-rl was made from Geometry3K, "),
+    ("data.held_out.path=hf://AI4Math/MathVision@test", "data.held_out: Vision-R1-rl contains problems of MathVision; "),
+    ("data.held_out.path=/data/we_math/test.parquet", "data.held_out: Vision-R1-rl contains problems of We-Math; "),
+    ("data.held_out.path=hf://hiyouga/geometry3k@test", "data.held_out: Vision-R1-rl contains problems of Geometry3K; "),
     (
         "data.held_out.path=hf://Osilly/Vision-R1-rl@train",
         "data.held_out: hf://Osilly/Vision-R1-rl@train is also the training data",
     ),
     ("rollout.top_p=0.9", "rollout.top_p: 0.9 biases the ratio"),
-    ("rollout.temperature=0.5", "rollout.temperature: 0.5 samples from another distribution"),
+    ("rollout.temperature=0.5", "rollout.temperature: 0.5 samples from a distribution that is not the one in training"),
     ("model.system_prompt=Think.", "model.system_prompt: set together with sft"),
 ]
 
