@@ -173,7 +173,7 @@ def trl(case: Case, folder: Path) -> tuple[list[float], int]:
     rng = np.random.default_rng(2)
     ends = [time.perf_counter()]
 
-    class Planted(GRPOTrainer):
+    class Planted(GRPOTrainer):  # type: ignore[misc]  # TRL is not in the environment of the type checker
         """Gets the completions from us in the place of its own generation."""
 
         def _generate_single_turn(self, prompt_ids: list[Any], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
@@ -186,9 +186,7 @@ def trl(case: Case, folder: Path) -> tuple[list[float], int]:
             ends.append(time.perf_counter())
 
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    rows = [
-        {"prompt": [{"role": "user", "content": QUESTION}], "image": picture, "answer": "7"} for picture in pictures(case)
-    ]
+    rows = [{"prompt": [{"role": "user", "content": QUESTION}], "image": picture, "answer": "7"} for picture in pictures(case)]
     config = GRPOConfig(
         output_dir=str(folder / "trl"),
         per_device_train_batch_size=TRL_MICRO_BATCH,
