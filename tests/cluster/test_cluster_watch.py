@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_one_line(cluster: Cluster, namespace: str, tmp_p
     stranger = tmp_path / "stranger.json"
     stranger.write_text(json.dumps(config))
     refused = watch(cluster, namespace, KUBECONFIG=str(stranger))
-    assert (refused.returncode, refused.stderr.count("\n")) == (64, 1) and "you may not read runs" in refused.stderr
+    assert (refused.returncode, refused.stderr.count("\n")) == (64, 1) and "you are not allowed to read runs" in refused.stderr
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
     stranger.write_text(json.dumps(config))
     away = watch(cluster, namespace, KUBECONFIG=str(stranger))

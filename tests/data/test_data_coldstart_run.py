@@ -277,10 +277,10 @@ def test_bad_problems_and_bad_replies_are_counted_with_an_example(
 
 def test_no_sample_at_all_is_refused_with_the_reasons(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     teacher.answer = lambda request: (400, {"error": {"message": "max_tokens is too large"}})
-    with pytest.raises(BadInput, match=r"none of the 6 problems gave a sample \(6 x request failed\).*max_tokens is too large"):
+    with pytest.raises(BadInput, match=r"none of the 6 problems became a sample \(6 x request failed\).*max_tokens is too large"):
         run(recipe(problems, teacher.url), tmp_path / "run")
     assert json.loads((tmp_path / "run/coldstart/report.json").read_text())["rejected"] == {"request failed": 6}
-    with pytest.raises(BadInput, match="has no cold-start data yet"):
+    with pytest.raises(BadInput, match="has no cold-start data: run `visionr1 coldstart` first"):
         load_coldstart(open_store(str(tmp_path / "run")))
 
 

@@ -12,8 +12,8 @@ from visionr1.errors import BadInput
     ("name", "text", "reason"),
     [
         ("reasoning.txt", "{question}", "lacks {description}"),
-        ("description.txt", "{question} {thinking process} {answer}", "holds {answer}, which step description does not have"),
-        ("other.txt", "x", "holds none of pseudo_cot.txt, description.txt, reasoning.txt"),
+        ("description.txt", "{question} {thinking process} {answer}", "has {answer}, which step description does not know"),
+        ("other.txt", "x", "has none of pseudo_cot.txt, description.txt, reasoning.txt"),
     ],
 )
 def test_templates_that_cannot_work_say_why(tmp_path: Path, name: str, text: str, reason: str) -> None:

@@ -112,7 +112,7 @@ def test_hugging_face_datasets_on_disk(tmp_path: Path, png: bytes) -> None:
     rows = Dataset.from_dict({"images": [[{"bytes": png, "path": None}]], "problem": ["<image>?"], "answer": ["1"]}, features)
     DatasetDict({"train": rows}).save_to_disk(tmp_path / "saved")
     assert problems(tmp_path / "saved/train")[0].images == (png,)
-    with pytest.raises(BadInput, match="several splits; name one of its folders"):
+    with pytest.raises(BadInput, match="has several splits; give one of its folders"):
         problems(tmp_path / "saved")
 
 
@@ -139,7 +139,7 @@ def test_demo_addresses() -> None:
     assert len(rows) == 2 and rows[0].problem.startswith("<image>")
     with pytest.raises(BadInput, match="no split"):
         problems("demo://digits/other")
-    with pytest.raises(BadInput, match="demo has digits only"):
+    with pytest.raises(BadInput, match="demo has only digits"):
         problems("demo://letters/train")
 
 

@@ -97,12 +97,12 @@ def test_changed_data_is_refused_and_the_change_named(now: list[Row], said: str)
 
 
 def test_changed_seed_is_refused() -> None:
-    with pytest.raises(BadInput, match="begun with seed 1, the recipe says 2"):
+    with pytest.raises(BadInput, match="began with seed 1, but the recipe has 2; set it to 1 again"):
         PromptSampler(4, 2, MARK, PromptSampler(4, 1, MARK).state)
 
 
 def test_no_rows_are_refused() -> None:
-    with pytest.raises(BadInput, match="no row to sample"):
+    with pytest.raises(BadInput, match="has no usable row"):
         PromptSampler(0, 1, MARK)
 
 

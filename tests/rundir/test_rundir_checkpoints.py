@@ -97,10 +97,10 @@ def test_processes_write_their_own_files_and_one_commits(checkpoints: Checkpoint
 
 def test_a_published_file_must_be_there_and_be_published_once(checkpoints: Checkpoints) -> None:
     folder = checkpoints.staging(5)
-    with pytest.raises(StorageError, match=r"model\.safetensors: cannot be published, for it was not written"):
+    with pytest.raises(StorageError, match=r"model\.safetensors: cannot be published, because it was not written"):
         checkpoints.publish(5, folder, ["model.safetensors"])
     elsewhere = FileEntry(path="rank-7.pt", bytes=3, sha256="0" * 64)
-    with pytest.raises(StorageError, match=r"rank-7\.pt: published, but not there; all nodes must share"):
+    with pytest.raises(StorageError, match=r"rank-7\.pt: published, but missing; all nodes must share"):
         checkpoints.commit(5, [elsewhere], {})
     with pytest.raises(ValueError, match="two processes published the same file"):
         checkpoints.commit(5, [elsewhere, elsewhere], {})
@@ -155,7 +155,7 @@ def test_a_forged_manifest_cannot_name_files_elsewhere(checkpoints: Checkpoints,
     save(checkpoints, 5)
     key = f"{checkpoint_prefix('stage-1', 5)}/{MANIFEST}"
     store.write_bytes(key, store.read_bytes(key).replace(b"config.json", path.encode()))
-    with pytest.raises(BadInput, match="no name inside a run directory"):
+    with pytest.raises(BadInput, match="not a name inside a run directory"):
         checkpoints.fetch(5)
 
 
@@ -292,7 +292,7 @@ def test_uploaded_files_do_not_stay_on_the_machine(s3_url: str) -> None:
 def test_a_scratch_folder_that_another_user_made_is_refused(s3_url: str, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "scratch" / f"visionr1-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BadInput, match="belongs to somebody else; set TMPDIR"):
+    with pytest.raises(BadInput, match="belongs to another user; set TMPDIR"):
         Checkpoints(open_store(s3_url), "sft").staging(5)
 
 

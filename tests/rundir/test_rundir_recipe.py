@@ -140,5 +140,5 @@ def test_attempts_are_counted_from_their_records(store: Store) -> None:
 
 
 def test_a_directory_without_a_recipe(store: Store) -> None:
-    with pytest.raises(BadInput, match="no recipe.yaml here, so this is not a run directory; start one with visionr1 run$"):
+    with pytest.raises(BadInput, match="there is no recipe.yaml, so this is not a run directory; start a run with visionr1 run$"):
         read_recipe(store)

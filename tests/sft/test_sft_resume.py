@@ -94,10 +94,10 @@ def test_samples_that_changed_are_refused(tmp_path: Path) -> None:
     run_ranks(sft, 2, run, Faults(stop_in=2))
     whole = data.read_text()
     data.write_text(whole.replace("Final Answer:", "Final Answer: ", 1))
-    said = "the data for SFT is not what this run was trained on: other texts in the same number of rows. Bring the old data back"
+    said = "the data for SFT is not the data of this run: other texts in the same number of rows. Restore the old data"
     assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
     data.write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    said = "the data for SFT is not what this run was trained on: 12 rows before, 11 now. Bring the old data back"
+    said = "the data for SFT is not the data of this run: 12 rows before, 11 now. Restore the old data"
     assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
 
 

@@ -89,7 +89,10 @@ def named(value: object) -> str:
         (Fault("lost answer", key="manifest"), None),
         (Fault("truncated", key="trainer"), "175 of 350 bytes arrived; save it again"),
         (Fault("truncated", key="partNumber=2"), "5292880 of 5342880 bytes arrived; save it again"),
-        (Fault("truncated", key="manifest"), r"manifest\.json: it arrived damaged and was removed; save the checkpoint again"),
+        (
+            Fault("truncated", key="manifest"),
+            r"manifest\.json: it was damaged on arrival and was removed; save the checkpoint again",
+        ),
         (Fault("damaged", key="trainer"), "damaged on their way; try again"),
         (Fault("damaged", key="partNumber=2"), "damaged on their way; try again"),
         (Fault("wrong ETag", key="trainer"), None),

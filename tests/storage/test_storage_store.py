@@ -61,7 +61,7 @@ def test_a_missing_key_is_not_found(store: Store, tmp_path: Path) -> None:
 def test_no_key_leaves_the_store(store: Store, tmp_path: Path, key: str) -> None:
     calls = (store.read_bytes, store.exists, store.delete, store.local_path, lambda k: store.write_bytes(k, b""))
     for call in (*calls, lambda k: store.put_file(tmp_path, k), lambda k: store.get_file(k, tmp_path / "x")):
-        with pytest.raises(BadInput, match="no name inside a run directory"):
+        with pytest.raises(BadInput, match="not a name inside a run directory"):
             call(key)
 
 
@@ -195,10 +195,10 @@ def test_each_disk_error_says_what_to_do(number: int, kind: type[Exception], adv
     ("url", "message"),
     [
         ("", "name is empty"),
-        ("gs://bucket/run", "gs:// is no place for a run"),
+        ("gs://bucket/run", "gs:// cannot hold a run"),
         ("s3://", "give s3://bucket/prefix"),
         ("s3:///run", "give s3://bucket/prefix"),
-        ("s3://bucket/a/../b", "no name inside a run directory"),
+        ("s3://bucket/a/../b", "not a name inside a run directory"),
         ("s3://bucket/run?versionId=1", "give s3://bucket/prefix"),
     ],
 )

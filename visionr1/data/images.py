@@ -1,4 +1,4 @@
-"""Opening images that strangers made, and fitting them to Qwen2.5-VL's grid."""
+"""Opens images from untrusted data, and fits them to Qwen2.5-VL's grid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from visionr1.errors import BadInput
 
 GRID: Final = 28
-"""Pixels a side of one image token: patches of 14, merged 2 x 2."""
+"""Pixels per side of one image token: patches of 14, merged 2 x 2."""
 MAX_ASPECT: Final = 200
 MAX_IMAGE_PIXELS: Final = 64_000_000
 LARGE: Final = 16_000_000

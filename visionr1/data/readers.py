@@ -33,7 +33,7 @@ ROLES: Final = (("human", "gpt"), ("user", "assistant"))
 
 
 class Lazy(Sequence[T], Generic[T]):
-    """Rows that are made when they are asked for; a damaged one raises BadRow and leaves the others alone."""
+    """Rows that are read only when asked for. A damaged row raises BadRow, and does not affect the others."""
 
     def __init__(self, size: int, make: Callable[[int], T]) -> None:
         self._size = size
@@ -81,7 +81,7 @@ def load_samples(source: Source) -> Sequence[Sample]:
 def _demo(path: str) -> Sequence[Row]:
     name, _, split = path.removeprefix("demo://").partition("/")
     if name != "digits":
-        raise BadInput(f"{path}: the demo has digits only; use demo://digits/train or demo://digits/held-out")
+        raise BadInput(f"{path}: the demo has only digits; use demo://digits/train or demo://digits/held-out")
     # The one look upwards: the demo's rows exist only for this address, and nothing else here knows of it.
     from visionr1.data import digits
 
@@ -124,7 +124,7 @@ def _problem(row_id: str, cells: Cells, open_path: OpenPath) -> Row:
         kind: Kind = "answer missing" if answer is None else "row malformed"
         raise BadRow(row_id, kind, f"the answer is {_named(answer)}, not text")
     if isinstance(answer, float | Decimal) and not math.isfinite(answer):
-        raise BadRow(row_id, "answer missing", f"the answer is {answer}, which is no number")
+        raise BadRow(row_id, "answer missing", f"the answer is {answer}, which is not a number")
     options = next((cells[name] for name in OPTIONS_COLUMNS if cells.get(name) is not None), None)
     return Row(row_id, problem, _images(row_id, problem, cells, open_path), str(answer), read_options(options))
 
@@ -136,12 +136,14 @@ def _sample(row_id: str, cells: Cells, open_path: OpenPath) -> Sample:
     roles = tuple(turn.get("from") for turn in turns)
     texts = [turn.get("value") for turn in turns]
     if roles not in ROLES or not all(isinstance(text, str) for text in texts):
-        raise BadRow(row_id, "row malformed", f"turns from {', '.join(map(str, roles))}; a sample is one of human and one of gpt")
+        raise BadRow(
+            row_id, "row malformed", f"turns from {', '.join(map(str, roles))}; a sample has one turn of human, then one of gpt"
+        )
     return Sample(row_id, texts[0], _images(row_id, texts[0], cells, open_path), texts[1])
 
 
 def _images(row_id: str, problem: str, cells: Cells, open_path: OpenPath) -> tuple[bytes, ...]:
-    """Read only when their number is right, for a row may name a large file any number of times."""
+    """The images, read only if their number is right: a row may name a large file any number of times."""
     cell: Any = next((cells[name] for name in IMAGE_COLUMNS if cells.get(name) not in (None, [])), [])
     items = cell if isinstance(cell, list) else [cell]
     marks, images = problem.count(IMAGE_MARK), len(items)

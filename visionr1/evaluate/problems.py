@@ -103,7 +103,7 @@ def evaluate_problems(
     with progress(f"evaluating {title}", len(rows)) as advance:
         for start in range(0, len(rows), size):
             if should_stop():
-                raise Stopped(f"stopped while evaluating {title}; models that were scored before it stay so")
+                raise Stopped(f"stopped while evaluating {title}; earlier scores are kept")
             batch = rows[start : start + size]
             seeds = [problem_seed(recipe.seed, row.id) for row in batch]
             groups = engine.generate([builder.build(row) for row in batch], sampling, seeds)

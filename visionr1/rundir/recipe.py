@@ -53,7 +53,9 @@ def read_recipe(store: Store) -> Recipe:
     try:
         text = read_file(store, RECIPE).decode(errors="replace")
     except NotFound:
-        raise BadInput(f"{store.url}: no {RECIPE} here, so this is not a run directory; start one with visionr1 run") from None
+        raise BadInput(
+            f"{store.url}: there is no {RECIPE}, so this is not a run directory; start a run with visionr1 run"
+        ) from None
     return parse_recipe(text, f"{store.url}/{RECIPE}")
 
 

@@ -112,7 +112,7 @@ def _line(error: Exception) -> str:
 def _whole_number(variable: str, default: int) -> int:
     text = os.environ.get(variable, str(default))
     if not text.isdecimal() or int(text) < 1:
-        raise BadInput(f"{variable} is {text!r}: it must be a whole number from 1")
+        raise BadInput(f"{variable} is {text!r}: it must be a whole number, 1 or more")
     return int(text)
 
 

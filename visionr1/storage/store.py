@@ -83,7 +83,7 @@ def check_key(key: str) -> str:
     parts = PurePosixPath(key).parts
     normal = key == "/".join(parts) and not {"/", "..", "."} & set(parts)
     if not normal or not key or any(character == "\\" or ord(character) < 32 for character in key):
-        raise BadInput(f"{key!r} is no name inside a run directory: it must be relative, with '/' and without '..'")
+        raise BadInput(f"{key!r} is not a name inside a run directory: it must be relative, with '/' and without '..'")
     return key
 
 

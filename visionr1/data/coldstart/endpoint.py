@@ -99,7 +99,7 @@ def _key(place: str, teacher: Teacher) -> str | None:
         return None
     key = os.environ.get(teacher.api_key_env)
     if not key:
-        raise BadInput(f"{place}.api_key_env: the environment variable {teacher.api_key_env} is not set; put the key there")
+        raise BadInput(f"{place}.api_key_env: the environment variable {teacher.api_key_env} is not set; set it to the API key")
     return key
 
 

@@ -54,11 +54,11 @@ def run_coldstart(
     """
     coldstart = recipe.coldstart
     if coldstart is None:
-        raise BadInput("the recipe has no coldstart section; add one, or give SFT ready data in sft.data")
+        raise BadInput("the recipe has no coldstart section; add one, or set sft.data to existing data")
     if is_committed(store):
         report = read_report(store)
         if report is None:
-            raise BadInput(f"{store.url}/{COLDSTART_REPORT} is not there; delete {COLDSTART_MANIFEST} to have both made again")
+            raise BadInput(f"{store.url}/{COLDSTART_REPORT} is missing; delete {COLDSTART_MANIFEST}, and both are written again")
         return report
     rows = load_problems(coldstart.problems)
     bridge = _bridge(recipe, coldstart, store, resolve_url)
@@ -71,7 +71,7 @@ def run_coldstart(
     if not report.kept:
         reasons = ", ".join(f"{count} x {rule}" for rule, count in report.rejected.items())
         example = next(iter(report.examples.values()))
-        raise BadInput(f"none of the {report.problems} problems gave a sample ({reasons}); {example.id}: {example.excerpt}")
+        raise BadInput(f"none of the {report.problems} problems became a sample ({reasons}); {example.id}: {example.excerpt}")
     write_samples(store, rows, [(index, outcome) for index, outcome in enumerate(outcomes) if isinstance(outcome, str)])
     commit(store, report.kept)
     return report
@@ -145,7 +145,7 @@ async def _watch(
             raise Stopped(f"stopped with {len(done)} of {total} problems answered; the replies are kept")
         if len(bridge.failures) > max(FEW_FAILURES, total // 20):
             raise EndpointLost(
-                f"{len(bridge.failures)} of {total} problems failed, the last: {bridge.failures[-1]}; start again for the rest"
+                f"{len(bridge.failures)} of {total} problems failed, the last: {bridge.failures[-1]}; run it again for the rest"
             )
 
 

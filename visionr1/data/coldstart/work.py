@@ -53,7 +53,7 @@ class WorkLog:
                 entry = _Entry.model_validate_json(line)
             except ValidationError:
                 remedy = "remove it, and its requests are sent again"
-                raise BadInput(f"{self._store.url}/{key} is damaged (line {number} is no reply); {remedy}") from None
+                raise BadInput(f"{self._store.url}/{key} is damaged (line {number} is not a reply); {remedy}") from None
             self._replies[entry.request] = entry.reply
 
     def get(self, request: str) -> Reply | None:
