@@ -149,6 +149,13 @@ cluster-down: ## remove what test clusters have left that were killed; those tha
 generate: $(SYNCED) ## write every generated file: definition, schema, dashboards, alert rules, reference pages
 	@PYTHONPATH=charts $(BIN)/python -m generators
 
+.PHONY: bench
+bench: $(UV_READY) $(LOCKS)/bench.txt ## the training phase of one GRPO step beside TRL's, in an environment of its own [ARGS="--groups 8"]
+	@[ -x .venv-bench/bin/python ] || $(PYTHON) -m venv --without-pip .venv-bench
+	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes $(LOCKS)/bench.txt
+	@$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --no-deps .
+	@.venv-bench/bin/python benchmarks/grpo_step.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SECONDS=60] [SEED=1]
 	@$(BIN)/python -m tests.fuzz.fuzz_inputs --seconds '$(or $(SECONDS),60)' --seed '$(or $(SEED),1)'
@@ -197,6 +204,8 @@ lock: $(UV_READY) ## write the lock files from pyproject.toml [UPGRADE=1]
 	$(COMPILE) pyproject.toml --extra demo --extra rollout-cpu --override $(LOCKS)/cpu-overrides.txt \
 		--override $(LOCKS)/trainer-cpu-overrides.txt --output-file $(LOCKS)/trainer-cpu.txt
 	$(COMPILE) pyproject.toml --extra operator --output-file $(LOCKS)/operator.txt
+	$(COMPILE) pyproject.toml --extra demo --extra rollout-cpu --extra bench --override $(LOCKS)/cpu-overrides.txt \
+		--constraint $(LOCKS)/cpu.txt --output-file $(LOCKS)/bench.txt
 	echo "uv==$(UV_VERSION)" | $(COMPILE) - --output-file $(LOCKS)/uv.txt
 
 .PHONY: wheel

@@ -98,9 +98,9 @@ def test_sums_of_units_go_from_large_to_small() -> None:
         found = sum_of_units(text)
         return found and (found[0], found[1].name)
 
-    assert told("2 h 30 min") == (150, "min")
-    assert told("5'6\"") == (66, "in")
-    assert told("32°15'") == (32 * 60 + 15, "arcmin")
+    assert told("2 h 30 min") == (Fraction(150), "min")
+    assert told("5'6\"") == (Fraction(66), "in")
+    assert told("32°15'") == (Fraction(32 * 60 + 15), "arcmin")
     assert [told(text) for text in ("30 min 2 h", "2 h 30 cm", "2 h", "2 h 3 h", "2 h, 30 min")] == [None] * 5
 
 

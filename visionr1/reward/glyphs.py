@@ -14,13 +14,14 @@ _GREEK: Final = {
 _SYMBOLS: Final = {
     "−": "-", "–": "-", "—": "-", "﹣": "-", "‐": "-", "‑": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ",
     "∙": r"\cdot ", "÷": r"\div ", "⁄": "/", "∕": "/", "∶": ":", "±": r"\pm ", "√": r"\sqrt ", "∞": r"\infty ",
+    "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ",
     "≤": r"\le ", "⩽": r"\le ", "≦": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≧": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "∨": " or ", "∧": " and ",
     "∠": r"\angle ", "△": r"\triangle ", "▵": r"\triangle ", "∥": r"\parallel ", "⫽": r"\parallel ", "⊥": r"\perp ",
     "≅": r"\cong ", "≌": r"\cong ", "∽": r"\sim ", "∼": r"\sim ", "∵": " ", "∴": " ",
     "º": "°", "˚": "°", "′": "'", "’": "'", "‘": "'", "″": '"', "…": "...", "⋯": "...",
     "、": ", ", "。": ". ", "，": ",", "或": " or ", "和": " and ", "且": " and ", "与": " and ", "及": " and ",
-    "度": "°", "￥": "¥", "⟨": r"\langle ", "⟩": r"\rangle ",
+    "度": "°", "￥": "¥", "【": "[", "】": "]", "⟨": r"\langle ", "⟩": r"\rangle ",
 }  # fmt: skip
 _INVISIBLE: Final = ("\u00ad", "\u200b", "\u200c", "\u200d", "\u200e", "\u200f", "\u2060", "\ufe0e", "\ufe0f", "\ufeff")
 _BLANK_LETTERS: Final = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"

@@ -10,13 +10,13 @@ _MARKS: Final = r"[*_#\s]*+"
 _END: Final = r"(?![A-Za-z])"
 _ENGLISH: Final = (
     rf"(?:(?:so|thus|therefore|hence),?\s+)?{_MARKS}"
-    rf"(?:(?:the\s+|my\s+)?(?:final\s+|correct\s+)?(?:answer|result){_END}{_MARKS}(?:is{_END})?{_MARKS}[:：=]?"
+    rf"(?:(?:the\s+|my\s+)?(?:final\s+|correct\s+)?(?:answer|ans\.?|result){_END}{_MARKS}(?:is{_END})?{_MARKS}[:：=]?"
     rf"|(?:the\s+)?(?:correct\s+)?(?:option|choice){_END}{_MARKS}(?:is{_END}{_MARKS}[:：]?|[:：])"
     rf"|(?:option|choice)(?=\s*+[*]*[(\[]?[A-J][)\].:]?(?:[\s*]|$)))"
 )
 _CHINESE: Final = (
     r"(?:(?:所以|因此|综上所述|综上|故|则)[,，]?\s*)?"
-    r"(?:(?:本题)?(?:的)?(?:最终|正确|标准)?(?:的)?(?:答案|选项|结果)\s*+(?:应该是|应是|应为|应选|是|为|选)?(?:选项)?"
+    r"[【\[]?(?:(?:本题)?(?:的)?(?:最终|正确|标准)?(?:的)?(?:答案|选项|结果)\s*+(?:应该是|应是|应为|应选|是|为|选)?(?:选项)?[】\]]?"
     r"|(?:应该|应)?选择?(?:选项)?(?=\s*+[:：*]*\s*+[(（\[]?[A-J①-⑳])|[答解](?=\s*+[:：]))"
     rf"{_MARKS}[:：]?"
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 from visionr1.reward.maths import same_algebra, same_spelling
 from visionr1.reward.quantity import Number, number, numbers_equal, split_glued, split_unit, sum_of_units
@@ -16,6 +16,14 @@ _COUNTED: Final = re.compile(
     r"(?P<count>[\d,. ]*\d) (?:[A-Za-z]{3,} )?(?:[A-Za-z]{2,}s|people|children|men|women|sheep|fish|mice)(?: per [a-z ]{3,30})?"
 )
 _NO_THINGS: Final = re.compile(r"hundred|thousand|illion|dozen|score|lakh|crore|hal(?:f|ves)|thirds|quarters|[a-z]{2}ths", re.I)
+
+
+class _Reading(NamedTuple):
+    """A number or expression with its unit; `glued` if a letter right behind it was taken for the unit."""
+
+    magnitude: str
+    unit: Unit | None
+    glued: bool
 
 
 def same_sum_of_units(given: str, true: str) -> Verdict | None:
@@ -36,36 +44,36 @@ def same_quantity(given: str, true: str, ask: Ask) -> Verdict:
     if counted and not _NO_THINGS.search(true) and number(split_unit(true)[0]) is None:
         return _same_count(given, true, counted["count"])
     verdicts = [
-        _compare(*one, *other, ask)
+        _compare(one, other, ask)
         for other in _readings(true)
         for one in _readings(given)
         # A letter that is glued to a number is a unit only beside a number, never beside algebra.
-        if one[2] is False or number(other[0]) is not None or other[1] is not None
+        if not one.glued or other.unit is not None or number(other.magnitude) is not None
     ]
     return next((verdict for verdict in verdicts if verdict.right), next((v for v in verdicts if v.right is None), verdicts[0]))
 
 
-def _readings(text: str) -> Iterator[tuple[str, Unit | None, bool]]:
-    """(magnitude, unit, whether that needed the letter to be a unit) in the ways that the text may be meant."""
+def _readings(text: str) -> Iterator[_Reading]:
+    """The ways that the text may be meant: `34m` is 34 times m, or 34 metres."""
     magnitude, unit = split_unit(text)
-    yield magnitude, unit, False
+    yield _Reading(magnitude, unit, glued=False)
     glued = split_glued(text) if unit is None else None
     if glued:
-        yield *glued, True
+        yield _Reading(*glued, glued=True)
 
 
-def _compare(
-    magnitude: str, unit: Unit | None, _glued: bool, true_magnitude: str, true_unit: Unit | None, _true_glued: bool, ask: Ask
-) -> Verdict:
+def _compare(given: _Reading, true: _Reading, ask: Ask) -> Verdict:
+    magnitude, unit, _ = given
+    true_magnitude, true_unit, _ = true
+    value, true_value = number(magnitude), number(true_magnitude)
     if "%" in (_name(unit), _name(true_unit)) and _name(unit) != _name(true_unit):
-        return Verdict(_same_percent(number(magnitude), number(true_magnitude), unit, true_unit), "percent")
+        return Verdict(_same_percent(value, true_value, unit, true_unit), "percent")
     if unit and not true_unit and unit.doubtful:
         return Verdict(False, "unit")
     factor = unit.per(true_unit) if unit and true_unit else 1
     if factor is None:
         return Verdict(False, "unit")
     rule = "unit" if unit or true_unit else "number"
-    value, true_value = number(magnitude), number(true_magnitude)
     if value is not None and true_value is not None:
         if factor != 1:
             return Verdict(value.value * factor == true_value.value, "unit, converted")

@@ -30,7 +30,7 @@ _CUT: Final = re.compile(r"(?<=[\d)}\]°A-Za-z.])(?:(?P<gap> )|\*(?=°)|)(?=[^\d
 _CURRENCY: Final = re.compile(
     r"(?P<sign>-?) ?(?P<unit>USD|US\$|EUR|GBP|RMB|Rs\.?|[€£¥₹₽₩]) ?(?P<amount>[\d.].*?)(?P<per>(?: ?/ ?| per )[A-Za-z].*)?"
 )
-_IN_BRACKETS: Final = re.compile(r"(?P<amount>.*[\d)}]) ?\((?P<unit>[^()\d]{2,20}|[\u4e00-\u9fff])\)")
+_IN_BRACKETS: Final = re.compile(r"(?P<amount>.*[\d)}]) ?\((?P<unit>[^()\d][^()]{1,20}|[\u4e00-\u9fff])\)")
 """`12 (cm)`, `12（平方厘米）`"""
 _LONGEST_UNIT: Final = 60
 _PART: Final = re.compile(r"(?P<amount>\d+(?:\.\d+)?) ?(?P<unit>[^\d\s,;+=<>-][^\d,;+=<>-]*?)(?: and)? ?(?=\d|$)")
