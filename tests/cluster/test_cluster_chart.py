@@ -107,4 +107,4 @@ def test_the_notes_tell_of_a_trainer_without_jobset(notes: Callable[..., str]) -
 def test_the_notes_name_a_run_only_where_there_is_one(notes: Callable[..., str]) -> None:
     assert "describe ptst vision-r1" in notes()
     without = notes("--set", "run.enabled=false")
-    assert "ptst vision-r1" not in without and "No run was made" in without
+    assert "ptst vision-r1" not in without and "No run was created" in without

@@ -188,7 +188,7 @@ def test_an_older_definition_is_told_and_not_written_to_again_and_again(cluster:
 
 def test_kubectl_explains_every_value_of_a_stage(cluster: Cluster) -> None:
     said = cluster.kubectl("explain", "ptst.spec.recipe.stages")
-    assert "Length limit L_s" in said and "Completions sampled for each prompt" in said
+    assert "Length limit L_s" in said and "Completions per prompt" in said
 
 
 def helm(*arguments: str) -> str:
