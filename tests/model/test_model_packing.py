@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from visionr1.data.rows import Row
+from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir, load_model
 from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack, prompt_tensors
@@ -214,3 +215,10 @@ def test_a_shared_row_holds_each_prompt_once(builder: PromptBuilder, policy: Pol
     assert shared.input_ids_1T.shape[1] == plain.input_ids_1T.shape[1] - saved
     assert shared.images is not None and plain.images is not None
     assert len(shared.images.pixel_values_PC) == len(plain.images.pixel_values_PC)
+
+
+@pytest.mark.parametrize("attention", ["shared", "plain"])
+def test_float32_on_a_gpu_is_refused_before_anything_is_loaded(attention: str) -> None:
+    settings = MODEL.model_copy(update={"attention": attention})
+    with pytest.raises(BadInput, match=f"model.attention: {attention} needs model.dtype bfloat16 on a GPU"):
+        load_model(base_dir(MODEL), settings, torch.device("cuda"))

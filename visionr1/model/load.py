@@ -51,8 +51,14 @@ def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_V
     """The trainable model, in `model.dtype` on `device`, in training mode without dropout.
 
     Raises:
-        BadInput: the directory holds no such model as safetensors.
+        BadInput: the directory holds no such model as safetensors, or the attention cannot compute in this type on a GPU.
     """
+    packed = model.attention in ("shared", "plain")
+    if packed and device.type == "cuda" and model.dtype == "float32":
+        raise BadInput(
+            f"model.attention: {model.attention} needs model.dtype bfloat16 on a GPU, where its kernel takes no float32: set "
+            "model.attention: sdpa"
+        )
     # Any: transformers wraps `to` so that type checkers lose its arguments.
     with _readable(directory, "model"):
         loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
@@ -63,7 +69,7 @@ def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_V
             trust_remote_code=False,
             local_files_only=True,
         )
-    if model.attention in ("shared", "plain"):
+    if packed:
         use_packed_attention(loaded)
     if model.gradient_checkpointing:
         loaded.gradient_checkpointing_enable({"use_reentrant": False})

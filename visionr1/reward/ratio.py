@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from typing import Final
 
 from visionr1.reward.maths import is_maths, same_algebra
@@ -29,9 +30,13 @@ def same_ratio(given: str, true: str, ask: Ask) -> bool | None:
         return same_algebra(given, f"({true_parts[0]})/({true_parts[1]})", ask)
     if len(parts) != len(true_parts):
         return False
+    all_zero = every(_is_zero(part, ask) for part in parts)
+    pairs = combinations(zip(parts, true_parts, strict=True), 2)
     return every(
-        _same_products(parts[0], true_part, part, true_parts[0], ask)
-        for part, true_part in zip(parts[1:], true_parts[1:], strict=True)
+        (
+            None if all_zero is None else not all_zero,  # 0:0 would be in proportion to everything
+            *(_same_products(one, other_true, other, one_true, ask) for (one, one_true), (other, other_true) in pairs),
+        )
     )
 
 
@@ -41,10 +46,15 @@ def _parts(text: str) -> list[str]:
     return parts if text.count(":") == len(parts) - 1 and all(map(is_maths, parts)) else [text]
 
 
+def _is_zero(part: str, ask: Ask) -> bool | None:
+    value = number(squeezed(part))
+    return same_algebra(part, "0", ask) if value is None else value.value == 0
+
+
 def _same_products(a: str, b: str, c: str, d: str, ask: Ask) -> bool | None:
     """Whether a * b = c * d."""
     values = [number(squeezed(part)) for part in (a, b, c, d)]
     numbers = [value.value for value in values if value is not None]
     if len(numbers) == 4:
-        return numbers[0] * numbers[1] == numbers[2] * numbers[3] and bool(numbers[0] or numbers[3])
+        return numbers[0] * numbers[1] == numbers[2] * numbers[3]
     return same_algebra(f"({a})*({b})", f"({c})*({d})", ask)

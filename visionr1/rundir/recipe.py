@@ -14,6 +14,7 @@ from visionr1.storage import NotFound, Store
 
 MAY_CHANGE: Final = frozenset(
     {
+        "model.attention",
         "model.gradient_checkpointing",
         "coldstart.concurrency",
         "coldstart.retries",
