@@ -76,7 +76,7 @@ def test_any_model_is_scored_without_a_run(tmp_path: Path, held_out: Path) -> No
 
 
 def test_runs_that_cannot_be_evaluated_say_why(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no recipe.yaml here"):
+    with pytest.raises(BadInput, match=r"there is no recipe.yaml"):
         run(str(tmp_path / "nothing"))
     new_run(tmp_path / "blind", "data.held_out=null")
     with pytest.raises(BadInput, match=r"data.held_out is null"):

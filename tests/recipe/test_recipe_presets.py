@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from visionr1.recipe import Recipe, json_schema, load_recipe, parse_recipe, phases, preset_names, preset_text, to_yaml, warnings
@@ -105,6 +105,7 @@ def test_overrides_reach_everywhere() -> None:
     lr=st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False),
     steps=st.lists(st.integers(1, 10**9), min_size=1, max_size=4),
 )
+@example(name="0", base="a\x85b", lr=1.0, steps=[1])
 def test_any_recipe_round_trips(name: str, base: str, lr: float, steps: list[int]) -> None:
     demo = load_recipe("demo")
     recipe = demo.model_copy(

@@ -259,5 +259,5 @@ def test_the_terminal_shows_phases_and_where_everything_lies(make_run: Callable[
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no recipe.yaml here"):
+    with pytest.raises(BadInput, match=r"there is no recipe.yaml"):
         write_report(open_store(str(tmp_path)))

@@ -61,7 +61,7 @@ def test_a_rank_whose_samples_all_fall_out_still_has_a_row_but_no_targets(tools:
 
 
 def test_data_without_one_usable_sample_is_refused(tools: Tools) -> None:
-    with pytest.raises(BadInput, match="none of the 1 samples for SFT can be used; the last: sample 0"):
+    with pytest.raises(BadInput, match="none of the 1 samples for SFT can be used; the last one: sample 0"):
         make_batch([sample("broken", good=False)], [0], *tools, cutoff=512, budget=512)
 
 
