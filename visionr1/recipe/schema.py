@@ -132,7 +132,7 @@ class SFT(Part):
     freeze_vision_tower: bool = Field(
         True, description="Train the language model only, as the released run did by its trainer's default."
     )
-    zero_stage: ZeroStage = Field(3, description="DeepSpeed ZeRO stage; auto chooses by model size and number of processes.")
+    zero_stage: ZeroStage = Field(3, description="DeepSpeed ZeRO stage; auto chooses by what fits on the GPUs.")
     processes: int = Field(8, ge=1, description="Training processes a node.")
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints.")
 
@@ -171,6 +171,10 @@ class Algorithm(Part):
     updates_per_batch: int = Field(
         1, ge=1, description="Optimiser steps on one rollout batch (not published); 1 needs no old-log-prob pass."
     )
+    reference_device: Literal["auto", "gpu", "host"] = Field(
+        "auto",
+        description="Where the reference model is between its passes; auto takes the host where the GPU has no room for it.",
+    )
 
 
 class Optimiser(Part):
@@ -181,8 +185,13 @@ class Optimiser(Part):
     weight_decay: float = Field(1e-2, ge=0, description="Weight decay (not published; EasyR1's default).")
     betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="AdamW's betas (not published).")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping (not published; EasyR1's default).")
-    zero_stage: ZeroStage = Field("auto", description="DeepSpeed ZeRO stage; auto chooses by model size and number of workers.")
-    micro_batch_tokens: int = Field(20_480, ge=16, description="Tokens of one packed row, prompts included.")
+    zero_stage: ZeroStage = Field("auto", description="DeepSpeed ZeRO stage; auto chooses by what fits on the GPUs.")
+    micro_batch_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="Tokens of one packed row, prompts included; null chooses by what fits on the GPU, at most 20480 "
+        "unless one sequence is longer.",
+    )
     freeze_vision_tower: bool = Field(False, description="Keep the vision tower's weights (not published; EasyR1 trains it).")
 
 
@@ -194,7 +203,9 @@ class Rollout(Part):
     device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Where workers run; auto takes the GPU if there is one.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature (not published; EasyR1's default).")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus; anything but 1 biases the ratio.")
-    gpu_memory_utilization: float = Field(0.6, gt=0, lt=1, description="Part of GPU memory that vLLM may take.")
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, lt=1, description="Part of GPU memory that vLLM may take; null gives it what the trainer leaves free."
+    )
     cpu_kv_cache_gib: float = Field(0.25, gt=0, description="KV cache of a CPU engine in GiB.")
     max_sequences: int = Field(256, ge=1, description="Sequences that one engine decodes at a time.")
     mismatch_limit: float | None = Field(
