@@ -78,15 +78,22 @@ demo: .needs-demo $(SYNCED) ## the whole recipe with a tiny model [QUICK=1] [SEE
 	@$(BIN)/visionr1 demo $(if $(filter-out 0,$(QUICK)),--quick) $(if $(SEED),--seed '$(SEED)') $(if $(VARIANT),--variant '$(VARIANT)') \
 		$(if $(ROLLOUT),--rollout '$(ROLLOUT)') $(if $(RUN),--run '$(RUN)')
 
+# Adds to .coverage what the tests run in their own processes. Only the report on all of them fails below the floor in pyproject.toml.
+COVER = $(if $(COVERAGE),--cov --cov-append --cov-report= --cov-fail-under=0)
+
 .PHONY: test
-test: .needs-test $(SYNCED) ## all tests but the long ones [ARGS="tests/reward -x"]
+test: .needs-test $(SYNCED) ## all tests but the long ones [ARGS="tests/reward -x"] [COVERAGE=1: and the lines that they run]
+	$(if $(COVERAGE),@rm -f .coverage)
 ifdef ARGS
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(COVER) $(ARGS)
+	$(if $(COVERAGE),@$(BIN)/coverage report --fail-under=0)
 else
 	@# Two files at a time, in their order: much of the long ones is waiting, and kills and whole runs are not left for the end.
-	@$(BIN)/python -m pytest --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/images --ignore=tests/rollout -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest $(COVER) --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/images --ignore=tests/rollout -n 2 --dist loadfile --no-loadscope-reorder
 	@# vLLM changes the process that it starts in, so its tests have one of their own.
-	@$(BIN)/python -m pytest tests/rollout
+	@$(BIN)/python -m pytest $(COVER) tests/rollout
+	$(if $(COVERAGE),@$(BIN)/coverage report)
+	$(if $(COVERAGE),@echo "the tests run $$($(BIN)/coverage report --format=total) % of the lines in their own processes")
 endif
 
 .PHONY: bare
@@ -142,6 +149,13 @@ cluster-down: ## remove what test clusters have left that were killed; those tha
 generate: $(SYNCED) ## write every generated file: definition, schema, dashboards, alert rules, reference pages
 	@PYTHONPATH=charts $(BIN)/python -m generators
 
+.PHONY: bench
+bench: $(UV_READY) $(LOCKS)/bench.txt ## the training phase of one GRPO step beside TRL's, in an environment of its own [ARGS="--groups 8"]
+	@[ -x .venv-bench/bin/python ] || $(PYTHON) -m venv --without-pip .venv-bench
+	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes $(LOCKS)/bench.txt
+	@$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --no-deps .
+	@.venv-bench/bin/python benchmarks/grpo_step.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(SYNCED) ## mutated rows, recipes and answers, until the time is over [SECONDS=60] [SEED=1]
 	@$(BIN)/python -m tests.fuzz.fuzz_inputs --seconds '$(or $(SECONDS),60)' --seed '$(or $(SEED),1)'
@@ -190,6 +204,8 @@ lock: $(UV_READY) ## write the lock files from pyproject.toml [UPGRADE=1]
 	$(COMPILE) pyproject.toml --extra demo --extra rollout-cpu --override $(LOCKS)/cpu-overrides.txt \
 		--override $(LOCKS)/trainer-cpu-overrides.txt --output-file $(LOCKS)/trainer-cpu.txt
 	$(COMPILE) pyproject.toml --extra operator --output-file $(LOCKS)/operator.txt
+	$(COMPILE) pyproject.toml --extra demo --extra rollout-cpu --extra bench --override $(LOCKS)/cpu-overrides.txt \
+		--constraint $(LOCKS)/cpu.txt --output-file $(LOCKS)/bench.txt
 	echo "uv==$(UV_VERSION)" | $(COMPILE) - --output-file $(LOCKS)/uv.txt
 
 .PHONY: wheel
@@ -223,5 +239,5 @@ images-test: .needs-images-test wheel ## build operator and CPU trainer, and run
 
 .PHONY: clean
 clean: ## remove .venv and everything that tools have left; runs stay
-	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

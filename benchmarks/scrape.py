@@ -12,13 +12,16 @@ import random
 import statistics
 import time
 import urllib.request
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from visionr1.metrics import TABLE, Exporter
+from visionr1.metrics.table import Instrument
 from visionr1.recipe.schema import Metrics
 
 COMPLETIONS = 512 * 16
@@ -33,17 +36,17 @@ LABELS = {
 WORKERS_OWN = ("generated_tokens", "trained_tokens", "host_memory_bytes", "mfu_ratio", "roofline_ratio", "floor_seconds", "peak_")
 
 
-def values(keep) -> dict:
+def values(keep: Callable[[str, Instrument], bool]) -> dict[str, Any]:
     """A random number for each key that `keep` takes."""
-    record = {}
+    record: dict[str, Any] = {}
     for item in TABLE:
-        if item.key is not None and keep(item) and not item.key.startswith("coldstart"):
+        if item.key is not None and keep(item.key, item) and not item.key.startswith("coldstart"):
             labels = LABELS[item.label] if item.label else None
             record[item.key] = {label: random.random() for label in labels} if labels else random.randint(1, 10**9)
     return record
 
 
-def scrape(port: int) -> tuple[float, float, bytes]:
+def scrape(port: int | None) -> tuple[float, float, bytes]:
     """Wall and CPU milliseconds, and the body."""
     wall, cpu = time.perf_counter(), time.process_time()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
@@ -62,7 +65,7 @@ def measure(exporter: Exporter) -> dict[str, float]:
     }
 
 
-def cpu_ms(act) -> float:
+def cpu_ms(act: Callable[[], object]) -> float:
     begun = time.process_time()
     act()
     return 1000 * (time.process_time() - begun)
@@ -81,15 +84,15 @@ def main() -> None:
             return stack.enter_context(closing(Exporter(Metrics(port=0), role, "vision-r1", LIMIT)))
 
         driver = exporter("driver")
-        told = values(lambda item: item.logged or item.key.startswith(("stage_", "started", "completion"))) | step
+        told = values(lambda key, item: item.logged or key.startswith(("stage_", "started", "completion"))) | step
 
         def end_of_step() -> None:
             driver.update(told)
             driver.observe("completion_tokens", lengths)
 
         driver_step = min(cpu_ms(end_of_step) for _ in range(ROUNDS))
-        own = values(lambda item: item.key.startswith(WORKERS_OWN)) | {"phase": "stage-3", "stage": 3}
-        live = values(lambda item: item.key.startswith("vllm_"))
+        own = values(lambda key, _: key.startswith(WORKERS_OWN)) | {"phase": "stage-3", "stage": 3}
+        live = values(lambda key, _: key.startswith("vllm_"))
         workers = [exporter("worker") for _ in range(options.pods)]
         for worker in workers:
             worker.update(own)

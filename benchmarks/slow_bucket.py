@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from s3_proxy import Proxy
 
+from visionr1.engine.saving import Parts
 from visionr1.grpo.saving import Saving
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.storage import Store, open_store
@@ -58,7 +59,7 @@ def train(url: str, arguments: argparse.Namespace, *, blocking: bool) -> dict[st
     """Seconds of the steps of a stage that saves to `url`."""
     checkpoints = Watched(open_store(url), "stage-1")
 
-    def upload(step: int, parts: list) -> None:
+    def upload(step: int, parts: Parts) -> None:
         for part in parts:
             checkpoints.upload(step, part)
 

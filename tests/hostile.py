@@ -142,7 +142,7 @@ def write_problems(root: Path) -> tuple[Path, list[str | None]]:
     for name, data in (usable | bad).items():
         (folder / name).write_bytes(data)
     (folder / "long.png").write_bytes(encode(Image.new("L", (6000, 20))))
-    rows = [(problem(name), None) for name in usable]
+    rows: list[tuple[Any, str | None]] = [(problem(name), None) for name in usable]
     rows += [(problem(name), "image unreadable") for name in bad]
     rows += list(_other_rows(root))
     file = folder / "rows.jsonl"
@@ -184,6 +184,8 @@ def _other_rows(root: Path) -> Iterator[tuple[Any, str | None]]:
     # cells
     yield from ((problem(text=text), "row malformed") for text in (None, 5, ["<image>?"], {"a": 1}, deep))
     yield from ((problem(answer=answer), "answer missing") for answer in (None, "", " \n", float("nan"), float("inf")))
+    yield from ((problem(answer=answer), "answer unreadable") for answer in ("\\frac{1}{", "5}"))
+    yield from ((problem(text=f"<image>{text}"), "text damaged") for text in ("\frac{1}{2}", "3\times 4", "\boxed{}"))
     yield from ((problem(answer=answer), "row malformed") for answer in (True, ["1"], {"a": "1"}))
     yield from ((problem(answer=answer), None) for answer in (3, -2.5, "\\frac{1}{2}", 10**300))
     yield good.replace('"1"', "9" * 5000).encode(), None
@@ -228,7 +230,8 @@ def sample_rows() -> list[tuple[Any, str | None]]:
     cases += [({"image": "plain.png", "conversations": turns(reply=reply)}, "text unusable") for reply in ("a\0", "\ud800")]
     cases += [({"image": "plain.png", "conversations": turns(reply="x" * 2**20)}, "text too long")]
     cases += [({"image": "plain.png", "conversations": turns(reply="word " * 20_000)}, "sample too long")]
-    for roles in (("gpt", "human"), ("human", "assistant"), ("system", "human"), ("\x1b[2J" * 1000, None), ([], {})):
+    odd: list[Any] = [("gpt", "human"), ("human", "assistant"), ("system", "human"), ("\x1b[2J" * 1000, None), ([], {})]
+    for roles in odd:
         cases.append(({"image": "plain.png", "conversations": turns(roles=roles)}, "row malformed"))
     for conversations in (
         None,

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visionr1.metrics import TABLE
 
@@ -36,15 +37,16 @@ class Prometheus:
 
     url: str
 
-    def get(self, path: str, **parameters: object) -> dict:
+    def get(self, path: str, **parameters: object) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=20) as answer:
-            return json.load(answer)["data"]
+            data: dict[str, Any] = json.load(answer)["data"]
+        return data
 
-    def query(self, expression: str, at: float) -> list[dict]:
-        return self.get("query", query=expression, time=at)["result"]
+    def query(self, expression: str, at: float) -> list[dict[str, Any]]:
+        return list(self.get("query", query=expression, time=at)["result"])
 
-    def query_range(self, expression: str, start: float, end: float, step: float = 1.0) -> list[dict]:
-        return self.get("query_range", query=expression, start=start, end=end, step=step)["result"]
+    def query_range(self, expression: str, start: float, end: float, step: float = 1.0) -> list[dict[str, Any]]:
+        return list(self.get("query_range", query=expression, start=start, end=end, step=step)["result"])
 
     def scrapes(self, selector: str, at: float) -> dict[float, float]:
         """All samples of one series before `at`, by the time of the scrape."""
@@ -67,19 +69,19 @@ class Prometheus:
         found = self.query_range(filled(expression), start, end)
         return any(not math.isnan(float(value)) for series in found for _, value in series["values"])
 
-    def steps_told(self, where: str, records: dict[int, dict], at: float) -> set[int]:
+    def steps_told(self, where: str, records: dict[int, dict[str, Any]], at: float) -> set[int]:
         """Compares every gauge of the process `where` with the step log, scrape by scrape; gives the steps that were seen.
 
         Raises:
             AssertionError: one is another.
         """
-        step_at = self.scrapes(f"visionr1_step{{{where}}}", at)
+        step_at = {when: int(step) for when, step in self.scrapes(f"visionr1_step{{{where}}}", at).items()}
         seen = set()
-        for item in (
-            item for item in TABLE if item.kind == "gauge" and item.key and item.logged and item.key != "host_memory_bytes"
-        ):
+        for item in TABLE:
+            if item.kind != "gauge" or item.key is None or not item.logged or item.key == "host_memory_bytes":
+                continue
             for selector in self.selectors(f"{item.name}{{{where}}}", at):
-                label = re.search(rf'{item.label}="([^"]*)"', selector)[1] if item.label else None
+                label = re.findall(rf'{item.label}="([^"]*)"', selector)[0] if item.label else None
                 for when, value in self.scrapes(selector, at).items():
                     if when not in step_at:  # told at the start, before the first step
                         continue
@@ -98,7 +100,7 @@ def filled(expression: str) -> str:
 
 
 @contextmanager
-def prometheus(folder: Path, jobs: list[dict]) -> Iterator[Prometheus]:
+def prometheus(folder: Path, jobs: list[dict[str, Any]]) -> Iterator[Prometheus]:
     """Scrapes the targets of each job twice a second."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_ports(1)

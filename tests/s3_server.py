@@ -6,16 +6,18 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
 from s3_proxy import Proxy
 
-from visionr1.storage import open_store
+from visionr1.storage import Store, open_store
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint(tmp_path_factory):
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a moto server that lives as long as the tests."""
     log = tmp_path_factory.mktemp("moto") / "log.txt"
     with log.open("w") as output:
@@ -31,7 +33,7 @@ def s3_endpoint(tmp_path_factory):
         server.wait()
 
 
-def settle(endpoint, patch, scratch):
+def settle(endpoint: str, patch: pytest.MonkeyPatch, scratch: Path) -> None:
     """The environment of a user of that server, with TMPDIR in `scratch`."""
     for name, value in {
         "AWS_ENDPOINT_URL_S3": endpoint,
@@ -47,7 +49,7 @@ def settle(endpoint, patch, scratch):
     patch.setattr(tempfile, "tempdir", str(scratch))
 
 
-def new_bucket(endpoint, patch, scratch):
+def new_bucket(endpoint: str, patch: pytest.MonkeyPatch, scratch: Path) -> str:
     """A run's address in a bucket of its own."""
     settle(endpoint, patch, scratch)
     bucket = f"test-{uuid.uuid4().hex}"
@@ -56,18 +58,18 @@ def new_bucket(endpoint, patch, scratch):
 
 
 @pytest.fixture
-def s3_environment(s3_endpoint, monkeypatch, tmp_path):
+def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     settle(s3_endpoint, monkeypatch, tmp_path / "scratch")
 
 
 @pytest.fixture
-def s3_url(s3_environment, s3_endpoint, monkeypatch, tmp_path):
+def s3_url(s3_environment: None, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     return new_bucket(s3_endpoint, monkeypatch, tmp_path / "scratch")
 
 
 @pytest.fixture
-def proxy(s3_url, s3_endpoint, monkeypatch):
+def proxy(s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Between all clients of the test and the server; `s3_url` is a run there."""
     between = Proxy(s3_endpoint)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", between.url)
@@ -76,7 +78,7 @@ def proxy(s3_url, s3_endpoint, monkeypatch):
 
 
 @pytest.fixture(params=["local", "s3"])
-def store(request, tmp_path):
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A run directory of either kind."""
     if request.param == "s3":
         return open_store(request.getfixturevalue("s3_url"))

@@ -5,8 +5,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from visionr1.data.digits import problems
 from visionr1.demo.chains import chain
-from visionr1.demo.digits import problems
 
 
 def samples(folder: Path, broken: tuple[int, ...] = (), count: int = 12) -> Path:

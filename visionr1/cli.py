@@ -1,4 +1,4 @@
-"""The command `visionr1`: reads the command line, calls one function, prints. What is heavy is imported when it is needed."""
+"""The command `visionr1`: reads the command line, calls one function, prints. Heavy modules are imported when needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PHASES: Final = "Single phases (visionr1 run does them all)"
 
 
 class _Commands(TyperGroup):
-    """Errors that a person can act on are shown as they are, without a traceback."""
+    """Shows errors that a person can act on as one line, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -61,7 +61,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="""Vision-R1: teach a vision-language model to reason, from a laptop's CPU to a GPU cluster.
 
-A *recipe* says what a run is; a *run directory* holds all that it makes. Begin with `visionr1 demo`, then write your own
+A *recipe* describes a run. A *run directory* has everything that the run writes. Begin with `visionr1 demo`. Then write your own
 recipe from a preset (`visionr1 recipe presets`) and start it with `visionr1 run`.""",
 )
 
@@ -75,10 +75,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Say which version this is, and of which commit.", is_eager=True, callback=_version)
+        bool, typer.Option("--version", help="Print the version and its commit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    pass
+    """Takes the options that stand before a command."""
 
 
 RunOption = Annotated[
@@ -118,9 +118,9 @@ def demo(
         typer.Option(help="`ptst`: the whole recipe. `zero`: no cold start. `long`: full length from the start. `ci`: no GRPO."),
     ] = Variant.ptst,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A few steps of everything: shows that it works, not that it learns.")
+        bool, typer.Option("--quick", help="A few steps per phase. Shows that everything works, not that it learns.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of data order and sampling.", min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed for the order of the data and for sampling.", min=0)] = 1,
     run: Annotated[
         str | None,
         typer.Option("--run", help="Run directory, a local one; default: runs/NAME.", metavar="DIR", show_default=False),
@@ -129,8 +129,8 @@ def demo(
 ) -> None:
     """Run the whole recipe on this machine's CPU with a tiny model and no downloads.
 
-    A tiny Qwen2.5-VL learns to add digits in a picture: cold-start data, SFT, GRPO in stages, evaluation, report. Started
-    again after an interruption, it goes on where it was.
+    A tiny Qwen2.5-VL learns to add digits in a picture: cold-start data, SFT, GRPO in stages, evaluation, report. After an
+    interruption, the same command goes on where it was.
     """
     recipe = load_recipe("demo" if variant is Variant.ptst else f"demo-{variant}", [f"seed={seed}", *_engine(rollout)])
     recipe = _quick(recipe) if quick else recipe
@@ -157,7 +157,7 @@ def run(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="A preset's name, or the path of a recipe file; none goes on with the run in --run.", metavar="[RECIPE]"
+            help="A preset's name, or the path of a recipe file. Leave it out to go on with the run in --run.", metavar="[RECIPE]"
         ),
     ] = None,
     run: Annotated[
@@ -169,8 +169,8 @@ def run(
 ) -> None:
     """Run a recipe on this machine, or go on with a run.
 
-    Phases run one after the other, each in a process of its own. A phase that fails is tried again from its last checkpoint.
-    Ctrl-C commits a checkpoint and stops; the same command goes on from there. Stages may be added to a finished run.
+    Phases run one after the other, each in its own process. A phase that fails is tried again from its last checkpoint.
+    Ctrl-C commits a checkpoint and stops. The same command goes on from there. You may add stages to a finished run.
     """
     overrides = [*(set_ or ()), *_engine(rollout)]
     if recipe is not None:
@@ -180,7 +180,9 @@ def run(
 
         chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides)
     else:
-        raise BadInput("give a recipe to start (visionr1 run RECIPE), or a run to go on with (visionr1 run --run DIR)")
+        raise BadInput(
+            "no recipe and no run: give a recipe to start (visionr1 run RECIPE), or a run to continue (visionr1 run --run DIR)"
+        )
     _run(chosen, run or f"runs/{chosen.name}")
 
 
@@ -195,7 +197,7 @@ def _run(recipe: Recipe, run_dir: str) -> None:
     console = Console(stderr=True)
     for line in warnings(recipe):
         typer.echo(f"note: {line}", err=True)
-    Grader(recipe.reward).close()  # A broken reward file is told of now, not after the cold start.
+    Grader(recipe.reward).close()  # Reports a broken reward file now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)
     if code != 0:
@@ -250,7 +252,7 @@ def _memory() -> dict[str, int]:
 
 @contextmanager
 def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
-    """Serve the demo's scripted teacher if the recipe asks for it; gives what turns a teacher's base_url into an address."""
+    """Serve the demo's scripted teacher if the recipe asks for it. Yields a function from a teacher's base_url to its address."""
     used = recipe.coldstart and {recipe.coldstart.describer.base_url, recipe.coldstart.reasoner.base_url}
     if not used or DEMO_TEACHER not in used:
         yield lambda url: url
@@ -263,7 +265,7 @@ def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
 
 @app.command(rich_help_panel=PHASES)
 def sft(run: RunOption) -> None:
-    """Fine-tune on the cold-start data, from the last checkpoint if there is one; starts torchrun itself."""
+    """Fine-tune on the cold-start data, from the last checkpoint if there is one. Starts torchrun itself."""
     from visionr1.sft import launch
 
     with phase_lock(open_store(run)):
@@ -276,10 +278,10 @@ def grpo(
     stage: Annotated[int, typer.Option(help="Number of the stage, from 1.", min=1, show_default=False)],
     stop_when: Annotated[
         str | None,
-        typer.Option(help="Stop between two steps once this key is in the run directory.", metavar="KEY"),
+        typer.Option(help="Stop between two steps when a file with this key is in the run directory.", metavar="KEY"),
     ] = None,
 ) -> None:
-    """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before."""
+    """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before it."""
     from visionr1.grpo import driver
 
     with phase_lock(open_store(run)):

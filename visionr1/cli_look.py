@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 RecipeArgument = Annotated[str, typer.Argument(help="A preset's name, or the path of a recipe file.", metavar="RECIPE")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change one value, such as `--set stages.0.steps=5` or `--set sft=null`; may be repeated."),
+    typer.Option("--set", help="Change one value, such as `--set stages.0.steps=5` or `--set sft=null`. You may repeat it."),
 ]
 
 recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes, presets and the schema.")
-data_app = typer.Typer(no_args_is_help=True, help="Look at data before a run takes GPUs for it.")
+data_app = typer.Typer(no_args_is_help=True, help="Check data before a run takes GPUs.")
 
 
 def chain(recipe: Recipe) -> str:
@@ -40,13 +40,13 @@ def chain(recipe: Recipe) -> str:
 
 @recipe_app.command()
 def show(recipe: RecipeArgument, set_: SetOption = None) -> None:
-    """Print a recipe with every value, defaults included, as YAML."""
+    """Print a recipe with all its values, also the defaults, as YAML."""
     typer.echo(to_yaml(load_recipe(recipe, set_ or ())), nl=False)
 
 
 @recipe_app.command()
 def check(recipe: RecipeArgument, set_: SetOption = None) -> None:
-    """Check a recipe: all mistakes at once, then what departs from the paper's method."""
+    """Check a recipe: list all mistakes, then what differs from the paper's method."""
     checked = load_recipe(recipe, set_ or ())
     for line in warnings(checked):
         typer.echo(f"note: {line}", err=True)
@@ -54,8 +54,8 @@ def check(recipe: RecipeArgument, set_: SetOption = None) -> None:
 
 
 @recipe_app.command()
-def presets(name: Annotated[str | None, typer.Argument(help="Print this preset with its comments.")] = None) -> None:
-    """List the recipes in this package, or print one to begin your own with."""
+def presets(name: Annotated[str | None, typer.Argument(help="Print this preset, with its comments.")] = None) -> None:
+    """List the presets, or print one to start your own recipe from."""
     if name is not None:
         typer.echo(preset_text(name), nl=False)
         return
@@ -76,25 +76,25 @@ def data_check(
     path: Annotated[
         str | None,
         typer.Argument(
-            help="What to check: a file, a directory, s3:// or hf://; none checks all sources of the recipe.", metavar="[DATA]"
+            help="What to check: a file, a directory, s3:// or hf://. Without it, all sources of the recipe.", metavar="[DATA]"
         ),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Recipe whose image sizes and prompt limit hold.", metavar="RECIPE")] = "vision-r1",
+    recipe: Annotated[
+        str, typer.Option(help="Recipe with the image sizes and the prompt limit.", metavar="RECIPE")
+    ] = "vision-r1",
     set_: SetOption = None,
     image_root: Annotated[
         str | None, typer.Option(help="Directory that DATA's image paths are relative to.", metavar="DIR")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Look at DATA's first rows only.", min=1)] = None,
-    sft: Annotated[
-        bool, typer.Option("--sft", help="DATA holds chains of thought for SFT (conversations), not problems.")
-    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Check only this many rows of DATA, from the first.", min=1)] = None,
+    sft: Annotated[bool, typer.Option("--sft", help="DATA has chains of thought for SFT (conversations), not problems.")] = False,
     tokenizer: Annotated[
         bool,
-        typer.Option("--tokenizer", help="Count the tokens of the text, too; loads model.base, downloading it if need be."),
+        typer.Option("--tokenizer", help="Count the tokens of the text, too. Loads model.base, and downloads it if needed."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
-    """Look at every row once: what can be trained on, what cannot, and what to do about it.
+    """Check every row: which rows can be trained on, which cannot, and what to do about them.
 
     Each row that cannot is a line; the last line counts. Ends with 0 if all rows are good, with 1 if some are left out, and
     with 64 if the data cannot be read at all.
@@ -155,18 +155,20 @@ def _builder(recipe: Recipe) -> PromptBuilder:
 def watch(
     run: Annotated[
         str,
-        typer.Argument(help="The run directory (a local path, or s3://bucket/prefix), or ptst/NAME on a cluster.", metavar="RUN"),
+        typer.Argument(
+            help="The run directory (a local path, or s3://bucket/prefix), or ptst/NAME for a run on a cluster.", metavar="RUN"
+        ),
     ],
-    once: Annotated[bool, typer.Option("--once", help="Print one frame and end, as into a pipe.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print once and end. A pipe does the same.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
     namespace: Annotated[
-        str | None, typer.Option("--namespace", "-n", help="Namespace of ptst/NAME; default: the context's.", metavar="NAME")
+        str | None, typer.Option("--namespace", "-n", help="Namespace of ptst/NAME. Default: the context's.", metavar="NAME")
     ] = None,
     context: Annotated[
-        str | None, typer.Option(help="Context of kubectl's configuration; default: the present one.", metavar="NAME")
+        str | None, typer.Option(help="Context of kubectl's configuration. Default: the current one.", metavar="NAME")
     ] = None,
 ) -> None:
-    """Watch a run: phase, progress, reward and length, tokens/s, time left, what is wrong. Ctrl-C leaves; the run goes on."""
+    """Watch a run: phase, progress, reward, length, tokens/s, time left, problems. Ctrl-C ends the view, and the run goes on."""
     from visionr1.storage import open_store
     from visionr1.watch.look import look
     from visionr1.watch.ptst import PREFIX, PtstRun
@@ -182,15 +184,27 @@ def watch(
 
 
 def grade(
-    file: Annotated[Path, typer.Argument(help="JSON lines with `response` and `answer`.", metavar="FILE.jsonl")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSON lines with `response`, `answer` and, for a multiple choice, `options` (or `choices`).",
+            metavar="FILE.jsonl",
+        ),
+    ],
     reward: Annotated[str, typer.Option(help="hfrrf, zero, or file.py:function.")] = "hfrrf",
-    seconds: Annotated[float, typer.Option(help="Time limit of one answer.", min=0.01)] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Time limit per answer.", min=0.01)] = 5.0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show for each response how both sides were read, in place of JSON.")
+    ] = False,
 ) -> None:
-    """Grade responses as training does: one JSON line each on stdout, the means on stderr."""
+    """Grade responses as training does: one JSON line each on stdout, the means on stderr.
+
+    Each line says which rule decided (`rule`, see docs/reward.md); with --explain a block of lines shows both sides as read.
+    """
     from visionr1.recipe.schema import Reward
     from visionr1.reward.grade_file import grade_file
 
-    grades = grade_file(file, Reward(function=reward, seconds_per_answer=seconds), typer.echo)
+    grades = grade_file(file, Reward(function=reward, seconds_per_answer=seconds), typer.echo, explain)
     for line in grades.bad_lines:
         typer.echo(line, err=True)
     typer.echo(
@@ -211,17 +225,19 @@ def evaluate(
         typer.Option("--run", help="Score the models of this run on its held-out problems.", metavar="DIR", show_default=False),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Problems for MODEL; default: the recipe's held-out ones.", metavar="DATA")
+        str | None, typer.Option(help="Problems for MODEL. Default: the recipe's held-out problems.", metavar="DATA")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="Recipe whose evaluation, rollout and reward MODEL is scored with.")] = "vision-r1",
+    recipe: Annotated[str, typer.Option(help="Recipe with the evaluation, rollout and reward for MODEL.")] = "vision-r1",
     set_: SetOption = None,
-    out: Annotated[Path | None, typer.Option(help="Write score.json and samples.jsonl of MODEL here.", metavar="DIR")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write MODEL's score.json and samples.jsonl to this directory.", metavar="DIR")
+    ] = None,
 ) -> None:
     """Score the models of a run (--run DIR), or any model (MODEL)."""
     from visionr1 import evaluate as room
 
     if (model is None) == (run is None):
-        raise BadInput("give either a model to score (visionr1 eval MODEL) or a run (visionr1 eval --run DIR)")
+        raise BadInput("give one of the two: a model to score (visionr1 eval MODEL), or a run (visionr1 eval --run DIR)")
     if run is not None:
         with phase_lock(open_store(run)):
             room.run(run)

@@ -25,7 +25,8 @@ _FILE_SECONDS: Final = 0.5
 class Advance(Protocol):
     """Says that `n` more are done; `note` (such as the newest reward) stands beside the bar."""
 
-    def __call__(self, n: int, note: str = "") -> None: ...
+    def __call__(self, n: int, note: str = "") -> None:
+        """`n` more are done; `note` is shown beside them."""
 
 
 @contextmanager

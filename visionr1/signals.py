@@ -27,4 +27,5 @@ class StopFlag:
         signal.signal(number, self._before[signal.Signals(number)])
 
     def __call__(self) -> bool:
+        """Whether a signal has come."""
         return self._set

@@ -13,14 +13,14 @@ _INTRO: Final = f"""\
 <!-- {made_from("visionr1/metrics/table.py and operators/ptst_operator/metrics.py")} -->
 # Metrics
 
-Each process of a run serves `/metrics` for Prometheus and `/healthz` for probes at `metrics.host` and `metrics.port` of the
-recipe: driver and cold start at the port itself, workers at port + 1, + 2, ... on their node, ranks of SFT at port, port + 1,
-... on theirs (`metrics.enabled: false` turns it off). `/healthz` answers `{{"age_seconds": ...}}`, the time
-since the process last made progress, with status 503 once that is too long.
+This page lists the metrics of a run and of the operator. Each process of a run serves `/metrics` for Prometheus and `/healthz`
+for probes, at `metrics.host` and `metrics.port` of the recipe. Driver and cold start use this port. Workers use port + 1, + 2,
+... on their node. Ranks of SFT use port, port + 1, ... on theirs. `metrics.enabled: false` turns all of this off. `/healthz`
+answers `{{"age_seconds": ...}}`, the time since the process last made progress. If that is too long, its status is 503.
 
-The same numbers are in `steps.jsonl` of the run directory: one JSON line a step with `phase`, `stage` (null outside GRPO) and
-the record keys below. A counter there is the step's own amount. Where a metric has a label of its own, the record holds a
-mapping from the label's values to numbers. A number that is not finite is null.
+The same numbers are in `steps.jsonl` of the run directory, one JSON line per step, with `phase`, `stage` (null outside GRPO) and
+the record keys below. There, a counter has only the step's own amount, and a metric with its own label is a mapping from the
+label's values to numbers. A number that is not finite is null.
 
 Every metric has the labels `run` (the recipe's name), `stage` (1, 2, ... in GRPO, else the phase's name) and `role`.
 """

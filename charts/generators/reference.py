@@ -15,22 +15,23 @@ from visionr1.recipe import Recipe, preset_names
 Schema = dict[str, Any]
 
 _FIELDS: Final = """\
-`[]` is an entry of a list. A required field must be there where its group is given. A group that is like an earlier one names it.
+`[]` is an entry of a list. A required field must be set if its group is. A group like an earlier one names it.
 """
 _RECIPE: Final = """
 # Reference: the recipe
 
-Every field of a recipe file, which is also `spec.recipe` of a [PTSTRun](reference-ptstrun.md). The default holds where neither
-file nor preset says anything; `visionr1 recipe show vision-r1` prints a preset with every value. An unknown key is a mistake.
-`visionr1 recipe schema` prints the same for editors.
+This page lists every field of a recipe file, which is also `spec.recipe` of a [PTSTRun](reference-ptstrun.md). The default holds
+if neither file nor preset sets the field. `visionr1 recipe show vision-r1` prints a preset with every value. Unknown keys are
+refused. `visionr1 recipe schema` prints a JSON Schema for editors.
 
 """
 _PTSTRUN: Final = """
 # Reference: PTSTRun
 
-Every field of the custom resource `{kind}` (`{group}/{version}`, short name `ptst`), as `kubectl explain ptst.spec --recursive`
-describes it on a cluster. Below `spec.recipe` all is as in [the recipe](reference-recipe.md), but for `name` and where metrics
-listen, which the operator sets. [The platform](platform.md) says what the operator does with it.
+This page lists every field of the custom resource `{kind}` (`{group}/{version}`, short name `ptst`). On a cluster,
+`kubectl explain ptst.spec --recursive` shows the same. The fields of `spec.recipe` are those of
+[the recipe](reference-recipe.md), without `name` and the address of the metrics: the operator sets these.
+[The platform](platform.md) says what the operator does.
 
 """
 _RIGHTS: Final = """
@@ -77,7 +78,7 @@ def ptstrun_page() -> str:
     text = f"<!-- {made_from('operators/ptst_operator')} -->"
     text += _PTSTRUN.format(kind=crd["names"]["kind"], group=crd["group"], version=version["name"]) + _FIELDS
     text += f"\n## spec\n\n{_HEAD}" + "".join(_rows(spec, "spec", {}, {}))
-    text += f"\nWhat the API server refuses beside values out of bounds, in its words:\n\n{rules}"
+    text += f"\nThe API server also refuses these, with this message:\n\n{rules}"
     text += f"\n## status\n\n{_HEAD}" + "".join(_rows(run["properties"]["status"], "status", {}, {}))
     return text + _RIGHTS + "".join(_rights())
 

@@ -14,7 +14,6 @@ import math
 import re
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,10 +195,14 @@ def graph(
                     [(across(a), up(v)) for a, v in run_top] + [(across(a), up(v)) for a, v in reversed(run_floor)], colour
                 )
             canvas.line([(across(a), up(v)) for a, v in run_top], colour)
+    legend(canvas, names, x, y + tall, width)
+
+
+def legend(canvas: Canvas, names: list[str], x: float, y: float, width: float) -> None:
     for number, name in enumerate(names[:LEGENDS]):
         more = f"   (and {len(names) - LEGENDS} more)" if number == LEGENDS - 1 and len(names) > LEGENDS else ""
-        canvas.box(x, y + tall + 8 + 13 * number, 9, 3, COLOURS[number % len(COLOURS)])
-        canvas.text(x + 14, y + tall + 3 + 13 * number, name + more, size=10, width=width - 14)
+        canvas.box(x, y + 8 + 13 * number, 9, 3, COLOURS[number % len(COLOURS)])
+        canvas.text(x + 14, y + 3 + 13 * number, name + more, size=10, width=width - 14)
 
 
 def pieces(points: list[tuple[float, float]], source: Source) -> list[list[tuple[float, float]]]:
@@ -215,8 +218,7 @@ def pieces(points: list[tuple[float, float]], source: Source) -> list[list[tuple
 
 def heatmap(canvas: Canvas, series: list[Series], source: Source, place: tuple[float, float, float, float]) -> None:
     x, y, width, tall = place
-    bound: Callable[[Series], float] = lambda one: float(one[0].replace("+Inf", "inf"))  # noqa: E731
-    rising = sorted(series, key=bound)
+    rising = sorted(series, key=lambda one: float(one[0].replace("+Inf", "inf")))
     step = max(0.25, (source.end - source.start) / POINTS)
     below: dict[float, float] = {}
     cells = []

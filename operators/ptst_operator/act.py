@@ -1,4 +1,4 @@
-"""Doing what was decided: a child is made or deleted, a driver is asked to stop, a run directory is taken back."""
+"""Does what was decided: creates or deletes a child, asks a driver to stop, takes a run directory back."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from visionr1.storage import StorageError, Store
 
 @dataclass
 class Actor:
-    """Does what was decided, and keeps for each run why that was refused last: its conditions say so."""
+    """Does what was decided, and keeps each run's last refusal for its conditions."""
 
     api: Api
     refused: dict[str, str] = field(default_factory=dict)
 
     def act(self, run: str, effects: tuple[Effect, ...], store: Store, recipe: Recipe) -> None:
-        """Does it for one run, in order; each effect can be repeated.
+        """Does the effects for one run, in order. Each can be repeated.
 
         Raises:
             ApiError, StorageError: it could not be done now.
@@ -53,13 +53,13 @@ class Actor:
         try:
             if not store.exists(effect.key):
                 store.write_bytes(effect.key, b"")
-        except (StorageError, BadInput) as error:  # training pods write there, too: something of theirs may be in the way
-            self.refused[run] = f"the driver cannot be asked to: {error}"
+        except (StorageError, BadInput) as error:  # training pods write there, too, and may have put something in the way
+            self.refused[run] = f"the driver cannot be asked to stop: {error}"
             raise StorageError(str(error)) from error
         self.refused.pop(run, None)
 
     def _roll_back(self, run: str, effect: RollBack, store: Store, recipe: Recipe) -> None:
-        """Nothing is written before it, so the run is read again: another operator may have done it, and the run gone on."""
+        """Reads the run again first: another operator may have done the rollback already, and the run may have gone on."""
         manifest = self.api.get(KIND, run)
         breach = read_status(manifest).breach if manifest is not None else None
         if manifest is None or breach is None or breach.number != effect.number or breach.rolled_back:

@@ -1,6 +1,6 @@
-"""Watching the API server: a change of a run, or of what belongs to it, says that the run is to be looked at.
+"""Watches the API server. A change of a run, or of an object that belongs to it, puts the run into the queue.
 
-Watches only wake; whatever they miss, the resync finds.
+Watches only wake the operator. The resync finds what they miss.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 class ApiWatcher(threading.Thread):
     """Lists and watches one kind, and adds to the queue the run that each object belongs to.
 
-    `beat` is the monotonic time at which the API server last answered; a watch ends after a minute by itself, so a beat older
-    than a few minutes is a watch that hangs. A kind whose CRD is not installed is asked for again now and then.
+    `beat` is the monotonic time of the API server's last answer. A watch ends by itself after a minute, so a beat older
+    than a few minutes means that the watch hangs. A kind without an installed CRD is tried again from time to time.
     """
 
     def __init__(self, api: Api, kind: str, queue: RunQueue) -> None:
@@ -45,7 +45,7 @@ class ApiWatcher(threading.Thread):
                 if error.status == 404:
                     self.beat = time.monotonic()
                     self.ready.set()
-                elif error.status != 410:  # the version was too old, and a new list has a newer one
+                elif error.status != 410:  # 410: the version was too old, and a new list has a newer one
                     _log.warning("watching %s: %s", self._kind, error)
                 lasted = time.monotonic() - begun > LONGEST_WAIT
                 failures = 1 if lasted else failures + 1
@@ -70,12 +70,12 @@ class ApiWatcher(threading.Thread):
                 if name:
                     self._queue.add(name)
             self.beat = time.monotonic()
-            # What stands between may end a watch as soon as it begins.
+            # A proxy may end a watch as soon as it begins.
             time.sleep(max(0.0, begun + _SHORTEST_WATCH - self.beat))
 
 
 def run_of(kind: str, manifest: Manifest) -> str | None:
-    """The run that an object is, or belongs to; None for objects of other people."""
+    """The run that an object is, or belongs to. None for other objects."""
     meta: dict[str, Any] = manifest["metadata"]
     name = meta["name"] if kind == KIND else meta.get("labels", {}).get(RUN_LABEL)
     return str(name) if name else None

@@ -82,19 +82,19 @@ def spec_schema() -> Schema:
         _rule("!has(self.rollbackTo) || self.action == 'Rollback'", "a gate's rollbackTo needs action: Rollback"),
     ]
     properties["storage"]["x-kubernetes-validations"] = [
-        _rule("self == oldSelf", "spec.storage is frozen: checkpoints stay where they are; make a new run for another place"),
+        _rule("self == oldSelf", "spec.storage cannot be changed: for another place, create a new run"),
         _rule(
             "self.url.startsWith('s3://') || (has(self.claim) && self.url.startsWith(self.claim.mountPath + '/'))",
-            "spec.storage.url is a path, so spec.storage.claim must name the volume that it lies on, mounted at a parent of it",
+            "spec.storage.url is a path: name its volume in spec.storage.claim, with a mountPath above that path",
         ),
     ]
     schema["x-kubernetes-validations"] = [
         _rule(
             "has(self.recipe) != has(self.recipeFrom)",
-            "give the recipe as spec.recipe, or as a file in a ConfigMap by spec.recipeFrom",
+            "set one of spec.recipe (the recipe itself) and spec.recipeFrom (a ConfigMap with it)",
         ),
-        _rule("has(self.pods.image)", "spec.pods.image: give the trainer image"),
-        _rule("self.restarts >= oldSelf.restarts", "spec.restarts only grows: raise it by one to let a failed run try again"),
+        _rule("has(self.pods.image)", "spec.pods.image is missing: set it to the trainer image"),
+        _rule("self.restarts >= oldSelf.restarts", "spec.restarts can only grow: raise it by one to let a failed run try again"),
         _rule(
             "self.allowUnequalStages || !has(self.recipe) || !has(self.recipe.stages) || self.recipe.stages.all(s, "
             "s.max_completion_tokens * s.group_size == "
@@ -107,7 +107,7 @@ def spec_schema() -> Schema:
 
 
 def recipe_schema() -> Schema:
-    """The structural schema of a recipe file, but for what the operator sets itself: name and the metrics' address."""
+    """The structural schema of a recipe file, without what the operator sets itself: name and the metrics' address."""
     document = json_schema()
     schema = structural({key: value for key, value in document.items() if key != "$schema"}, document["$defs"], defaults=False)
     del schema["properties"]["name"]
@@ -165,7 +165,7 @@ def _of_model(document: Schema, *, defaults: bool) -> Schema:
 
 def _run_schema() -> Schema:
     status = _of_model(status_json_schema(), defaults=False)
-    # Keys that the models have defaults for may be missing in a status of an older operator.
+    # A status of an older operator may lack keys that the models have defaults for.
     status["properties"]["conditions"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     status["properties"]["phases"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
     return {
@@ -182,16 +182,16 @@ def _run_schema() -> Schema:
         "x-kubernetes-validations": [
             _rule(
                 f"size(self.metadata.name) <= {LONGEST_NAME} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-                f"metadata.name must have at most {LONGEST_NAME} lower-case letters, digits and '-', a letter first: "
-                "names of Ray jobs are made from it",
+                f"metadata.name must have at most {LONGEST_NAME} lower-case letters, digits and '-', with a letter first: "
+                "the names of Ray jobs are made from it",
             ),
-            _rule(_frozen_stages(), "stages that have begun are frozen; only stages after them may be changed or added"),
+            _rule(_frozen_stages(), "stages that have begun cannot be changed; you may change or add later stages"),
         ],
     }
 
 
 def _frozen_stages() -> str:
-    """Begun stages are as they were. CEL has no range(), so the indices are written out."""
+    """Stages that have begun are unchanged. CEL has no range(), so the indices are written out."""
     indices = ", ".join(str(index) for index in range(MOST_STAGES))
     begun = "oldSelf.status.stagesBegun"
     old, new = "oldSelf.spec.recipe.stages", "self.spec.recipe.stages"
@@ -207,7 +207,7 @@ def _rule(rule: str, message: str) -> Schema:
 
 
 def to_yaml(manifest: Schema) -> str:
-    """YAML as the chart holds it, without aliases."""
+    """YAML for the chart, without aliases."""
     dumper = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda self, data: True})
     return str(yaml.dump(manifest, Dumper=dumper, sort_keys=False, width=120, allow_unicode=True))
 

@@ -1,4 +1,4 @@
-"""What a decision gives: the status to write, and what to do then."""
+"""The result of a decision: the status to write, and what to do after that."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from visionr1.rundir.rollback import Rollback
 
 @dataclass(frozen=True)
 class Apply:
-    """Make a child, or what it needs."""
+    """Create a child, or an object that it needs."""
 
     manifest: Manifest
 
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete a child; it is gone only when its pods are."""
+    """Delete a child. It is gone only when its pods are gone."""
 
     kind: str
     name: str
@@ -27,14 +27,14 @@ class Delete:
 
 @dataclass(frozen=True)
 class AskToStop:
-    """Ask a driver in the run directory to commit its step and end."""
+    """Ask a driver, by a key in the run directory, to commit its step and end."""
 
     key: str
 
 
 @dataclass(frozen=True)
 class RollBack:
-    """Take the run directory back to a checkpoint; `number` is that of the breach."""
+    """Take the run directory back to a checkpoint. `number` is the breach's."""
 
     to: Rollback
     number: int
@@ -45,7 +45,7 @@ Effect = Apply | Delete | AskToStop | RollBack
 
 @dataclass(frozen=True)
 class Decision:
-    """The status to write first, then what to do; `look_at` is when to look again at the latest, in unix seconds."""
+    """The status to write first, then what to do. `look_at` is the latest time of the next look, in unix seconds."""
 
     status: Status
     effects: tuple[Effect, ...] = ()
@@ -54,7 +54,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class RunEvent:
-    """An Event of the run, as `kubectl describe` shows it; `kind` is Normal or Warning."""
+    """An Event of the run, as `kubectl describe` shows it. `kind` is Normal or Warning."""
 
     kind: str
     reason: str

@@ -1,4 +1,4 @@
-"""Taking in a run as it is wanted: its spec and its recipe are checked, and the recipe is put into its run directory."""
+"""Takes in a run: checks its spec and its recipe, and writes the recipe into its run directory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, stage_name
-from visionr1.rundir.recipe import read_recipe, settle_recipe
+from visionr1.rundir.recipe import adopt_recipe, read_recipe
 from visionr1.storage import Store
 
 
 def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, before: Status) -> tuple[WantedRun, Store] | None:
-    """The run as it is wanted, its recipe in its run directory; None where nothing is left to do.
+    """The run as its user wants it, with its recipe in its run directory. None if nothing is left to do.
 
-    To be suspended though its recipe is refused, it has the one that was acted on last, by which it can still be stopped.
+    A run with a wrong recipe can still be suspended: it then has the recipe that the operator last acted on.
 
     Raises:
-        BadInput: its spec or its recipe cannot be acted on.
+        BadInput: its spec or its recipe is wrong.
         StorageError: the run directory cannot be read or written now.
     """
     spec = _spec(manifest)
@@ -36,12 +36,12 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
         store = open_store(spec.storage.url)
         if not (_recipe_is_there(before, wanted) or _is_over(wanted, before)):
             begun = [stage_name(number) for number in range(1, before.stages_begun + 1)]
-            settle_recipe(store, wanted.run.recipe, begun)
+            adopt_recipe(store, wanted.run.recipe, begun)
         return wanted, store
     except BadInput as error:
         if spec.suspend and before.recipe_hash:
             store = open_store(spec.storage.url)
-            with suppress(BadInput):  # training pods may have written anything there; the first refusal is the one that counts
+            with suppress(BadInput):  # training pods may have written anything there; the first error is the one to report
                 recipe = read_recipe(store)
                 if recipe_hash(recipe) == before.recipe_hash:
                     return _with_recipe(manifest, spec, recipe, recipe_fault=str(error)), store
@@ -54,7 +54,7 @@ def _recipe_file(api: Api, source: RecipeSource) -> tuple[str, str]:
     text = (found or {}).get("data", {}).get(source.key)
     if found is None or text is None:
         missing = f"there is no ConfigMap {source.config_map}" if found is None else f"{source.config_map} has no {source.key}"
-        raise BadInput(f"spec.recipeFrom: {missing}; make it in the run's namespace")
+        raise BadInput(f"spec.recipeFrom: {missing}; create it in the run's namespace")
     return text, str(found["metadata"]["resourceVersion"])
 
 

@@ -1,4 +1,4 @@
-"""The operator's process: watches wake, workers look, an HTTP server says how it is."""
+"""The operator's process: watchers wake it, workers look at runs, an HTTP server shows its health."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from visionr1.errors import EXIT_BAD_INPUT, BadInput
 from visionr1.storage import StorageError
 
 STALLED_SECONDS: Final = 240.0
-"""A watch answers at least once a minute; one that is silent so long hangs."""
+"""A watch answers at least once per minute. One that is silent for this long hangs."""
 _LAST_SECONDS: Final = 25.0
-"""For what is being done when the pod is asked to end; it has 30 in all."""
+"""Time to finish current work when the pod is asked to end. Kubernetes gives it 30 seconds."""
 _log = logging.getLogger("ptst_operator")
 
 
@@ -49,18 +49,18 @@ class Operator:
         started = [threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)]
         for worker in started:
             worker.start()
-        self._workers = started  # one that has not begun would count as ended
+        self._workers = started  # set only now: a thread that has not begun would count as ended
         self._stop.wait()
         end = time.monotonic() + _LAST_SECONDS
         for worker in self._workers:
             worker.join(timeout=max(0.0, end - time.monotonic()))
 
     def stop(self) -> None:
-        """Lets what is being done end, and no more."""
+        """Lets current work end, and begins nothing more."""
         self._stop.set()
 
     def unhealthy(self) -> str | None:
-        """What is wrong, so that the kubelet starts the operator again."""
+        """What is wrong, or None. The kubelet then restarts the operator."""
         now = time.monotonic()
         for watcher in self.watchers:
             if watcher.ready.is_set() and now - watcher.beat > STALLED_SECONDS or not watcher.is_alive():
@@ -69,7 +69,7 @@ class Operator:
         return f"{dead[0]} has ended" if dead else None
 
     def unready(self) -> str | None:
-        """What is not there yet, or no more."""
+        """What is not ready, or None."""
         late = [watcher.name for watcher in self.watchers if not watcher.ready.is_set()]
         return f"{late[0]} has not listed yet" if late else self.unhealthy()
 
@@ -78,7 +78,7 @@ class Operator:
             name = self._queue.take(1.0)
             if name is not None:
                 with self._handled(name):
-                    self._queue.add(name, time.monotonic() + self._look(name))  # never again, if the run is gone
+                    self._queue.add(name, time.monotonic() + self._look(name))  # at infinity if the run is gone
 
     @contextmanager
     def _handled(self, name: str) -> Iterator[None]:
@@ -88,7 +88,7 @@ class Operator:
             self._queue.done(name)
 
     def _look(self, name: str) -> float:
-        """Looks at a run; gives the seconds until it is looked at again."""
+        """Looks at a run. Returns the seconds until the next look."""
         try:
             with self.metrics.seconds.time():
                 due = self._reconciler.reconcile(name)
@@ -96,12 +96,12 @@ class Operator:
             conflict = isinstance(error, ApiError) and error.status == 409
             reason = f"api_{error.status}" if isinstance(error, ApiError) else "storage"
             self.metrics.errors.labels(reason).inc()
-            if not conflict:  # somebody else wrote the run meanwhile, which is no news
+            if not conflict:  # a conflict is normal: somebody else changed the run in the meantime
                 _log.warning("%s: %s", name, error)
             return self._again(name)
         except Exception:
             self.metrics.errors.labels("bug").inc()
-            _log.exception("%s: the operator has a bug here; it tries again", name)
+            _log.exception("%s: a bug in the operator; it tries again", name)
             return self._again(name)
         self._failures.pop(name, None)
         if due == math.inf:
@@ -116,15 +116,17 @@ class Operator:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the installed command `ptst-operator`."""
     parser = argparse.ArgumentParser(prog="ptst-operator", description="Runs the PTSTRuns of one namespace.")
-    parser.add_argument("--namespace", default=os.environ.get("POD_NAMESPACE", ""), help="Namespace; default: POD_NAMESPACE.")
+    parser.add_argument("--namespace", default=os.environ.get("POD_NAMESPACE", ""), help="Namespace. Default: POD_NAMESPACE.")
     parser.add_argument("--port", type=int, default=8080, help="Port of /metrics, /healthz and /readyz.")
-    parser.add_argument("--workers", type=int, default=4, help="Runs that are looked at side by side.")
-    parser.add_argument("--resync", type=float, default=15.0, help="Seconds after which every run is looked at again.")
+    parser.add_argument("--workers", type=int, default=4, help="How many runs are looked at in parallel.")
+    parser.add_argument(
+        "--resync", type=float, default=15.0, help="Seconds between two looks at a run, even if nothing has changed."
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         if not options.namespace:
-            raise BadInput("give --namespace, or set POD_NAMESPACE")
+            raise BadInput("no namespace: give --namespace, or set POD_NAMESPACE")
         operator = Operator(Api.connected(options.namespace), options.resync)
     except BadInput as error:
         print(error, file=sys.stderr)

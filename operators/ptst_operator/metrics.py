@@ -1,4 +1,4 @@
-"""What can be watched of the operator itself, and its health."""
+"""The operator's own metrics, and its health."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ptst_operator.status import RunPhase, Status
 
 @dataclass(frozen=True)
 class OperatorInstrument:
-    """One thing to watch; `labels` are all that it has besides those of the scrape."""
+    """One metric. `labels` are its own labels; those of the scrape come on top."""
 
     name: str
     kind: Literal["gauge", "counter", "histogram"]
@@ -25,30 +25,34 @@ class OperatorInstrument:
 
 
 RUN_PHASE: Final = OperatorInstrument(
-    "visionr1_ptst_run_phase", "gauge", "1", "1 for the phase that the PTSTRun is in, 0 for the others.", ("run", "phase")
+    "visionr1_ptst_run_phase", "gauge", "1", "1 for the present phase of the PTSTRun, 0 for the others.", ("run", "phase")
 )
 STAGE_TRANSITIONS: Final = OperatorInstrument(
     "visionr1_ptst_stage_transitions_total",
     "counter",
     "transitions",
-    "Changes from one phase of the recipe to another.",
+    "How often the run went from one phase of the recipe to another.",
     ("run", "from", "to"),
 )
 CHILD_RESTARTS: Final = OperatorInstrument(
-    "visionr1_ptst_child_restarts_total", "counter", "attempts", "Attempts at a phase after its first.", ("run", "stage")
+    "visionr1_ptst_child_restarts_total", "counter", "attempts", "Attempts at a phase after its first one.", ("run", "stage")
 )
 RECONCILE_SECONDS: Final = OperatorInstrument(
-    "visionr1_ptst_reconcile_seconds", "histogram", "seconds", "Duration of one look at a run."
+    "visionr1_ptst_reconcile_seconds", "histogram", "seconds", "How long one look at a run took."
 )
 RECONCILE_ERRORS: Final = OperatorInstrument(
-    "visionr1_ptst_reconcile_errors_total", "counter", "looks", "Looks that failed and are tried again.", ("reason",)
+    "visionr1_ptst_reconcile_errors_total",
+    "counter",
+    "looks",
+    "Looks at runs that failed. The operator tries them again.",
+    ("reason",),
 )
 OPERATOR_TABLE: Final = (RUN_PHASE, STAGE_TRANSITIONS, CHILD_RESTARTS, RECONCILE_SECONDS, RECONCILE_ERRORS)
-"""Everything that the operator serves; docs/metrics.md is made from it."""
+"""All metrics of the operator. docs/metrics.md is made from this."""
 
 
 class OperatorMetrics:
-    """The operator's instruments; the series of a run go with it."""
+    """The operator's metrics. When a run is deleted, its series are removed."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -58,11 +62,11 @@ class OperatorMetrics:
         self.seconds = Histogram(RECONCILE_SECONDS.name, RECONCILE_SECONDS.help, registry=self.registry)
         self.errors = Counter(RECONCILE_ERRORS.name, RECONCILE_ERRORS.help, RECONCILE_ERRORS.labels, registry=self.registry)
         for reason in ("storage", "bug"):
-            self.errors.labels(reason)  # there from the start, so that Prometheus sees the first one as a rise
+            self.errors.labels(reason)  # exists from the start, so that Prometheus sees the first error as a rise
         self._series: dict[str, set[tuple[str, ...]]] = {}
 
     def changed(self, run: str, before: Status, after: Status) -> None:
-        """A status was found, or written over another one."""
+        """A status was found, or replaced another one."""
         self._series.setdefault(run, set())
         for phase in get_args(RunPhase):
             self._phase.labels(run, phase).set(float(phase == after.phase))
@@ -71,7 +75,7 @@ class OperatorMetrics:
             self._stage.labels(run, *pair).inc()
             self._series[run].add(("stage", *pair))
         for phase in after.phases:
-            # There from the first look on, so that Prometheus sees the first retry as a rise.
+            # Exists from the first look on, so that Prometheus sees the first retry as a rise.
             self._restarts.labels(run, phase.name)
             self._series[run].add(("restart", phase.name))
             again = max(0, phase.attempts_begun - 1) - max(0, before.of(phase.name).attempts_begun - 1)
@@ -92,7 +96,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 
 
 def serve(port: int, metrics: OperatorMetrics, healthy: Any, ready: Any) -> ThreadingHTTPServer:
-    """/metrics, /healthz and /readyz on all addresses of the pod; `healthy` and `ready` give None or what is wrong."""
+    """Serves /metrics, /healthz and /readyz on all addresses of the pod. `healthy` and `ready` return None or what is wrong."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 30
@@ -116,7 +120,7 @@ def serve(port: int, metrics: OperatorMetrics, healthy: Any, ready: Any) -> Thre
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """A probe every few seconds is no news."""
+            """Logs nothing: probes come every few seconds."""
 
     server = ThreadingHTTPServer(("", port), Handler)
     threading.Thread(target=server.serve_forever, args=(0.2,), name="http", daemon=True).start()

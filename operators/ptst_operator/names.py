@@ -1,4 +1,4 @@
-"""Names of the custom resource: its API, the annotation that people set, and the labels by which its parts are found."""
+"""Names of the custom resource: its API, the annotation that people set, and the labels of its parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KIND: Final = "PTSTRun"
 PLURAL: Final = "ptstruns"
 
 APPROVE: Final = f"{GROUP}/approve"
-"""Annotation that lets a held phase begin (its name), or a run go on over the gate that stopped it (`breach-0`, ...)."""
+"""Annotation for approval: a phase's name starts that phase; `breach-0`, ... lets the run go on in spite of that gate."""
 
 RUN_LABEL: Final = f"{GROUP}/run"
 PHASE_LABEL: Final = f"{GROUP}/phase"

@@ -1,4 +1,4 @@
-"""One look at one run and what follows from it: take in, look, decide, write the status, act. Safe to be killed anywhere."""
+"""One look at one run, and what follows: take in, look, decide, write the status, act. It may be killed at any point."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from visionr1.errors import BadInput
 from visionr1.storage import StorageError, Store, open_store
 
 Changed = Callable[[str, Status, Status], None]
-"""Called with a run's name and its status before and after: as each look has found it, and once another one is written."""
+"""Called with a run's name and its status before and after: once per look, and when another status is written."""
 
 
 @dataclass
 class Reconciler:
-    """Holds nothing that a new operator would miss: only what was last refused, for the condition."""
+    """Keeps nothing that a new operator would miss, only the last refusal, for the condition."""
 
     api: Api
     changed: Changed = lambda name, before, after: None
@@ -38,19 +38,19 @@ class Reconciler:
         self._actor = Actor(self.api)
 
     def reconcile(self, name: str) -> float | None:
-        """Does what is to be done for a run now; gives when to look again at the latest, in unix seconds.
+        """Does what a run needs now. Returns the latest time of the next look, in unix seconds.
 
-        None leaves it to the watches and the resync; infinity says that the run is gone.
+        None leaves it to the watches and the resync. Infinity means that the run is gone.
 
         Raises:
-            ApiError, StorageError: it could not be done now; trying again later is right.
+            ApiError, StorageError: it could not be done now; try again later.
         """
         manifest = self.api.get(KIND, name)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self.gone(name)  # its children go with it; checkpoints stay
             return math.inf
         before = read_status(manifest)
-        self.changed(name, before, before)  # a new operator has metrics of no run, and this one's status may never change
+        self.changed(name, before, before)  # a new operator has no metrics yet, and this status may never change
         now = self.clock()
         try:
             taken = take_in(self.api, self.store, manifest, before)

@@ -1,4 +1,4 @@
-"""One run as its user wants it: the PTSTRun with its recipe."""
+"""One run as its user wants it: the PTSTRun and its recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visionr1.recipe import Phase, Recipe, phases
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """A PTSTRun and its whole recipe: what its children are made from."""
+    """A PTSTRun and its whole recipe. Its children are made from this."""
 
     name: str
     namespace: str
@@ -31,9 +31,9 @@ class WantedRun:
 
     Attributes:
         generation: of the spec.
-        approved: value of the annotation by which a person lets the run go on.
+        approved: value of the annotation with which a person lets the run go on.
         recipe_version: resourceVersion of the recipe's ConfigMap, if it has one.
-        recipe_fault: why its recipe cannot be acted on: then it is to be suspended, and has the recipe that it had before.
+        recipe_fault: what is wrong with its new recipe; the run is then being suspended, and has its earlier recipe.
     """
 
     run: ResolvedRun
@@ -49,5 +49,5 @@ class WantedRun:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """SHA-256 of the whole recipe, by which another one is noticed."""
+    """SHA-256 of the whole recipe, to notice a change."""
     return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()

@@ -24,7 +24,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 PART_CONFIG: Final = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
-"""Of every mapping of the custom resource: written in camelCase as Kubernetes does; only the recipe has its own snake_case."""
+"""For every mapping of the custom resource. Keys are camelCase, as in Kubernetes. Only the recipe's are snake_case."""
 
 
 class SpecPart(BaseModel):
@@ -34,146 +34,149 @@ class SpecPart(BaseModel):
 
 
 class Claim(SpecPart):
-    """A PersistentVolumeClaim that many pods can mount at a time (ReadWriteMany)."""
+    """A PersistentVolumeClaim that many pods can mount at the same time (ReadWriteMany)."""
 
     name: str = Field(
-        description="Name of the claim, in the run's namespace; the operator's pod must mount it, too.", max_length=253
+        description="Name of the claim, in the run's namespace. The operator's pod must mount it, too.", max_length=253
     )
-    mount_path: str = Field("/runs", description="Where it is mounted, in every pod of the run.", pattern="^/", max_length=256)
+    mount_path: str = Field("/runs", description="Where every pod of the run mounts it.", pattern="^/", max_length=256)
 
 
 class Storage(SpecPart):
-    """Where the run directory is. It is never owned by the run and stays when the run is deleted."""
+    """Where the run directory is. It stays when the run is deleted."""
 
     url: str = Field(
-        description="Run directory: s3://bucket/prefix, or a path below claim.mountPath.",
+        description="The run directory: s3://bucket/prefix, or a path below claim.mountPath.",
         pattern=r"^(s3://|/)[-A-Za-z0-9._=/]+$",
         max_length=1024,
     )
-    claim: Claim | None = Field(None, description="The volume that holds a run directory that is a path.")
+    claim: Claim | None = Field(None, description="The volume of the run directory, if the url is a path.")
 
 
 class Pods(SpecPart):
-    """What pods look like. What is left out of a role's own is taken from `spec.pods`; lists are replaced, mappings merged."""
+    """What pods look like. `spec.pods` fills in what a role's own part leaves out. Lists are replaced, mappings merged."""
 
-    image: str | None = Field(None, description="Trainer image, by tag or digest.", max_length=512)
+    image: str | None = Field(None, description="Trainer image, with its tag or digest.", max_length=512)
     image_pull_policy: str | None = Field(None, description="Always, IfNotPresent or Never.", max_length=16)
-    image_pull_secrets: Items = Field([], description="Secrets for the image's registry, as in a pod.")
-    gpu_resource: str | None = Field(None, description="Resource name of a GPU; default nvidia.com/gpu.", max_length=128)
-    resources: dict[str, Any] = Field({}, description="Requests and limits but for GPUs, which follow from the recipe.")
+    image_pull_secrets: Items = Field([], description="Secrets for the registry of the image, as in a pod.")
+    gpu_resource: str | None = Field(None, description="Resource name of a GPU. Default: nvidia.com/gpu.", max_length=128)
+    resources: dict[str, Any] = Field({}, description="Requests and limits, without GPUs: their number comes from the recipe.")
     shared_memory: str | None = Field(
-        None, description="Size of /dev/shm, such as 64Gi; counts as memory of the pod.", max_length=32
+        None, description="Size of /dev/shm, such as 64Gi. It counts as memory of the pod.", max_length=32
     )
     env: dict[str, str] = Field({}, description="Environment variables, such as NCCL_IB_HCA.")
     env_from: Items = Field([], description="ConfigMaps and Secrets with environment variables, such as S3 keys.")
-    volumes: Items = Field([], description="Further volumes, as in a pod.")
-    volume_mounts: Items = Field([], description="Where the further volumes are mounted.")
+    volumes: Items = Field([], description="More volumes, as in a pod.")
+    volume_mounts: Items = Field([], description="Where these volumes are mounted.")
     init_containers: Items = Field(
         [],
-        description="Further containers, as in a pod: each runs before the run's own, or with restartPolicy Always beside it "
-        "(Kubernetes 1.29). One that says nothing of its securityContext gets that of the run's own.",
+        description="More containers, as in a pod. Each runs before the run's own, or beside it with restartPolicy Always "
+        "(Kubernetes 1.29). A container without a securityContext gets that of the run's own.",
     )
-    labels: dict[str, str] = Field({}, description="Further labels of the pods.")
+    labels: dict[str, str] = Field({}, description="More labels of the pods.")
     annotations: dict[str, str] = Field({}, description="Annotations of the pods.")
     node_selector: dict[str, str] = Field({}, description="Labels that a node must have.")
-    tolerations: Items = Field([], description="Taints that do not matter.")
+    tolerations: Items = Field([], description="Taints that the pods tolerate, as in a pod.")
     affinity: dict[str, Any] = Field({}, description="Affinity, as in a pod.")
-    topology_spread_constraints: Items = Field([], description="How pods spread over nodes.")
+    topology_spread_constraints: Items = Field([], description="How pods spread over nodes, as in a pod.")
     priority_class_name: str | None = Field(None, description="Priority class.", max_length=253)
-    scheduler_name: str | None = Field(None, description="Another scheduler.", max_length=253)
+    scheduler_name: str | None = Field(None, description="Name of the scheduler, if not the default one.", max_length=253)
     runtime_class_name: str | None = Field(None, description="Runtime class, such as nvidia.", max_length=253)
     service_account_name: str | None = Field(
-        None, description="Service account, for cloud storage by workload identity; its token is not mounted.", max_length=253
+        None, description="Service account, for cloud storage by workload identity. Its token is not mounted.", max_length=253
     )
     run_as_user: int | None = Field(
         None,
-        description="User and group id of all processes; default 1000. 0 sets none, for a cluster that gives each namespace its "
+        description="User and group id of all processes. Default: 1000. 0 sets none, for a cluster that gives each namespace its "
         "own ids (OpenShift).",
         ge=0,
     )
-    fs_group: int | None = Field(None, description="Group that owns volumes; default runAsUser.", ge=1)
+    fs_group: int | None = Field(None, description="Group that owns volumes. Default: runAsUser.", ge=1)
 
 
 class SftPlatform(SpecPart):
-    """How cold-start fine-tuning runs: a job with one pod a node and the recipe's sft.processes in each."""
+    """How cold-start fine-tuning runs: a job with one pod per node, each with the recipe's sft.processes."""
 
     backend: Literal["auto", "pytorchjob", "trainjob"] = Field(
         "auto",
         description="pytorchjob: a PyTorchJob of the training-operator v1. trainjob: a TrainJob of Kubeflow Trainer v2. auto: "
         "the first of the two that the cluster has when an attempt begins.",
     )
-    nodes: int = Field(1, ge=1, le=1024, description="Pods of the job.")
-    pods: Pods = Field(default_factory=Pods, description="What differs from spec.pods.")
+    nodes: int = Field(1, ge=1, le=1024, description="Number of pods of the job.")
+    pods: Pods = Field(default_factory=Pods, description="How these pods differ from spec.pods.")
 
 
 class GrpoPlatform(SpecPart):
-    """How the stages run: a RayJob for each attempt at a stage, on one RayCluster that stays or with one of its own."""
+    """How the stages run: a RayJob per attempt at a stage, on one RayCluster for all or with its own RayCluster."""
 
     cluster: Literal["shared", "per-stage"] = Field(
         "shared",
-        description="shared: one RayCluster keeps the GPUs through all stages. per-stage: each attempt brings its own and gives "
-        "it back, for queues.",
+        description="shared: one RayCluster keeps the GPUs through all stages. per-stage: each attempt has its own, and "
+        "gives its GPUs back at the end, for queues.",
     )
     workers_per_pod: int = Field(
         8,
         ge=1,
         le=16,
-        description="Ray actors of one worker pod, each with a GPU; rollout.workers divided by it is the number of pods.",
+        description="Ray actors per worker pod, each with one GPU. The number of pods is rollout.workers divided by this.",
     )
-    head: Pods = Field(default_factory=Pods, description="What differs from spec.pods for the head, where the driver runs.")
-    workers: Pods = Field(default_factory=Pods, description="What differs from spec.pods for the workers.")
+    head: Pods = Field(default_factory=Pods, description="How the head pod, where the driver runs, differs from spec.pods.")
+    workers: Pods = Field(default_factory=Pods, description="How the worker pods differ from spec.pods.")
 
 
 class JobPlatform(SpecPart):
     """How cold-start data and evaluation run: a Job with one pod."""
 
-    pods: Pods = Field(default_factory=Pods, description="What differs from spec.pods.")
+    pods: Pods = Field(default_factory=Pods, description="How these pods differ from spec.pods.")
 
 
 class Gate(SpecPart):
-    """What a stage must look like for the run to go on by itself."""
+    """Bounds for a metric of a stage. A run goes on by itself only if its stages stay within them."""
 
     metric: Literal["reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean"] = Field(
         description="A key of steps.jsonl."
     )
-    steps: int = Field(20, ge=1, le=10_000, description="Its mean is taken over so many last steps of the stage.")
-    min: float | None = Field(None, description="A smaller mean breaches the gate.")
-    max: float | None = Field(None, description="A larger mean breaches the gate.")
+    steps: int = Field(20, ge=1, le=10_000, description="How many of the stage's last steps the mean is taken over.")
+    min: float | None = Field(None, description="Least mean that passes the gate.")
+    max: float | None = Field(None, description="Largest mean that passes the gate.")
     action: Literal["Hold", "Stop", "Rollback"] = Field(
         "Hold",
-        description="What a breach does. Hold: looked at when a stage is done; the next one waits for a person. Stop: looked at "
-        "with each checkpoint of the stage, too; it stops, gives its GPUs back and waits for a person. Rollback: as Stop, and "
-        "the checkpoints after rollbackTo are deleted before it waits.",
+        description="What happens if a stage does not pass. Hold: checked when a stage is done; the next one waits for a person. "
+        "Stop: also checked at each checkpoint; the stage stops, gives its GPUs back and waits for a person. Rollback: as Stop, "
+        "and all checkpoints after rollbackTo are deleted.",
     )
     rollback_to: str | None = Field(
         None,
-        description="Checkpoint that Rollback goes back to, by its folder below `checkpoints`, such as stage-1/step-100; "
-        "default: where the stage began.",
+        description="Checkpoint that Rollback goes back to: its folder below `checkpoints`, such as stage-1/step-100. "
+        "Default: the checkpoint that the stage began from.",
         pattern=CHECKPOINT_NAME,
     )
 
 
 class RetryPolicy(SpecPart):
-    """How often a phase may fail in a row without a new checkpoint, and the wait before each retry, which doubles."""
+    """How often a phase may fail in a row without a new checkpoint, and how long each retry waits."""
 
-    max_attempts: int = Field(3, ge=1, le=10, description="Failures in a row that end the run.")
-    first_wait_seconds: float = Field(10, ge=0, le=86_400, description="Wait before the first retry.")
-    longest_wait_seconds: float = Field(300, ge=0, le=86_400, description="The wait doubles up to this.")
+    max_attempts: int = Field(3, ge=1, le=10, description="The run fails after this many failures in a row.")
+    first_wait_seconds: float = Field(
+        10, ge=0, le=86_400, description="Wait before the first retry. It doubles with each further one."
+    )
+    longest_wait_seconds: float = Field(300, ge=0, le=86_400, description="Longest wait before a retry.")
 
 
 class Deadlines(SpecPart):
-    """Times after which the operator acts by itself; it does not rely on the children's own deadlines."""
+    """Times after which the operator acts by itself. It does not rely on deadlines of the children."""
 
     pending_seconds: Positive | None = Field(
         None,
-        description="An attempt that has not started to run by then has failed, and so has one whose RayCluster is not ready for "
-        "so long; time in a queue does not count.",
+        description="An attempt fails if it does not run after this time, or if its RayCluster is not ready after this time. "
+        "Time in a queue does not count.",
     )
     attempt_seconds: Positive | None = Field(
-        None, description="An attempt that has not ended by then has failed; counted again when a queue lets it in."
+        None,
+        description="An attempt fails if it has not ended after this time. It starts again when a queue lets the attempt in.",
     )
     stop_seconds: int = Field(
-        600, ge=1, le=86_400, description="Time to commit a checkpoint when an attempt is stopped; also the pods' grace period."
+        600, ge=1, le=86_400, description="Time to commit a checkpoint when an attempt is stopped. Also the pods' grace period."
     )
 
 
@@ -181,48 +184,52 @@ class RecipeSource(SpecPart):
     """A recipe file in a ConfigMap of the run's namespace."""
 
     config_map: str = Field(description="Name of the ConfigMap.", max_length=253)
-    key: str = Field("recipe.yaml", description="Its key that holds the recipe file.", max_length=253)
+    key: str = Field("recipe.yaml", description="Key of the recipe file in the ConfigMap.", max_length=253)
 
 
 class Spec(SpecPart):
-    """What is wanted."""
+    """What the run should be."""
 
     recipe: dict[str, Any] | None = Field(
         None,
-        description="The recipe, as in a recipe file: `preset` and what changes it, or all of it. Its stages may be extended at "
-        "the end at any time; what has begun is frozen.",
+        description="The recipe, as in a recipe file: `preset` and the changes to it, or the whole recipe. You may add stages at "
+        "the end at any time. Stages that have begun cannot be changed.",
     )
-    recipe_from: RecipeSource | None = Field(None, description="The recipe as a file in a ConfigMap, in place of spec.recipe.")
-    storage: Storage = Field(description="Where the run directory is; frozen.")
+    recipe_from: RecipeSource | None = Field(None, description="The recipe as a file in a ConfigMap, instead of spec.recipe.")
+    storage: Storage = Field(description="Where the run directory is. It cannot be changed.")
     pods: Pods = Field(description="What the pods of all roles look like.")
-    sft: SftPlatform = Field(default_factory=SftPlatform, description="Pods of fine-tuning.")
-    grpo: GrpoPlatform = Field(default_factory=GrpoPlatform, description="Pods of the GRPO stages.")
-    coldstart: JobPlatform = Field(default_factory=JobPlatform, description="Pod that writes the cold-start data.")
-    evaluate: JobPlatform = Field(default_factory=JobPlatform, description="Pod of the evaluation.")
+    sft: SftPlatform = Field(default_factory=SftPlatform, description="How fine-tuning runs.")
+    grpo: GrpoPlatform = Field(default_factory=GrpoPlatform, description="How the GRPO stages run.")
+    coldstart: JobPlatform = Field(default_factory=JobPlatform, description="How the cold start's data is written.")
+    evaluate: JobPlatform = Field(default_factory=JobPlatform, description="How the evaluation runs.")
     queue_labels: dict[str, str] = Field(
         {},
-        description="Labels by which a queue or gang scheduler finds what brings pods (jobs, and the RayCluster or the RayJobs "
-        "with their own), such as kueue.x-k8s.io/queue-name or kai.scheduler/queue.",
+        description="Labels for a queue or gang scheduler, such as kueue.x-k8s.io/queue-name or kai.scheduler/queue. The jobs "
+        "get them, and the RayCluster or the RayJobs with their own.",
     )
     hold_before: list[Annotated[str, Field(max_length=32)]] = Field(
         [],
         max_length=40,
-        description="Phases (sft, stage-1, stage-2, ..., evaluate) that wait for a person; the Held condition says how to go on.",
+        description="Phases (sft, stage-1, stage-2, ..., evaluate) that wait for a person. The Held condition says how to go on.",
     )
     gates: list[Gate] = Field(
-        [], max_length=16, description="Looked at while a stage runs and between two stages; a breach waits for a person."
+        [],
+        max_length=16,
+        description="Checked while a stage runs and between two stages. A stage that does not pass waits for a person.",
     )
-    suspend: bool = Field(False, description="True stops after a checkpoint and frees the GPUs; false goes on from there.")
-    restarts: int = Field(0, ge=0, description="Raise it by one to let a failed run try again; failures before do not count.")
+    suspend: bool = Field(False, description="true stops after a checkpoint and frees the GPUs. false goes on from there.")
+    restarts: int = Field(
+        0, ge=0, description="Raise it by one to let a failed run try again. Earlier failures then no longer count."
+    )
     retry: RetryPolicy = Field(default_factory=RetryPolicy, description="What happens when an attempt fails.")
-    deadlines: Deadlines = Field(default_factory=Deadlines, description="When the operator gives up waiting.")
+    deadlines: Deadlines = Field(default_factory=Deadlines, description="How long the operator waits.")
     allow_unequal_stages: bool = Field(
-        False, description="Allow stages whose max_completion_tokens x group_size differ; PTST keeps it constant."
+        False, description="Allow stages with different max_completion_tokens x group_size. PTST keeps it constant."
     )
 
 
 def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe:
-    """The whole recipe of a run, as its pods read it: named as the run, with metrics that can be reached from other pods.
+    """The whole recipe of a run, as its pods read it. It has the run's name, and its metrics can be reached from other pods.
 
     Args:
         file: text of the recipe file that spec.recipeFrom names.
@@ -234,10 +241,10 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
     if recipe.stages and recipe.rollout.workers % spec.grpo.workers_per_pod:
         raise BadInput(
             f"spec.grpo.workersPerPod: {spec.grpo.workers_per_pod} does not divide the recipe's rollout.workers "
-            f"({recipe.rollout.workers}); every worker pod holds as many"
+            f"({recipe.rollout.workers}); all worker pods have the same number of workers"
         )
     if len(recipe.stages) > MOST_STAGES:
-        raise BadInput(f"stages: a run has at most {MOST_STAGES}")
+        raise BadInput(f"stages: a run has at most {MOST_STAGES} stages")
     if len({stage.max_completion_tokens * stage.group_size for stage in recipe.stages}) > 1 and not spec.allow_unequal_stages:
         raise BadInput(
             "stages: PTST keeps max_completion_tokens x group_size the same in all stages; set spec.allowUnequalStages to "
@@ -246,7 +253,7 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
     return recipe
 
 
-@lru_cache(maxsize=512)  # a run is looked at many times between changes of its spec
+@lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes
 def _parsed(text: str, source: str, run_name: str) -> Recipe:
     own = [f"name={json.dumps(run_name)}", "metrics.enabled=true", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
     return parse_recipe(text, source, own)

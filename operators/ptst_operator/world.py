@@ -1,4 +1,4 @@
-"""What the operator sees when it looks at a run, besides the run itself."""
+"""What the operator sees when it looks at a run, apart from the run itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visionr1.rundir.rollback import Rollback
 
 @dataclass(frozen=True)
 class Progress:
-    """Numbers that the driver serves; None where it serves none."""
+    """Numbers that the driver serves. None where it serves none."""
 
     step: int | None = None
     reward: float | None = None
@@ -25,9 +25,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Breach:
-    """A gate that a stage does not pass while it runs: what is to be done, and why.
+    """A gate that a running stage does not pass: what to do, and why.
 
-    `to` is the checkpoint to go back to; None for Stop.
+    `to` is the checkpoint to go back to, or None for Stop.
     """
 
     stage: str
@@ -37,19 +37,19 @@ class Breach:
 
 @dataclass(frozen=True)
 class RollbackRefused:
-    """The rollback that is due cannot be done; `reason` says why, such as a checkpoint that is not kept any more."""
+    """The due rollback is not possible. `reason` says why, such as a checkpoint that no longer exists."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class RollbackReady:
-    """The rollback that is due can be done now: its checkpoint was seen to be there."""
+    """The due rollback can be done now: its checkpoint exists."""
 
 
 @dataclass(frozen=True)
 class RollbackDone:
-    """Nothing is left that came after the checkpoint; what is committed of each phase from the checkpoint's on."""
+    """Everything after the checkpoint is deleted. `committed` is what its phase and all later ones have committed."""
 
     committed: Mapping[str, Committed]
 
@@ -59,21 +59,21 @@ RollbackProgress = RollbackRefused | RollbackReady | RollbackDone
 
 @dataclass(frozen=True)
 class World:
-    """One look.
+    """What one look has seen.
 
     Attributes:
         child: the child of the attempt that has not ended, by its name.
-        leftover: whether pods of that child are there that have not ended.
-        pod_exit_code: exit code of that child's pods, where they have ended; 64 if one of them says so.
+        leftover: whether that child has pods that have not ended.
+        pod_exit_code: exit code of that child's pods, if they have ended; 64 if one of them has that code.
         cluster: the RayCluster of the status, by its name.
-        driver_ended: whether the driver of an attempt that is being ended serves nothing any more; None if that is not known.
-        committed: what the run directory says, at least of the first phase that is not complete.
-        progress: what the driver serves, if it could be asked.
-        sft_kind: kind of an attempt at SFT that would begin now; None if the cluster has none that the run may use.
-        breaches: gates that keep the phase that is next from beginning.
-        breach: a gate that ends the stage whose new checkpoint was seen.
-        rollback: how far the rollback is that is due; None while anything of the run is at work, and where none is due.
-        refused: why the operator could not do last what it had decided: make a child, ask a driver to stop, roll back.
+        driver_ended: whether the driver of an attempt that is being ended has stopped serving; None if that is not known.
+        committed: what phases have committed, up to the first phase that is not complete.
+        progress: the newest step's numbers, from the driver or from the step log.
+        sft_kind: kind of child for an attempt at SFT now; None if the cluster has no kind that the run may use.
+        breaches: gates that keep the next phase from starting.
+        breach: a gate that stops a stage, checked at its new checkpoint.
+        rollback: how far the due rollback is; None if none is due, or while anything of the run is at work.
+        refused: why the operator could not do what it had decided last: create a child, ask a driver to stop, roll back.
     """
 
     child: ChildState | None = None

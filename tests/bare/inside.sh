@@ -34,6 +34,7 @@ while IFS= read -r -d '' variable; do
     environment+=("$variable")
 done < <(env --null | grep --null-data -iE '^(PIP_|UV_|SSL_CERT_|REQUESTS_CA_BUNDLE=|(https?|no|all)_proxy=)' |
     grep --null-data -vE '^(UV_CACHE_DIR|UV_LINK_MODE|PIP_CACHE_DIR)=')
+[ -z "${COVERAGE:-}" ] || environment+=("COVERAGE=$COVERAGE") # what make test is asked for
 carried=(/etc/pip.conf /etc/xdg/pip/pip.conf /etc/uv/uv.toml /etc/ssl/certs/ca-certificates.crt)
 carried+=("${PIP_CERT:-}" "${SSL_CERT_FILE:-}" "${REQUESTS_CA_BUNDLE:-}" "${PIP_CONFIG_FILE:-}" "${UV_CONFIG_FILE:-}")
 for file in "${carried[@]}"; do

@@ -33,7 +33,7 @@ def setup_of(name: str, gpus: int, tensor_parallel: int, choice: Choice, longest
 
 
 @pytest.mark.parametrize(("name", "gpus", "tensor_parallel", "number"), CASES)
-def test_every_moment_of_a_stage_leaves_room(name, gpus, tensor_parallel, number) -> None:
+def test_every_moment_of_a_stage_leaves_room(name: str, gpus: int, tensor_parallel: int, number: int) -> None:
     recipe = recipe_for(gpus, tensor_parallel)
     stage = recipe.stages[number]
     choice = choose_stage(recipe, stage, QWEN2_5_VL[name], Gpus(GIB, gpus))
@@ -51,7 +51,7 @@ def test_every_moment_of_a_stage_leaves_room(name, gpus, tensor_parallel, number
     ("name", "gpus", "tensor_parallel", "zero_stage", "reference"),
     [("7B", 64, 1, 2, "gpu"), ("7B", 8, 1, 2, "gpu"), ("3B", 1, 1, 2, "host")],
 )
-def test_what_is_chosen(name, gpus, tensor_parallel, zero_stage, reference) -> None:
+def test_what_is_chosen(name: str, gpus: int, tensor_parallel: int, zero_stage: int, reference: str) -> None:
     recipe = recipe_for(gpus, tensor_parallel)
     choice = choose_stage(recipe, recipe.stages[0], QWEN2_5_VL[name], Gpus(GIB, gpus))
     assert (choice.zero_stage, choice.reference) == (zero_stage, reference)
@@ -68,7 +68,7 @@ def test_what_is_chosen(name, gpus, tensor_parallel, zero_stage, reference) -> N
         (["algorithm.kl_beta=0"], ("reference", "none")),
     ],
 )
-def test_what_the_recipe_says_stays(settings, expected) -> None:
+def test_what_the_recipe_says_stays(settings: list[str], expected: tuple[str, object]) -> None:
     recipe = recipe_for(8, 1, *settings)
     choice = choose_stage(recipe, recipe.stages[0], QWEN2_5_VL["7B"], Gpus(GIB, 8))
     assert getattr(choice, expected[0]) == expected[1]
@@ -83,7 +83,7 @@ def test_a_model_that_cannot_fit_names_the_item_in_the_way() -> None:
 
 
 @pytest.mark.parametrize("name", ["32B", "72B"])
-def test_models_that_no_rank_can_hold_whole_are_refused(name) -> None:
+def test_models_that_no_rank_can_hold_whole_are_refused(name: str) -> None:
     recipe = recipe_for(64, 8)
     with pytest.raises(BadInput, match=r"^the model does not fit on 64 GPUs .* for reference; take more GPUs"):
         choose_stage(recipe, recipe.stages[0], QWEN2_5_VL[name], Gpus(GIB, 64))

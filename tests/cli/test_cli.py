@@ -46,7 +46,7 @@ COMMANDS = [
 def test_help_names_every_command() -> None:
     shown = visionr1("--help").output
     assert all(command.split()[0] in shown for command in COMMANDS)
-    assert shown.index("demo") < shown.index("recipe  ") < shown.index("coldstart")
+    assert shown.index("│ demo ") < shown.index("│ coldstart ") < shown.index("│ recipe ")
 
 
 @pytest.mark.parametrize("words", COMMANDS)
@@ -102,11 +102,13 @@ def test_schema_is_json() -> None:
 def test_run_needs_a_recipe_or_a_run(tmp_path: Path) -> None:
     assert (visionr1("run").exit_code, visionr1("run").stderr) == (
         64,
-        "give a recipe to start (visionr1 run RECIPE), or a run to go on with (visionr1 run --run DIR)\n",
+        "no recipe and no run: give a recipe to start (visionr1 run RECIPE), or a run to continue (visionr1 run --run DIR)\n",
     )
     result = visionr1("run", "--run", str(tmp_path))
     assert result.exit_code == 64
-    assert result.stderr == f"{tmp_path}: no recipe.yaml here, so this is not a run directory; start one with visionr1 run\n"
+    assert (
+        result.stderr == f"{tmp_path}: there is no recipe.yaml, so this is not a run directory; start a run with visionr1 run\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["coldstart", "report", "sft", "eval"])
@@ -119,7 +121,7 @@ def test_a_directory_that_is_no_run(command: str, tmp_path: Path) -> None:
 def test_eval_wants_a_model_or_a_run() -> None:
     for words in (["eval"], ["eval", "model", "--run", "x"]):
         assert visionr1(*words).exit_code == 64
-        assert visionr1(*words).stderr.startswith("give either a model to score")
+        assert visionr1(*words).stderr.startswith("give one of the two: a model to score")
 
 
 def ran(monkeypatch: pytest.MonkeyPatch, code: int = 3) -> list[tuple[Recipe, str]]:
@@ -208,6 +210,10 @@ def test_grade_prints_a_line_for_each_response(tmp_path: Path) -> None:
     assert result.exit_code == 1, "a line could not be read"
     assert "2 graded: reward 0.500, format 1.000, accuracy 0.500; 1 lines could not be read" in result.stderr
     assert visionr1("grade", str(tmp_path / "none.jsonl")).exit_code == 64
+    assert [json.loads(line)["rule"] for line in result.stdout.splitlines()] == ["spelling", "number"]
+    told = visionr1("grade", str(file), "--explain").stdout
+    assert told.startswith("line 1: right (rule: spelling)\n  reward   1 = format 1, accuracy 1\n")
+    assert "line 2: wrong answer (rule: number)\n" in told and told.count("  read as  ") == 4
 
 
 def test_data_check_names_bad_rows(tmp_path: Path) -> None:

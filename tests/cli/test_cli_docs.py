@@ -22,7 +22,7 @@ from samples import samples, step_record
 from typer.testing import CliRunner
 
 from visionr1.cli import app
-from visionr1.demo.digits import problems
+from visionr1.data.digits import problems
 from visionr1.recipe import load_recipe, parse_recipe, to_yaml
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.steplog import StepLog
@@ -37,8 +37,8 @@ CHEAP = (
     "data check ",
     "grade answers",
     "report ",
+    "watch runs/demo --once",
 )
-CHEAP += ("watch runs/demo --once",)
 """Beginnings of commands that take a moment and are run as they stand, in a reader's folder."""
 CHECKED = {"visionr1", "ptst-operator", "make", "helm", "kubectl", "python"}
 KNOWN = {"git", "cd", "docker", "gpg", "pip", "python3", "uv", "run"}

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def can_mount() -> bool:
     return subprocess.run([*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode == 0
 
 
-def said(code: int, *words: str | Path, mount: str = "", **options) -> str:
+def said(code: int, *words: str | Path, mount: str = "", **options: Any) -> str:
     """What `visionr1 WORDS` said last, after it ended with `code`; `mount` is a mount command before it."""
     command = [*VISIONR1, *map(str, words)]
     if mount:
@@ -43,7 +44,7 @@ def said(code: int, *words: str | Path, mount: str = "", **options) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    return done.stderr.strip().splitlines()[-1]
+    return str(done.stderr.strip().splitlines()[-1])
 
 
 def stage(run: Path, *settings: str) -> Path:
@@ -95,7 +96,7 @@ def test_too_little_shared_memory(tmp_path: Path, shared_memory: str) -> None:
         check = "import visionr1.grpo.cluster as c, pathlib; c.require_shared_memory(pathlib.Path('/proc/visionr1'))"
         done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
         line = done.stderr.strip().splitlines()[-1]
-    assert "64 MiB are free, and Ray needs 256" in line or "there is no shared memory to write to, which Ray needs" in line
+    assert "64 MiB are free, and Ray needs 256" in line or "Ray needs shared memory here, but cannot write to it" in line
     assert "a container: --shm-size=512m" in line
 
 

@@ -39,7 +39,7 @@ ONLY_STAGES = {**RECIPE, "coldstart": None, "sft": None, "data": {"train": {"lim
 ONLY_STAGES |= {"checkpoint": {"every": 2}}
 TRAINED = ("step", "loss", "grad_norm", "reward_mean", "completion_tokens_mean", "kl_mean", "generated_tokens")
 """What must be the same in a run that something happened to."""
-PODS = {
+PODS: dict[str, Any] = {
     "image": IMAGE,
     "sharedMemory": "256Mi",
     "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}},

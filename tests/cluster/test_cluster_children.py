@@ -13,20 +13,20 @@ from ptst_operator.spec import Spec, resolve_recipe
 from test_cluster_definition import PRESETS, rendered
 
 from visionr1.recipe import phases
+from visionr1.recipe.phases import StagePhase
 
 
 def children(owner: ResolvedRun) -> list[dict[str, Any]]:
     """One of every kind that the run needs."""
     name, made = owner.name, [raycluster.build(owner, f"{owner.name}-ray-0")]
     for phase in phases(owner.recipe):
-        match phase.kind:
-            case "sft":
-                made.append(pytorchjob.build(owner, f"{name}-sft-0", phase))
-            case "grpo":
-                made.append(rayjob.build(owner, f"{name}-{phase.name}-0", phase, f"{name}-ray-0", "sft/step-3"))
-                made.append(rayjob.build(owner, f"{name}-{phase.name}-1", phase, None, "sft/step-3"))
-            case "coldstart" | "evaluate":
-                made.append(job.build(owner, f"{name}-{phase.name}-0", phase))
+        if isinstance(phase, StagePhase):
+            made.append(rayjob.build(owner, f"{name}-{phase.name}-0", phase, f"{name}-ray-0", "sft/step-3"))
+            made.append(rayjob.build(owner, f"{name}-{phase.name}-1", phase, None, "sft/step-3"))
+        elif phase.kind == "sft":
+            made.append(pytorchjob.build(owner, f"{name}-sft-0", phase))
+        else:
+            made.append(job.build(owner, f"{name}-{phase.name}-0", phase))
     return made
 
 

@@ -44,15 +44,15 @@ def stage(tokens: int, group: int, steps: int = 100) -> dict[str, int]:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no image": (run(pods={}), "spec.pods.image: give the trainer image"),
-    "a path without a claim": (run(storage={"url": "/runs/run"}), "spec.storage.claim must name the volume"),
+    "no image": (run(pods={}), "spec.pods.image is missing: set it to the trainer image"),
+    "a path without a claim": (run(storage={"url": "/runs/run"}), "name its volume in spec.storage.claim"),
     "a path beside the claim": (
         run(storage={"url": "/other/run", "claim": {"name": "c", "mountPath": "/runs"}}),
-        "spec.storage.claim must name the volume",
+        "name its volume in spec.storage.claim",
     ),
     "credentials in the address": (run(storage={"url": "s3://key:secret@bucket/run"}), "should match"),
     "a long name": (run("a" * 34), "metadata.name must have at most 33"),
-    "a name that begins with a digit": (run("1a"), "a letter first"),
+    "a name that begins with a digit": (run("1a"), "with a letter first"),
     "unequal stages": (
         run(recipe={"stages": [stage(4096, 16), stage(8192, 16)]}),
         "PTST keeps max_completion_tokens x group_size",
@@ -74,8 +74,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         run(gates=[{"metric": "kl_mean", "max": 1, "action": "Rollback", "rollbackTo": "../sft/step-1"}]),
         "should match",
     ),
-    "no recipe": (run(recipe=None), "give the recipe as spec.recipe, or as a file in a ConfigMap by spec.recipeFrom"),
-    "two recipes": (run(recipeFrom={"configMap": "recipes"}), "give the recipe as spec.recipe, or as a file in a ConfigMap"),
+    "no recipe": (run(recipe=None), "set one of spec.recipe (the recipe itself) and spec.recipeFrom (a ConfigMap with it)"),
+    "two recipes": (run(recipeFrom={"configMap": "recipes"}), "set one of spec.recipe (the recipe itself) and spec.recipeFrom"),
     "no time to stop": (run(deadlines={"stopSeconds": 0}), "should be greater than or equal to 1"),
 }
 
@@ -159,12 +159,12 @@ def test_what_has_begun_is_frozen_and_more_stages_are_welcome(cluster: Cluster, 
     assert "patched" in patch({"spec": {"recipe": {"stages": [stage(4096, 16, 50), stages[1]]}}}), "nothing has begun"
     assert "patched" in patch({"status": {"stagesBegun": 1, "phase": "Running"}}, subresource="status")
     begun = [stage(4096, 16, 50), stages[1]]
-    assert "stages that have begun are frozen" in patch({"spec": {"recipe": {"stages": [stage(4096, 16, 60), stages[1]]}}})
-    assert "stages that have begun are frozen" in patch({"spec": {"recipe": {"stages": []}}})
+    assert "stages that have begun cannot be changed" in patch({"spec": {"recipe": {"stages": [stage(4096, 16, 60), stages[1]]}}})
+    assert "stages that have begun cannot be changed" in patch({"spec": {"recipe": {"stages": []}}})
     assert "patched" in patch({"spec": {"recipe": {"stages": [begun[0], stage(8192, 8, 10), stage(16384, 4)]}}})
-    assert "spec.storage is frozen" in patch({"spec": {"storage": {"url": "s3://bucket/other"}}})
+    assert "spec.storage cannot be changed" in patch({"spec": {"storage": {"url": "s3://bucket/other"}}})
     assert "patched" in patch({"spec": {"restarts": 2}})
-    assert "spec.restarts only grows" in patch({"spec": {"restarts": 1}})
+    assert "spec.restarts can only grow" in patch({"spec": {"restarts": 1}})
 
 
 def test_a_recipe_may_come_from_a_config_map_and_gates_may_go_back(cluster: Cluster, namespace: str) -> None:

@@ -89,7 +89,7 @@ def client(release: Release) -> Any:
     """boto3's, by the address of the server's pod."""
     (pod,) = release.get("pods", "-l", "app=s3")["items"]
     address = f"http://{pod['status']['podIP']}:9000"
-    keys = {name.lower(): value for name, value in KEYS.items()}
+    keys: dict[str, Any] = {name.lower(): value for name, value in KEYS.items()}
     return boto3.client("s3", endpoint_url=address, region_name="us-east-1", **keys)
 
 

@@ -66,7 +66,7 @@ def test_an_operator_outside_the_cluster_begins_a_run_and_another_goes_on(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     claim = {"url": f"{tmp_path}/run", "claim": {"name": "none", "mountPath": str(tmp_path)}}
-    made = json.dumps(run(recipe={"preset": "demo"}, storage=claim))
+    made = json.dumps(run(recipe={"preset": "demo"}, grpo={"workersPerPod": 2}, storage=claim))
     log = tmp_path / "operator.log"
     with operator(cluster, namespace, log):
         cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=made)

@@ -98,7 +98,7 @@ def test_the_chart_comes_out_of_a_registry_as_it_went_in(signed: Path, pushed: t
 def test_a_chart_from_a_registry_installs_if_its_signature_is_the_right_one(
     cluster: Cluster, namespace: str, signed: Path, pushed: tuple[str, ...]
 ) -> None:
-    install = (
+    install: tuple[str | Path, ...] = (
         tool("helm"),
         "install",
         "x",

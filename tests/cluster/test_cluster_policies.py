@@ -55,7 +55,7 @@ def is_peer(peer: Manifest, pod: Pod) -> bool:
 def is_port(rule: Manifest, port: int, target: Pod) -> bool:
     if rule.get("protocol", "TCP") != "TCP":
         return False
-    first = target.names.get(rule["port"], 0) if isinstance(rule["port"], str) else rule["port"]
+    first: int = target.names.get(rule["port"], 0) if isinstance(rule["port"], str) else rule["port"]
     return bool(first <= port <= rule.get("endPort", first))
 
 

@@ -78,7 +78,7 @@ def test_what_a_person_must_act_on_is_said_first(cluster: Cluster, namespace: st
         "type": "Held",
         "status": "True",
         "reason": "GateBreached",
-        "message": "kl_mean is 0.3; to let stage-2 begin all the same: kubectl annotate ptst run ...",
+        "message": "kl_mean is 0.3; to start stage-2 all the same all the same: kubectl annotate ptst run ...",
         "lastTransitionTime": "2026-11-25T00:00:00Z",
     }
     make(cluster, namespace, {**RUNNING, "phase": "Held", "step": 100, "conditions": [held]})
@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_one_line(cluster: Cluster, namespace: str, tmp_p
     stranger = tmp_path / "stranger.json"
     stranger.write_text(json.dumps(config))
     refused = watch(cluster, namespace, KUBECONFIG=str(stranger))
-    assert (refused.returncode, refused.stderr.count("\n")) == (64, 1) and "you may not read runs" in refused.stderr
+    assert (refused.returncode, refused.stderr.count("\n")) == (64, 1) and "you are not allowed to read runs" in refused.stderr
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
     stranger.write_text(json.dumps(config))
     away = watch(cluster, namespace, KUBECONFIG=str(stranger))

@@ -30,7 +30,7 @@ def text_of(request: dict[str, Any]) -> str:
 
 def helpful(request: dict[str, Any]) -> Answer:
     """Answers each step well; the questions are `What is a+b?`."""
-    left, right = map(int, re.search(r"What is (\d+)\+(\d+)\?", text_of(request)).groups())
+    left, right = map(int, re.findall(r"What is (\d+)\+(\d+)\?", text_of(request))[0])
     if step_of(request) == "pseudo_cot":
         return 200, f"Caption:\nTwo numbers, {left} and {right}.\nReasoning:\nAdd them."
     if step_of(request) == "description":

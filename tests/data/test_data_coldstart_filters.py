@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionr1.data.coldstart.filters import Candidate, Rejection, boxed, closing_answer, final_answer, judge, response, settle
+from visionr1.data.coldstart.filters import Candidate, Rejection, boxed, closing_answer, decide, final_answer, judge, response
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.data.coldstart.signs import SPEAKS_OF_DESCRIPTION
 from visionr1.data.coldstart.wording import speak_of_seeing
@@ -19,7 +19,7 @@ def same_text(pairs: list[tuple[str, str]]) -> list[bool]:
 def outcome(text: str, truth: str = "8", reasoning: str = "", finish_reason: str = "stop") -> str:
     judged = judge(Reply(text, reasoning, finish_reason))
     if isinstance(judged, Candidate):
-        (judged,) = settle([(judged, truth)], same_text)
+        (judged,) = decide([(judged, truth)], same_text)
     return judged.rule if isinstance(judged, Rejection) else response(judged, truth)
 
 
@@ -118,11 +118,11 @@ FILTER_TABLE = [
 
 
 @pytest.mark.parametrize(("text", "expected"), FILTER_TABLE)
-def test_filter_table(text, expected):
+def test_filter_table(text: str, expected: str) -> None:
     assert outcome(text) == expected
 
 
-def test_the_table_is_long_enough():
+def test_the_table_is_long_enough() -> None:
     assert len(FILTER_TABLE) >= 40
 
 
@@ -139,22 +139,22 @@ def test_the_table_is_long_enough():
         ("So x = 40.", "kept"),
     ],
 )
-def test_closing_letters(closing, expected):
+def test_closing_letters(closing: str, expected: str) -> None:
     result = outcome(think(f"Let us see. {closing}", "Final Answer: B"), truth="B")
     assert (result if result in ("contradicts itself",) else "kept") == expected
 
 
-def test_a_separate_chain_of_thought():
+def test_a_separate_chain_of_thought() -> None:
     assert outcome("Final Answer: 8", reasoning="3+5=8.") == KEPT
     assert outcome("3+5=8 </think> Final Answer: 8", reasoning="3+5=8.") == "several ends of thought"
     assert outcome("", reasoning="3+5=8.") == "no answer"
 
 
-def test_replies_cut_at_max_tokens_are_dropped_whatever_they_hold():
+def test_replies_cut_at_max_tokens_are_dropped_whatever_they_hold() -> None:
     assert outcome(think("3+5=8."), finish_reason="length") == "truncated"
 
 
-def test_the_answer_block_takes_the_spelling_of_the_data():
+def test_the_answer_block_takes_the_spelling_of_the_data() -> None:
     candidate = judge(Reply(think("It is sky blue.", "Final Answer: SKY BLUE"), "", "stop"))
     assert isinstance(candidate, Candidate)
     assert response(candidate, "Sky\n blue ") == "<think> It is sky blue. </think><answer> Final Answer:Sky blue </answer>"
@@ -184,7 +184,7 @@ def test_the_answer_block_takes_the_spelling_of_the_data():
         ("prescription and descriptions", "prescription and descriptions"),
     ],
 )
-def test_words_about_the_description_become_words_about_the_image(before, after):
+def test_words_about_the_description_become_words_about_the_image(before: str, after: str) -> None:
     assert speak_of_seeing(before) == after
 
 
@@ -209,7 +209,7 @@ WORDS = [
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=25))
-def test_replacing_glues_no_words_together_and_leaves_no_description_unnoticed(words):
+def test_replacing_glues_no_words_together_and_leaves_no_description_unnoticed(words: list[str]) -> None:
     replaced = speak_of_seeing(" ".join(words))
     assert set(re.findall(r"\w+", replaced.lower())) <= {word.lower().strip(".") for word in words} | {
         "the",
@@ -222,7 +222,7 @@ def test_replacing_glues_no_words_together_and_leaves_no_description_unnoticed(w
     assert SPEAKS_OF_DESCRIPTION.search(replaced) or "description" not in replaced.lower()
 
 
-def test_answers_are_read_from_what_follows_the_thought():
+def test_answers_are_read_from_what_follows_the_thought() -> None:
     assert final_answer("Final Answer: $\\frac{1}{2}$") == "$\\frac{1}{2}$"
     assert final_answer("Therefore \\boxed{\\frac{1}{2}}.") == "\\frac{1}{2}"
     assert final_answer("Final Answer: (-5, 2)") == "(-5, 2)"
@@ -233,7 +233,7 @@ def test_answers_are_read_from_what_follows_the_thought():
     assert boxed("no box") is None
 
 
-def test_completions_are_read_defensively():
+def test_completions_are_read_defensively() -> None:
     def body(message: str, rest: str = '"finish_reason": "stop"') -> str:
         return f'{{"choices": [{{"message": {message}, {rest}}}]}}'
 

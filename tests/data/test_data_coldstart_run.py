@@ -9,21 +9,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
-from fake_teacher import FakeTeacher, fake_teacher, helpful, step_of, text_of
+from fake_teacher import Answer, FakeTeacher, fake_teacher, helpful, step_of, text_of
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from visionr1.data.coldstart.output import load_coldstart
 from visionr1.data.coldstart.run import EndpointLost, run_coldstart
-from visionr1.data.coldstart.templates import fill, load_templates
 from visionr1.errors import BadInput, Stopped
 from visionr1.metrics import TABLE
 from visionr1.recipe.schema import Recipe
-from visionr1.rundir.coldstart import Example
+from visionr1.rundir.coldstart import ColdStartReport, Example
 from visionr1.storage import open_store
 
 KEYS = {"phase", "stage"} | {item.key for item in TABLE if item.key}
@@ -31,13 +32,13 @@ KEY = "sk-very-secret-0123456789"
 
 
 @pytest.fixture
-def teacher():
+def teacher() -> Iterator[FakeTeacher]:
     with fake_teacher() as server:
         yield server
 
 
 @pytest.fixture
-def problems(tmp_path, png) -> Path:
+def problems(tmp_path: Path, png: bytes) -> Path:
     return write_problems(tmp_path / "problems", png, 6)
 
 
@@ -66,11 +67,11 @@ def same(pairs: list[tuple[str, str]]) -> list[bool]:
     return [given == truth for given, truth in pairs]
 
 
-def run(recipe: Recipe, run_dir: Path | str, should_stop=lambda: False):
+def run(recipe: Recipe, run_dir: Path | str, should_stop: Callable[[], bool] = lambda: False) -> ColdStartReport:
     return run_coldstart(recipe, open_store(str(run_dir)), same, should_stop)
 
 
-def test_four_steps_make_samples_that_sft_can_read(teacher, problems, tmp_path, png):
+def test_four_steps_make_samples_that_sft_can_read(teacher: FakeTeacher, problems: Path, tmp_path: Path, png: bytes) -> None:
     report = run(recipe(problems, teacher.url), tmp_path / "run")
     assert (report.problems, report.kept, report.rejected, report.asked, report.reused) == (6, 6, {}, 18, 0)
     assert report.reflection_words == {"Wait": 6, "Hmm": 0, "Mistake": 0, "Alternatively": 0, "Check": 6}
@@ -88,7 +89,7 @@ def test_four_steps_make_samples_that_sft_can_read(teacher, problems, tmp_path, 
     assert teacher.most_at_once <= 4
 
 
-def test_each_step_sees_what_the_paper_gives_it(teacher, problems, tmp_path):
+def test_each_step_sees_what_the_paper_gives_it(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     run(recipe(problems, teacher.url), tmp_path / "run")
     steps = {step_of(request): request for request in teacher.requests if "What is 2+5?" in text_of(request)}
     assert "Correct answer: 7" in text_of(steps["pseudo_cot"])
@@ -108,13 +109,13 @@ def test_each_step_sees_what_the_paper_gives_it(teacher, problems, tmp_path):
     assert (steps["reasoning"]["model"], steps["reasoning"]["max_tokens"]) == ("thinker", 900)
 
 
-def test_the_answer_can_be_kept_from_the_reasoner(teacher, problems, tmp_path):
+def test_the_answer_can_be_kept_from_the_reasoner(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     run(recipe(problems, teacher.url, give_answer_to_reasoner=False), tmp_path / "run")
     prompts = [text_of(request) for request in teacher.requests if step_of(request) == "reasoning"]
     assert prompts and not any("correct answer" in prompt for prompt in prompts)
 
 
-def test_faults_that_pass_are_met_by_asking_again(teacher, problems, tmp_path):
+def test_faults_that_pass_are_met_by_asking_again(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     faults = [
         (500, {"error": "oops"}),
         (429, {"error": "slow down"}),
@@ -123,7 +124,7 @@ def test_faults_that_pass_are_met_by_asking_again(teacher, problems, tmp_path):
         (200, " "),
     ]
 
-    def flaky(request):
+    def flaky(request: dict[str, Any]) -> Answer:
         return faults.pop() if faults else helpful(request)
 
     teacher.answer = flaky
@@ -131,10 +132,12 @@ def test_faults_that_pass_are_met_by_asking_again(teacher, problems, tmp_path):
     assert len(teacher.requests) == 18 + 5
 
 
-def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(teacher, problems, tmp_path, monkeypatch):
+def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SEER_KEY", KEY)
 
-    def picky(request):
+    def picky(request: dict[str, Any]) -> Answer:
         if "What is 1+5?" in text_of(request):
             return 500, {"error": {"message": f"broken for {KEY}"}}
         if "What is 2+5?" in text_of(request) and step_of(request) == "reasoning":
@@ -152,7 +155,7 @@ def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(teache
     assert not any(KEY in file.read_text() for file in (tmp_path / "run").rglob("*.json*"))
 
 
-def test_an_endpoint_that_is_not_there_is_one_clear_line(problems, tmp_path):
+def test_an_endpoint_that_is_not_there_is_one_clear_line(problems: Path, tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match=r"^coldstart.describer: http://127.0.0.1:9/v1 does not answer .*start the server"
     ) as caught:
@@ -163,14 +166,18 @@ def test_an_endpoint_that_is_not_there_is_one_clear_line(problems, tmp_path):
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know the model 'seer'")]
 )
-def test_an_endpoint_that_refuses_is_one_clear_line(teacher, problems, tmp_path, status, said):
+def test_an_endpoint_that_refuses_is_one_clear_line(
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, status: int, said: str
+) -> None:
     teacher.answer = lambda request: (status, {"error": {"message": "no"}})
     with pytest.raises(BadInput, match=said):
         run(recipe(problems, teacher.url), tmp_path / "run")
     assert len(teacher.requests) <= 4
 
 
-def test_a_key_that_is_not_set_is_named(teacher, problems, tmp_path, monkeypatch):
+def test_a_key_that_is_not_set_is_named(
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     settings = {"base_url": teacher.url, "model": "thinker", "api_key_env": "NO_SUCH_KEY"}
     with pytest.raises(BadInput, match=r"coldstart.reasoner.api_key_env: the environment variable NO_SUCH_KEY is not set"):
@@ -178,7 +185,7 @@ def test_a_key_that_is_not_set_is_named(teacher, problems, tmp_path, monkeypatch
     assert not teacher.requests
 
 
-def test_a_stopped_run_goes_on_without_asking_twice(teacher, problems, tmp_path):
+def test_a_stopped_run_goes_on_without_asking_twice(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     teacher.delay = 0.15
     with pytest.raises(Stopped, match="the replies are kept"):
         run(recipe(problems, teacher.url, concurrency=1), tmp_path / "run", should_stop=lambda: len(teacher.requests) >= 4)
@@ -192,7 +199,7 @@ def test_a_stopped_run_goes_on_without_asking_twice(teacher, problems, tmp_path)
     assert len(teacher.requests) - before == 18 - kept
 
 
-def test_a_killed_process_loses_only_what_was_not_yet_written(teacher, problems, tmp_path):
+def test_a_killed_process_loses_only_what_was_not_yet_written(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     teacher.delay = 0.1
     config = tmp_path / "recipe.json"
     config.write_text(recipe(problems, teacher.url).model_dump_json())
@@ -214,21 +221,23 @@ run.run_coldstart(recipe, open_store({str(tmp_path / "run")!r}), None, lambda: F
     assert report.kept == 6 and report.reused > 0
 
 
-def test_committed_data_is_left_alone(teacher, problems, tmp_path):
+def test_committed_data_is_left_alone(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     first = run(recipe(problems, teacher.url), tmp_path / "run")
     asked = len(teacher.requests)
     assert run(recipe(problems, teacher.url), tmp_path / "run") == first
     assert len(teacher.requests) == asked
 
 
-def test_other_wording_or_another_model_is_asked_again(teacher, problems, tmp_path):
+def test_other_wording_or_another_model_is_asked_again(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     run(recipe(problems, teacher.url), tmp_path / "run")
     (tmp_path / "run/coldstart/manifest.json").unlink()
     report = run(recipe(problems, teacher.url, reasoner={"base_url": teacher.url, "model": "other"}), tmp_path / "run")
     assert (report.asked, report.reused) == (6, 12)
 
 
-def test_an_endpoint_that_dies_half_way_ends_the_run_but_keeps_the_replies(teacher, tmp_path, png):
+def test_an_endpoint_that_dies_half_way_ends_the_run_but_keeps_the_replies(
+    teacher: FakeTeacher, tmp_path: Path, png: bytes
+) -> None:
     problems = write_problems(tmp_path / "many", png, 40)
     teacher.answer = lambda request: helpful(request) if len(teacher.requests) < 13 else (503, {"error": "gone"})
     with pytest.raises(EndpointLost, match="of 40 problems failed, the last: coldstart"):
@@ -238,14 +247,16 @@ def test_an_endpoint_that_dies_half_way_ends_the_run_but_keeps_the_replies(teach
     assert report.kept == 40 and report.reused >= 10
 
 
-def test_bad_problems_and_bad_replies_are_counted_with_an_example(teacher, problems, tmp_path, png):
+def test_bad_problems_and_bad_replies_are_counted_with_an_example(
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, png: bytes
+) -> None:
     rows = [json.loads(line) for line in problems.read_text().splitlines()]
     rows[0]["image"] = "gone.png"
     rows[1]["answer"] = ""
     rows.append({"problem": "What is 9+5?", "answer": "14"})
     problems.write_text("\n".join(map(json.dumps, rows)))
 
-    def mixed(request):
+    def mixed(request: dict[str, Any]) -> Answer:
         if "What is 2+5?" in text_of(request) and step_of(request) == "reasoning":
             return 200, "<think> 2+5=8. </think> Final Answer: 8"
         if "What is 3+5?" in text_of(request) and step_of(request) == "description":
@@ -264,16 +275,16 @@ def test_bad_problems_and_bad_replies_are_counted_with_an_example(teacher, probl
     assert "<think> 4+5=9. </think><answer> Final Answer:9 </answer>" in responses
 
 
-def test_no_sample_at_all_is_refused_with_the_reasons(teacher, problems, tmp_path):
+def test_no_sample_at_all_is_refused_with_the_reasons(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     teacher.answer = lambda request: (400, {"error": {"message": "max_tokens is too large"}})
-    with pytest.raises(BadInput, match=r"none of the 6 problems gave a sample \(6 x request failed\).*max_tokens is too large"):
+    with pytest.raises(BadInput, match=r"none of the 6 problems became a sample \(6 x request failed\).*max_tokens is too large"):
         run(recipe(problems, teacher.url), tmp_path / "run")
     assert json.loads((tmp_path / "run/coldstart/report.json").read_text())["rejected"] == {"request failed": 6}
-    with pytest.raises(BadInput, match="has no cold-start data yet"):
+    with pytest.raises(BadInput, match="has no cold-start data: run `visionr1 coldstart` first"):
         load_coldstart(open_store(str(tmp_path / "run")))
 
 
-def test_a_damaged_part_is_named(teacher, problems, tmp_path):
+def test_a_damaged_part_is_named(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     part = tmp_path / "run/coldstart/work/x.jsonl"
     part.parent.mkdir(parents=True)
     part.write_text('{"request": "a"}\n')
@@ -281,7 +292,7 @@ def test_a_damaged_part_is_named(teacher, problems, tmp_path):
         run(recipe(problems, teacher.url), tmp_path / "run")
 
 
-def test_data_that_lost_rows_after_the_commit_is_refused(teacher, problems, tmp_path):
+def test_data_that_lost_rows_after_the_commit_is_refused(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     run(recipe(problems, teacher.url), tmp_path / "run")
     data = tmp_path / "run/coldstart/data.jsonl"
     data.write_text("\n".join(data.read_text().splitlines()[:4]))
@@ -289,7 +300,9 @@ def test_data_that_lost_rows_after_the_commit_is_refused(teacher, problems, tmp_
         load_coldstart(open_store(str(tmp_path / "run")))
 
 
-def test_a_run_directory_on_s3(teacher, problems, tmp_path, png, monkeypatch):
+def test_a_run_directory_on_s3(
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -312,7 +325,7 @@ def test_a_run_directory_on_s3(teacher, problems, tmp_path, png, monkeypatch):
         server.stop()
 
 
-def test_several_images_and_one_picture_for_many_problems(teacher, tmp_path, png):
+def test_several_images_and_one_picture_for_many_problems(teacher: FakeTeacher, tmp_path: Path, png: bytes) -> None:
     problems = write_problems(tmp_path / "p", png, 1)
     row = {"images": ["a.png", "a.png"], "problem": "<image>What is 1+5?<image>", "answer": "6"}
     problems.write_text(json.dumps(row))
@@ -323,7 +336,7 @@ def test_several_images_and_one_picture_for_many_problems(teacher, tmp_path, png
     assert [len(request["messages"][0]["content"]) for request in teacher.requests[:2]] == [3, 3]
 
 
-def test_own_templates_replace_the_package_s(teacher, problems, tmp_path):
+def test_own_templates_replace_the_package_s(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     folder = tmp_path / "prompts"
     folder.mkdir()
     (folder / "reasoning.txt").write_text("Look: {description}\nQ: {question}\n{answer} is right. {} {not a field} {question}")
@@ -333,31 +346,11 @@ def test_own_templates_replace_the_package_s(teacher, problems, tmp_path):
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("reasoning.txt", "{question}", "lacks {description}"),
-        ("description.txt", "{question} {thinking process} {answer}", "holds {answer}, which step description does not have"),
-        ("other.txt", "x", "holds none of pseudo_cot.txt, description.txt, reasoning.txt"),
-    ],
-)
-def test_templates_that_cannot_work_say_why(tmp_path, name, text, said):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(BadInput, match=said):
-        load_templates(str(tmp_path))
-
-
-def test_fields_are_filled_once():
-    fields = {"question": "What is {answer} in {x}? \\1", "answer": "{question}"}
-    assert fill("Q: {question} {y}\nA: {answer}", fields) == "Q: What is {answer} in {x}? \\1 {y}\nA: {question}"
-    assert fill("Q: {question}\nA: {answer}", fields | {"answer": None}) == "Q: What is {answer} in {x}? \\1"
-
-
-def test_real_geometry3k_problems(teacher: FakeTeacher, geometry3k, tmp_path):
+def test_real_geometry3k_problems(teacher: FakeTeacher, geometry3k: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (geometry3k / "problems.jsonl").read_text().splitlines()]
     truths = {row["problem"].removeprefix("<image>"): row["answer"] for row in rows}
 
-    def solver(request):
+    def solver(request: dict[str, Any]) -> tuple[int, str]:
         if step_of(request) != "reasoning":
             return 200, "Some lines and angles {with braces}."
         answer = next(answer for problem, answer in truths.items() if problem in text_of(request))
@@ -371,7 +364,7 @@ def test_real_geometry3k_problems(teacher: FakeTeacher, geometry3k, tmp_path):
     assert samples[0].response == "<think> The image shows so. It is option D. </think><answer> Final Answer:D </answer>"
 
 
-def test_the_demo_s_teacher(tmp_path):
+def test_the_demo_s_teacher(tmp_path: Path) -> None:
     from visionr1.demo.teacher import MODEL, scripted_teacher
 
     with scripted_teacher() as url:
@@ -386,9 +379,9 @@ def test_the_demo_s_teacher(tmp_path):
     assert all("description" not in sample.response.lower() for sample in load_coldstart(open_store(str(tmp_path / "run"))))
 
 
-def test_what_is_asked_answered_kept_and_dropped_can_be_watched(teacher, problems, tmp_path):
+def test_what_is_asked_answered_kept_and_dropped_can_be_watched(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     teacher.answer = lambda request: (400, {"error": "no"}) if "What is 5+5?" in text_of(request) else helpful(request)
-    told: list[dict] = []
+    told: list[dict[str, Any]] = []
     store = open_store(str(tmp_path / "run"))
     report = run_coldstart(recipe(problems, teacher.url), store, same, lambda: False, tell=told.append)
     assert all(values["phase"] == "coldstart" and values.keys() <= KEYS for values in told)

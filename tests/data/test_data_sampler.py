@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ MARK = fingerprint(map(digest, ROWS))
 
 @given(st.integers(1, 60), st.integers(0, 2**31 - 1), st.lists(st.integers(0, 90), max_size=8))
 @settings(deadline=None)
-def test_every_epoch_holds_each_row_once(n_rows, seed, draws):
+def test_every_epoch_holds_each_row_once(n_rows: int, seed: int, draws: list[int]) -> None:
     sampler = PromptSampler(n_rows, seed, MARK)
     drawn = [row for k in draws for row in sampler.next(k)]
     assert len(drawn) == sum(draws)
@@ -31,7 +33,7 @@ def test_every_epoch_holds_each_row_once(n_rows, seed, draws):
 
 @given(st.integers(1, 40), st.integers(0, 10**6), st.lists(st.integers(0, 50), max_size=5), st.integers(1, 70))
 @settings(deadline=None)
-def test_a_resumed_sampler_goes_on_exactly(n_rows, seed, before, after):
+def test_a_resumed_sampler_goes_on_exactly(n_rows: int, seed: int, before: list[int], after: int) -> None:
     whole = PromptSampler(n_rows, seed, MARK)
     for k in before:
         whole.next(k)
@@ -40,7 +42,7 @@ def test_a_resumed_sampler_goes_on_exactly(n_rows, seed, before, after):
     assert resumed.state == whole.state
 
 
-def test_a_sampler_resumed_at_the_border_of_an_epoch_begins_the_next_one():
+def test_a_sampler_resumed_at_the_border_of_an_epoch_begins_the_next_one() -> None:
     whole = PromptSampler(8, 1, MARK)
     assert whole.next(8) == shuffled(8, 1, 0)
     border = whole.state
@@ -49,16 +51,16 @@ def test_a_sampler_resumed_at_the_border_of_an_epoch_begins_the_next_one():
     assert resumed.next(3) + resumed.next(5) == shuffled(8, 1, 1)
 
 
-def test_samples_for_sft_that_changed_are_noticed_and_damaged_ones_are_no_change():
+def test_samples_for_sft_that_changed_are_noticed_and_damaged_ones_are_no_change() -> None:
     samples = [Sample(row.id, row.problem, row.images, f"<answer>{row.answer}</answer>") for row in ROWS]
 
-    class Damaged(list):
-        def __getitem__(self, index):
+    class Damaged(list[Sample]):
+        def __getitem__(self, index: Any) -> Any:
             if index == 4:
                 raise BadRow("r4", "image missing", "no file")
             return super().__getitem__(index)
 
-    def read(all_samples, readers=1):
+    def read(all_samples: Sequence[Sample], readers: int = 1) -> str:
         places = range(len(all_samples))
         return shared_fingerprint([sample_digests(all_samples, places[reader::readers]) for reader in range(readers)])
 
@@ -69,12 +71,12 @@ def test_samples_for_sft_that_changed_are_noticed_and_damaged_ones_are_no_change
     assert difference(mark, read(other)) == "other texts in the same number of rows"
 
 
-def test_epochs_and_seeds_differ():
+def test_epochs_and_seeds_differ() -> None:
     orders = {tuple(shuffled(50, seed, epoch)) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
-def test_the_order_never_changes_between_versions():
+def test_the_order_never_changes_between_versions() -> None:
     assert shuffled(8, 1, 0) == [0, 4, 2, 7, 3, 5, 6, 1]
 
 
@@ -88,23 +90,23 @@ def test_the_order_never_changes_between_versions():
         (ROWS[::-1], "other ids, texts, images in"),
     ],
 )
-def test_changed_data_is_refused_and_the_change_named(now, said):
+def test_changed_data_is_refused_and_the_change_named(now: list[Row], said: str) -> None:
     state = PromptSampler(4, 1, MARK).state
     with pytest.raises(BadInput, match=said):
         PromptSampler(len(now), 1, fingerprint(map(digest, now)), state)
 
 
-def test_changed_seed_is_refused():
-    with pytest.raises(BadInput, match="begun with seed 1, the recipe says 2"):
+def test_changed_seed_is_refused() -> None:
+    with pytest.raises(BadInput, match="began with seed 1, but the recipe has 2; set it to 1 again"):
         PromptSampler(4, 2, MARK, PromptSampler(4, 1, MARK).state)
 
 
-def test_no_rows_are_refused():
-    with pytest.raises(BadInput, match="no row to sample"):
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(BadInput, match="has no usable row"):
         PromptSampler(0, 1, MARK)
 
 
-def test_parts_of_a_row_do_not_run_into_one_another():
+def test_parts_of_a_row_do_not_run_into_one_another() -> None:
     assert digest(Row("a", "bc", (), "d")).texts != digest(Row("a", "b", (), "cd")).texts
     assert digest(Row("a", "q", (b"12", b"3"), "d")).images != digest(Row("a", "q", (b"1", b"23"), "d")).images
     assert difference(MARK, MARK) == ""

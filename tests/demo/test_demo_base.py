@@ -1,35 +1,39 @@
 """The shipped base model: a whole Hugging Face directory that reads digits."""
 
 import io
+from typing import Any, cast
 
 import pytest
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from visionr1.demo import base, chains, digits
+from visionr1.data import digits
+from visionr1.demo import base, chains
+from visionr1.model.load import DEMO_BASE
 
 
 @pytest.fixture(scope="module")
 def model() -> Qwen2_5_VLForConditionalGeneration:
-    return AutoModelForImageTextToText.from_pretrained(base.demo_base_dir(), dtype=torch.float32)
+    loaded = AutoModelForImageTextToText.from_pretrained(DEMO_BASE, dtype=torch.float32)
+    assert isinstance(loaded, Qwen2_5_VLForConditionalGeneration)
+    return loaded
 
 
 @pytest.fixture(scope="module")
 def processor() -> Qwen2_5_VLProcessor:
-    return AutoProcessor.from_pretrained(base.demo_base_dir())
+    return AutoProcessor.from_pretrained(DEMO_BASE)
 
 
 def test_the_directory_is_small_and_in_bfloat16() -> None:
-    files = {file.name: file.stat().st_size for file in base.demo_base_dir().iterdir()}
+    files = {file.name: file.stat().st_size for file in DEMO_BASE.iterdir()}
     assert sum(files.values()) < 4 * 2**20
-    assert AutoModelForImageTextToText.from_pretrained(base.demo_base_dir()).dtype == torch.bfloat16
+    assert AutoModelForImageTextToText.from_pretrained(DEMO_BASE).dtype == torch.bfloat16
 
 
 def test_it_is_a_qwen2_5_vl_that_vllm_can_take(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor) -> None:
-    assert isinstance(model, Qwen2_5_VLForConditionalGeneration)
     assert isinstance(processor, Qwen2_5_VLProcessor)
-    text = model.config.text_config
+    text: Any = model.config.text_config
     assert (text.hidden_size // text.num_attention_heads, model.config.tie_word_embeddings) == (32, False)
     assert text.vocab_size == len(processor.tokenizer)
     assert processor.tokenizer.eos_token_id in model.generation_config.eos_token_id
@@ -45,11 +49,11 @@ def test_a_digit_costs_four_image_tokens(processor: Qwen2_5_VLProcessor) -> None
 def test_it_reads_held_out_pictures_aloud(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor) -> None:
     ink_N88, label_N = digits.scans("held-out")
     pictures = [digits.draw(ink_N88[2 * index : 2 * index + 2]) for index in range(64)]
-    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": chains.READ_ALOUD}]}]
+    turn: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": chains.READ_ALOUD}]}]
     prompt = processor.apply_chat_template(turn, add_generation_prompt=True)
     inputs = processor(text=[prompt] * len(pictures), images=pictures, return_tensors="pt")
     with torch.no_grad():
-        ids_BT = model.generate(**inputs, max_new_tokens=16, do_sample=False)
+        ids_BT = cast(Any, model).generate(**inputs, max_new_tokens=16, do_sample=False)  # typed for another class than its own
     texts = processor.batch_decode(ids_BT[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     left = sum(text.startswith(f"Left {label_N[2 * index]}. Right ") for index, text in enumerate(texts))
     assert left >= 0.9 * len(pictures)

@@ -9,8 +9,9 @@ import openai
 import pytest
 from PIL import Image
 
+from visionr1.data import digits
 from visionr1.data.coldstart.templates import fill, load_templates
-from visionr1.demo import digits, teacher
+from visionr1.demo import teacher
 
 
 @pytest.fixture(scope="module")

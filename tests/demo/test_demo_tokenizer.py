@@ -1,15 +1,17 @@
 """The demo's tokenizer, as it ships with the base model."""
 
+from typing import Any
+
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from visionr1.demo import chains, tokenizer
-from visionr1.demo.base import demo_base_dir
+from visionr1.model.load import DEMO_BASE
 
 
 @pytest.fixture(scope="module")
 def shipped() -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(demo_base_dir())
+    return AutoTokenizer.from_pretrained(DEMO_BASE)
 
 
 def test_the_shipped_tokenizer_is_the_one_that_the_code_makes(shipped: PreTrainedTokenizerBase) -> None:
@@ -37,8 +39,8 @@ def test_special_tokens_vanish_in_decoding_and_tags_do_not(shipped: PreTrainedTo
 
 
 def test_the_chat_template_has_qwens_turns(shipped: PreTrainedTokenizerBase) -> None:
-    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
-    system = {"role": "system", "content": "Think."}
+    turn: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
+    system: dict[str, Any] = {"role": "system", "content": "Think."}
     vision = "<|vision_start|><|image_pad|><|vision_end|>"
     user = f"<|im_start|>user\n{vision}What is it?<|im_end|>\n"
     assert shipped.apply_chat_template(turn, tokenize=False) == user

@@ -3,7 +3,7 @@
 import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import deepspeed
 import numpy as np
@@ -187,7 +187,7 @@ def relative(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
     """How far all numbers of `one` are from `other`'s, as vectors: the norm of the difference over the norm."""
     assert one.keys() == other.keys()
     difference = sum(float(np.square(one[name] - other[name], dtype=np.float64).sum()) for name in one)
-    return (difference / sum(float(np.square(other[name], dtype=np.float64).sum()) for name in other)) ** 0.5
+    return float((difference / sum(float(np.square(other[name], dtype=np.float64).sum()) for name in other)) ** 0.5)
 
 
 def weights_under_zero3(policy: str) -> dict[str, np.ndarray]:
@@ -208,7 +208,7 @@ def away_under_zero3(policy: str) -> tuple[set[torch.dtype], set[torch.dtype]]:
     partition_small_parameters()
     trainer, builder = build(recipe_of(("optimiser.zero_stage=3",)), Path(policy))
     trainer.update(prompts_of(builder, trainer), experience(1, builder), LEARNING_RATE)
-    zero.move_zero_3(trainer.engine, torch.float64)
+    zero.move_zero_3(trainer.engine, cast(torch.device, torch.float64))
     optimizer = trainer.engine.optimizer
     moments = [state[name] for state in optimizer.optimizer.state.values() for name in zero.MOMENTS]
     assert moments

@@ -1,6 +1,7 @@
 """What cannot be written ends in one line, also where safetensors writes it."""
 
 import resource
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from visionr1.engine.state import _writing
 from visionr1.storage import StorageError
 
 
-def test_a_weights_file_that_the_disk_does_not_take_is_one_line(tmp_path) -> None:
+def test_a_weights_file_that_the_disk_does_not_take_is_one_line(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:

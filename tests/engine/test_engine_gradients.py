@@ -32,7 +32,7 @@ def sums(policy: str, zero_stage: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])
-def test_many_rows_are_summed_in_float32(tmp_path, zero_stage) -> None:
+def test_many_rows_are_summed_in_float32(tmp_path: Path, zero_stage: int) -> None:
     [(total, expected)] = run_ranks(sums, 1, policy_weights(tmp_path), zero_stage)
     assert np.linalg.norm(expected) > 0
     assert np.linalg.norm(total - expected) / np.linalg.norm(expected) < 1e-5

@@ -77,7 +77,7 @@ def measured(cases: list[tuple[str, int]], policy: str, groups_of: int) -> list[
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_the_plan_counts_what_an_engine_holds(tmp_path, world) -> None:
+def test_the_plan_counts_what_an_engine_holds(tmp_path: Path, world: int) -> None:
     policy = policy_weights(tmp_path)
     sizes = read_model_sizes(Path(policy))
     for rank in run_ranks(measured, world, CASES, policy, sizes.parameters // 5, seconds=240):

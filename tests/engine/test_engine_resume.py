@@ -11,7 +11,7 @@ from ranks import run_ranks
 from safetensors.torch import load_file
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.demo.base import demo_base_dir
+from visionr1.model.load import DEMO_BASE
 
 pytestmark = pytest.mark.timeout(900)
 BFLOAT16 = "model.dtype=bfloat16"
@@ -29,17 +29,17 @@ def settings(zero_stage: int, *others: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("checkpoints")
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory) -> str:
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return policy_weights(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="module")
-def outcomes(policy, folder) -> dict[str, Outcome]:
+def outcomes(policy: str, folder: Path) -> dict[str, Outcome]:
     """Outcomes after step 2: of whole runs, and of runs that start from the whole runs' checkpoint after step 1."""
     whole, again, others = [], [], []
     for name, (stage, other) in SAVED.items():
@@ -52,9 +52,9 @@ def outcomes(policy, folder) -> dict[str, Outcome]:
         stage, other = SAVED[name]
         path = str(folder / f"{name} offloaded")
         Path(path).mkdir()
-        options = {"settings": settings(stage, *other), "offloads": True}
-        whole.append(Case(f"{name} offloaded", steps=(1, 2), save_after=1, folder=path, **options))
-        again.append(Case(f"{name} offloaded again", start=path, steps=(2,), **options))
+        chosen = settings(stage, *other)
+        whole.append(Case(f"{name} offloaded", settings=chosen, steps=(1, 2), save_after=1, folder=path, offloads=True))
+        again.append(Case(f"{name} offloaded again", settings=chosen, start=path, steps=(2,), offloads=True))
     across = [
         Case("zero3 by ZeRO 2", settings=settings(2), start=str(folder / "zero3"), steps=(2,)),
         Case("zero2 by ZeRO 3", settings=settings(3), start=str(folder / "zero2"), steps=(2,)),
@@ -68,7 +68,7 @@ def outcomes(policy, folder) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("name", OFFLOADED)
-def test_states_that_left_and_came_back_are_saved_and_trained_on(outcomes, name) -> None:
+def test_states_that_left_and_came_back_are_saved_and_trained_on(outcomes: dict[str, Outcome], name: str) -> None:
     """On a GPU they leave after each step, and every checkpoint is written after that."""
     undisturbed = outcomes[name]
     for other in (f"{name} offloaded", f"{name} offloaded again"):
@@ -78,7 +78,7 @@ def test_states_that_left_and_came_back_are_saved_and_trained_on(outcomes, name)
 
 
 @pytest.mark.parametrize("name", SAVED)
-def test_the_same_ranks_go_on_bit_by_bit(outcomes, name) -> None:
+def test_the_same_ranks_go_on_bit_by_bit(outcomes: dict[str, Outcome], name: str) -> None:
     whole, again = outcomes[name], outcomes[f"{name} again"]
     assert again.stats[-1] == whole.stats[-1]
     for key, expected in whole.weights.items():
@@ -87,12 +87,12 @@ def test_the_same_ranks_go_on_bit_by_bit(outcomes, name) -> None:
 
 @pytest.mark.parametrize("name", ["zero2", "zero3", "frozen"])
 @pytest.mark.parametrize("world", [1, 3])
-def test_another_number_of_ranks_goes_on(outcomes, name, world) -> None:
+def test_another_number_of_ranks_goes_on(outcomes: dict[str, Outcome], name: str, world: int) -> None:
     assert_same_step(outcomes[f"{name} with {world}"], outcomes[name])
 
 
 @pytest.mark.parametrize(("across", "name"), [("zero3 by ZeRO 2", "zero3"), ("zero2 by ZeRO 3", "zero2")])
-def test_another_zero_stage_goes_on(outcomes, across, name) -> None:
+def test_another_zero_stage_goes_on(outcomes: dict[str, Outcome], across: str, name: str) -> None:
     assert_same_step(outcomes[across], outcomes[name])
 
 
@@ -102,7 +102,7 @@ def assert_same_step(ours: Outcome, theirs: Outcome) -> None:
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_bfloat16_masters_survive_another_number_of_ranks(outcomes, world) -> None:
+def test_bfloat16_masters_survive_another_number_of_ranks(outcomes: dict[str, Outcome], world: int) -> None:
     """Rounded weights alone would lose what float32 masters hold: the second step would start elsewhere."""
     ours, theirs = outcomes[f"bf16 with {world}"], outcomes["bf16"]
     assert ours.stats[-1]["loss"] == pytest.approx(theirs.stats[-1]["loss"], rel=1e-2)
@@ -110,7 +110,7 @@ def test_bfloat16_masters_survive_another_number_of_ranks(outcomes, world) -> No
     assert np.mean(list(changed.values())) < 0.05
 
 
-def test_without_the_trainers_state_the_next_step_is_another(outcomes, policy, folder) -> None:
+def test_without_the_trainers_state_the_next_step_is_another(outcomes: dict[str, Outcome], policy: str, folder: Path) -> None:
     """The control: what the tests above compare does depend on the moments."""
     empty = Case("weights alone", settings=settings(2), start=None, steps=(2,))
     [alone] = run_ranks(run_cases, 1, [empty], str(folder / "zero2"))
@@ -118,19 +118,19 @@ def test_without_the_trainers_state_the_next_step_is_another(outcomes, policy, f
 
 
 @pytest.mark.parametrize("name", ["zero2", "bf16-zero3"])
-def test_the_folder_is_a_whole_model_for_transformers(outcomes, folder, name) -> None:
+def test_the_folder_is_a_whole_model_for_transformers(outcomes: dict[str, Outcome], folder: Path, name: str) -> None:
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / name, dtype="auto")
     assert model.dtype == (torch.bfloat16 if "bf16" in name else torch.float32)
-    base = AutoProcessor.from_pretrained(demo_base_dir())
+    base = AutoProcessor.from_pretrained(DEMO_BASE)
     processor = AutoProcessor.from_pretrained(folder / name)
     assert processor.chat_template == base.chat_template
     assert processor.tokenizer.get_vocab() == base.tokenizer.get_vocab()
     assert processor.image_processor.to_dict() == base.image_processor.to_dict()
-    ours, theirs = (GenerationConfig.from_pretrained(path) for path in (folder / name, demo_base_dir()))
+    ours, theirs = (GenerationConfig.from_pretrained(path) for path in (folder / name, DEMO_BASE))
     assert ours.eos_token_id == theirs.eos_token_id
 
 
-def test_the_trainers_state_is_safetensors_in_a_folder_of_its_own(outcomes, folder) -> None:
+def test_the_trainers_state_is_safetensors_in_a_folder_of_its_own(outcomes: dict[str, Outcome], folder: Path) -> None:
     """vLLM reads every safetensors file beside the weights; a pickle could run code."""
     for name in SAVED:
         files = sorted(str(path.relative_to(folder / name)) for path in (folder / name).rglob("*") if path.is_file())
@@ -143,7 +143,7 @@ def test_the_trainers_state_is_safetensors_in_a_folder_of_its_own(outcomes, fold
         assert names["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
 
 
-def test_each_rank_writes_its_share_of_the_state(outcomes, folder) -> None:
+def test_each_rank_writes_its_share_of_the_state(outcomes: dict[str, Outcome], folder: Path) -> None:
     shares = [load_file(folder / f"zero3/trainer/rank-0000{rank}-of-00002.safetensors") for rank in (0, 1)]
     weights = load_file(folder / "zero3/model.safetensors")
     assert not shares[0].keys() & shares[1].keys()
@@ -153,7 +153,7 @@ def test_each_rank_writes_its_share_of_the_state(outcomes, folder) -> None:
         assert torch.equal(master, tensor), name
 
 
-def test_whole_weights_under_zero3_are_the_loaded_ones_on_every_rank(policy) -> None:
+def test_whole_weights_under_zero3_are_the_loaded_ones_on_every_rank(policy: str) -> None:
     expected = dict(Qwen2_5_VLForConditionalGeneration.from_pretrained(policy, dtype="auto").named_parameters())
     for weights in run_ranks(weights_under_zero3, 2, policy):
         assert weights.keys() == expected.keys()
@@ -161,5 +161,5 @@ def test_whole_weights_under_zero3_are_the_loaded_ones_on_every_rank(policy) -> 
             assert torch.equal(torch.from_numpy(value), expected[name]), name
 
 
-def test_under_zero3_master_weights_and_moments_go_away_and_whole_weights_can_still_be_handed_on(policy) -> None:
+def test_under_zero3_master_weights_and_moments_go_away_and_whole_weights_can_still_be_handed_on(policy: str) -> None:
     assert run_ranks(away_under_zero3, 2, policy) == [({torch.float64}, {torch.float32})] * 2

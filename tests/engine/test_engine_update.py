@@ -55,12 +55,13 @@ TWO_RANKS = [
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory) -> str:
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return policy_weights(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="module")
-def outcomes(policy) -> dict[str, Outcome]:
+def outcomes(policy: str) -> dict[str, Outcome]:
+    single: dict[str, Outcome]
     [single] = run_ranks(run_cases, 1, ONE_RANK, policy, seconds=240)
     first, _ = run_ranks(run_cases, 2, TWO_RANKS, policy, seconds=240)
     return single | first
@@ -88,7 +89,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("name", "reference"), PAIRS)
-def test_an_update_does_not_depend_on_how_it_is_divided(outcomes, name, reference) -> None:
+def test_an_update_does_not_depend_on_how_it_is_divided(outcomes: dict[str, Outcome], name: str, reference: str) -> None:
     ours, theirs = outcomes[name], outcomes[reference]
     for key, expected in theirs.stats[0].items():
         assert ours.stats[0][key] == pytest.approx(expected, rel=TOLERANCE, abs=1e-9), key
@@ -98,7 +99,7 @@ def test_an_update_does_not_depend_on_how_it_is_divided(outcomes, name, referenc
     assert relative(ours.weights, theirs.weights) <= TOLERANCE, "weights"
 
 
-def test_the_comparison_sees_a_small_difference(outcomes) -> None:
+def test_the_comparison_sees_a_small_difference(outcomes: dict[str, Outcome]) -> None:
     one = outcomes["one"]
     assert relative(one.moments, outcomes["one, sequence mean"].moments) > 1000 * TOLERANCE
     assert relative(one.weights, outcomes["one, frozen tower"].weights) > 1000 * TOLERANCE

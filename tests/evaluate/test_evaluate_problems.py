@@ -2,6 +2,9 @@
 
 import base64
 import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image
@@ -13,7 +16,7 @@ from visionr1.model.prompt import Prompt
 from visionr1.recipe import load_recipe
 from visionr1.recipe.schema import Source
 from visionr1.reward import Grader
-from visionr1.rollout.types import Completion, Group, Sampling
+from visionr1.rollout.types import Completion, Group, RolloutEngine, Sampling
 
 RECIPE = load_recipe("demo", ["evaluation.samples=2", "rollout.max_sequences=2", "evaluation.max_completion_tokens=7"])
 
@@ -45,15 +48,15 @@ class Engine:
 
 
 @pytest.fixture
-def grader():
+def grader() -> Iterator[Grader]:
     with Grader(RECIPE.reward) as made:
         yield made
 
 
-def test_good_problems_are_scored_and_bad_ones_listed(held_out, grader):
+def test_good_problems_are_scored_and_bad_ones_listed(held_out: Path, grader: Grader) -> None:
     engine = Engine()
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
-    found = evaluate_problems(engine, Builder(), grader, problems.rows, RECIPE, "a model")
+    found = evaluate_problems(cast(RolloutEngine, engine), Builder(), grader, problems.rows, RECIPE, "a model")
     assert (found.score.accuracy, found.score.standard_error, found.score.truncated_ratio) == (0.5, 0.0, 0.5)
     assert (found.score.problems, found.score.samples_per_problem, found.score.completion_tokens_mean) == (6, 2, 6.0)
     assert [(note.id, note.kind) for note in problems.skipped] == [
@@ -65,9 +68,11 @@ def test_good_problems_are_scored_and_bad_ones_listed(held_out, grader):
     assert engine.calls[1][2] == [problem_seed(RECIPE.seed, f"test.jsonl#{place}") for place in (4, 5)]
 
 
-def test_records_hold_what_the_report_shows(held_out, grader):
+def test_records_hold_what_the_report_shows(held_out: Path, grader: Grader) -> None:
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
-    first, second, *_ = evaluate_problems(Engine(), Builder(), grader, problems.rows, RECIPE, "a model").samples
+    first, second, *_ = evaluate_problems(
+        cast(RolloutEngine, Engine()), Builder(), grader, problems.rows, RECIPE, "a model"
+    ).samples
     assert (first.id, first.sample, first.truth, first.answer) == ("test.jsonl#0", 0, "0", "0")
     assert (first.accuracy, first.format, first.tokens, first.finish_reason) == (1.0, 1.0, 5, "stop")
     assert (second.sample, second.accuracy, second.format, second.finish_reason) == (1, 0.0, 0.0, "length")
@@ -75,24 +80,26 @@ def test_records_hold_what_the_report_shows(held_out, grader):
     assert second.images == ()
 
 
-def test_only_some_problems_keep_their_pictures(grader):
+def test_only_some_problems_keep_their_pictures(grader: Grader) -> None:
     data = io.BytesIO()
     Image.new("RGB", (28, 28)).save(data, "PNG")
     rows = [Row(str(place), f"<image>{place % 10}", (data.getvalue(),), "1") for place in range(100)]
-    found = evaluate_problems(Engine(), Builder(), grader, rows, RECIPE, "a model")
+    found = evaluate_problems(cast(RolloutEngine, Engine()), Builder(), grader, rows, RECIPE, "a model")
     shown = [sample.id for sample in found.samples if sample.images]
     assert (len(shown), shown[0], shown[-1]) == (24, "0", "99")
 
 
-def test_a_request_to_stop_is_heard_between_rounds(held_out, grader):
+def test_a_request_to_stop_is_heard_between_rounds(held_out: Path, grader: Grader) -> None:
     engine = Engine()
     problems = load_held_out(Source(path=str(held_out)), RECIPE, Builder())
     with pytest.raises(Stopped, match="while evaluating a model"):
-        evaluate_problems(engine, Builder(), grader, problems.rows, RECIPE, "a model", lambda: bool(engine.calls))
+        evaluate_problems(
+            cast(RolloutEngine, engine), Builder(), grader, problems.rows, RECIPE, "a model", lambda: bool(engine.calls)
+        )
     assert len(engine.calls) == 1
 
 
-def test_thumbnails_are_small():
+def test_thumbnails_are_small() -> None:
     data = io.BytesIO()
     Image.effect_noise((2000, 1000), 80).convert("RGB").save(data, "JPEG")
     made = base64.b64decode(thumbnail(data.getvalue()))

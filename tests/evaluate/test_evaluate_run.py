@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from visionr1.demo.base import demo_base_dir
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
+from visionr1.model.load import DEMO_BASE
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.schema import Source
 from visionr1.rundir.checkpoints import Checkpoints
@@ -34,7 +34,7 @@ def commit(folder: Path, phase: str, step: int) -> None:
     """A checkpoint with the base model's weights, and a trainer's file that evaluation must not read."""
     checkpoints = Checkpoints(open_store(str(folder)), phase)
     staged = checkpoints.staging(step)
-    for file in demo_base_dir().iterdir():
+    for file in DEMO_BASE.iterdir():
         shutil.copyfile(file, staged / file.name)
     (staged / "trainer").mkdir()
     (staged / "trainer" / "0.safetensors").write_bytes(b"no weights")
@@ -42,7 +42,7 @@ def commit(folder: Path, phase: str, step: int) -> None:
     checkpoints.commit(step, checkpoints.publish(step, staged, names), {})
 
 
-def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path):
+def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     new_run(folder)
     commit(folder, "stage-1", 24)
@@ -66,16 +66,16 @@ def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path):
     assert (folder / "eval/base.samples.jsonl").read_text() == ""
 
 
-def test_any_model_is_scored_without_a_run(tmp_path, held_out):
+def test_any_model_is_scored_without_a_run(tmp_path: Path, held_out: Path) -> None:
     recipe = load_recipe("demo", [*SETTINGS, "evaluation.samples=2"])
-    found = run_model(str(demo_base_dir()), Source(path=str(held_out)), recipe, tmp_path / "out")
+    found = run_model(str(DEMO_BASE), Source(path=str(held_out)), recipe, tmp_path / "out")
     written = json.loads((tmp_path / "out/score.json").read_text())
     assert (written["problems"], written["samples_per_problem"]) == (found.score.problems, 2) == (6, 2)
     assert [note["id"] for note in written["skipped"]] == ["test.jsonl#6", "test.jsonl#7"]
     assert len((tmp_path / "out/samples.jsonl").read_text().splitlines()) == 12
 
 
-def test_runs_that_cannot_be_evaluated_say_why(tmp_path):
+def test_runs_that_cannot_be_evaluated_say_why(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no recipe.yaml here"):
         run(str(tmp_path / "nothing"))
     new_run(tmp_path / "blind", "data.held_out=null")
@@ -86,8 +86,8 @@ def test_runs_that_cannot_be_evaluated_say_why(tmp_path):
         run(str(tmp_path / "young"))
 
 
-def test_held_out_data_without_a_usable_row_is_refused(tmp_path, held_out):
+def test_held_out_data_without_a_usable_row_is_refused(tmp_path: Path, held_out: Path) -> None:
     lines = held_out.read_text().splitlines()
     held_out.write_text("\n".join(lines[-2:]) + "\n")
     with pytest.raises(BadInput, match="none of the 2 rows can be used"):
-        run_model(str(demo_base_dir()), Source(path=str(held_out)), load_recipe("demo", SETTINGS), None)
+        run_model(str(DEMO_BASE), Source(path=str(held_out)), load_recipe("demo", SETTINGS), None)

@@ -1,6 +1,7 @@
 """A GRPO stage by ranks without Ray: the real workers, samples, updates and checkpoints, from wherever the run directory is."""
 
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from visionr1.rundir.checkpoints import Checkpoints, FileEntry
 from visionr1.storage import open_store
 
 
-def stage(recipe_json: str, run: str, steps: int) -> list[dict]:
+def stage(recipe_json: str, run: str, steps: int) -> list[dict[str, Any]]:
     """Trains so many steps from the last checkpoint and commits the last one; what each step sampled, and its statistics."""
     torch.manual_seed(int(os.environ["RANK"]))  # nothing may depend on it
     recipe = Recipe.model_validate_json(recipe_json)
@@ -64,7 +65,7 @@ def reward(completion: Completion) -> float:
     return sum(token % 2 == 0 for token in completion.token_ids) / len(completion.token_ids)
 
 
-def _commit(checkpoints: Checkpoints, worker: Worker, step: int, state: dict, world: int) -> None:
+def _commit(checkpoints: Checkpoints, worker: Worker, step: int, state: dict[str, Any], world: int) -> None:
     if dist.get_rank() == 0:
         checkpoints.staging(step)
     dist.barrier()
@@ -74,7 +75,7 @@ def _commit(checkpoints: Checkpoints, worker: Worker, step: int, state: dict, wo
     dist.barrier()
 
 
-def _together(mine, world: int) -> list:
+def _together(mine: Any, world: int) -> list[Any]:
     parts = [None] * world
     dist.all_gather_object(parts, mine)
     return parts

@@ -1,11 +1,16 @@
 """The loop of a stage with a crew of known answers: what is written when, and when it stops."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
 import numpy as np
 import pytest
-from s3_proxy import Fault
+from s3_proxy import Fault, Proxy
 
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler, shuffled
+from visionr1.engine.saving import Parts
 from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.loop import run_stage
@@ -13,8 +18,9 @@ from visionr1.grpo.parity import Gap, Probe
 from visionr1.metrics.exporter import Exporter
 from visionr1.recipe import load_recipe
 from visionr1.recipe.phases import stage_phase
+from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grader
-from visionr1.rollout.types import Completion
+from visionr1.rollout.types import Completion, Sampling
 from visionr1.rundir.steplog import StepLog, read_steps
 from visionr1.storage import StorageError, open_store
 
@@ -35,7 +41,7 @@ class Crew:
     """Remembers what it was asked; `commit` may be made to die, as a killed driver does."""
 
     def __init__(self) -> None:
-        self.committed: dict[int, dict] = {}
+        self.committed: dict[int, dict[str, Any]] = {}
         self.sampled: list[list[str]] = []
         self.dies_at: int | None = None
         self.waited: list[int] = []
@@ -43,11 +49,11 @@ class Crew:
         self.order: list[str] = []
         self.gap = Gap(0.0, 0.0)
 
-    def rollout(self, rows, sampling, seeds):
+    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
         self.sampled.append([row.id for row in rows])
         return [[Completion("no tags", [1, 2], [-1.0, -1.0], "stop")] * sampling.n for _ in rows]
 
-    def update(self, advantages_PG, learning_rate):
+    def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
         assert not advantages_PG.any(), "equal rewards teach nothing"
         keys = (
             "loss",
@@ -61,46 +67,62 @@ class Crew:
         )
         return dict.fromkeys(keys, 0.0)
 
-    def check(self): ...
+    def check(self) -> None: ...
 
-    def sync(self):
+    def sync(self) -> None:
         self.order.append("sync")
 
-    def probe(self):
+    def probe(self) -> list[Probe]:
         self.probed.append(len(self.sampled))
         return [Probe(self.gap, self.gap)]
 
-    def save(self, step):
+    def save(self, step: int) -> Parts:
         self.order.append("save")
         return []
 
-    def commit(self, step, parts, state, *, wait):
+    def commit(self, step: int, parts: Parts, state: dict[str, Any], *, wait: bool) -> None:
         if step == self.dies_at:
             raise KeyboardInterrupt
         self.committed[step] = state
         self.waited += [step] * wait
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Runs the stage from `first_step` with `crew`; gives the step log's records."""
+class Go:
+    """Runs the stage from `first_step` with `crew`; then has the step log's records and their steps."""
 
-    def go(crew, first_step=0, state=None, should_stop=lambda: False, recipe=RECIPE, stage=1, url=str(tmp_path)):
-        store, phase = open_store(url), stage_phase(recipe, stage)
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+        self.records: list[dict[str, Any]] = []
+        self.steps: list[int] = []
+
+    def __call__(
+        self,
+        crew: Crew,
+        first_step: int = 0,
+        state: dict[str, Any] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        recipe: Recipe = RECIPE,
+        stage: int = 1,
+        url: str | None = None,
+    ) -> None:
+        store, phase = open_store(url or self.folder), stage_phase(recipe, stage)
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
         journal = StageJournal(recipe, phase, store, StepLog(store, phase.name, first_step), exporter, lambda n, note="": None)
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
         try:
             with Grader(recipe.reward) as grader:
-                run_stage(recipe, phase, first_step, ROWS, sampler, crew, grader, journal, should_stop)
+                run_stage(recipe, phase, first_step, ROWS, sampler, cast(Any, crew), grader, journal, should_stop)
         finally:
-            go.records = read_steps(store)
-            go.steps = [record["step"] for record in go.records]
-
-    return go
+            self.records = read_steps(store)
+            self.steps = [record["step"] for record in self.records]
 
 
-def test_a_stage_commits_every_second_step_and_its_last(run):
+@pytest.fixture
+def run(tmp_path: Path) -> Go:
+    return Go(tmp_path)
+
+
+def test_a_stage_commits_every_second_step_and_its_last(run: Go) -> None:
     crew = Crew()
     run(crew)
     assert run.steps == [1, 2, 3, 4]
@@ -108,14 +130,14 @@ def test_a_stage_commits_every_second_step_and_its_last(run):
     assert crew.waited == [4], "the stage's end waits for the last commit, no step for another"
 
 
-def test_a_checkpoint_is_written_while_the_engine_sleeps(run):
+def test_a_checkpoint_is_written_while_the_engine_sleeps(run: Go) -> None:
     """It sleeps from the end of the rollout to the sync; beside an engine that is awake a GPU has no room for what is saved."""
     crew = Crew()
     run(crew)
     assert crew.order == ["sync", "save", "sync", "sync", "save", "sync"]
 
 
-def test_a_step_is_in_the_log_before_it_is_committed(run):
+def test_a_step_is_in_the_log_before_it_is_committed(run: Go) -> None:
     """Else a kill between the two would leave a hole: a committed step is never run again."""
     crew = Crew()
     crew.dies_at = 2
@@ -124,7 +146,7 @@ def test_a_step_is_in_the_log_before_it_is_committed(run):
     assert run.steps == [1, 2]
 
 
-def test_a_run_that_goes_on_logs_no_step_twice_and_draws_the_same_rows(run):
+def test_a_run_that_goes_on_logs_no_step_twice_and_draws_the_same_rows(run: Go) -> None:
     whole = Crew()
     run(whole)
     crew = Crew()
@@ -137,13 +159,13 @@ def test_a_run_that_goes_on_logs_no_step_twice_and_draws_the_same_rows(run):
     assert crew.sampled[:2] + later.sampled == whole.sampled
 
 
-def test_steps_logged_behind_a_commit_that_never_came_are_not_logged_twice(run):
+def test_steps_logged_behind_a_commit_that_never_came_are_not_logged_twice(run: Go) -> None:
     class Slow(Crew):
         """Step 2 is still on its way to the bucket when the run is killed in step 4."""
 
-        def commit(self, step, parts, state, *, wait): ...
+        def commit(self, step: int, parts: Parts, state: dict[str, Any], *, wait: bool) -> None: ...
 
-        def update(self, advantages_PG, learning_rate):
+        def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
             if len(self.sampled) == 4:
                 raise KeyboardInterrupt
             return super().update(advantages_PG, learning_rate)
@@ -157,7 +179,9 @@ def test_steps_logged_behind_a_commit_that_never_came_are_not_logged_twice(run):
     assert later.sampled == killed.sampled
 
 
-def test_a_record_that_a_bucket_does_not_take_ends_the_stage(run, proxy, s3_url, monkeypatch):
+def test_a_record_that_a_bucket_does_not_take_ends_the_stage(
+    run: Go, proxy: Proxy, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     crew = Crew()
     proxy.faults = [Fault("503", key="rollouts/stage-1/step-1.jsonl.zst")]
@@ -168,7 +192,7 @@ def test_a_record_that_a_bucket_does_not_take_ends_the_stage(run, proxy, s3_url,
     assert run.steps == [1, 2, 3, 4]
 
 
-def test_a_run_that_goes_on_at_the_border_of_an_epoch_begins_the_next_one(run):
+def test_a_run_that_goes_on_at_the_border_of_an_epoch_begins_the_next_one(run: Go) -> None:
     """Six rows, two a step: an epoch ends with step 3."""
     whole, crew, later = Crew(), Crew(), Crew()
     run(whole)
@@ -179,7 +203,7 @@ def test_a_run_that_goes_on_at_the_border_of_an_epoch_begins_the_next_one(run):
     assert [ROWS[row].id for row in shuffled(len(ROWS), RECIPE.seed, 1)[:2]] == later.sampled[0] == whole.sampled[3]
 
 
-def test_a_stage_begins_with_the_rows_and_the_step_after_the_stage_before(run):
+def test_a_stage_begins_with_the_rows_and_the_step_after_the_stage_before(run: Go) -> None:
     whole, first, second = Crew(), Crew(), Crew()
     run(whole, recipe=RECIPE.model_copy(update={"stages": (RECIPE.stages[0].model_copy(update={"steps": 7}),)}))
     two = RECIPE.model_copy(update={"stages": (RECIPE.stages[0], RECIPE.stages[0].model_copy(update={"steps": 3}))})
@@ -190,32 +214,32 @@ def test_a_stage_begins_with_the_rows_and_the_step_after_the_stage_before(run):
     assert first.sampled + second.sampled == whole.sampled
 
 
-def test_a_request_to_stop_commits_the_step_that_runs(run):
+def test_a_request_to_stop_commits_the_step_that_runs(run: Go) -> None:
     crew = Crew()
     with pytest.raises(Stopped, match="stopped after step 1, which is committed"):
         run(crew, should_stop=lambda: True)
     assert list(crew.committed) == crew.waited == run.steps == [1]
 
 
-def test_a_request_to_stop_in_the_last_step_is_the_end(run):
+def test_a_request_to_stop_in_the_last_step_is_the_end(run: Go) -> None:
     crew = Crew()
     run(crew, should_stop=lambda: len(crew.sampled) == 4)
     assert list(crew.committed) == [2, 4]
 
 
-def test_every_second_step_is_probed_after_its_sync_and_its_record_says_so(run):
+def test_every_second_step_is_probed_after_its_sync_and_its_record_says_so(run: Go) -> None:
     crew = Crew()
     run(crew)
     assert crew.probed == [1, 3]
     assert ["parity_probe_max" in record for record in run.records] == [True, False, True, False]
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_engine_and_is_recorded(run, s3_url):
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_engine_and_is_recorded(run: Go, s3_url: str) -> None:
     class Explodes(Crew):
-        def update(self, advantages_PG, learning_rate):
+        def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
             return super().update(advantages_PG, learning_rate) | {"grad_norm": float("inf") if len(self.sampled) == 3 else 1.0}
 
-        def sync(self):
+        def sync(self) -> None:
             assert len(self.sampled) < 3
 
     crew = Explodes()
@@ -227,9 +251,9 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_engin
     assert (run.steps, run.records[-1]["grad_norm"]) == ([1, 2, 3], None)
 
 
-def test_an_engine_that_left_the_trainer_stops_the_run_before_a_commit_and_with_its_figures(run):
+def test_an_engine_that_left_the_trainer_stops_the_run_before_a_commit_and_with_its_figures(run: Go) -> None:
     class Drifts(Crew):
-        def probe(self):
+        def probe(self) -> list[Probe]:
             self.gap = Gap(0.02 * (len(self.sampled) - 1), 0.25 * (len(self.sampled) - 1))
             return super().probe()
 
@@ -240,15 +264,15 @@ def test_an_engine_that_left_the_trainer_stops_the_run_before_a_commit_and_with_
     assert run.records[-1]["parity_probe_mean"] == 0.04
 
 
-def test_rewards_that_differ_reach_the_update_in_row_order(run):
+def test_rewards_that_differ_reach_the_update_in_row_order(run: Go) -> None:
     class Right(Crew):
-        def rollout(self, rows, sampling, seeds):
+        def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
             right = [f"<think>t</think><answer>{row.id[-1]}</answer>" for row in rows]
             wrong = "no tags"
             self.sampled.append([row.id for row in rows])
             return [[Completion(text, [1], [-1.0], "stop") for text in (answer, wrong)] for answer in right]
 
-        def update(self, advantages_PG, learning_rate):
+        def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
             np.testing.assert_allclose(advantages_PG, [[2**-0.5, -(2**-0.5)]] * 2, rtol=1e-5)
             return super().update(advantages_PG * 0, learning_rate)
 
@@ -256,7 +280,7 @@ def test_rewards_that_differ_reach_the_update_in_row_order(run):
     assert run.steps == [1, 2, 3, 4]
 
 
-def test_a_reward_file_that_breaks_on_the_first_batch_ends_the_stage_before_an_update(run, tmp_path):
+def test_a_reward_file_that_breaks_on_the_first_batch_ends_the_stage_before_an_update(run: Go, tmp_path: Path) -> None:
     path = tmp_path / "reward.py"
     path.write_text(
         "def score(rows):\n"
@@ -265,7 +289,7 @@ def test_a_reward_file_that_breaks_on_the_first_batch_ends_the_stage_before_an_u
     )
 
     class Never(Crew):
-        def update(self, advantages_PG, learning_rate):
+        def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
             raise AssertionError("an update with rewards that are none")
 
     crew = Never()

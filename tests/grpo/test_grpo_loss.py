@@ -26,6 +26,9 @@ algorithms = st.builds(
     loss_aggregation=st.sampled_from(["token_mean", "sequence_mean"]),
 )
 
+Drawn = tuple[list[int], list[float], list[float], list[float], list[float]]
+"""Lengths, and what the loss takes of each token and completion: log-probs now, old and of the reference, advantages."""
+
 
 def apart(one: float, other: float) -> tuple[float, bool]:
     """The difference of two log-probs as the loss takes it, and whether it moves with them."""
@@ -34,7 +37,9 @@ def apart(one: float, other: float) -> tuple[float, bool]:
     return min(max(one - other, -MAX_LOG_RATIO), MAX_LOG_RATIO), abs(one - other) <= MAX_LOG_RATIO
 
 
-def reference(now, old, base, advantage, lengths, algorithm: Algorithm) -> tuple[float, np.ndarray]:
+def reference(
+    now: list[float], old: list[float], base: list[float], advantage: list[float], lengths: list[int], algorithm: Algorithm
+) -> tuple[float, np.ndarray]:
     """Equation 1, one token at a time in float64: the loss and its derivative by each token's log-prob."""
     owners = np.repeat(np.arange(len(lengths)), lengths)
     losses, slopes = np.zeros(len(now)), np.zeros(len(now))
@@ -61,7 +66,7 @@ def reference(now, old, base, advantage, lengths, algorithm: Algorithm) -> tuple
 
 
 @st.composite
-def micro_batch(draw, values=logp):
+def micro_batch(draw: st.DrawFn, values: st.SearchStrategy[float] = logp) -> Drawn:
     lengths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=5))
     n = sum(lengths)
     now, old, base = (draw(st.lists(values, min_size=n, max_size=n)) for _ in range(3))
@@ -71,7 +76,7 @@ def micro_batch(draw, values=logp):
     return lengths, now, old, base, advantage
 
 
-def ours(drawn, algorithm: Algorithm, dtype=torch.float64) -> tuple[float, np.ndarray]:
+def ours(drawn: Drawn, algorithm: Algorithm, dtype: torch.dtype = torch.float64) -> tuple[float, np.ndarray]:
     lengths, now, old, base, advantage = drawn
     owner_N = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     now_N, old_N, base_N = (torch.tensor(values, dtype=dtype) for values in (now, old, base))
@@ -81,12 +86,13 @@ def ours(drawn, algorithm: Algorithm, dtype=torch.float64) -> tuple[float, np.nd
     weights_N = token_weights(owner_N, algorithm.loss_aggregation, len(now), len(lengths))
     loss = (weights_N.to(dtype) * terms.loss_N).sum()
     loss.backward()
+    assert now_N.grad is not None
     return float(loss.detach()), now_N.grad.double().numpy()
 
 
 @settings(max_examples=150)
 @given(micro_batch(), algorithms)
-def test_loss_and_gradient_equal_the_reference(drawn, algorithm) -> None:
+def test_loss_and_gradient_equal_the_reference(drawn: Drawn, algorithm: Algorithm) -> None:
     lengths, now, old, base, advantage = drawn
     loss, slopes = reference(now, old, base, advantage, lengths, algorithm)
     got, gradient = ours(drawn, algorithm)
@@ -96,7 +102,7 @@ def test_loss_and_gradient_equal_the_reference(drawn, algorithm) -> None:
 
 @settings(max_examples=100)
 @given(micro_batch(any_logp), algorithms)
-def test_banned_tokens_leave_loss_and_gradient_finite_and_equal_to_the_reference(drawn, algorithm) -> None:
+def test_banned_tokens_leave_loss_and_gradient_finite_and_equal_to_the_reference(drawn: Drawn, algorithm: Algorithm) -> None:
     lengths, now, old, base, advantage = drawn
     loss, slopes = reference(now, old, base, advantage, lengths, algorithm)
     for dtype, precision in ((torch.float64, 1e-6), (torch.float32, 2e-4)):
@@ -109,7 +115,7 @@ def test_banned_tokens_leave_loss_and_gradient_finite_and_equal_to_the_reference
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
-def test_a_log_prob_that_is_no_number_is_not_hidden(estimator) -> None:
+def test_a_log_prob_that_is_no_number_is_not_hidden(estimator: str) -> None:
     broken_N = torch.tensor([math.nan])
     assert kl_estimate(broken_N, torch.tensor([-1.0]), estimator).isnan().all()
     assert kl_estimate(torch.tensor([-1.0]), broken_N, estimator).isnan().all()
@@ -117,7 +123,7 @@ def test_a_log_prob_that_is_no_number_is_not_hidden(estimator) -> None:
 
 @settings(max_examples=50)
 @given(micro_batch(), algorithms, st.data())
-def test_the_loss_does_not_depend_on_where_the_batch_is_cut(drawn, algorithm, data) -> None:
+def test_the_loss_does_not_depend_on_where_the_batch_is_cut(drawn: Drawn, algorithm: Algorithm, data: st.DataObject) -> None:
     lengths, *values, advantage = drawn
     cut = data.draw(st.integers(0, len(lengths)))
     whole = ours(drawn, algorithm)[0]
@@ -157,7 +163,7 @@ def test_only_the_clipped_side_counts_as_clipped() -> None:
 
 
 @st.composite
-def reward_groups(draw):
+def reward_groups(draw: st.DrawFn) -> list[list[float]]:
     """Groups of one size; some are all equal, as a hard reward often makes them."""
     size = draw(st.integers(2, 16))
     reward = draw(st.sampled_from([st.sampled_from([0.0, 1.0]), st.floats(0, 1), st.floats(-1000, 1000, width=32)]))
@@ -167,7 +173,7 @@ def reward_groups(draw):
 
 @settings(max_examples=100)
 @given(reward_groups(), st.booleans())
-def test_advantages_equal_the_reference(rewards, by_std) -> None:
+def test_advantages_equal_the_reference(rewards: list[list[float]], by_std: bool) -> None:
     given_PG = np.array(rewards)
     ours = advantages(given_PG, by_std)
     np.testing.assert_array_equal(given_PG, np.array(rewards), "the rewards themselves stay as they are")
@@ -187,7 +193,7 @@ def test_a_group_of_equal_rewards_moves_nothing_but_the_kl() -> None:
     now_N = torch.full((4,), -1.0, requires_grad=True)
     advantages_N = torch.tensor(advantages(rewards_PG, True).ravel(), dtype=torch.float32)[owner_N]
     grpo_terms(now_N, now_N.detach(), None, advantages_N, Algorithm(kl_beta=0)).loss_N.sum().backward()
-    assert now_N.grad.tolist() == [0.0] * 4
+    assert now_N.grad is not None and now_N.grad.tolist() == [0.0] * 4
 
 
 def test_groups_without_signal_are_counted() -> None:

@@ -1,6 +1,7 @@
 """When engine and trainer are compared, what is allowed between them, and what is said beyond it."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,7 +13,7 @@ NEAR, FAR = Gap(1e-6, 1e-5), Gap(1e-2, 1e-1)
 WELL = {"logprob_mismatch": 1e-6, "logprob_mismatch_max": 1e-5}
 
 
-def said(probes=(), *settings: str, **stats: float) -> str | None:
+def said(probes: Sequence[Probe] = (), *settings: str, **stats: float) -> str | None:
     return fault(load_recipe("demo", list(settings)), WELL | stats, probes)
 
 
@@ -40,7 +41,7 @@ def test_rollouts_that_differ_ask_for_probes() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_limits_are_the_dtypes_and_a_mean_hides_no_token(dtype) -> None:
+def test_limits_are_the_dtypes_and_a_mean_hides_no_token(dtype: str) -> None:
     limit = LIMITS[dtype]
     chosen = f"model.dtype={dtype}"
     just = Gap(0.99 * limit, 0.99 * LARGEST * limit)

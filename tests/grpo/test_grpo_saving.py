@@ -3,11 +3,13 @@
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from s3_proxy import Fault
+from s3_proxy import Fault, Proxy
 
+from visionr1.engine.saving import Parts
 from visionr1.grpo.saving import Saving
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.storage import StorageError, open_store
@@ -19,16 +21,16 @@ SECONDS = 60.0
 class Stage:
     """Two workers' files through a real `Saving`."""
 
-    def __init__(self, url, keep=lambda steps: steps[-2:]):
+    def __init__(self, url: str, keep: Callable[[list[int]], Sequence[int]] = lambda steps: steps[-2:]) -> None:
         self.checkpoints = Checkpoints(open_store(url), "stage-1")
         self.told: list[int] = []
         self.saving = Saving(self.checkpoints, self.upload, keep, lambda step, seconds: self.told.append(step))
 
-    def upload(self, step, parts):
+    def upload(self, step: int, parts: Parts) -> None:
         for part in parts:
             self.checkpoints.upload(step, part)
 
-    def save(self, step, *, wait):
+    def save(self, step: int, *, wait: bool) -> None:
         self.saving.begin(step)
         parts = []
         for rank in range(2):
@@ -37,19 +39,19 @@ class Stage:
             parts.append(self.checkpoints.publish(step, folder, [f"rank-{rank}"]))
         self.saving.commit(step, parts, {"step": step}, wait=wait)
 
-    def staged(self):
+    def staged(self) -> set[str]:
         """Steps whose files wait on this machine."""
         return {path.parent.name for path in Path(tempfile.gettempdir()).rglob("staged/**/rank-*")}
 
 
-def until(happened):
+def until(happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_steps_go_on_while_a_bucket_is_slow_and_one_checkpoint_waits_for_the_other(proxy, s3_url):
+def test_steps_go_on_while_a_bucket_is_slow_and_one_checkpoint_waits_for_the_other(proxy: Proxy, s3_url: str) -> None:
     slow = threading.Event()
     proxy.held = lambda line: "step-2/rank-1" in line and not slow.is_set()
     stage = Stage(s3_url)
@@ -69,14 +71,14 @@ def test_steps_go_on_while_a_bucket_is_slow_and_one_checkpoint_waits_for_the_oth
     assert stage.staged() == set()
 
 
-def test_a_failed_upload_ends_the_phase_at_the_next_step(proxy, s3_url, monkeypatch):
+def test_a_failed_upload_ends_the_phase_at_the_next_step(proxy: Proxy, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     stage = Stage(s3_url)
     stage.save(2, wait=True)
     proxy.faults = [Fault("503", key="rank-1", times=99)]
     stage.save(4, wait=False)
 
-    def told():
+    def told() -> bool:
         try:
             stage.saving.check()
         except StorageError as error:
@@ -94,7 +96,7 @@ def test_a_failed_upload_ends_the_phase_at_the_next_step(proxy, s3_url, monkeypa
 
 
 @pytest.mark.parametrize("call", ["begin", "commit"])
-def test_a_failed_commit_is_never_silent(proxy, s3_url, monkeypatch, call):
+def test_a_failed_commit_is_never_silent(proxy: Proxy, s3_url: str, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     stage = Stage(s3_url)
     proxy.faults = [Fault("expired", key="manifest", times=99)]
@@ -107,7 +109,7 @@ def test_a_failed_commit_is_never_silent(proxy, s3_url, monkeypatch, call):
     assert stage.checkpoints.latest() is None
 
 
-def test_a_local_checkpoint_is_there_at_once(tmp_path):
+def test_a_local_checkpoint_is_there_at_once(tmp_path: Path) -> None:
     stage = Stage(str(tmp_path))
     for step in (2, 4, 6):
         stage.save(step, wait=False)

@@ -1,17 +1,19 @@
 """Where a stage starts from, and the small decisions of a step."""
 
+from typing import Any
+
 import pytest
 
 from visionr1.errors import BadInput
 from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed
-from visionr1.grpo.start import BASE, Weights, stage_start
+from visionr1.grpo.start import BASE, StageStart, Weights, stage_start
 from visionr1.recipe.phases import stage_phase
 from visionr1.recipe.schema import Checkpoint, Optimiser, Recipe
 
 STAGE = {"max_completion_tokens": 48, "group_size": 4, "steps": 10}
 
 
-def recipe(sft: bool = True, **second) -> Recipe:
+def recipe(sft: bool = True, **second: Any) -> Recipe:
     return Recipe.model_validate(
         {
             "sft": {"data": {"path": "x.jsonl"}} if sft else None,
@@ -20,8 +22,10 @@ def recipe(sft: bool = True, **second) -> Recipe:
     )
 
 
-def start(recipe: Recipe, number: int, committed: dict[str, int]):
-    return stage_start(recipe, stage_phase(recipe, number), committed.get, lambda name, step: {"sampler": f"{name}@{step}"})
+def start(recipe: Recipe, number: int, committed: dict[str, int]) -> StageStart:
+    return stage_start(
+        recipe, stage_phase(recipe, number), committed.get, lambda name, step: {"sampler": {"of": name, "step": step}}
+    )
 
 
 def test_first_stage_starts_from_sft() -> None:
@@ -38,7 +42,7 @@ def test_second_stage_takes_weights_and_the_place_in_the_data() -> None:
     begun = start(recipe(), 2, {"sft": 37, "stage-1": 10})
     assert begun.policy == Weights("stage-1", 10)
     assert begun.reference == Weights("sft", 37)
-    assert (begun.step, begun.sampler, begun.restore_trainer) == (10, "stage-1@10", False)
+    assert (begun.step, begun.sampler, begun.restore_trainer) == (10, {"of": "stage-1", "step": 10}, False)
 
 
 def test_carry_and_reference_are_the_stages_choice() -> None:
@@ -51,7 +55,7 @@ def test_a_resumed_stage_restores_everything_but_keeps_its_reference() -> None:
     begun = start(recipe(), 2, {"sft": 37, "stage-1": 10, "stage-2": 15})
     assert begun.policy == Weights("stage-2", 15)
     assert begun.reference == Weights("sft", 37)
-    assert (begun.step, begun.sampler, begun.restore_trainer) == (15, "stage-2@15", True)
+    assert (begun.step, begun.sampler, begun.restore_trainer) == (15, {"of": "stage-2", "step": 15}, True)
 
 
 def test_a_missing_phase_and_a_missing_stage_are_named() -> None:

@@ -34,7 +34,7 @@ with ray_cluster(1):
 """
 
 
-def test_a_ray_task_uploads_what_a_worker_wrote(s3_url):
+def test_a_ray_task_uploads_what_a_worker_wrote(s3_url: str) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as scratch:  # not pytest's own: the paths of Ray's sockets must be short
         command = [sys.executable, "-c", DRIVER, s3_url]
         environment = os.environ | {"TMPDIR": scratch}

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ranks import run_ranks
@@ -23,15 +24,16 @@ SETTINGS = [
 ]
 
 
-def go(run: Path, workers: int, steps: int) -> list[dict]:
+def go(run: Path, workers: int, steps: int) -> list[dict[str, Any]]:
     recipe = load_recipe("demo", [*SETTINGS, f"rollout.workers={workers}"]).model_dump_json()
+    first: list[dict[str, Any]]
     first, *others = run_ranks(stage, workers, recipe, str(run), steps)
     assert all(json.dumps(other[0]["loss"]) == json.dumps(first[0]["loss"]) for other in others)
     return first
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory) -> tuple[Path, list[dict]]:
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """A run after two steps of two workers, and what its next two steps are with them."""
     folder = tmp_path_factory.mktemp("workers")
     go(folder / "saved", 2, 2)
@@ -40,7 +42,7 @@ def saved(tmp_path_factory) -> tuple[Path, list[dict]]:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_another_number_of_workers_goes_on(saved, tmp_path, workers) -> None:
+def test_another_number_of_workers_goes_on(saved: tuple[Path, list[dict[str, Any]]], tmp_path: Path, workers: int) -> None:
     folder, expected = saved
     assert min(step["grad_norm"] for step in expected) > 1e-4, "every step trains"
     shutil.copytree(folder, tmp_path / "run")

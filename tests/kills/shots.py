@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import psutil
 
@@ -27,6 +28,7 @@ from visionr1.storage import open_store
 
 ROOT: Final = Path(__file__).parents[2]
 Victim = Literal["runner", "launcher", "torchrun", "rank", "driver", "worker", "largest"]
+Signal = Literal["SIGKILL", "SIGTERM", "oom"]
 Moment = Literal["start", "steps", "writing", "committed", "border", "orphaned"]
 _MARKS: Final = {
     "launcher": "visionr1.cli sft",
@@ -52,7 +54,7 @@ class Shot:
 
     phase: str
     victim: Victim
-    signal: Literal["SIGKILL", "SIGTERM", "oom"]
+    signal: Signal
     moment: Moment
     delay: float = 0.0
 
@@ -226,7 +228,7 @@ class Target:
         names = list(self.ends)
         return self._complete(phase) and any(attempts(self.store, name) for name in names[names.index(phase) + 1 :])
 
-    def _until(self, condition) -> None:  # type: ignore[no-untyped-def]
+    def _until(self, condition: Callable[[], object]) -> None:
         begun = time.monotonic()
         while not condition():
             assert time.monotonic() - begun < _STUCK_SECONDS, f"the run does not go on: {self._said()}"
@@ -253,7 +255,7 @@ class Target:
     def _complete(self, phase: str) -> bool:
         return (self.folder / checkpoint_prefix(phase, self.ends[phase]) / MANIFEST).exists()
 
-    def _records(self, phase: str | None = None) -> list[dict]:
+    def _records(self, phase: str | None = None) -> list[dict[str, Any]]:
         return [record for record in read_steps(self.store) if phase in (None, record["phase"])]
 
     def _measure(self) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from proof import broken
-from shots import ROOT, Kill, Moment, Shot, Target, Victim
+from shots import ROOT, Kill, Moment, Shot, Signal, Target, Victim
 
 ENDS: Final = {"sft": 6, "stage-1": 6, "stage-2": 12, "stage-3": 18}
 EVERY: Final = 2
@@ -64,7 +64,7 @@ def draw(rng: random.Random) -> list[Shot]:
 
 
 def _shot(rng: random.Random, phase: str, victim: Victim, moment: Moment) -> Shot:
-    signal = "oom" if victim == "largest" else rng.choice(("SIGKILL", "SIGKILL", "SIGTERM"))
+    signal: Signal = "oom" if victim == "largest" else rng.choice(("SIGKILL", "SIGKILL", "SIGTERM"))
     return Shot(phase, victim, signal, moment, rng.uniform(0.0, _DELAYS.get(moment, 0.0)))
 
 

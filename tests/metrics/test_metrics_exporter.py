@@ -9,6 +9,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,12 +22,14 @@ from visionr1.recipe.schema import Metrics
 
 GRPO = {"phase": "stage-2", "stage": 2, "step": 101, "time": 1.7e9, "generated_tokens": 4000, "loss": 0.25}
 
+Serve = Callable[..., Exporter]
+
 
 @pytest.fixture
-def serve():
+def serve() -> Iterator[Serve]:
     started = []
 
-    def start(settings=None, role="driver", **arguments):
+    def start(settings: Metrics | None = None, role: str = "driver", **arguments: Any) -> Exporter:
         exporter = Exporter(settings or Metrics(port=0), role, "demo", **arguments)
         started.append(exporter)
         return exporter
@@ -35,7 +39,7 @@ def serve():
         exporter.close()
 
 
-def get(exporter, path, headers=None):
+def get(exporter: Exporter, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
     request = urllib.request.Request(f"http://127.0.0.1:{exporter.port}{path}", headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
@@ -45,7 +49,7 @@ def get(exporter, path, headers=None):
             return error.code, error.read().decode()
 
 
-def samples(exporter):
+def samples(exporter: Exporter) -> dict[tuple[str, ...], tuple[float, str, str]]:
     """Value by (name, labels other than run, stage and role); checks those three."""
     status, text = get(exporter, "/metrics")
     assert status == 200
@@ -61,7 +65,7 @@ def samples(exporter):
     return found
 
 
-def test_a_step_record_is_seen_with_its_labels(serve):
+def test_a_step_record_is_seen_with_its_labels(serve: Serve) -> None:
     exporter = serve()
     exporter.update({**GRPO, "step_seconds": {"rollout": 3.5, "update": 1.0}, "reward_component_mean": {"format": 0.5}})
     seen = samples(exporter)
@@ -73,7 +77,7 @@ def test_a_step_record_is_seen_with_its_labels(serve):
     assert seen["visionr1_last_step_timestamp_seconds",][0] == 1.7e9
 
 
-def test_a_part_that_a_step_did_not_have_took_no_time(serve):
+def test_a_part_that_a_step_did_not_have_took_no_time(serve: Serve) -> None:
     exporter = serve()
     exporter.update({**GRPO, "step": 2, "step_seconds": {"update": 1.0, "checkpoint": 9.0}})
     exporter.update({**GRPO, "step": 3, "step_seconds": {"update": 1.5}})
@@ -81,7 +85,7 @@ def test_a_part_that_a_step_did_not_have_took_no_time(serve):
     assert parts == {"update": 1.5, "checkpoint": 0.0}
 
 
-def test_counters_add_up_what_the_steps_did(serve):
+def test_counters_add_up_what_the_steps_did(serve: Serve) -> None:
     exporter = serve()
     for step in (101, 102, 103):
         exporter.update({**GRPO, "step": step, "trained_tokens": 10, "grading_timeouts": 1})
@@ -93,7 +97,7 @@ def test_counters_add_up_what_the_steps_did(serve):
     assert seen["visionr1_step",][0] == 103
 
 
-def test_outside_grpo_the_stage_is_the_phase(serve):
+def test_outside_grpo_the_stage_is_the_phase(serve: Serve) -> None:
     exporter = serve(role="sft")
     exporter.update(
         {
@@ -112,7 +116,7 @@ def test_outside_grpo_the_stage_is_the_phase(serve):
     assert not {name for name, *_ in seen} & {"visionr1_grad_norm", "visionr1_step_seconds"}
 
 
-def test_lengths_have_bounds_up_to_the_stages_limit(serve):
+def test_lengths_have_bounds_up_to_the_stages_limit(serve: Serve) -> None:
     exporter = serve(max_completion_tokens=100)
     exporter.update(GRPO)
     exporter.observe("completion_tokens", [10, 40, 100, 100])
@@ -123,13 +127,13 @@ def test_lengths_have_bounds_up_to_the_stages_limit(serve):
 
 
 @pytest.mark.parametrize("limit", [1, 16, 17, 4096, 16_384])
-def test_the_last_bound_is_the_limit_and_bounds_rise(limit):
+def test_the_last_bound_is_the_limit_and_bounds_rise(limit: int) -> None:
     bounds = buckets(limit)
     assert bounds[-1] == limit
     assert bounds == sorted(set(bounds))
 
 
-def test_a_checkpoints_age_is_told_at_the_time_of_the_scrape(serve):
+def test_a_checkpoints_age_is_told_at_the_time_of_the_scrape(serve: Serve) -> None:
     exporter = serve()
     exporter.update({**GRPO, "time": time.time()})
     assert 0 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 5
@@ -141,26 +145,26 @@ def test_a_checkpoints_age_is_told_at_the_time_of_the_scrape(serve):
     assert 100 <= samples(exporter)["visionr1_checkpoint_age_seconds",][0] < 105, "written, but not committed"
 
 
-def test_a_worker_tells_its_own_numbers_only(serve):
+def test_a_worker_tells_its_own_numbers_only(serve: Serve) -> None:
     worker = serve(role="worker")
     worker.update({"phase": "stage-2", "stage": 2, "host_memory_bytes": 1e9})
     assert samples(worker) == {("visionr1_host_memory_bytes",): (1e9, "2", "worker")}
 
 
-def test_exporters_do_not_mix(serve):
+def test_exporters_do_not_mix(serve: Serve) -> None:
     one, other = serve(), serve()
     one.update(GRPO)
     assert samples(other) == {}
 
 
-def test_prometheus_gets_the_format_that_it_asks_for(serve):
+def test_prometheus_gets_the_format_that_it_asks_for(serve: Serve) -> None:
     exporter = serve()
     exporter.update(GRPO)
     status, text = get(exporter, "/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
     assert status == 200 and text.endswith("# EOF\n")
 
 
-def test_health_is_the_time_since_the_last_beat(serve):
+def test_health_is_the_time_since_the_last_beat(serve: Serve) -> None:
     exporter = serve(silence_limit=60.0)
     assert get(exporter, "/healthz")[0] == 200
     exporter._beat -= 61
@@ -171,11 +175,11 @@ def test_health_is_the_time_since_the_last_beat(serve):
     assert status == 200 and json.loads(text)["age_seconds"] < 60
 
 
-def test_other_paths_say_what_there_is(serve):
+def test_other_paths_say_what_there_is(serve: Serve) -> None:
     assert get(serve(), "/") == (404, "try /metrics or /healthz\n")
 
 
-def test_a_worker_listens_beside_the_driver(serve):
+def test_a_worker_listens_beside_the_driver(serve: Serve) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         free = unused.getsockname()[1]
@@ -183,26 +187,26 @@ def test_a_worker_listens_beside_the_driver(serve):
     assert worker.port == free
 
 
-def test_a_taken_port_is_one_line_that_says_what_to_do(serve):
+def test_a_taken_port_is_one_line_that_says_what_to_do(serve: Serve) -> None:
     taken = serve().port
     with pytest.raises(BadInput, match=rf"^metrics: port {taken} on 127\.0\.0\.1 is taken; set metrics\.port to another"):
         serve(Metrics(port=taken))
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no such host"])
-def test_an_address_of_another_machine_is_one_line(serve, host):
+def test_an_address_of_another_machine_is_one_line(serve: Serve, host: str) -> None:
     with pytest.raises(BadInput, match=rf"^metrics: cannot listen on {host}, port 0 \(.+\); correct metrics\.host"):
         serve(Metrics(host=host, port=0))
 
 
-def test_a_closed_exporter_frees_its_port(serve):
+def test_a_closed_exporter_frees_its_port(serve: Serve) -> None:
     exporter = serve()
     port = exporter.port
     exporter.close()
     assert serve(Metrics(port=port)).port == port
 
 
-def test_switched_off_it_listens_nowhere_and_all_calls_still_work(serve):
+def test_switched_off_it_listens_nowhere_and_all_calls_still_work(serve: Serve) -> None:
     exporter = serve(Metrics(enabled=False))
     exporter.update(GRPO)
     exporter.observe("completion_tokens", [1])
@@ -210,7 +214,7 @@ def test_switched_off_it_listens_nowhere_and_all_calls_still_work(serve):
     assert exporter.port is None
 
 
-def test_an_engines_own_numbers_are_read_at_every_scrape(serve):
+def test_an_engines_own_numbers_are_read_at_every_scrape(serve: Serve) -> None:
     worker = serve(role="worker")
     worker.update({"phase": "stage-1", "stage": 1})
     running, preempted = iter([3, 5, 0]), iter([0, 2, 7])
@@ -227,11 +231,11 @@ def test_an_engines_own_numbers_are_read_at_every_scrape(serve):
     assert scrapes[2]["visionr1_vllm_sleep_state", "awake"] == (1, "1", "worker")
 
 
-def test_a_scrape_sees_a_step_whole(serve):
+def test_a_scrape_sees_a_step_whole(serve: Serve) -> None:
     exporter = serve()
     done = threading.Event()
 
-    def steps():
+    def steps() -> None:
         for step in itertools.count():
             if done.is_set():
                 return
@@ -249,11 +253,11 @@ def test_a_scrape_sees_a_step_whole(serve):
         trainer.join()
 
 
-def test_a_scraper_that_hangs_up_leaves_no_traceback_in_the_log(serve, capfd):
+def test_a_scraper_that_hangs_up_leaves_no_traceback_in_the_log(serve: Serve, capfd: pytest.CaptureFixture[str]) -> None:
     exporter = serve()
     hung_up = threading.Event()
 
-    def slow():
+    def slow() -> dict[str, Any]:
         assert hung_up.wait(10)
         time.sleep(0.1)
         return {}

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from visionr1.metrics import TABLE
+from visionr1.metrics import TABLE, Instrument
 from visionr1.metrics.table import LABELS
 
 
 @pytest.mark.parametrize("item", TABLE, ids=lambda item: item.name)
-def test_names_follow_the_rules(item):
+def test_names_follow_the_rules(item: Instrument) -> None:
     assert re.fullmatch("visionr1_[a-z]+(_[a-z]+)*", item.name)
     assert item.name.endswith("_total") == (item.kind == "counter")
     for unit in ("seconds", "bytes", "ratio"):
@@ -17,7 +17,7 @@ def test_names_follow_the_rules(item):
     assert item.help.endswith(".") and "|" not in item.help
 
 
-def test_nothing_is_twice():
+def test_nothing_is_twice() -> None:
     assert len({item.name for item in TABLE}) == len(TABLE)
     keys = [item.key for item in TABLE if item.key]
     assert len(set(keys)) == len(keys)

@@ -11,7 +11,18 @@ CPU = torch.device("cpu")
 SPANS = [Span(0, 9), Span(9, 4, prefix=(0, 5)), Span(13, 1, prefix=(0, 5)), Span(14, 6), Span(20, 3, prefix=(14, 2))]
 
 
-def played_varlen(query, key, value, cu_q, cu_k, max_q, max_k, *, scaling, causal):
+def played_varlen(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_q: torch.Tensor,
+    cu_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scaling: float,
+    causal: bool,
+) -> torch.Tensor:
     """What torch documents of its kernel: one sequence after the other, the causal diagonal at the last key."""
     assert cu_q.dtype == cu_k.dtype == torch.int32
     assert max_q == int(cu_q.diff().max()) and max_k == int(cu_k.diff().max())
@@ -25,13 +36,13 @@ def played_varlen(query, key, value, cu_q, cu_k, max_q, max_k, *, scaling, causa
     return torch.cat(parts, dim=1).transpose(0, 1)
 
 
-def tensors(heads: int, places: int):
+def tensors(heads: int, places: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(heads)
     return torch.randn(1, heads, places, 8, generator=generator, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("spans", [SPANS, [Span(0, 23)], [Span(0, 11), Span(11, 12)]])
-def test_the_packed_kernel_call(monkeypatch, spans) -> None:
+def test_the_packed_kernel_call(monkeypatch: pytest.MonkeyPatch, spans: list[Span]) -> None:
     monkeypatch.setattr(attention, "_varlen", played_varlen)
     query, key, value = tensors(4, 23), tensors(2, 23), tensors(2, 23) + 1
     ours, _ = packed_attention(torch.nn.Identity(), query, key, value, None, scaling=0.3, packed=Spans(spans, CPU))
@@ -53,21 +64,19 @@ def test_a_place_sees_its_prefix_and_its_own_span_only() -> None:
 
 
 @pytest.mark.parametrize("lengths", [[16, 16, 16], [4, 16, 4, 1], [7]])
-def test_windows_of_any_length(monkeypatch, lengths) -> None:
+def test_windows_of_any_length(monkeypatch: pytest.MonkeyPatch, lengths: list[int]) -> None:
     places = sum(lengths)
     query, key, value = tensors(3, places), tensors(3, places) + 1, tensors(3, places) + 2
     boundaries = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-    options = {"scaling": 0.5, "cu_seq_lens_q": boundaries, "max_length_q": max(lengths)}
-    ours, _ = window_attention(torch.nn.Identity(), query, key, value, None, **options)
+    longest = max(lengths)
+    ours, _ = window_attention(
+        torch.nn.Identity(), query, key, value, None, scaling=0.5, cu_seq_lens_q=boundaries, max_length_q=longest
+    )
+    windows = [slice(start, start + length) for start, length in zip(boundaries.tolist(), lengths, strict=False)]
     one_by_one = [
-        scaled_dot_product_attention(*(tensor[:, :, start : start + length] for tensor in (query, key, value)), scale=0.5)
-        for start, length in zip(boundaries.tolist(), lengths, strict=False)
+        scaled_dot_product_attention(query[:, :, window], key[:, :, window], value[:, :, window], scale=0.5) for window in windows
     ]
     torch.testing.assert_close(ours, torch.cat(one_by_one, dim=2).transpose(1, 2))
-    kernel = played_varlen(
-        *(tensor[0].transpose(0, 1) for tensor in (query, key, value)),
-        *(boundaries, boundaries, max(lengths), max(lengths)),
-        scaling=0.5,
-        causal=False,
-    )
+    query_THD, key_THD, value_THD = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    kernel = played_varlen(query_THD, key_THD, value_THD, boundaries, boundaries, longest, longest, scaling=0.5, causal=False)
     torch.testing.assert_close(ours[0], kernel)

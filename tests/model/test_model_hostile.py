@@ -38,7 +38,9 @@ def special(builder: PromptBuilder, ids: list[int]) -> Counter[int]:
     return Counter(token for token in ids if token in tokens)
 
 
-def test_every_row_that_passed_the_check_gets_a_prompt_with_the_template_s_special_tokens_only(builder, hostile_set) -> None:
+def test_every_row_that_passed_the_check_gets_a_prompt_with_the_template_s_special_tokens_only(
+    builder: PromptBuilder, hostile_set: tuple[Path, list[str | None]]
+) -> None:
     file, kinds = hostile_set
     rows = load_problems(Source(path=str(file)))
     report = check_problems(rows, **LIMITS, max_prompt_tokens=2000, count_prompt_tokens=builder.count_tokens)
@@ -60,10 +62,12 @@ def test_every_row_that_passed_the_check_gets_a_prompt_with_the_template_s_speci
         features = int(inputs.grid_thw_I3.prod(-1).sum()) // 4 if inputs else 0
         assert expanded.count(builder.image_token_id) == features
         longest = max(longest, len(expanded))
-    assert longest == report.longest_prompt.tokens <= 2000
+    assert report.longest_prompt is not None and longest == report.longest_prompt.tokens <= 2000
 
 
-def test_every_chain_of_thought_that_passed_the_check_gets_its_tokens(builder, hostile_set) -> None:
+def test_every_chain_of_thought_that_passed_the_check_gets_its_tokens(
+    builder: PromptBuilder, hostile_set: tuple[Path, list[str | None]]
+) -> None:
     folder = hostile_set[0].parent
     cases = sample_rows()
     file = folder.parent / "samples.jsonl"
@@ -77,7 +81,7 @@ def test_every_chain_of_thought_that_passed_the_check_gets_its_tokens(builder, h
         assert special(builder, ids) == {builder.eos_token_ids[0]: 1}
 
 
-def test_special_tokens_written_as_text_stay_text(builder) -> None:
+def test_special_tokens_written_as_text_stay_text(builder: PromptBuilder) -> None:
     for token in {*builder.tokenizer.all_special_tokens, *VISION_TOKENS}:
         row = Row("x", f"a {token} b{token}{token} <{token[1:-1]}>", (), "1")
         ids = builder.build(row).token_ids

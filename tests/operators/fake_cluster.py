@@ -37,6 +37,10 @@ class Crash(BaseException):
     """The operator's process is killed here."""
 
 
+Objects = list[tuple[str, dict[str, Any]]]
+"""Kind and manifest of each."""
+
+
 @dataclass
 class Process:
     """A driver, or the pods of a job; `cluster` is the RayCluster it would end with, `stop_key` what it is asked by."""
@@ -78,9 +82,9 @@ class FakeCluster:
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         self.before_call("get")
         if kind == "ConfigMap":
-            return copied(self.config_maps.get(name))
-        found = self.run if kind == "PTSTRun" else self.objects.get((kind, name))
-        found = copied(found)
+            given: dict[str, Any] | None = copied(self.config_maps.get(name))
+            return given
+        found: dict[str, Any] | None = copied(self.run if kind == "PTSTRun" else self.objects.get((kind, name)))
         self.after_call("get")
         return found
 
@@ -142,7 +146,7 @@ class FakeCluster:
 
     # What happens in the cluster by itself.
 
-    def children(self) -> list[tuple[str, dict[str, Any]]]:
+    def children(self) -> Objects:
         """Jobs of all kinds that are not being deleted."""
         kinds = ("Job", "PyTorchJob", "TrainJob", "RayJob")
         return [(kind, one) for (kind, _), one in self.objects.items() if kind in kinds and not _deleting(one)]
@@ -227,7 +231,7 @@ class FakeCluster:
 
     # A queue, and what training-operator, KubeRay and the Job controller make of its word.
 
-    def queueable(self) -> list[tuple[str, dict[str, Any]]]:
+    def queueable(self) -> Objects:
         """What a queue lets in and takes back: whatever brings pods, and is not over."""
         alone = [(kind, one) for kind, one in self.children() if "clusterSelector" not in one["spec"]]
         alone = [(kind, one) for kind, one in alone if one.get("status") in (None, _STATUS[kind]["running"])]
@@ -334,7 +338,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
 
     taken: list[Recipe] = []
 
-    def settle_recipe(store: object, recipe: Recipe, begun: object) -> None:
+    def adopt_recipe(store: object, recipe: Recipe, begun: object) -> None:
         if cluster.recipe_refused:
             raise BadInput("seed: 1 in the run, 2 in this recipe")
         taken[:] = [recipe]
@@ -346,7 +350,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         patch.object(run_directory, "is_rolled_back", is_rolled_back),
         patch.object(act, "roll_back", roll_back),
         patch.object(run_directory, "newest_progress", lambda *_: None),
-        patch.object(intake, "settle_recipe", settle_recipe),
+        patch.object(intake, "adopt_recipe", adopt_recipe),
         patch.object(intake, "read_recipe", lambda store: taken[0]),
     ):
         yield

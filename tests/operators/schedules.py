@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -129,19 +129,23 @@ class Schedule:
         ]
         choices.append(lambda: self._wait(random.choice([1, 10, 70, 400])))
         for kind, child in cluster.children():
-            choices += [lambda kind=kind, child=child: cluster.start(kind, child)] * 2  # type: ignore[misc]
-            choices.append(lambda child=child: random.random() < 0.1 and self._delete(child))  # type: ignore[misc]
+            choices += [partial(cluster.start, kind, child)] * 2
+            choices.append(partial(self._perhaps, 0.1, partial(self._delete, child)))
         for kind, one in cluster.queueable() if self.queue else []:
-            choices.append(lambda kind=kind, one=one: random.random() < 0.3 and cluster.take_back(kind, one))  # type: ignore[misc]
-            choices.append(lambda kind=kind, one=one: cluster.empty(kind, one))  # type: ignore[misc]
-            choices.append(lambda kind=kind, one=one: cluster.let_in(kind, one))  # type: ignore[misc]
+            choices.append(partial(self._perhaps, 0.3, partial(cluster.take_back, kind, one)))
+            choices.append(partial(cluster.empty, kind, one))
+            choices.append(partial(cluster.let_in, kind, one))
         for process in processes:
-            choices += [lambda process=process: self._work(process)] * 4  # type: ignore[misc]
-            choices.append(lambda process=process: random.random() < 0.2 and cluster.lose_touch(process))  # type: ignore[misc]
-        choices.append(lambda: random.random() < 0.15 and self._meddle())
+            choices += [partial(self._work, process)] * 4
+            choices.append(partial(self._perhaps, 0.2, partial(cluster.lose_touch, process)))
+        choices.append(partial(self._perhaps, 0.15, self._meddle))
         choice = random.choice(choices)
         choice()
         self.check()
+
+    def _perhaps(self, chance: float, act: Callable[[], object]) -> None:
+        if self.random.random() < chance:
+            act()
 
     def _wait(self, seconds: float) -> None:
         self.now += seconds
@@ -150,7 +154,7 @@ class Schedule:
         child["metadata"]["deletionTimestamp"] = "now"
         self.deleted_by_hand.add(child["metadata"]["name"])
 
-    def _meddle(self) -> None:
+    def _meddle(self) -> None:  # noqa: C901, PLR0912 - a list of what people do
         """A person does something."""
         kind = self.random.choice(
             [
@@ -230,7 +234,8 @@ class Schedule:
         twice = {one[1] for one in cluster.made if cluster.made.count(one) > 1}
         assert twice <= self.deleted_by_hand, f"made twice: {twice}"
         for process in cluster.processes:
-            kept = "deletionTimestamp" not in cluster.objects.get(("RayCluster", process.cluster), {"metadata": {}})["metadata"]
+            made = cluster.objects.get(("RayCluster", str(process.cluster)), {"metadata": {}})
+            kept = "deletionTimestamp" not in made["metadata"]
             attempt = status.live()
             ending = attempt is not None and attempt[1].stopping is not None
             assert kept or ending or process.cluster in self.deleted_by_hand, "what trains was disturbed"

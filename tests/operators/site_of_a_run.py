@@ -19,9 +19,10 @@ class Site:
     """A fake cluster, an operator that lives on, and a real run directory."""
 
     def __init__(self, folder: Path, **changes: Any) -> None:
-        storage = {"url": str(folder / "run"), "claim": {"name": "runs", "mountPath": str(folder)}}
+        url = str(folder / "run")
+        storage = {"url": url, "claim": {"name": "runs", "mountPath": str(folder)}}
         self.cluster = FakeCluster(new_run(storage=storage, **changes))
-        self.store = open_store(storage["url"])
+        self.store = open_store(url)
         self.now = 1_000_000.0
         self.metrics = OperatorMetrics()
         self.operator = Reconciler(self.cluster, self.metrics.changed, self.metrics.gone, lambda: self.now)  # type: ignore[arg-type]

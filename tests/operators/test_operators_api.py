@@ -89,7 +89,7 @@ def api(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
 def test_a_watch_that_ends_in_the_middle_of_a_line_is_a_failed_call(api: Api, server: Server) -> None:
     """As behind a load balancer that closes what it thinks idle."""
     server.body = EVENT + EVENT[:30]
-    seen = []
+    seen: list[Any] = []
     with pytest.raises(ApiError) as caught:
         seen.extend(api.watch("PTSTRun", "1", 5))
     assert caught.value.status == 0 and "\n" not in str(caught.value)

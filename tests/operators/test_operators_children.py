@@ -234,8 +234,7 @@ def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
 
 
 def test_a_stage_may_bring_a_cluster_of_its_own_and_give_it_back() -> None:
-    stage = next(phase for phase in phases(owner().recipe) if phase.kind == "grpo")
-    job_ = rayjob.build(owner(), "run-stage-1-0", stage, None, "sft/step-3")["spec"]
+    job_ = rayjob.build(owner(), "run-stage-1-0", phase(owner(), "stage-1"), None, "sft/step-3")["spec"]
     assert "clusterSelector" not in job_ and job_["shutdownAfterJobFinishes"] is True
     told = "visionr1 grpo --run s3://bucket/run --stage 1 --stop-when "
     assert job_["entrypoint"] == told + stop_key(owner().uid, "run-stage-1-0")

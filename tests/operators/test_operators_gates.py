@@ -33,7 +33,9 @@ def test_a_gate_holds_the_next_stage_and_says_why(tmp_path: Path) -> None:
     assert status.phase == "Held" and site.cluster.made == []
     held = condition(status, "Held")
     assert held.reason == "GateBreached"
-    assert held.message.startswith("reward_mean of stage-1 is 0.35 over its last 2 steps, less than 0.5; to let stage-2 begin")
+    assert held.message.startswith(
+        "reward_mean of stage-1 is 0.35 over its last 2 steps, less than 0.5; to start stage-2 all the same"
+    )
     site.cluster.annotate("visionr1.io/approve", "stage-2")
     site.look(2)
     assert site.cluster.made == [("RayCluster", "run-ray-0")]
@@ -129,7 +131,7 @@ def test_a_gate_stops_a_stage_in_its_middle_until_a_person_lets_it_go_on(tmp_pat
     held = condition(status, "Held")
     assert held.reason == "GateBreached"
     assert held.message == (
-        "reward_mean of stage-1 is 0.45 over its last 2 steps, less than 0.5; to let stage-1 go on all the same: "
+        "reward_mean of stage-1 is 0.45 over its last 2 steps, less than 0.5; to continue stage-1 all the same: "
         "kubectl -n default annotate ptst run --overwrite visionr1.io/approve=breach-0"
     )
     assert Checkpoints(site.store, "stage-1").steps() == [2], "nothing is taken back"
@@ -170,7 +172,7 @@ def test_a_rollback_takes_everything_after_the_checkpoint_back_and_opens_its_sta
     site.commit("stage-2", 6, final=False)
     status = end(site)
     assert status.phase == "Held" and condition(status, "Held").reason == "RolledBack"
-    assert "the run went back to stage-1 at step 2; change what is to be different, then: " in condition(status, "Held").message
+    assert "the run went back to stage-1 at step 2; change the recipe if needed, then: " in condition(status, "Held").message
     assert (Checkpoints(site.store, "stage-1").steps(), Checkpoints(site.store, "stage-2").folders()) == ([2], [])
     assert [json.loads(line)["step"] for line in site.store.read_bytes("steps.jsonl").splitlines()] == [1, 2]
     kept = site.store.read_bytes("rolled-back/run-uid-0/steps.jsonl").splitlines()
@@ -205,7 +207,10 @@ def test_a_rollback_to_where_a_stage_began_and_one_to_nowhere(tmp_path: Path) ->
     nowhere.commit("stage-1", 2, final=False)
     status = end(nowhere)
     assert condition(status, "Held").reason == "GateBreached"
-    assert "it cannot be rolled back: checkpoints/stage-1/step-1 is not there (there are: 2)" in condition(status, "Held").message
+    assert (
+        "the rollback is not possible: checkpoints/stage-1/step-1 is not there (there are: 2)"
+        in condition(status, "Held").message
+    )
     assert Checkpoints(nowhere.store, "stage-1").steps() == [2]
 
 
@@ -246,7 +251,9 @@ def test_a_checkpoint_that_the_last_commit_has_pruned_is_not_gone_back_to(tmp_pa
     Checkpoints(site.store, "stage-1").remove(1)
     status = end(site)
     held = condition(status, "Held")
-    assert held.reason == "GateBreached" and "it cannot be rolled back: checkpoints/stage-1/step-1 is not there" in held.message
+    assert (
+        held.reason == "GateBreached" and "the rollback is not possible: checkpoints/stage-1/step-1 is not there" in held.message
+    )
     assert Checkpoints(site.store, "stage-1").steps() == [2, 3], "nothing is deleted"
 
 

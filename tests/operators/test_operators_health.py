@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class Silent:
     def list(self, kind: str) -> dict[str, Any]:
         return {"items": [], "metadata": {"resourceVersion": "1"}}
 
-    def watch(self, kind: str, version: str, seconds: int) -> list[Any]:
+    def watch(self, kind: str, version: str, seconds: int) -> Iterable[Any]:
         threading.Event().wait()
         return []
 
@@ -94,7 +95,8 @@ def test_attempts_after_the_first_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", ["Suspended", "Held", "Failed", "Succeeded", "Pending"])
 def test_a_run_that_rests_has_its_metrics_after_a_restart_of_the_operator(phase: str, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"Suspended": {"suspend": True}, "Held": {"holdBefore": ["sft"]}}.get(phase, {})
+    settings: dict[str, dict[str, Any]] = {"Suspended": {"suspend": True}, "Held": {"holdBefore": ["sft"]}}
+    changes = settings.get(phase, {})
     site = Site(tmp_path, **without_coldstart(), **changes)
     if phase == "Failed":
         site.look(2)

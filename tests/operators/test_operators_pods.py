@@ -28,7 +28,9 @@ def in_spec(key: str) -> Callable[[Pod], Any]:
 
 TOLERATION = {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"a": "b"}}}
-AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": []}]}}}
+AFFINITY: dict[str, Any] = {
+    "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": []}]}}
+}
 FIELDS: dict[str, tuple[Any, Callable[[Pod], Any]]] = {
     "image": ("trainer@sha256:1", lambda pod: container(pod)["image"]),
     "imagePullPolicy": ("Always", lambda pod: container(pod)["imagePullPolicy"]),

@@ -62,7 +62,7 @@ def test_a_child_waits_without_a_deadline_and_goes_on_where_it_was(tmp_path: Pat
     status = site.look()
     said = condition(status, "Progressing")
     assert (status.phase, said.status, said.reason) == ("Queued", "True", "WaitsForQueue")
-    assert said.message == "sft: PyTorchJob run-sft-0 is suspended until its queue lets it in"
+    assert said.message == "sft: PyTorchJob run-sft-0 waits until its queue lets it in"
     site.now += 4000  # more than both deadlines
     assert site.look().phase == "Queued"
     queue(site, "let_in")
@@ -122,7 +122,7 @@ def test_a_rayjob_with_its_own_cluster_that_is_taken_back_makes_room_for_a_new_a
     site.cluster.processes.clear()
     status = site.look(2)
     first, second = status.of("stage-1").attempts
-    assert (first.exit_code, first.reason) == (3, "its queue takes RayJob run-stage-1-0 back")
+    assert (first.exit_code, first.reason) == (3, "its queue took RayJob run-stage-1-0 back")
     assert (second.from_step, site.cluster.made[-1]) == (2, ("RayJob", "run-stage-1-1"))
 
 
@@ -134,7 +134,7 @@ def test_a_shared_cluster_waits_in_the_queue_before_any_attempt(tmp_path: Path) 
     site.now += 4000
     status = site.look()
     assert (status.phase, status.of("stage-1").attempts) == ("Queued", [])
-    assert condition(status, "Progressing").message == "stage-1: RayCluster run-ray-0 is suspended until its queue lets it in"
+    assert condition(status, "Progressing").message == "stage-1: RayCluster run-ray-0 waits until its queue lets it in"
 
 
 @pytest.mark.parametrize("driver_fails", [False, True])
@@ -150,7 +150,7 @@ def test_a_shared_cluster_is_taken_back_and_its_driver_has_not_failed(tmp_path: 
     queue(site, "empty")
     status = site.look(3)
     (attempt,) = status.of("stage-1").attempts
-    assert (attempt.exit_code, attempt.reason) == (3, "its queue takes the RayCluster back")
+    assert (attempt.exit_code, attempt.reason) == (3, "its queue took the RayCluster back")
     assert status.phase == "Queued" and status.of("stage-1").attempts_begun == 1
     queue(site, "let_in")
     site.cluster.ready()

@@ -22,7 +22,7 @@ def test_a_recipe_from_a_config_map_is_followed(tmp_path: Path) -> None:
     site = Site(tmp_path, recipe=None, recipeFrom=FROM)
     status = site.look()
     assert condition(status, "RecipeValid").message == (
-        "spec.recipeFrom: there is no ConfigMap recipes; make it in the run's namespace"
+        "spec.recipeFrom: there is no ConfigMap recipes; create it in the run's namespace"
     )
     site.cluster.config_maps["recipes"] = {**config_map(1), "data": {"other.yaml": ""}}
     assert "recipes has no recipe.yaml" in condition(site.look(), "RecipeValid").message

@@ -86,7 +86,7 @@ def test_an_exit_without_the_final_checkpoint_is_a_failure_and_a_checkpoint_with
     site.end_child(0)
     status = site.look()
     assert condition(status, "Progressing").reason == "WaitsForRetry"
-    assert "is tried again at 1970-01-12T" in condition(status, "Progressing").message
+    assert "the next attempt at sft starts at 1970-01-12T" in condition(status, "Progressing").message
     site.now += 5
     site.look(2)
     site.start_child()
@@ -254,7 +254,7 @@ def test_events_tell_the_story_in_order(tmp_path: Path) -> None:
         "Started attempt 0 of sft: PyTorchJob run-sft-0",
         "sft is done: its final checkpoint or output is committed",
         "Attempt 0 of sft ended: Succeeded",
-        "stage-1 waits for a person; to let it begin: "
+        "stage-1 waits for your approval; to start it: "
         "kubectl -n default annotate ptst run --overwrite visionr1.io/approve=stage-1",
     ]
 
@@ -277,7 +277,7 @@ def test_the_numbers_shown_are_of_the_step_that_is_shown(tmp_path: Path) -> None
     site = Site(tmp_path, **without_coldstart())
     site.commit("sft", 3, final=True)
     site.look(2)
-    records = [
+    records: list[dict[str, Any]] = [
         {"phase": "stage-1", "step": step, "reward_mean": step / 10, "completion_tokens_mean": 8.0 * step, "kl_mean": math.nan}
         | {"step_seconds": {"rollout": 3.0, "update": 1.0}}
         for step in (1, 2, 3)

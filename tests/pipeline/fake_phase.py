@@ -39,7 +39,9 @@ if behaviour == "crash":
     sys.exit("Traceback: it broke")
 if behaviour in ("leave a process", "be killed"):
     left = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    (store.local_path("left.pid")).write_text(str(left.pid))
+    mark = store.local_path("left.pid")
+    assert mark is not None
+    mark.write_text(str(left.pid))
     if behaviour == "be killed":
         os.kill(os.getpid(), signal.SIGKILL)
     sys.exit(1)

@@ -111,7 +111,7 @@ def test_a_crash_is_retried_from_the_last_checkpoint(run: Run) -> None:
     assert (first.exit_code, first.from_step, first.to_step) == (1, None, 2)
     assert (second.exit_code, second.from_step, second.to_step) == (0, 2, 4)
     assert run.codes("sft") == [1, 0]
-    assert "sft, attempt 0, ended with 1; the end of " in run.said
+    assert "sft, attempt 0, ended with exit code 1; the last lines of " in run.said
     assert "  Traceback: it broke\n" in run.said
     assert re.search(r"^sft is tried again in [0-3] s, from its last committed checkpoint$", run.said, re.MULTILINE)
     assert "stage-1 is tried again" not in run.said, "after a checkpoint there is nothing to wait for"
@@ -139,7 +139,7 @@ def test_the_final_checkpoint_counts_not_the_exit_code(run: Run) -> None:
 def test_a_phase_that_was_stopped_by_others_stops_the_run(run: Run) -> None:
     assert run.go(sft=["stop itself"]) == 3
     assert run.steps("sft") == [1] and run.codes("stage-1") == []
-    assert "stopped in sft; the same command goes on from its last checkpoint" in run.said
+    assert "stopped in sft; run the same command to go on from its last checkpoint" in run.said
     assert run.go() == 0
     assert attempts(run.store, "sft")[1].from_step == 1
 
@@ -209,8 +209,8 @@ def test_a_stop_commits_and_can_be_resumed(run: Run, number: signal.Signals) -> 
     runner.send_signal(number)
     assert runner.wait(20) == 3
     text = said(runner)
-    assert "stopping: stage-1 commits a checkpoint first (once more ends it at once)" in text
-    assert "stopped in stage-1; the same command goes on from its last checkpoint" in text
+    assert "stopping: stage-1 commits a checkpoint first (interrupt again to end it at once)" in text
+    assert "stopped in stage-1; run the same command to go on from its last checkpoint" in text
     assert "Traceback" not in text
     stopped_at = max(run.steps("stage-1"))
     assert run.codes("stage-1") == [3] and stopped_at < 4
@@ -237,8 +237,8 @@ def test_a_phase_that_does_not_stop_is_ended_after_its_grace_time(run: Run) -> N
     runner.send_signal(signal.SIGTERM)
     assert runner.wait(10) == 3
     text = said(runner)
-    assert "stage-1 did not stop within 1 s and is ended" in text
-    assert "the end of" not in text, "a log explains failures, not stops"
+    assert "stage-1 did not stop within 1 s and is killed" in text
+    assert "the last lines of" not in text, "a log explains failures, not stops"
     assert run.codes("stage-1") == [-9]
 
 
@@ -267,7 +267,7 @@ def test_an_orphan_that_will_not_stop_is_ended_before_the_run_goes_on(run: Run) 
     folder = run.folder / "phases/stage-1/attempt-0"
     assert marked(folder)
     assert run.go(grace=0.1) == 0
-    assert "waiting for stage-1 of the run before to commit a checkpoint and end" in run.said
+    assert "waiting until stage-1 of the previous run has committed a checkpoint and ended" in run.said
     assert not marked(folder)
 
 

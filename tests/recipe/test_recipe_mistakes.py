@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,7 @@ VALUES = [
     ("stages: [4096]", "stages.0: 4096 is not a group of keys; it has max_completion_tokens, group_size, steps, "),
     (
         "stages: [{max_completion_tokens: 48}]",
-        "stages.0.group_size: missing; meaning: Completions sampled for each prompt, G_s.",
+        "stages.0.group_size: missing; meaning: Completions per prompt, G_s.",
     ),
     ("stages: [{max_completion_tokens: 48, group_size: 1}]", "stages.0.group_size: 1 is too small; it must be at least 2"),
     (
@@ -67,7 +68,7 @@ VALUES = [
         "algorithm: {prompts_per_step: 15}",
         "algorithm.prompts_per_step (15) is not a multiple of rollout.workers (2)",
     ),
-    ("rollout: {temperature: 2.5}", "rollout: temperature (2.5) is more than 2, which vLLM does not take"),
+    ("rollout: {temperature: 2.5}", "rollout: temperature (2.5) is more than 2, the most that vLLM allows"),
     ("optimiser: {betas: [0.9]}", "optimiser.betas.1: missing; the list is too short"),
     ("optimiser: {betas: [0.9, 0.99, 0.999]}", "optimiser.betas: [0.9, 0.99, 0.999] has 3 entries; it must have 2"),
     ("optimizer: {learning_rate: 1}", "optimizer: unknown key; did you mean optimiser?"),
@@ -87,8 +88,8 @@ VALUES = [
         'name: "x\u202ey\\n"',
         "name: \"x\\u202ey\\n\" is not allowed; use up to 40 lower-case letters, digits and '-', no '-' at either end",
     ),
-    ("coldstart: null", "sft.data is null and there is no coldstart section to make it: set one of the two"),
-    ("sft: null\nstages: []", "nothing to do: give an sft section, stages, or both"),
+    ("coldstart: null", "sft.data is null and there is no coldstart section that makes data: set one of the two"),
+    ("sft: null\nstages: []", "nothing to do: add an sft section, stages, or both"),
 ]
 
 
@@ -100,24 +101,33 @@ def test_wrong_value(text: str, line: str) -> None:
 
 
 TEXTS = [
-    ("", "r.yaml: not a recipe: it must hold keys and values, such as `preset: vision-r1`"),
-    ("- a\n- b", "r.yaml: not a recipe: it must hold keys and values, such as `preset: vision-r1`"),
+    ("", "r.yaml: not a recipe: write keys and values, such as `preset: vision-r1`"),
+    ("- a\n- b", "r.yaml: not a recipe: write keys and values, such as `preset: vision-r1`"),
     ("name: [", "r.yaml, line 1, column 8: not valid YAML: expected the node content, but found '<stream end>'"),
     ("a: 1\n  b: 2", "r.yaml, line 2, column 4: not valid YAML: mapping values are not allowed here"),
     ("a: 1\n---\nb: 2", "r.yaml, line 2, column 1: not valid YAML: but found another document"),
     ("a: &x 1\nb: *x", "r.yaml, line 2, column 6: not valid YAML: a recipe has no aliases (*name)"),
     (
         "a: !!python/object/apply:os.system [ls]",
-        "r.yaml, line 1, column 4: not valid YAML: could not determine a constructor for the tag",
+        "r.yaml, line 1, column 4: not valid YAML: a recipe has no tags (!name): remove 'tag:yaml.org,2002:",
     ),
-    ("a: !!bool maybe", "r.yaml, line 1, column 4: not valid YAML: could not determine a constructor for the tag"),
-    ("a: !!timestamp soon", "r.yaml, line 1, column 4: not valid YAML: could not determine a constructor for the tag"),
-    ("? !!binary YQ==\n: 1", "r.yaml, line 1, column 3: not valid YAML: could not determine a constructor for the tag"),
-    ("preset: !!binary YQ==", "r.yaml, line 1, column 9: not valid YAML: could not determine a constructor for the tag"),
+    ("a: !!bool maybe", "r.yaml, line 1, column 4: not valid YAML: a recipe has no tags (!name): remove 'tag:yaml.org,2002:"),
+    ("a: !!timestamp soon", "r.yaml, line 1, column 4: not valid YAML: a recipe has no tags (!name): remove 'tag:yaml.org,2002:"),
+    (
+        "? !!binary YQ==\n: 1",
+        "r.yaml, line 1, column 3: not valid YAML: a recipe has no tags (!name): remove 'tag:yaml.org,2002:",
+    ),
+    (
+        "preset: !!binary YQ==",
+        "r.yaml, line 1, column 9: not valid YAML: a recipe has no tags (!name): remove 'tag:yaml.org,2002:",
+    ),
     ("a: 0x" + "f" * 9000, "r.yaml: not valid YAML: Exceeds the limit"),
     ("a: \0", "r.yaml: not valid YAML: unacceptable character #x0000"),
-    ('a: "\\0"', "r.yaml, line 1, column 4: not valid YAML: a text holds a NUL character or a lone surrogate"),
-    ('a: ["\\ud800"]', "r.yaml, line 1, column 5: not valid YAML: a text holds a NUL character or a lone surrogate"),
+    ('a: "\\0"', "r.yaml, line 1, column 4: not valid YAML: a text has a NUL character or a lone surrogate in it: remove it"),
+    (
+        'a: ["\\ud800"]',
+        "r.yaml, line 1, column 5: not valid YAML: a text has a NUL character or a lone surrogate in it: remove it",
+    ),
     ('"a\\nb": 1', "r.yaml: line 1: a key must be a single word"),
     ('"\\x1b[31mb": 1', "r.yaml: line 1: a key must be a single word"),
     ("x" * 61 + ": 1", "r.yaml: line 1: a key must be a single word"),
@@ -192,7 +202,7 @@ def test_each_wording_is_reached() -> None:
         assert not constant or any(constant in line for line in said), kind
 
 
-def test_missing_and_unreadable_files(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     cases = {
         str(tmp_path / "demo.yaml"): "no such file; did you mean the preset demo? " + PRESETS,
         str(tmp_path): "cannot be read: Is a directory",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -75,7 +76,7 @@ def test_every_preset_loads_without_a_warning_and_round_trips(name: str) -> None
     assert preset_text(name).startswith("#"), "a preset begins with what it is"
 
 
-def test_a_file_changes_a_preset(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_changes_a_preset(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("preset: long\nname: mine\nsft: {epochs: 1}\nstages:\n  - {max_completion_tokens: 64, group_size: 2}\n")
     recipe = load_recipe(str(path), ["stages.0.steps=7", "optimiser.learning_rate=2e-6", "data.held_out=null"])
@@ -121,15 +122,15 @@ WARNINGS = [
     ("stages.1.group_size=16", "stages: max_completion_tokens x group_size is 65536, 131072; "),
     ("stages.1={max_completion_tokens: 2048, group_size: 32}", "stages: max_completion_tokens falls (4096, 2048); "),
     ("stages.0.carry=weights+optimizer", "stages.0.carry: weights+optimizer has no effect"),
-    ("data.held_out.path=hf://AI4Math/MathVision@test", "data.held_out: Vision-R1-rl was made from MathVision, "),
-    ("data.held_out.path=/data/we_math/test.parquet", "data.held_out: Vision-R1-rl was made from We-Math, "),
-    ("data.held_out.path=hf://hiyouga/geometry3k@test", "data.held_out: Vision-R1-rl was made from Geometry3K, "),
+    ("data.held_out.path=hf://AI4Math/MathVision@test", "data.held_out: Vision-R1-rl contains problems of MathVision; "),
+    ("data.held_out.path=/data/we_math/test.parquet", "data.held_out: Vision-R1-rl contains problems of We-Math; "),
+    ("data.held_out.path=hf://hiyouga/geometry3k@test", "data.held_out: Vision-R1-rl contains problems of Geometry3K; "),
     (
         "data.held_out.path=hf://Osilly/Vision-R1-rl@train",
         "data.held_out: hf://Osilly/Vision-R1-rl@train is also the training data",
     ),
     ("rollout.top_p=0.9", "rollout.top_p: 0.9 biases the ratio"),
-    ("rollout.temperature=0.5", "rollout.temperature: 0.5 samples from another distribution"),
+    ("rollout.temperature=0.5", "rollout.temperature: 0.5 samples from a distribution that is not the one in training"),
     ("model.system_prompt=Think.", "model.system_prompt: set together with sft"),
 ]
 
@@ -159,7 +160,8 @@ def test_every_value_of_the_schema_is_explained() -> None:
             if not field.description and not (isinstance(field.annotation, type) and issubclass(field.annotation, Part))
         ]
 
-    assert [name for part in (Recipe, *Part.__subclasses__()) for name in undescribed(part)] == []
+    parts: list[type[Part]] = [Recipe, *Part.__subclasses__()]
+    assert [name for part in parts for name in undescribed(part)] == []
 
 
 def test_recipe_and_pipeline_never_import_torch() -> None:

@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -41,7 +43,7 @@ class Page(HTMLParser):
         return [found for name, found in self.tags if name == tag and class_ in (found.get("class") or "")]
 
 
-def report(folder: Path) -> tuple[Page, dict]:
+def report(folder: Path) -> tuple[Page, dict[str, Any]]:
     write_report(open_store(str(folder)))
     return Page((folder / "report.html").read_text()), json.loads((folder / "summary.json").read_text())
 
@@ -50,7 +52,7 @@ def row_of(page: Page, name: str) -> list[str]:
     return next([" ".join(cell.split()) for cell in row] for row in page.rows if row[0].strip() == name)
 
 
-def test_a_whole_run_has_the_six_panels_and_every_part(make_run):
+def test_a_whole_run_has_the_six_panels_and_every_part(make_run: Callable[..., Path]) -> None:
     page, _ = report(make_run())
     assert [found["id"] for found in page.all("figure")] == [f"panel-{letter}" for letter in "ABCDEF"]
     assert [found["aria-label"] for found in page.all("svg")] == [
@@ -73,7 +75,7 @@ def test_a_whole_run_has_the_six_panels_and_every_part(make_run):
     assert page.all("img")
 
 
-def test_the_panels_name_buckets_phases_words_and_limits(make_run):
+def test_the_panels_name_buckets_phases_words_and_limits(make_run: Callable[..., Path]) -> None:
     folder = make_run()
     report(folder)
     text = (folder / "report.html").read_text()
@@ -89,7 +91,7 @@ def test_the_panels_name_buckets_phases_words_and_limits(make_run):
         assert [said for said in expected if said not in panels[letter]] == []
 
 
-def test_the_phase_table_shows_the_scores(make_run):
+def test_the_phase_table_shows_the_scores(make_run: Callable[..., Path]) -> None:
     page, summary = report(make_run())
     first = summary["phases"]["stage-1"]
     cells = row_of(page, "stage 1")
@@ -99,14 +101,14 @@ def test_the_phase_table_shows_the_scores(make_run):
     assert cells[5:] == ["100 of 100", "1 h 46 min", "40.0 GiB", "1"]
 
 
-def test_the_filter_table_shows_the_cold_start(make_run):
+def test_the_filter_table_shows_the_cold_start(make_run: Callable[..., Path]) -> None:
     page, _ = report(make_run())
     assert row_of(page, "kept")[1:3] == ["1,031", "68.7 %"]
     assert row_of(page, "wrong answer")[1:] == ["377", "25.1 %", "", "an excerpt with wrong answer"]
     assert "Wait 2,900, Hmm 310" in page.text
 
 
-def test_summary_has_the_values_of_each_phase(make_run):
+def test_summary_has_the_values_of_each_phase(make_run: Callable[..., Path]) -> None:
     folder = make_run()
     _, summary = report(folder)
     assert list(summary["phases"]) == ["coldstart", "sft", "stage-1", "stage-2", "stage-3", "evaluate"]
@@ -120,7 +122,7 @@ def test_summary_has_the_values_of_each_phase(make_run):
     assert summary["phases"]["coldstart"]["steps"] is None
 
 
-def test_nothing_is_loaded_from_elsewhere(make_run):
+def test_nothing_is_loaded_from_elsewhere(make_run: Callable[..., Path]) -> None:
     folder = make_run()
     page, _ = report(folder)
     text = (folder / "report.html").read_text()
@@ -128,18 +130,18 @@ def test_nothing_is_loaded_from_elsewhere(make_run):
         value for _, found in page.tags for key, value in found.items() if key in ("src", "href", "srcset", "data", "xlink:href")
     ]
     assert loads
-    assert all(value.startswith("data:image/png;base64,") for value in loads)
+    assert all(value is not None and value.startswith("data:image/png;base64,") for value in loads)
     assert not page.all("script") + page.all("link") + page.all("iframe") + page.all("base")
     assert "url(" not in text
     assert "@import" not in text
     policy = next(found["content"] for found in page.all("meta") if found.get("http-equiv") == "Content-Security-Policy")
-    assert policy.startswith("default-src 'none'")
+    assert policy is not None and policy.startswith("default-src 'none'")
 
 
 HOSTILE = '</pre><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 7 }}'
 
 
-def test_text_of_models_and_of_data_is_never_markup(make_run):
+def test_text_of_models_and_of_data_is_never_markup(make_run: Callable[..., Path]) -> None:
     folder = make_run()
     for phase in ("sft", "stage-1", "stage-2", "stage-3"):
         path = folder / f"eval/{phase}.samples.jsonl"
@@ -155,7 +157,7 @@ def test_text_of_models_and_of_data_is_never_markup(make_run):
     assert all(re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/=]+", str(found["src"])) for found in page.all("img"))
 
 
-def test_a_run_that_has_only_begun(make_run):
+def test_a_run_that_has_only_begun(make_run: Callable[..., Path]) -> None:
     page, summary = report(make_run(phases=(), steps=0))
     assert page.text.count("appears after the evaluation") == 4
     assert page.text.count("appears with the first GRPO step") == 2
@@ -164,7 +166,7 @@ def test_a_run_that_has_only_begun(make_run):
     assert set(row_of(page, "stage 1")[2:5]) == {"–"}
 
 
-def test_a_run_in_its_second_stage(make_run):
+def test_a_run_in_its_second_stage(make_run: Callable[..., Path]) -> None:
     page, summary = report(make_run(phases=("coldstart", "sft", "stage-1", "stage-2"), steps=137))
     assert page.text.count("appears after the evaluation") == 4
     assert summary["phases"]["stage-2"]["steps"] == 37
@@ -174,12 +176,12 @@ def test_a_run_in_its_second_stage(make_run):
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_the_first_steps_are_drawn_as_dots_or_a_line(make_run, steps):
+def test_the_first_steps_are_drawn_as_dots_or_a_line(make_run: Callable[..., Path], steps: int) -> None:
     page, _ = report(make_run(phases=("sft",), steps=steps))
     assert len(page.all("circle", "dot p1") if steps == 1 else page.all("polyline", "line p1")) == 2
 
 
-def test_values_that_are_no_numbers_are_left_out(make_run):
+def test_values_that_are_no_numbers_are_left_out(make_run: Callable[..., Path]) -> None:
     folder = make_run()
     lines = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     for record in lines:
@@ -196,7 +198,7 @@ def test_values_that_are_no_numbers_are_left_out(make_run):
     assert len(page.all("polyline", "line p1")) == 1
 
 
-def test_states_and_times_come_from_all_attempts(make_run):
+def test_states_and_times_come_from_all_attempts(make_run: Callable[..., Path]) -> None:
     folder = make_run(phases=("coldstart", "sft", "stage-1"), steps=40)
     for number, one in enumerate(
         [
@@ -212,7 +214,7 @@ def test_states_and_times_come_from_all_attempts(make_run):
     assert row_of(page, "stage 1")[1:2] + row_of(page, "stage 1")[-1:] == ["running", "3"]
 
 
-def test_done_is_what_has_left_its_result(make_run):
+def test_done_is_what_has_left_its_result(make_run: Callable[..., Path]) -> None:
     """The evaluation writes the report itself, and on a cluster nobody records attempts in the run directory."""
     folder = make_run(steps=230)
     attempt = folder / "phases/evaluate/attempt-0/attempt.json"
@@ -224,7 +226,7 @@ def test_done_is_what_has_left_its_result(make_run):
     assert states == ["done", "done", "begun", "done"]
 
 
-def test_the_zero_variant_starts_from_the_base_model(make_run):
+def test_the_zero_variant_starts_from_the_base_model(make_run: Callable[..., Path]) -> None:
     folder = make_run(phases=("stage-1", "evaluate"), steps=100)
     recipe = (folder / "recipe.yaml").read_text()
     recipe = re.sub(r"^(coldstart|sft):\n(?:[ ].*\n)+", "", recipe, flags=re.M)
@@ -237,7 +239,7 @@ def test_the_zero_variant_starts_from_the_base_model(make_run):
     assert "12.5 % of the base model" in page.text
 
 
-def test_the_terminal_shows_phases_and_where_everything_lies(make_run):
+def test_the_terminal_shows_phases_and_where_everything_lies(make_run: Callable[..., Path]) -> None:
     folder = make_run()
     store = open_store(str(folder))
     write_report(store)
@@ -256,6 +258,6 @@ def test_the_terminal_shows_phases_and_where_everything_lies(make_run):
         assert said in text
 
 
-def test_a_directory_that_is_no_run_is_refused(tmp_path):
+def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no recipe.yaml here"):
         write_report(open_store(str(tmp_path)))

@@ -30,13 +30,41 @@ def test_rows_are_graded_in_order_with_line_numbers(tmp_path: Path) -> None:
     ]
     result, written = graded(tmp_path / "rows.jsonl", b"\n".join(lines))
     assert written == [
-        {"line": 1, "overall": 1.0, "format": 1.0, "accuracy": 1.0, "answer": "72°", "reason": "right"},
-        {"line": 3, "overall": 0.0, "format": 1.0, "accuracy": 0.0, "answer": "3 or 5", "reason": "wrong answer"},
-        {"line": 4, "overall": 0.0, "format": 0.0, "accuracy": 0.0, "answer": None, "reason": "format: no </think>"},
+        {"line": 1, "overall": 1.0, "format": 1.0, "accuracy": 1.0, "answer": "72°", "reason": "right", "rule": "unit"},
+        {"line": 3, "overall": 0.0, "format": 1.0, "accuracy": 0.0, "answer": "3 or 5", "reason": "wrong answer", "rule": "list"},
+        {"line": 4, "overall": 0.0, "format": 0.0, "accuracy": 0.0, "answer": None, "reason": "format: no </think>", "rule": ""},
     ]
     assert (result.rows, result.bad_lines) == (3, [])
     assert result.overall == pytest.approx(1 / 3)
     assert result.format == pytest.approx(2 / 3)
+
+
+def test_options_count_and_each_verdict_names_its_rule(tmp_path: Path) -> None:
+    options: list[object] = ["A. 3 cm; B. 4 cm; C. 5 cm", ["3 cm", "4 cm"], {"A": "3 cm", "B": "4 cm"}]
+    rows = [
+        {"response": f"<think>a</think><answer>{answer}</answer>", "answer": "B", name: cell}
+        for cell in options
+        for name in ("options", "choices")
+        for answer in ("4 cm", "B. 3 cm")
+    ]
+    _, written = graded(tmp_path / "rows.jsonl", b"\n".join(json.dumps(row).encode() for row in rows))
+    assert [(line["overall"], line["rule"]) for line in written] == [(1.0, "option text"), (0.0, "letter and text")] * 6
+
+
+def test_an_explanation_shows_both_sides_as_they_were_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\n".join([row("<think>a</think><answer>**Answer**: 5 \\text{cm}\x1b</answer>", "x = 5"), row("hm", "{")]))
+    written: list[str] = []
+    grade_file(path, Reward(processes=1), written.append, explain=True)
+    assert written == [
+        "line 1: wrong answer (rule: name, algebra)\n"
+        "  reward   0 = format 1, accuracy 0\n"
+        "  answer   5 \\text{cm}\\x1b\n"
+        "  read as  5 cm \\x1b\n"
+        "  truth    x = 5\n"
+        "  read as  x = 5",
+        "line 2: format: no <think>\n  reward   0 = format 0, accuracy 0\n  answer   none was found\n  truth    {\n  read as  {",
+    ]
 
 
 def test_each_bad_line_is_named_once_and_the_others_are_graded(tmp_path: Path) -> None:

@@ -77,6 +77,15 @@ def test_a_well_formed_wrong_response_scores_nothing_or_zeros_half(response: str
     assert overall("zero", response, "A") == 0.5
 
 
+@pytest.mark.parametrize(
+    "thought", ["\u200b", "\u2060\ufeff \n", "\u3164", "\u2800\u00ad", "\u00a0\t", "\ufe0f", "\x00", "\u200e\u115f"]
+)
+def test_a_thought_that_shows_nothing_is_empty(thought: str) -> None:
+    assert read_response(f"<think>{thought}</think><answer>B</answer>").fault == "empty thought"
+    assert read_response(f"<think>a</think><answer>{thought}</answer>").fault == "empty answer"
+    assert read_response(f"<think>{thought}.</think><answer>B{thought}</answer>").fault == ""
+
+
 @pytest.mark.parametrize(("response", "fault"), FAULTY.items())
 def test_a_faulty_response_scores_nothing_and_says_why(grader: Grader, response: str, fault: str) -> None:
     grade = grader.grade([response], ["B"])[0]

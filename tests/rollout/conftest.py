@@ -17,7 +17,7 @@ def pairs() -> dict[str, tuple[Pair, dict[str, torch.Tensor]]]:
 
 
 @pytest.fixture(params=ENGINES)
-def pair(request, pairs) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, pairs: dict[str, tuple[Pair, dict[str, torch.Tensor]]]) -> Iterator[Pair]:
     """The pair of an engine; engine and policy have the demo's base weights again."""
     if request.param not in pairs:
         made = make_pair(request.param)

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from ranks import free_port
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.demo.digits import problems
+from visionr1.data.digits import problems
 from visionr1.demo.tiny import save, tiny_model, tiny_processor
 from visionr1.grpo.parity import Probe, fault
 from visionr1.grpo.plan import WorkerPlan
@@ -26,7 +27,7 @@ SAMPLING = Sampling(4, 16, 1.0)
 class Stage:
     """Steps of a stage by one worker: what `run_stage` does to it and asks of it."""
 
-    def __init__(self, engine: str, base: str = "demo", temperature: float = 1.0):
+    def __init__(self, engine: str, base: str = "demo", temperature: float = 1.0) -> None:
         self.recipe: Recipe = load_recipe(
             "demo",
             [
@@ -84,9 +85,9 @@ class Stage:
 
 def tied_model(folder: Path, base: Path) -> str:
     """A tiny model whose head is tied to its embeddings, as the real 3B model's is; its tokenizer is `base`'s."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base)
     untied = tiny_model(tokenizer, seed=5)
-    config = untied.config
+    config: Any = untied.config
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = True
     with torch.random.fork_rng():
         torch.manual_seed(5)

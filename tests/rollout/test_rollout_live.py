@@ -8,13 +8,14 @@ import pytest
 from visionr1.data.rows import Row
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir
+from visionr1.model.prompt import Prompt
 from visionr1.recipe import load_recipe
 from visionr1.rollout.build import build_engine
-from visionr1.rollout.types import Sampling
+from visionr1.rollout.types import RolloutEngine, Sampling
 
 
 @pytest.fixture(scope="module")
-def cramped():
+def cramped() -> tuple[RolloutEngine, list[Prompt]]:
     """vLLM with room for 32 blocks of 128 tokens, and prompts that all but fill a block."""
     recipe = load_recipe("demo", ["rollout.cpu_kv_cache_gib=0.0079"])
     directory = base_dir(recipe.model)
@@ -24,11 +25,11 @@ def cramped():
     return build_engine(directory, recipe, builder, max_model_len=384, gpu_share=0.6), [builder.build(row) for row in rows]
 
 
-def test_a_scrape_in_the_middle_of_a_rollout_sees_the_engine_at_work(cramped):
+def test_a_scrape_in_the_middle_of_a_rollout_sees_the_engine_at_work(cramped: tuple[RolloutEngine, list[Prompt]]) -> None:
     engine, prompts = cramped
     seen, ended = [], threading.Event()
 
-    def scrape():
+    def scrape() -> None:
         while not ended.is_set():
             seen.append(engine.live())
             time.sleep(0.005)
@@ -48,7 +49,7 @@ def test_a_scrape_in_the_middle_of_a_rollout_sees_the_engine_at_work(cramped):
     assert (after["vllm_running_requests"], after["vllm_waiting_requests"]) == (0, 0)
 
 
-def test_an_engine_says_that_it_sleeps_until_its_cache_is_back(cramped):
+def test_an_engine_says_that_it_sleeps_until_its_cache_is_back(cramped: tuple[RolloutEngine, list[Prompt]]) -> None:
     engine, _ = cramped
     engine.sleep()
     assert engine.live()["vllm_sleep_state"] == {"awake": 0, "discard_all": 1}

@@ -1,5 +1,7 @@
 """The engine's log-probs are the trainer's, token by token: before updates, after them, after other weights."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from rollout_pair import LIMIT, Pair, engine_logps
@@ -7,7 +9,7 @@ from rollout_pair import LIMIT, Pair, engine_logps
 from visionr1.demo.tiny import save, tiny_model
 
 
-def test_the_base_agrees_with_the_trainer(pair) -> None:
+def test_the_base_agrees_with_the_trainer(pair: Pair) -> None:
     groups = pair.sample()
     assert [group.prompt_token_ids for group in groups] == [pair.builder.expand(prompt) for prompt in pair.prompts()]
     assert pair.distance(groups) <= LIMIT
@@ -15,7 +17,7 @@ def test_the_base_agrees_with_the_trainer(pair) -> None:
     assert float(differences.mean()) <= LIMIT / 10
 
 
-def test_a_random_model_agrees_with_the_trainer(pair, tmp_path) -> None:
+def test_a_random_model_agrees_with_the_trainer(pair: Pair, tmp_path: Path) -> None:
     """No token is certain here, so nothing cancels."""
     model = tiny_model(pair.builder.tokenizer, seed=5)
     save(model, pair.builder.processor, tmp_path)
@@ -26,7 +28,7 @@ def test_a_random_model_agrees_with_the_trainer(pair, tmp_path) -> None:
     assert pair.distance(groups) <= LIMIT
 
 
-def test_every_update_reaches_the_engine(pair) -> None:
+def test_every_update_reaches_the_engine(pair: Pair) -> None:
     optimiser = torch.optim.AdamW(pair.policy.parameters(), lr=3e-4)
     before = engine_logps(pair.sample())
     for _ in range(3):
@@ -54,12 +56,14 @@ def train(pair: Pair, optimiser: torch.optim.Optimizer) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.7])
-def test_temperature_is_in_both(pair, temperature) -> None:
+def test_temperature_is_in_both(pair: Pair, temperature: float) -> None:
     pair.policy.temperature = temperature
     assert pair.distance(pair.sample(temperature=temperature)) <= LIMIT
 
 
-def test_hf_samples_by_the_recipe_and_not_by_the_models_generation_config(pairs, tmp_path) -> None:
+def test_hf_samples_by_the_recipe_and_not_by_the_models_generation_config(
+    pairs: dict[str, tuple[Pair, dict[str, torch.Tensor]]], tmp_path: Path
+) -> None:
     """Qwen2.5-VL's own file asks for a repetition penalty and the likeliest token only."""
     import json
     import shutil

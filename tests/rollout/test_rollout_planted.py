@@ -3,8 +3,9 @@
 The loop's own checks must stop the run, and name the likely cause.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,13 +16,20 @@ from visionr1.grpo import worker as worker_module
 from visionr1.grpo.parity import LARGEST, LIMITS
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir
+from visionr1.model.pack import PromptTensors, prompt_tensors
 from visionr1.model.prompt import Prompt
 from visionr1.recipe import load_recipe
 from visionr1.rollout.vllm import VllmEngine
 
 
-def runner(stage: Stage):
-    return stage.worker._engine._llm.llm_engine.model_executor.driver_worker.worker.model_runner
+def vllm_of(stage: Stage) -> Any:
+    """vLLM's own object."""
+    assert isinstance(stage.worker._engine, VllmEngine)
+    return stage.worker._engine._llm
+
+
+def runner(stage: Stage) -> Any:
+    return vllm_of(stage).llm_engine.model_executor.driver_worker.worker.model_runner
 
 
 @pytest.fixture(scope="session")  # an engine that ends takes vLLM's process groups from all engines of the process
@@ -30,7 +38,7 @@ def stages() -> dict[str, Stage]:
 
 
 @pytest.fixture
-def begin(stages, tmp_path_factory):
+def begin(stages: dict[str, Stage], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Stage]:
     """The stage of an engine, started once."""
 
     def stage(name: str) -> Stage:
@@ -45,30 +53,30 @@ def begin(stages, tmp_path_factory):
 
 
 @pytest.fixture(params=["vllm", "hf"])
-def stage(request, begin) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, begin: Callable[[str], Stage]) -> Iterator[Stage]:
     with begin(request.param).repaired():
         yield begin(request.param)
 
 
 @pytest.fixture(params=["vllm", "hf", "tied"])
-def every_stage(request, begin) -> Iterator[Stage]:
+def every_stage(request: pytest.FixtureRequest, begin: Callable[[str], Stage]) -> Iterator[Stage]:
     with begin(request.param).repaired():
         yield begin(request.param)
 
 
 @pytest.fixture
-def vllm_stage(begin) -> Iterator[Stage]:
+def vllm_stage(begin: Callable[[str], Stage]) -> Iterator[Stage]:
     with begin("vllm").repaired():
         yield begin("vllm")
 
 
 @pytest.fixture
-def tied_stage(begin) -> Iterator[Stage]:
+def tied_stage(begin: Callable[[str], Stage]) -> Iterator[Stage]:
     with begin("tied").repaired():
         yield begin("tied")
 
 
-def test_a_healthy_step_is_far_within_the_limits(every_stage) -> None:
+def test_a_healthy_step_is_far_within_the_limits(every_stage: Stage) -> None:
     stats = every_stage.update()
     every_stage.worker.sync()
     probe = every_stage.probe()
@@ -79,13 +87,13 @@ def test_a_healthy_step_is_far_within_the_limits(every_stage) -> None:
         assert largest <= LARGEST * LIMITS["float32"] / 10
 
 
-def test_a_sync_wakes_weights_loads_and_then_wakes_the_cache(vllm_stage, monkeypatch) -> None:
+def test_a_sync_wakes_weights_loads_and_then_wakes_the_cache(vllm_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """trl#5142: weights loaded into a sleeping engine; vime#190: a sleep that keeps the weights in the host's memory."""
-    vllm, order = vllm_stage.worker._engine._llm, []
+    vllm, order = vllm_of(vllm_stage), []
     for name in ("sleep", "wake_up", "collective_rpc"):
         original = getattr(vllm, name)
 
-        def recorded(*arguments, original=original, name=name, **named):
+        def recorded(*arguments: Any, original: Any = original, name: str = name, **named: Any) -> Any:
             order.append((name, named.get("level") or named.get("tags") or arguments[0]))
             return original(*arguments, **named)
 
@@ -96,20 +104,21 @@ def test_a_sync_wakes_weights_loads_and_then_wakes_the_cache(vllm_stage, monkeyp
     assert order == [("sleep", 2), ("wake_up", ["weights"]), ("collective_rpc", "reload_weights"), ("wake_up", ["kv_cache"])]
 
 
-def test_a_sync_empties_the_encoder_cache(vllm_stage) -> None:
+def test_a_sync_empties_the_encoder_cache(vllm_stage: Stage) -> None:
     vllm_stage.update()
     vllm_stage.worker.sync()
-    engine = vllm_stage.worker._engine
-    engine.generate([vllm_stage.worker._seen], SAMPLING, [1])
+    engine, seen = vllm_stage.worker._engine, vllm_stage.worker._seen
+    assert seen is not None
+    engine.generate([seen], SAMPLING, [1])
     assert runner(vllm_stage).encoder_cache, "the engine keeps what its vision tower made while it is awake"
     engine.sleep()
     vllm_stage.worker.sync()
     assert not runner(vllm_stage).encoder_cache
 
 
-def test_a_stale_image_embedding_stops_the_run(vllm_stage, monkeypatch) -> None:
+def test_a_stale_image_embedding_stops_the_run(vllm_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """vllm#44910: embeddings of the old vision tower are served after an update, for they are kept by the picture alone."""
-    core = type(vllm_stage.worker._engine._llm.llm_engine.engine_core.engine_core)
+    core = type(vllm_of(vllm_stage).llm_engine.engine_core.engine_core)
     with monkeypatch.context() as plant:
         # A sleep and `_forget` both empty the cache; a fault must get past both.
         plant.setattr(core, "reset_encoder_cache", lambda self: None)
@@ -118,14 +127,14 @@ def test_a_stale_image_embedding_stops_the_run(vllm_stage, monkeypatch) -> None:
     assert found and "image embeddings or prefixes of old weights" in found
 
 
-def test_a_sync_that_does_not_reach_the_engine_stops_the_run(stage, monkeypatch) -> None:
+def test_a_sync_that_does_not_reach_the_engine_stops_the_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage.worker._engine, "load_weights", lambda weights: None)
     found = stage.step()
     monkeypatch.undo()
     assert found and "does not serve the trained weights" in found
 
 
-def test_a_stale_head_stops_the_run(every_stage, monkeypatch) -> None:
+def test_a_stale_head_stops_the_run(every_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = every_stage.worker._engine
     if every_stage.worker._trainer.policy.inner.config.tie_word_embeddings:
         monkeypatch.setattr(VllmEngine, "_renew_head", lambda self: None)
@@ -137,7 +146,7 @@ def test_a_stale_head_stops_the_run(every_stage, monkeypatch) -> None:
     assert found and "a head tied to the embeddings" in found
 
 
-def test_a_tied_head_follows_every_update(tied_stage) -> None:
+def test_a_tied_head_follows_every_update(tied_stage: Stage) -> None:
     """On a CPU vLLM keeps a packed copy of the head, and a reload alone leaves a tied one as it was."""
     assert tied_stage.worker._trainer.policy.inner.config.tie_word_embeddings
     assert "lm_head.weight" not in dict(tied_stage.worker._trainer.weights())
@@ -145,7 +154,7 @@ def test_a_tied_head_follows_every_update(tied_stage) -> None:
         assert tied_stage.step() is None
 
 
-def test_a_prompt_that_is_expanded_twice_stops_the_run(vllm_stage, monkeypatch) -> None:
+def test_a_prompt_that_is_expanded_twice_stops_the_run(vllm_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM takes the processor's expanded ids and expands them again, without a word."""
     build = PromptBuilder.build
 
@@ -161,7 +170,7 @@ def test_a_prompt_that_is_expanded_twice_stops_the_run(vllm_stage, monkeypatch) 
     vllm_stage.update()
 
 
-def test_a_sampled_image_token_stops_the_run(stage, monkeypatch) -> None:
+def test_a_sampled_image_token_stops_the_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """R1-V#91: without the ban the policy says <|image_pad|> sooner or later, and its picture's features no longer fit."""
     engine = stage.worker._engine
     stage.worker.rollout(ROWS, SAMPLING, list(range(len(ROWS))))
@@ -183,12 +192,13 @@ def test_a_sampled_image_token_stops_the_run(stage, monkeypatch) -> None:
         head_VD.copy_(kept_VD)
 
 
-def test_positions_without_token_types_stop_the_run(stage, monkeypatch) -> None:
+def test_positions_without_token_types_stop_the_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `mm_token_type_ids` transformers falls back to text positions, and says nothing."""
-    made = worker_module.prompt_tensors
 
-    def textual(model, token_ids, images, image_token_id):
-        return replace(made(model, token_ids, images, image_token_id), positions_3P=torch.arange(len(token_ids)).expand(3, -1))
+    def textual(model: torch.nn.Module, token_ids: list[int], images: Any, image_token_id: int) -> PromptTensors:
+        return replace(
+            prompt_tensors(model, token_ids, images, image_token_id), positions_3P=torch.arange(len(token_ids)).expand(3, -1)
+        )
 
     monkeypatch.setattr(worker_module, "prompt_tensors", textual)
     found = stage.step()
@@ -196,7 +206,7 @@ def test_positions_without_token_types_stop_the_run(stage, monkeypatch) -> None:
     assert found and "mm_token_type_ids" in found
 
 
-def test_a_wrong_temperature_stops_the_run(stage, monkeypatch) -> None:
+def test_a_wrong_temperature_stops_the_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """trl#4159: the engine samples at the recipe's temperature, the trainer scores at another."""
     monkeypatch.setattr(stage.worker._trainer.policy, "temperature", 0.99)
     found = stage.step()

@@ -4,13 +4,14 @@ import pytest
 import torch
 from rollout_pair import LIMIT, Pair
 
+from visionr1.data.digits import problems
 from visionr1.data.rows import Row
 from visionr1.demo.chains import READ_ALOUD
-from visionr1.demo.digits import problems
-from visionr1.rollout.types import Prompt, Sampling
+from visionr1.model.prompt import Prompt
+from visionr1.rollout.types import Sampling
 
 
-def test_a_seed_gives_the_same_completions_in_any_batch(pair) -> None:
+def test_a_seed_gives_the_same_completions_in_any_batch(pair: Pair) -> None:
     """Sampling must not depend on what else is in the batch, or a resumed step would be another one."""
     prompts, seeds = pair.prompts(), list(range(7, 7 + len(pair.prompts())))
     sampling = Sampling(3, 16, 1.0)
@@ -21,7 +22,7 @@ def test_a_seed_gives_the_same_completions_in_any_batch(pair) -> None:
         assert [c.token_ids for c in group.completions] == [c.token_ids for c in other.completions]
 
 
-def test_other_seeds_give_other_completions(pair) -> None:
+def test_other_seeds_give_other_completions(pair: Pair) -> None:
     prompt = pair.prompts()[0]
     pair.shake(1, 0.05)
     pair.sync()
@@ -30,7 +31,7 @@ def test_other_seeds_give_other_completions(pair) -> None:
     assert [c.token_ids for c in first.completions] != [c.token_ids for c in second.completions]
 
 
-def test_sampling_leaves_the_trainers_generator_alone(pair) -> None:
+def test_sampling_leaves_the_trainers_generator_alone(pair: Pair) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -46,7 +47,7 @@ def eager_for_vision_tokens(pair: Pair) -> None:
     pair.sync()
 
 
-def test_banned_tokens_are_never_sampled_and_the_trainer_knows(pair) -> None:
+def test_banned_tokens_are_never_sampled_and_the_trainer_knows(pair: Pair) -> None:
     eager_for_vision_tokens(pair)
     groups = pair.sample()
     sampled = {token for group in groups for completion in group.completions for token in completion.token_ids}
@@ -55,13 +56,13 @@ def test_banned_tokens_are_never_sampled_and_the_trainer_knows(pair) -> None:
 
 
 @pytest.fixture
-def read_aloud(pair) -> list[Prompt]:
+def read_aloud(pair: Pair) -> list[Prompt]:
     """What the base was taught to answer shortly, and then to stop."""
     rows = problems("train")[:3]
     return [pair.builder.build(Row(row.id, f"<image>{READ_ALOUD}", row.images, row.answer)) for row in rows]
 
 
-def test_a_response_ends_with_its_end_token(pair, read_aloud) -> None:
+def test_a_response_ends_with_its_end_token(pair: Pair, read_aloud: list[Prompt]) -> None:
     groups = pair.sample(max_tokens=32, prompts=read_aloud)
     for completion in (c for group in groups for c in group.completions):
         assert completion.finish_reason == "stop"
@@ -72,20 +73,20 @@ def test_a_response_ends_with_its_end_token(pair, read_aloud) -> None:
         assert "Left" in completion.text and "<|" not in completion.text
 
 
-def test_a_response_that_is_cut_says_so(pair, read_aloud) -> None:
+def test_a_response_that_is_cut_says_so(pair: Pair, read_aloud: list[Prompt]) -> None:
     groups = pair.sample(max_tokens=3, prompts=read_aloud)
     for completion in (c for group in groups for c in group.completions):
         assert completion.finish_reason == "length"
         assert len(completion.token_ids) == len(completion.logprobs) == 3
 
 
-def test_greedy_sampling_takes_the_likeliest_token(pair, read_aloud) -> None:
+def test_greedy_sampling_takes_the_likeliest_token(pair: Pair, read_aloud: list[Prompt]) -> None:
     [group] = pair.engine.generate(read_aloud[:1], Sampling(1, 16, 0.0), [0])
     [again] = pair.engine.generate(read_aloud[:1], Sampling(1, 16, 0.0), [1])
     assert group.completions[0].token_ids == again.completions[0].token_ids
 
 
-def test_the_groups_of_a_text_problem_and_of_pictures_stay_in_order(pair) -> None:
+def test_the_groups_of_a_text_problem_and_of_pictures_stay_in_order(pair: Pair) -> None:
     prompts = pair.prompts()
     groups = pair.sample(n=1, max_tokens=2)
     assert [group.prompt_token_ids for group in groups] == [pair.builder.expand(prompt) for prompt in prompts]

@@ -9,7 +9,7 @@ from visionr1.rundir import coldstart, layout
 from visionr1.rundir.attempts import AttemptRecord, write_attempt
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.progress import Progress, write_progress
-from visionr1.rundir.recipe import settle_recipe
+from visionr1.rundir.recipe import adopt_recipe
 from visionr1.rundir.scores import Sample, write_score
 from visionr1.rundir.steplog import StepLog
 from visionr1.storage import Store
@@ -50,7 +50,7 @@ def sample(tokens: int) -> Sample:
 
 def small_run(store: Store) -> Store:
     """A finished run in a local store; its evaluation was tried twice, and its first attempt still has a progress file."""
-    settle_recipe(store, RECIPE)
+    adopt_recipe(store, RECIPE)
     works = WorkLog(store)
     works.add("0" * 64, "train.jsonl#0", "reasoning", Reply("3", "1+2=3", "stop"))
     works.flush(at_once=True)

@@ -1,6 +1,7 @@
 """All readers of one run directory say the same about it, and a phase is done by its result alone."""
 
 import json
+from pathlib import Path
 
 import pytest
 from small_run import LAST_STEPS, RECIPE, small_run
@@ -16,30 +17,30 @@ from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.layout import STEPS, checkpoint_prefix, eval_key, progress_key
 from visionr1.rundir.progress import read_progress
 from visionr1.rundir.reading import number
-from visionr1.storage import open_store
+from visionr1.storage import Store, open_store
 from visionr1.watch.look import look
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Store:
     return small_run(open_store(str(tmp_path / "run")))
 
 
-def states(store):
+def states(store: Store) -> dict[str, str]:
     return {phase.name: phase.state for phase in read_run(store).phases}
 
 
-def complete(store):
+def complete(store: Store) -> dict[str, bool]:
     return {phase.name: committed(store, phase).complete for phase in phases(RECIPE)}
 
 
-def test_the_report_asks_for_checkpoints_not_for_exit_codes(store):
+def test_the_report_asks_for_checkpoints_not_for_exit_codes(store: Store) -> None:
     assert set(states(store).values()) == {"done"} and all(complete(store).values())
     store.delete(checkpoint_prefix("sft", LAST_STEPS["sft"]))
     assert states(store)["sft"] == "waiting" and not complete(store)["sft"], "its attempt ended with 0"
 
 
-def test_the_report_asks_for_checkpoints_not_for_steps_and_scores(store):
+def test_the_report_asks_for_checkpoints_not_for_steps_and_scores(store: Store) -> None:
     for phase in ("sft", "stage-1"):
         store.delete(checkpoint_prefix(phase, LAST_STEPS[phase]))
     assert [states(store)[phase] for phase in ("sft", "stage-1", "stage-2")] == ["waiting", "waiting", "done"]
@@ -52,14 +53,16 @@ def test_the_report_asks_for_checkpoints_not_for_steps_and_scores(store):
     ("ended", "exit_code", "state"),
     [(None, None, "running"), (2.0, 3, "stopped"), (2.0, 1, "failed"), (2.0, None, "failed"), (2.0, 0, "waiting")],
 )
-def test_report_and_watch_say_the_same_of_a_phase_without_its_result(ended, exit_code, state, store):
+def test_report_and_watch_say_the_same_of_a_phase_without_its_result(
+    ended: float | None, exit_code: int | None, state: str, store: Store
+) -> None:
     store.delete(checkpoint_prefix("stage-2", 4))
     write_attempt(store, "stage-2", 1, AttemptRecord(["visionr1"], 1.0, 4, ended, exit_code))
     assert states(store)["stage-2"] == state
     assert look(store, 2000.0).state == state
 
 
-def test_a_phase_that_nobody_recorded_has_begun_when_it_has_steps():
+def test_a_phase_that_nobody_recorded_has_begun_when_it_has_steps() -> None:
     assert [phase_state(False, {}, True), phase_state(False, {}, False), phase_state(True, {}, False)] == [
         "begun",
         "waiting",
@@ -67,11 +70,11 @@ def test_a_phase_that_nobody_recorded_has_begun_when_it_has_steps():
     ]
 
 
-def test_a_checkpoint_that_a_newer_one_replaces_while_it_is_read(store, monkeypatch):
+def test_a_checkpoint_that_a_newer_one_replaces_while_it_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who looks at a run that trains lists a checkpoint that is gone when its manifest is read."""
     newer, listed = Checkpoints(store, "sft"), Checkpoints.latest
 
-    def latest(self):
+    def latest(self: Checkpoints) -> int | None:
         step = listed(self)
         if step == 3:
             newer.commit(6, [], {"final": True})
@@ -83,15 +86,15 @@ def test_a_checkpoint_that_a_newer_one_replaces_while_it_is_read(store, monkeypa
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "0.5", None, [0.5], 1e300])
-def test_what_is_no_number_of_a_run(value):
+def test_what_is_no_number_of_a_run(value: float | bool | str | list[float] | None) -> None:
     assert number(value) is None
 
 
-def test_numbers_stay_what_they_are():
+def test_numbers_stay_what_they_are() -> None:
     assert [number(value) for value in (0, -3, 0.25, 2**60)] == [0.0, -3.0, 0.25, float(2**60)]
 
 
-def test_numbers_too_large_to_count_with_are_gaps_for_everybody(store):
+def test_numbers_too_large_to_count_with_are_gaps_for_everybody(store: Store) -> None:
     lines = [json.loads(line) for line in store.read_bytes(STEPS).splitlines()]
     lines[-1] |= {"reward_mean": 10**400, "generated_tokens": 10**308, "loss": 1e308}
     store.write_bytes(STEPS, "".join(json.dumps(line) + "\n" for line in lines).encode())
@@ -102,7 +105,7 @@ def test_numbers_too_large_to_count_with_are_gaps_for_everybody(store):
     assert (view.records[-1]["step"], view.records[-1]["generated_tokens"], view.tokens_per_second) == (4, None, 0.0)
 
 
-def test_the_evaluation_reads_scores_as_the_planner_does(store):
+def test_the_evaluation_reads_scores_as_the_planner_does(store: Store) -> None:
     assert _scored_step(store, "sft") == 3 and _scored_step(store, "base") is None
     for text in (b"[]", b'{"step": "3"}', b'{"step": null}', b"[" * 100_000):
         store.write_bytes(eval_key("sft"), text)
@@ -111,7 +114,7 @@ def test_the_evaluation_reads_scores_as_the_planner_does(store):
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b'{"title": "x", "done": "1", "total": 2, "note": ""}'])
-def test_damaged_progress_is_one_line(text, store):
+def test_damaged_progress_is_one_line(text: bytes, store: Store) -> None:
     key = progress_key("coldstart", 0)
     assert read_progress(store, "coldstart", 0) is not None
     store.write_bytes(key, text)

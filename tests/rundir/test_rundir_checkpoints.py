@@ -4,28 +4,31 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from visionr1.errors import BadInput
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
 from visionr1.rundir.layout import MANIFEST, checkpoint_prefix
-from visionr1.storage import NotFound, StorageError, open_store
+from visionr1.storage import NotFound, StorageError, Store, open_store
 
 FILES = {"model.safetensors": b"weights" * 1000, "optimizer/rank-0.pt": b"moments", "config.json": b"{}"}
 
 
-def save(checkpoints, step, files=FILES, state=None):
+def save(checkpoints: Checkpoints, step: int, files: Mapping[str, bytes] = FILES, state: dict[str, Any] | None = None) -> int:
     folder = checkpoints.staging(step)
     return checkpoints.commit(step, publish(checkpoints, step, folder, files), state or {"step": step})
 
 
-def publish(checkpoints, step, folder, files):
+def publish(checkpoints: Checkpoints, step: int, folder: Path, files: Mapping[str, bytes]) -> list[FileEntry]:
     checkpoints.clear(step)
     return add(checkpoints, step, folder, files)
 
 
-def add(checkpoints, step, folder, files):
+def add(checkpoints: Checkpoints, step: int, folder: Path, files: Mapping[str, bytes]) -> list[FileEntry]:
     """What each process does."""
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -35,16 +38,16 @@ def add(checkpoints, step, folder, files):
     return entries
 
 
-def contents(folder, names=FILES):
+def contents(folder: Path, names: Iterable[str] = FILES) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
 @pytest.fixture
-def checkpoints(store):
+def checkpoints(store: Store) -> Checkpoints:
     return Checkpoints(store, "stage-1")
 
 
-def test_what_is_committed_comes_back(checkpoints, store):
+def test_what_is_committed_comes_back(checkpoints: Checkpoints, store: Store) -> None:
     state = {"sampler": {"seed": 1, "index": 7}, "losses": [0.5]}
     assert save(checkpoints, 5, state=state) == sum(map(len, FILES.values()))
     save(checkpoints, 10)
@@ -55,7 +58,7 @@ def test_what_is_committed_comes_back(checkpoints, store):
     assert Checkpoints(store, "stage-2").latest() is None
 
 
-def test_nothing_reads_what_is_not_committed(checkpoints):
+def test_nothing_reads_what_is_not_committed(checkpoints: Checkpoints) -> None:
     publish(checkpoints, 5, checkpoints.staging(5), FILES)
     assert checkpoints.steps() == []
     for read in (checkpoints.state, checkpoints.fetch):
@@ -63,7 +66,7 @@ def test_nothing_reads_what_is_not_committed(checkpoints):
             read(5)
 
 
-def test_two_broken_attempts_leave_nothing_behind(checkpoints, store):
+def test_two_broken_attempts_leave_nothing_behind(checkpoints: Checkpoints, store: Store) -> None:
     publish(checkpoints, 5, checkpoints.staging(5), {"first.bin": b"1", "model.safetensors": b"old"})
     publish(checkpoints, 5, checkpoints.staging(5), {"second.bin": b"2"})
     folder = checkpoints.staging(5)
@@ -73,7 +76,7 @@ def test_two_broken_attempts_leave_nothing_behind(checkpoints, store):
     assert store.list(prefix) == sorted(f"{prefix}/{name}" for name in (*FILES, MANIFEST))
 
 
-def test_a_committed_step_that_is_saved_again_is_replaced(checkpoints):
+def test_a_committed_step_that_is_saved_again_is_replaced(checkpoints: Checkpoints) -> None:
     save(checkpoints, 5, {"old.bin": b"old"})
     folder = checkpoints.staging(5)
     checkpoints.clear(5)
@@ -82,7 +85,7 @@ def test_a_committed_step_that_is_saved_again_is_replaced(checkpoints):
     assert contents(checkpoints.fetch(5)) == FILES
 
 
-def test_processes_write_their_own_files_and_one_commits(checkpoints, store):
+def test_processes_write_their_own_files_and_one_commits(checkpoints: Checkpoints, store: Store) -> None:
     checkpoints.staging(5)
     entries = []
     for rank in range(3):
@@ -92,12 +95,12 @@ def test_processes_write_their_own_files_and_one_commits(checkpoints, store):
     assert contents(checkpoints.fetch(5), ["rank-0.pt", "rank-2.pt"]) == {"rank-0.pt": b"\0", "rank-2.pt": b"\2"}
 
 
-def test_a_published_file_must_be_there_and_be_published_once(checkpoints):
+def test_a_published_file_must_be_there_and_be_published_once(checkpoints: Checkpoints) -> None:
     folder = checkpoints.staging(5)
-    with pytest.raises(StorageError, match=r"model\.safetensors: cannot be published, for it was not written"):
+    with pytest.raises(StorageError, match=r"model\.safetensors: cannot be published, because it was not written"):
         checkpoints.publish(5, folder, ["model.safetensors"])
     elsewhere = FileEntry(path="rank-7.pt", bytes=3, sha256="0" * 64)
-    with pytest.raises(StorageError, match=r"rank-7\.pt: published, but not there; all nodes must share"):
+    with pytest.raises(StorageError, match=r"rank-7\.pt: published, but missing; all nodes must share"):
         checkpoints.commit(5, [elsewhere], {})
     with pytest.raises(ValueError, match="two processes published the same file"):
         checkpoints.commit(5, [elsewhere, elsewhere], {})
@@ -114,18 +117,20 @@ def test_a_published_file_must_be_there_and_be_published_once(checkpoints):
         (None, "is missing"),
     ],
 )
-def test_a_damaged_file_is_found_and_named(checkpoints, store, damage, message):
+def test_a_damaged_file_is_found_and_named(
+    checkpoints: Checkpoints, store: Store, damage: Callable[[bytes], bytes] | None, message: str
+) -> None:
     save(checkpoints, 5)
     key = f"{checkpoint_prefix('stage-1', 5)}/model.safetensors"
     data = store.read_bytes(key)
     store.delete(key)
-    if damage:
+    if damage is not None:
         store.write_bytes(key, damage(data))
     with pytest.raises(StorageError, match=rf"step-5/model\.safetensors {message}; restore it, or delete manifest\.json"):
         checkpoints.fetch(5)
 
 
-def test_without_the_trainer_only_weights_are_read(s3_url):
+def test_without_the_trainer_only_weights_are_read(s3_url: str) -> None:
     checkpoints = Checkpoints(open_store(s3_url), "sft")
     entries = add(checkpoints, 5, checkpoints.staging(5), {"config.json": b"{}", "trainer/rank-0.safetensors": b"moments"})
     checkpoints.commit(5, entries, {})
@@ -134,7 +139,7 @@ def test_without_the_trainer_only_weights_are_read(s3_url):
     assert (checkpoints.fetch(5) / "trainer/rank-0.safetensors").read_bytes() == b"moments"
 
 
-def test_copies_of_other_checkpoints_are_forgotten(s3_url):
+def test_copies_of_other_checkpoints_are_forgotten(s3_url: str) -> None:
     store = open_store(s3_url)
     copies = {}
     for phase, step in [("sft", 5), ("stage-1", 5), ("stage-1", 10)]:
@@ -146,21 +151,21 @@ def test_copies_of_other_checkpoints_are_forgotten(s3_url):
 
 
 @pytest.mark.parametrize("path", ["../../../../etc/passwd", "/etc/passwd"])
-def test_a_forged_manifest_cannot_name_files_elsewhere(checkpoints, store, path):
+def test_a_forged_manifest_cannot_name_files_elsewhere(checkpoints: Checkpoints, store: Store, path: str) -> None:
     save(checkpoints, 5)
     key = f"{checkpoint_prefix('stage-1', 5)}/{MANIFEST}"
     store.write_bytes(key, store.read_bytes(key).replace(b"config.json", path.encode()))
-    with pytest.raises(BadInput, match="no name inside a run directory"):
+    with pytest.raises(BadInput, match="not a name inside a run directory"):
         checkpoints.fetch(5)
 
 
-def test_a_manifest_that_is_none_is_bad_input(checkpoints, store):
+def test_a_manifest_that_is_none_is_bad_input(checkpoints: Checkpoints, store: Store) -> None:
     store.write_bytes(f"{checkpoint_prefix('stage-1', 5)}/{MANIFEST}", b'{"files": "all"}')
     with pytest.raises(BadInput, match=r"step-5/manifest\.json: this is no checkpoint manifest; delete it"):
         checkpoints.fetch(5)
 
 
-def test_retaining_deletes_the_rest_but_never_the_newest(checkpoints, store):
+def test_retaining_deletes_the_rest_but_never_the_newest(checkpoints: Checkpoints, store: Store) -> None:
     for step in (5, 10, 15, 20):
         save(checkpoints, step)
     publish(checkpoints, 12, checkpoints.staging(12), FILES)
@@ -180,27 +185,27 @@ class Crash(Exception):
 class Dying:
     """A store whose process dies at the `lives`-th change; a deletion of a folder is then cut short after one file."""
 
-    def __init__(self, store, lives):
+    def __init__(self, store: Store, lives: int) -> None:
         self._store, self._lives = store, lives
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def _live(self):
+    def _live(self) -> bool:
         self._lives -= 1
         return self._lives >= 0
 
-    def write_bytes(self, key, data):
+    def write_bytes(self, key: str, data: bytes) -> None:
         if not self._live():
             raise Crash
         self._store.write_bytes(key, data)
 
-    def put_file(self, local, key, moved):
+    def put_file(self, local: Path, key: str, moved: Callable[[int], object]) -> None:
         if not self._live():
             raise Crash
         self._store.put_file(local, key, moved)
 
-    def delete(self, prefix):
+    def delete(self, prefix: str) -> None:
         if not self._live():
             for key in self._store.list(prefix)[-1:]:
                 self._store.delete(key)
@@ -208,14 +213,14 @@ class Dying:
         self._store.delete(prefix)
 
 
-def test_a_crash_at_any_moment_leaves_only_whole_checkpoints(store):
+def test_a_crash_at_any_moment_leaves_only_whole_checkpoints(store: Store) -> None:
     files = {"model.safetensors": b"weights", "rank-0.pt": b"moments"}
     crashed, lives = True, -1
     while crashed:
         lives += 1
         checkpoints = Checkpoints(store, f"stage-{lives}")
         save(checkpoints, 5, files)
-        doomed = Checkpoints(Dying(store, lives), checkpoints.phase)
+        doomed = Checkpoints(cast(Store, Dying(store, lives)), checkpoints.phase)
         try:
             save(doomed, 10, files)
             save(doomed, 10, files)
@@ -244,10 +249,10 @@ sys.stdin.read()
 """
 
 
-def test_a_process_killed_before_its_commit_has_saved_nothing(tmp_path):
+def test_a_process_killed_before_its_commit_has_saved_nothing(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     with subprocess.Popen([sys.executable, "-c", KILLED, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"published\n"
+        assert process.stdout is not None and process.stdout.readline() == b"published\n"
         process.send_signal(signal.SIGKILL)
     checkpoints = Checkpoints(open_store(run), "sft")
     assert checkpoints.latest() is None
@@ -255,7 +260,9 @@ def test_a_process_killed_before_its_commit_has_saved_nothing(tmp_path):
     assert not (checkpoints.fetch(5) / "rank-0.pt").exists()
 
 
-def test_a_remote_checkpoint_is_downloaded_once_and_mended_if_the_copy_is_damaged(s3_url, monkeypatch):
+def test_a_remote_checkpoint_is_downloaded_once_and_mended_if_the_copy_is_damaged(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store(s3_url)
     checkpoints = Checkpoints(store, "sft")
     save(checkpoints, 5)
@@ -263,7 +270,12 @@ def test_a_remote_checkpoint_is_downloaded_once_and_mended_if_the_copy_is_damage
     (folder / "config.json").write_bytes(b"[]")
     fetched = []
     get_file = store.get_file
-    monkeypatch.setattr(store, "get_file", lambda key, *rest: (fetched.append(key), get_file(key, *rest)))
+
+    def noted(key: str, *rest: Any) -> None:
+        fetched.append(key)
+        get_file(key, *rest)
+
+    monkeypatch.setattr(store, "get_file", noted)
     assert contents(checkpoints.fetch(5)) == FILES
     assert fetched == ["checkpoints/sft/step-5/config.json"]
     checkpoints.forget(5)
@@ -271,20 +283,20 @@ def test_a_remote_checkpoint_is_downloaded_once_and_mended_if_the_copy_is_damage
     assert contents(checkpoints.fetch(5)) == FILES
 
 
-def test_uploaded_files_do_not_stay_on_the_machine(s3_url):
+def test_uploaded_files_do_not_stay_on_the_machine(s3_url: str) -> None:
     checkpoints = Checkpoints(open_store(s3_url), "sft")
     save(checkpoints, 5)
     assert not [path for path in checkpoints.folder(5).rglob("*") if path.is_file()]
 
 
-def test_a_scratch_folder_that_another_user_made_is_refused(s3_url, tmp_path):
+def test_a_scratch_folder_that_another_user_made_is_refused(s3_url: str, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "scratch" / f"visionr1-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BadInput, match="belongs to somebody else; set TMPDIR"):
+    with pytest.raises(BadInput, match="belongs to another user; set TMPDIR"):
         Checkpoints(open_store(s3_url), "sft").staging(5)
 
 
-def test_a_symbolic_link_inside_a_local_checkpoint_is_refused(tmp_path):
+def test_a_symbolic_link_inside_a_local_checkpoint_is_refused(tmp_path: Path) -> None:
     checkpoints = Checkpoints(open_store(str(tmp_path / "run")), "sft")
     save(checkpoints, 5)
     (tmp_path / "outside").write_bytes(b"{}")

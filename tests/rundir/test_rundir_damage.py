@@ -23,7 +23,7 @@ from visionr1.report import terminal_summary, write_report
 from visionr1.rundir import scores
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.committed import committed
-from visionr1.rundir.recipe import read_recipe, settle_recipe
+from visionr1.rundir.recipe import adopt_recipe, read_recipe
 from visionr1.rundir.rollback import Rollback, is_rolled_back, refusal, roll_back
 from visionr1.rundir.steplog import StepLog
 from visionr1.storage import StorageError, Store, open_store
@@ -116,7 +116,7 @@ READERS: list[Callable[[Store], object]] = [
     fetch,
     coldstart,
     WorkLog,
-    lambda store: settle_recipe(store, RECIPE),
+    lambda store: adopt_recipe(store, RECIPE),
 ]
 WRITERS: list[Callable[[Store], object]] = [lambda store: StepLog(store, "stage-2", 3), local_run, rollback]
 

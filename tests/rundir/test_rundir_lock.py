@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -27,13 +28,13 @@ with run_lock(open_store(sys.argv[1])) as descriptor:
 """
 
 
-def hold(run, mode="alone"):
+def hold(run: str, mode: str = "alone") -> subprocess.Popen[bytes]:
     process = subprocess.Popen([sys.executable, "-c", HOLDER, run, mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"locked\n"
+    assert process.stdout is not None and process.stdout.readline() == b"locked\n"
     return process
 
 
-def is_free(run):
+def is_free(run: str) -> bool:
     try:
         with run_lock(open_store(run)):
             return True
@@ -41,7 +42,7 @@ def is_free(run):
         return False
 
 
-def test_the_second_run_is_told_who_has_the_directory(tmp_path):
+def test_the_second_run_is_told_who_has_the_directory(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").write_text('{"pid": 1, "command": "' + "an earlier run " * 100 + '"}')
@@ -55,26 +56,27 @@ def test_the_second_run_is_told_who_has_the_directory(tmp_path):
     assert is_free(run)
 
 
-def test_a_killed_run_leaves_no_lock(tmp_path):
+def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     with hold(run) as process:
         process.send_signal(signal.SIGKILL)
     assert is_free(run)
 
 
-def test_a_child_that_outlives_its_run_keeps_the_lock(tmp_path):
+def test_a_child_that_outlives_its_run_keeps_the_lock(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     with hold(run, "with-child") as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not is_free(run)
+        assert process.stdin is not None and process.stdout is not None
         process.stdin.write(b"\n")
         process.stdin.close()
         process.stdout.read()  # ends with the child
     assert is_free(run)
 
 
-def test_the_lock_file_is_no_link_to_elsewhere(tmp_path):
+def test_the_lock_file_is_no_link_to_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "victim").write_text("precious")
     os.symlink(tmp_path / "victim", tmp_path / "run" / ".lock")
@@ -83,12 +85,12 @@ def test_the_lock_file_is_no_link_to_elsewhere(tmp_path):
     assert (tmp_path / "victim").read_text() == "precious"
 
 
-def test_a_remote_run_needs_no_lock(s3_url):
+def test_a_remote_run_needs_no_lock(s3_url: str) -> None:
     with run_lock(open_store(s3_url)) as descriptor:
         assert descriptor is None
 
 
-def test_a_phase_that_is_started_alone_is_refused_beside_a_run(tmp_path):
+def test_a_phase_that_is_started_alone_is_refused_beside_a_run(tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     with hold(run) as process:
         for command in (["sft"], ["coldstart"], ["grpo", "--stage", "1"], ["eval"]):
@@ -99,7 +101,7 @@ def test_a_phase_that_is_started_alone_is_refused_beside_a_run(tmp_path):
 
 
 @pytest.mark.parametrize("text", [b"", b"[" * 100_000, b"[]", b'{"pid": "x"}', b"\xff"])
-def test_a_lock_file_that_names_nobody_still_locks(text, tmp_path):
+def test_a_lock_file_that_names_nobody_still_locks(text: bytes, tmp_path: Path) -> None:
     run = str(tmp_path / "run")
     with hold(run) as process:
         (tmp_path / "run/.lock").write_bytes(text)

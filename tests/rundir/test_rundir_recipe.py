@@ -12,7 +12,7 @@ from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
-from visionr1.rundir.recipe import MAY_CHANGE, difference, read_recipe, settle_recipe
+from visionr1.rundir.recipe import MAY_CHANGE, adopt_recipe, difference, read_recipe
 from visionr1.storage import Store, open_store
 
 DEMO = load_recipe("demo")
@@ -69,12 +69,12 @@ def test_refused_changes_are_named(change: str, lines: list[str]) -> None:
 
 def test_a_fewer_workers_recipe_replaces_the_runs_own_and_all_else_is_refused(store: Store) -> None:
     """What a person does who has lost a machine: visionr1 run --run DIR --set rollout.workers=1."""
-    settle_recipe(store, DEMO)
+    adopt_recipe(store, DEMO)
     commit(store, "stage-1", 5)
-    settle_recipe(store, load_recipe("demo", ["rollout.workers=1"]))
+    adopt_recipe(store, load_recipe("demo", ["rollout.workers=1"]))
     assert read_recipe(store).rollout.workers == 1
     with pytest.raises(BadInput) as refused:
-        settle_recipe(store, load_recipe("demo", ["rollout.workers=4", "seed=2", "algorithm.kl_beta=0.5"]))
+        adopt_recipe(store, load_recipe("demo", ["rollout.workers=4", "seed=2", "algorithm.kl_beta=0.5"]))
     assert str(refused.value).splitlines()[1:] == [
         "  seed: 1 in the run, 2 in this recipe",
         "  algorithm.kl_beta: 0.01 in the run, 0.5 in this recipe",
@@ -140,5 +140,5 @@ def test_attempts_are_counted_from_their_records(store: Store) -> None:
 
 
 def test_a_directory_without_a_recipe(store: Store) -> None:
-    with pytest.raises(BadInput, match="no recipe.yaml here, so this is not a run directory; start one with visionr1 run$"):
+    with pytest.raises(BadInput, match="there is no recipe.yaml, so this is not a run directory; start a run with visionr1 run$"):
         read_recipe(store)

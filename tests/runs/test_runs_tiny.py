@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -37,7 +38,7 @@ def visionr1(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
 
 
-def records(run: Path, phase: str) -> list[dict]:
+def records(run: Path, phase: str) -> list[dict[str, Any]]:
     lines = (run / "steps.jsonl").read_text().splitlines() if (run / "steps.jsonl").exists() else []
     return [record for record in map(json.loads, lines) if record["phase"] == phase]
 

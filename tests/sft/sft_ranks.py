@@ -4,6 +4,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -90,15 +91,15 @@ def sft_on_s3(run: str, environment: dict[str, str], scratch: str) -> str:
 def _plant(faults: Faults) -> None:
     commit, after_commit = Checkpoints.commit, RankSaving._commit
 
-    def dying(self, step, *rest):
+    def dying(self: Checkpoints, step: int, *rest: Any) -> int:
         if step == faults.die_before_commit_of:
             raise Killed
         return commit(self, step, *rest)
 
-    def all_dying(self, upload):
+    def all_dying(self: RankSaving, upload: Any) -> Any:
         if upload.step == faults.die_before_commit_of and dist.get_rank() != 0:
             raise Killed
         return after_commit(self, upload)
 
-    Checkpoints.commit = dying  # type: ignore[method-assign]
+    Checkpoints.commit = dying  # type: ignore[method-assign, assignment]
     RankSaving._commit = all_dying  # type: ignore[method-assign]

@@ -16,9 +16,11 @@ from visionr1.sft.schedule import learning_rate, total_steps
 
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
 
+Tools = tuple[PromptBuilder, torch.nn.Module]
+
 
 @pytest.fixture(scope="module")
-def tools():
+def tools() -> Tools:
     return PromptBuilder(base_dir(MODEL), MODEL), load_model(base_dir(MODEL), MODEL, torch.device("cpu")).model
 
 
@@ -28,7 +30,7 @@ def sample(name: str, response: str = "<think> Left 3. </think><answer> Final An
     return Sample(name, "<image>What is the largest digit?", (data.getvalue() if good else b"no picture",), response)
 
 
-def test_good_samples_are_packed_and_their_responses_are_the_targets(tools) -> None:
+def test_good_samples_are_packed_and_their_responses_are_the_targets(tools: Tools) -> None:
     batch = make_batch([sample("a"), sample("b", "short"), sample("c")], [0, 1, 2], *tools, cutoff=512, budget=90)
     assert batch.left_out == []
     assert batch.targets == sum(len(row.targets_N) for row in batch.rows)
@@ -37,14 +39,14 @@ def test_good_samples_are_packed_and_their_responses_are_the_targets(tools) -> N
     assert [int(row.targets_N[-1]) for row in batch.rows] == [eos] * len(batch.rows)
 
 
-def test_the_sequences_of_a_packed_row_can_be_told_apart(tools) -> None:
+def test_the_sequences_of_a_packed_row_can_be_told_apart(tools: Tools) -> None:
     alone = [make_batch([one], [0], *tools, cutoff=512, budget=512).rows[0] for one in (sample("a"), sample("b", "short"))]
     together = make_batch([sample("a"), sample("b", "short")], [0, 1], *tools, cutoff=512, budget=512)
     lengths = [[span.length for span in row.spans.spans] for row in together.rows]
     assert lengths == [sorted((row.input_ids_1T.shape[1] for row in alone), reverse=True)]
 
 
-def test_long_and_damaged_samples_are_left_out_by_name(tools) -> None:
+def test_long_and_damaged_samples_are_left_out_by_name(tools: Tools) -> None:
     samples = [sample("good"), sample("long", "x " * 900), sample("broken", good=False)]
     batch = make_batch(samples, [0, 1, 2], *tools, cutoff=512, budget=512)
     assert len(batch.rows) == 1
@@ -52,13 +54,13 @@ def test_long_and_damaged_samples_are_left_out_by_name(tools) -> None:
     assert batch.left_out[1].startswith("sample 2: not a known image")
 
 
-def test_a_rank_whose_samples_all_fall_out_still_has_a_row_but_no_targets(tools) -> None:
+def test_a_rank_whose_samples_all_fall_out_still_has_a_row_but_no_targets(tools: Tools) -> None:
     samples = [sample("broken", good=False), sample("good")]
     batch = make_batch(samples, [0], *tools, cutoff=512, budget=512)
     assert (len(batch.rows), batch.targets, len(batch.left_out)) == (1, 0, 1)
 
 
-def test_data_without_one_usable_sample_is_refused(tools) -> None:
+def test_data_without_one_usable_sample_is_refused(tools: Tools) -> None:
     with pytest.raises(BadInput, match="none of the 1 samples for SFT can be used; the last: sample 0"):
         make_batch([sample("broken", good=False)], [0], *tools, cutoff=512, budget=512)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path, number) -> None:
+def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path: Path, number: int) -> None:
     """torchrun takes seconds to import; a signal in that time must not be lost, or the phase would run on."""
     run = prepare(tmp_path / "run", samples(tmp_path / "data"))
     command = [sys.executable, "-m", "visionr1.cli", "sft", "--run", run]
@@ -30,28 +31,30 @@ def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path, number) -> Non
     sft.send_signal(number)
     said = sft.communicate(timeout=60)[1]
     assert sft.returncode == 3, said
-    assert "SFT was stopped before it had taken a step" in said
+    assert "SFT was stopped before a step; it goes on" in said
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in torchrun)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(tmp_path, monkeypatch, number) -> None:
+def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     run = prepare(tmp_path / "run", samples(tmp_path / "data"))
     started = []
 
-    class StartedAndStopped(subprocess.Popen):
-        def __init__(self, *arguments: object, **options: object) -> None:
+    class StartedAndStopped(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             started.append(self)
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(launch.subprocess, "Popen", StartedAndStopped)
-    with pytest.raises(Stopped, match="before it had taken a step"):
+    monkeypatch.setattr(subprocess, "Popen", StartedAndStopped)
+    with pytest.raises(Stopped, match="before a step; it goes on"):
         launch.run(run)
     assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
-def test_a_torchrun_that_waits_for_a_lost_node_is_not_waited_for(tmp_path, monkeypatch) -> None:
+def test_a_torchrun_that_waits_for_a_lost_node_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ranks have stopped and said so; it would stay for five minutes, with the GPUs."""
     said = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

@@ -3,9 +3,11 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ranks import run_ranks
+from s3_proxy import Proxy
 from samples import samples
 from sft_ranks import Faults, prepare, sft, sft_on_s3
 
@@ -17,18 +19,18 @@ STEPS = list(range(1, 7))
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return samples(tmp_path_factory.mktemp("sft") / "data")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, data) -> str:
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> str:
     run = prepare(tmp_path_factory.mktemp("whole") / "run", data)
     assert run_ranks(sft, 2, run) == ["done", "done"]
     return run
 
 
-def steps(run: str) -> list[dict]:
+def steps(run: str) -> list[dict[str, Any]]:
     return [record for record in read_steps(open_store(run)) if record["phase"] == "sft"]
 
 
@@ -40,7 +42,7 @@ def assert_same_end(run: str, whole: str) -> None:
     assert (Path(run) / end).read_bytes() == (Path(whole) / end).read_bytes()
 
 
-def test_a_whole_run_learns_and_keeps_its_last_checkpoints(whole) -> None:
+def test_a_whole_run_learns_and_keeps_its_last_checkpoints(whole: str) -> None:
     assert [record["step"] for record in steps(whole)] == STEPS
     losses = [record["loss"] for record in steps(whole)]
     assert losses[-1] < losses[0]
@@ -50,7 +52,7 @@ def test_a_whole_run_learns_and_keeps_its_last_checkpoints(whole) -> None:
     assert saved == [2, 4, 6]
 
 
-def test_a_stopped_run_goes_on(tmp_path, data, whole) -> None:
+def test_a_stopped_run_goes_on(tmp_path: Path, data: Path, whole: str) -> None:
     run = prepare(tmp_path / "run", data)
     said = run_ranks(sft, 2, run, Faults(stop_in=3))
     assert said == ["SFT stopped after step 3, which is committed"] * 2
@@ -58,7 +60,7 @@ def test_a_stopped_run_goes_on(tmp_path, data, whole) -> None:
     assert_same_end(run, whole)
 
 
-def test_a_run_killed_before_a_commit_goes_on_with_another_number_of_checkpoints(tmp_path, data, whole) -> None:
+def test_a_run_killed_before_a_commit_goes_on_with_another_number_of_checkpoints(tmp_path: Path, data: Path, whole: str) -> None:
     """Only the newest checkpoint is kept, so the one that it goes on from is gone before the last is written."""
     run = prepare(tmp_path / "run", data, "checkpoint.keep_last=1")
     assert run_ranks(sft, 2, run, Faults(die_before_commit_of=4)) == ["killed", "killed"]
@@ -72,7 +74,7 @@ def test_a_run_killed_before_a_commit_goes_on_with_another_number_of_checkpoints
     assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "processor_config.json"} <= files
 
 
-def test_steps_go_on_while_a_bucket_takes_a_checkpoint(tmp_path, data, whole, proxy, s3_url) -> None:
+def test_steps_go_on_while_a_bucket_takes_a_checkpoint(tmp_path: Path, data: Path, whole: str, proxy: Proxy, s3_url: str) -> None:
     """The bucket takes no weights of step 2 before the third step is in the log: an upload inside the step would hang."""
     written = "PUT /" + s3_url.removeprefix("s3://") + "/steps.jsonl"  # once empty, then once a step
     proxy.held = lambda line: "step-2/model.safetensors" in line and proxy.seen.count(written) < 4
@@ -86,20 +88,20 @@ def test_steps_go_on_while_a_bucket_takes_a_checkpoint(tmp_path, data, whole, pr
     assert ours.read_bytes() == theirs.read_bytes()
 
 
-def test_samples_that_changed_are_refused(tmp_path) -> None:
+def test_samples_that_changed_are_refused(tmp_path: Path) -> None:
     data = samples(tmp_path / "data")
     run = prepare(tmp_path / "run", data)
     run_ranks(sft, 2, run, Faults(stop_in=2))
     whole = data.read_text()
     data.write_text(whole.replace("Final Answer:", "Final Answer: ", 1))
-    said = "the data for SFT is not what this run was trained on: other texts in the same number of rows. Bring the old data back"
+    said = "the data for SFT is not the data of this run: other texts in the same number of rows. Restore the old data"
     assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
     data.write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    said = "the data for SFT is not what this run was trained on: 12 rows before, 11 now. Bring the old data back"
+    said = "the data for SFT is not the data of this run: 12 rows before, 11 now. Restore the old data"
     assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
 
 
-def test_one_rank_goes_on_where_two_were(tmp_path, data, whole) -> None:
+def test_one_rank_goes_on_where_two_were(tmp_path: Path, data: Path, whole: str) -> None:
     run = prepare(tmp_path / "run", data)
     run_ranks(sft, 2, run, Faults(stop_in=2))
     assert run_ranks(sft, 1, run) == ["done"]
@@ -108,7 +110,7 @@ def test_one_rank_goes_on_where_two_were(tmp_path, data, whole) -> None:
         assert ours["trained_tokens"] == theirs["trained_tokens"]
 
 
-def test_a_rank_without_a_usable_sample_keeps_pace(tmp_path) -> None:
+def test_a_rank_without_a_usable_sample_keeps_pace(tmp_path: Path) -> None:
     """Every second sample is damaged; with one sample a rank a step, ranks run out of data in different steps."""
     data = samples(tmp_path / "data", broken=(0, 2, 3, 5, 8, 9))
     settings = ("sft.global_batch_size=2", "optimiser.zero_stage=2")

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 
@@ -11,7 +12,7 @@ from s3_proxy import KINDS, Fault, Proxy
 from s3_server import new_bucket
 
 from visionr1.rundir.checkpoints import Checkpoints
-from visionr1.storage import StorageError, open_store, s3
+from visionr1.storage import StorageError, Store, open_store, s3
 
 MIB = 1 << 20
 SMALL = {"model.safetensors": b"weights" * 1000, "trainer/rank-0.safetensors": b"moments" * 50, "config.json": b"{}"}
@@ -22,7 +23,7 @@ NUMBERS = count()
 
 
 @pytest.fixture(scope="module")
-def bucket(s3_endpoint, tmp_path_factory):
+def bucket(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Proxy]]:
     """A run's address in a bucket behind a proxy with faults; clients are slow to make, so that all tests share them."""
     with pytest.MonkeyPatch.context() as patch, closing(Proxy(s3_endpoint)) as proxy:
         url = new_bucket(s3_endpoint, patch, tmp_path_factory.mktemp("scratch"))
@@ -32,22 +33,22 @@ def bucket(s3_endpoint, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def store(bucket):
+def store(bucket: tuple[str, Proxy]) -> Store:
     return open_store(bucket[0])
 
 
 @pytest.fixture
-def proxy(bucket):
+def proxy(bucket: tuple[str, Proxy]) -> Iterator[Proxy]:
     yield bucket[1]
     bucket[1].faults.clear()
 
 
 @pytest.fixture
-def checkpoints(store, proxy):
+def checkpoints(store: Store, proxy: Proxy) -> Checkpoints:
     return Checkpoints(store, f"phase-{next(NUMBERS)}")
 
 
-def save(checkpoints, step, files):
+def save(checkpoints: Checkpoints, step: int, files: dict[str, bytes]) -> None:
     folder = checkpoints.staging(step)
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,18 +59,18 @@ def save(checkpoints, step, files):
     checkpoints.commit(step, entries, {"step": step})
 
 
-def read(checkpoints, step):
+def read(checkpoints: Checkpoints, step: int) -> dict[str, bytes]:
     """The checkpoint as a machine sees it that has no copy yet."""
     checkpoints.forget(step)
     folder = checkpoints.fetch(step)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def is_clear(error, checkpoints):
+def is_clear(error: Exception, checkpoints: Checkpoints) -> bool:
     return str(error).startswith(checkpoints.store.url) and "; " in str(error) and "\n" not in str(error)
 
 
-def named(value):
+def named(value: object) -> str:
     return f"{value.kind}-{value.method}-{value.key}-{value.times}" if isinstance(value, Fault) else ""
 
 
@@ -88,7 +89,10 @@ def named(value):
         (Fault("lost answer", key="manifest"), None),
         (Fault("truncated", key="trainer"), "175 of 350 bytes arrived; save it again"),
         (Fault("truncated", key="partNumber=2"), "5292880 of 5342880 bytes arrived; save it again"),
-        (Fault("truncated", key="manifest"), r"manifest\.json: it arrived damaged and was removed; save the checkpoint again"),
+        (
+            Fault("truncated", key="manifest"),
+            r"manifest\.json: it was damaged on arrival and was removed; save the checkpoint again",
+        ),
         (Fault("damaged", key="trainer"), "damaged on their way; try again"),
         (Fault("damaged", key="partNumber=2"), "damaged on their way; try again"),
         (Fault("wrong ETag", key="trainer"), None),
@@ -100,7 +104,9 @@ def named(value):
     ],
     ids=named,
 )
-def test_a_fault_while_saving_is_ridden_out_or_told_in_one_line(checkpoints, proxy, fault, line):
+def test_a_fault_while_saving_is_ridden_out_or_told_in_one_line(
+    checkpoints: Checkpoints, proxy: Proxy, fault: Fault, line: str | None
+) -> None:
     files = LARGE if fault.key in ("partNumber=1", "partNumber=2", "uploads") else OTHER
     save(checkpoints, 5, SMALL)
     proxy.faults.append(fault)
@@ -137,7 +143,9 @@ def test_a_fault_while_saving_is_ridden_out_or_told_in_one_line(checkpoints, pro
     ],
     ids=named,
 )
-def test_a_fault_while_reading_never_gives_torn_files(checkpoints, proxy, fault, line):
+def test_a_fault_while_reading_never_gives_torn_files(
+    checkpoints: Checkpoints, proxy: Proxy, fault: Fault, line: str | None
+) -> None:
     files = LARGE if fault.key == "model" else SMALL
     save(checkpoints, 5, files)
     proxy.faults.append(fault)
@@ -151,7 +159,9 @@ def test_a_fault_while_reading_never_gives_torn_files(checkpoints, proxy, fault,
     assert read(checkpoints, 5) == files
 
 
-def test_what_latest_names_is_whole_under_any_faults(bucket, proxy, monkeypatch):
+def test_what_latest_names_is_whole_under_any_faults(
+    bucket: tuple[str, Proxy], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twenty-four schedules of up to four faults a checkpoint, and no second tries."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     store = open_store(bucket[0])

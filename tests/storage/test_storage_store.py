@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 
 from visionr1.errors import BadInput
-from visionr1.storage import NotFound, StorageError, open_store
+from visionr1.storage import NotFound, StorageError, Store, open_store
 from visionr1.storage.store import explain
 
 
-def test_bytes_come_back_and_are_replaced_as_a_whole(store):
+def test_bytes_come_back_and_are_replaced_as_a_whole(store: Store) -> None:
     store.write_bytes("eval/sft.json", b"a long first version")
     store.write_bytes("eval/sft.json", b"second")
     assert store.read_bytes("eval/sft.json") == b"second"
     assert store.exists("eval/sft.json") and not store.exists("eval/sft") and not store.exists("eval")
 
 
-def test_no_more_is_read_than_was_asked_for(store):
+def test_no_more_is_read_than_was_asked_for(store: Store) -> None:
     store.write_bytes("steps.jsonl", b"x" * 5_000_000)
     assert store.read_bytes("steps.jsonl", 3) == b"xxx"
     assert len(store.read_bytes("steps.jsonl", 6_000_000)) == len(store.read_bytes("steps.jsonl")) == 5_000_000
 
 
-def test_files_come_back(store, tmp_path):
+def test_files_come_back(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source.bin"
     source.write_bytes(os.urandom(100_000))
     moved: list[int] = []
@@ -36,7 +36,7 @@ def test_files_come_back(store, tmp_path):
     assert os.listdir(tmp_path / "new") == ["copy.bin"]
 
 
-def test_a_prefix_is_a_folder(store):
+def test_a_prefix_is_a_folder(store: Store) -> None:
     for key in ("checkpoints/sft/step-1/a", "checkpoints/sft/step-10/b", "checkpoints/sft/step-1/c/d", "top"):
         store.write_bytes(key, b"12345")
     assert store.list("checkpoints/sft/step-1") == ["checkpoints/sft/step-1/a", "checkpoints/sft/step-1/c/d"]
@@ -49,7 +49,7 @@ def test_a_prefix_is_a_folder(store):
     assert store.list() == ["checkpoints/sft/step-10/b"]
 
 
-def test_a_missing_key_is_not_found(store, tmp_path):
+def test_a_missing_key_is_not_found(store: Store, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"steps\.jsonl: not found$"):
         store.read_bytes("steps.jsonl")
     with pytest.raises(NotFound):
@@ -58,14 +58,14 @@ def test_a_missing_key_is_not_found(store, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "..", "a/../../b", "a//b", "./a", "a/", "a\\b", "a\nb", "a/.."])
-def test_no_key_leaves_the_store(store, tmp_path, key):
+def test_no_key_leaves_the_store(store: Store, tmp_path: Path, key: str) -> None:
     calls = (store.read_bytes, store.exists, store.delete, store.local_path, lambda k: store.write_bytes(k, b""))
     for call in (*calls, lambda k: store.put_file(tmp_path, k), lambda k: store.get_file(k, tmp_path / "x")):
-        with pytest.raises(BadInput, match="no name inside a run directory"):
+        with pytest.raises(BadInput, match="not a name inside a run directory"):
             call(key)
 
 
-def test_a_symbolic_link_out_of_the_run_directory_is_refused(tmp_path):
+def test_a_symbolic_link_out_of_the_run_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "secret").write_text("secret")
     store = open_store(str(tmp_path / "run"))
@@ -78,7 +78,7 @@ def test_a_symbolic_link_out_of_the_run_directory_is_refused(tmp_path):
     assert (tmp_path / "outside" / "secret").read_text() == "secret"
 
 
-def test_a_link_to_itself_is_an_error_for_people(tmp_path):
+def test_a_link_to_itself_is_an_error_for_people(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "run"))
     store.write_bytes("inside", b"fine")
     (tmp_path / "run" / "loop").symlink_to("loop")
@@ -87,7 +87,7 @@ def test_a_link_to_itself_is_an_error_for_people(tmp_path):
             call("loop/key")
 
 
-def test_a_run_directory_may_itself_be_a_link(tmp_path):
+def test_a_run_directory_may_itself_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "big-disk").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "big-disk")
     store = open_store(str(tmp_path / "run"))
@@ -96,7 +96,7 @@ def test_a_run_directory_may_itself_be_a_link(tmp_path):
     assert (tmp_path / "big-disk" / "a" / "b").read_bytes() == b"x"
 
 
-def test_a_write_that_fails_leaves_the_old_bytes_and_no_litter(tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_bytes_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path / "run"))
     store.write_bytes("steps.jsonl", b"old")
 
@@ -110,19 +110,24 @@ def test_a_write_that_fails_leaves_the_old_bytes_and_no_litter(tmp_path, monkeyp
     assert os.listdir(tmp_path / "run") == ["steps.jsonl"]
 
 
-def test_a_reader_sees_one_version_or_the_other(tmp_path):
+def test_a_reader_sees_one_version_or_the_other(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "run"))
     versions = {b"a" * 3_000_000, b"b" * 3_000_000}
     store.write_bytes("summary.json", min(versions))
     seen = set()
+
+    def write() -> None:
+        for data in sorted(versions) * 15:
+            store.write_bytes("summary.json", data)
+
     with ThreadPoolExecutor() as pool:
-        writing = pool.submit(lambda: [store.write_bytes("summary.json", data) for data in sorted(versions) * 15])
+        writing = pool.submit(write)
         while not writing.done():
             seen.add(store.read_bytes("summary.json"))
     assert seen <= versions
 
 
-def test_what_is_removed_while_it_is_listed_is_no_error(tmp_path):
+def test_what_is_removed_while_it_is_listed_is_no_error(tmp_path: Path) -> None:
     """A report of a run that works, or a runner that looks, lists folders that the run deletes."""
     store = open_store(str(tmp_path))
 
@@ -140,25 +145,25 @@ def test_what_is_removed_while_it_is_listed_is_no_error(tmp_path):
     assert store.list("checkpoints") == []
 
 
-def test_half_written_files_are_not_listed(tmp_path):
+def test_half_written_files_are_not_listed(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     store.write_bytes("a", b"")
     (tmp_path / ".tmp-0123").write_bytes(b"left by a crash")
     assert store.list() == ["a"]
 
 
-def test_a_place_where_nobody_may_write_is_one_line():
+def test_a_place_where_nobody_may_write_is_one_line() -> None:
     with pytest.raises(StorageError, match=r"^/sys/visionr1-test[^\n]*choose another run directory$"):
         open_store("/sys/visionr1-test/run").write_bytes("recipe.yaml", b"")
 
 
-def test_a_file_in_place_of_the_directory_is_bad_input(tmp_path):
+def test_a_file_in_place_of_the_directory_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(BadInput, match="in each other's place"):
         open_store(str(tmp_path / "run")).write_bytes("recipe.yaml", b"")
 
 
-def test_an_unreadable_directory_is_never_taken_for_an_empty_one(tmp_path, monkeypatch):
+def test_an_unreadable_directory_is_never_taken_for_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(str(tmp_path))
     store.write_bytes("checkpoints/sft/step-1/manifest.json", b"")
 
@@ -180,7 +185,7 @@ def test_an_unreadable_directory_is_never_taken_for_an_empty_one(tmp_path, monke
         (errno.ENOENT, NotFound, "not found"),
     ],
 )
-def test_each_disk_error_says_what_to_do(number, kind, advice):
+def test_each_disk_error_says_what_to_do(number: int, kind: type[Exception], advice: str) -> None:
     error = explain(OSError(number, os.strerror(number)), Path("/data/run"))
     assert type(error) is kind
     assert str(error).startswith("/data/run: ") and advice in str(error) and "\n" not in str(error)
@@ -190,19 +195,19 @@ def test_each_disk_error_says_what_to_do(number, kind, advice):
     ("url", "message"),
     [
         ("", "name is empty"),
-        ("gs://bucket/run", "gs:// is no place for a run"),
+        ("gs://bucket/run", "gs:// cannot hold a run"),
         ("s3://", "give s3://bucket/prefix"),
         ("s3:///run", "give s3://bucket/prefix"),
-        ("s3://bucket/a/../b", "no name inside a run directory"),
+        ("s3://bucket/a/../b", "not a name inside a run directory"),
         ("s3://bucket/run?versionId=1", "give s3://bucket/prefix"),
     ],
 )
-def test_an_address_that_is_none_is_bad_input(url, message):
+def test_an_address_that_is_none_is_bad_input(url: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         open_store(url)
 
 
-def test_credentials_in_an_address_are_refused_and_not_repeated():
+def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
     with pytest.raises(BadInput) as caught:
         open_store("s3://key:hunter2@bucket/run")
     assert "hunter2" not in str(caught.value)

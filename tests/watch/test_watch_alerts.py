@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from generators.alerts import fill, load_alerts
+from generators.alerts import Alert, fill, load_alerts
 
 from visionr1.watch.thresholds import THRESHOLDS
 
@@ -16,21 +16,21 @@ CASES = Path(__file__).parent / "rules_test.yaml"
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
-def test_no_alert_is_left_out_of_those_cases(alert):
+def test_no_alert_is_left_out_of_those_cases(alert: Alert) -> None:
     checks = [check for case in yaml.safe_load(CASES.read_text())["tests"] for check in case["alert_rule_test"]]
     outcomes = {bool(check["exp_alerts"]) for check in checks if check["alertname"] == alert.name}
     assert outcomes == {True, False}
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
-def test_each_alert_has_a_runbook_where_its_annotation_points(alert):
+def test_each_alert_has_a_runbook_where_its_annotation_points(alert: Alert) -> None:
     page = (ROOT / "docs" / "alerts.md").read_text()
     headings = [heading.lower() for heading in re.findall(r"^## (.+)$", page, re.MULTILINE)]
     assert headings.count(alert.anchor) == 1
     assert len(alert.runbook.split()) > 30
 
 
-def test_the_rules_of_the_chart_are_the_plain_ones_and_the_operators_own_once_thresholds_are_filled_in():
+def test_the_rules_of_the_chart_are_the_plain_ones_and_the_operators_own_once_thresholds_are_filled_in() -> None:
     template = (RULES / "visionr1-ptst.yaml.in").read_text()
     plain = yaml.safe_load((RULES / "visionr1-ptst.yaml").read_text())
     rules = yaml.safe_load(fill(template))["groups"][0]["rules"]

@@ -13,11 +13,11 @@ from typing import Final, Literal
 from visionr1.capacity.model import ModelSizes
 
 GIB: Final = 2**30
-STEP_PARAMETERS: Final = 2**28
+STEP_PARAMETERS = 2**28
 """Parameters of a rank that AdamW updates at a time, a larger tensor alone: bounds the copies that a step makes."""
 REDUCE_BUCKET: Final = 50_000_000
 """Parameters whose gradients are reduced at a time."""
-GATHER_BYTES: Final = 512 * 2**20
+GATHER_BYTES = 512 * 2**20
 """Whole parameters that exist at a time while ZeRO-3's weights are handed on."""
 LIVE_PARAMETERS: Final = 1_000_000_000
 """Whole parameters that ZeRO-3 keeps at a time (DeepSpeed's stage3_max_live_parameters)."""
@@ -81,10 +81,12 @@ class Moment:
 
     @property
     def gpu_total(self) -> float:
+        """GiB on one GPU."""
         return sum(self.gpu.values())
 
     @property
     def host_total(self) -> float:
+        """GiB on one node's host."""
         return sum(self.host.values())
 
 

@@ -1,0 +1,1 @@
+"""What goes in: reading and checking rows, safe images, the sampler."""

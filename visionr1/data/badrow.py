@@ -15,7 +15,9 @@ Kind = Literal[
     "image marks",
     "too many images",
     "answer missing",
+    "answer unreadable",
     "text unusable",
+    "text damaged",
     "text too long",
     "prompt too long",
     "sample too long",
@@ -26,12 +28,14 @@ LONGEST_DETAIL: Final = 300
 REMEDIES: Final[dict[Kind, str]] = {
     "row malformed": "repair or remove the row",
     "image missing": "add the file, or set image_root to the folder that the paths start from",
-    "image path": "keep images inside image_root; links and .. may not lead out of it",
+    "image path": "keep images inside image_root; links and .. must not lead out of it",
     "image unreadable": "replace the image by a whole PNG, JPEG or WEBP file",
     "image size": "crop or split the image, or widen model.min_pixels and model.max_pixels",
-    "image marks": "write <image> into the problem once for each image, where the image belongs",
+    "image marks": "write <image> into the problem once per image, at its place",
     "too many images": "leave out images, or join some into one",
     "answer missing": "give the row an answer",
+    "answer unreadable": "repair the answer; as it is, no response can be right",
+    "text damaged": 'write two backslashes for each one where the JSON is made ("\\\\frac" for \\frac)',
     "text unusable": "remove NUL characters and lone surrogates",
     "text too long": "shorten the text",
     "prompt too long": "raise data.max_prompt_tokens, lower model.max_pixels, or remove the row",
@@ -57,7 +61,7 @@ class BadRow(BadInput):
 
 
 def one_line(text: str) -> str:
-    """Text of strangers as a message may hold it: one line of its first characters, nothing in it that a terminal would obey."""
+    """Text from data, made safe for a message: one line with its first characters, without characters that control a terminal."""
     shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text[:LONGEST_DETAIL])
     return shown if len(text) <= LONGEST_DETAIL else f"{shown}..."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from visionr1.data.badrow import REMEDIES, BadRow, Kind, is_clean
+from visionr1.data.damage import eaten, repaired, unreadable
 from visionr1.data.fingerprint import RowDigest, digest, fingerprint
 from visionr1.data.images import BadImage, fit_size, image_tokens, open_image
 from visionr1.data.rows import Row, Sample
@@ -104,26 +106,43 @@ def check_row(row: Row, min_pixels: int, max_pixels: int) -> int:
     _check_text(row.id, "answer", row.answer, MAX_TEXT)
     if not row.answer.strip():
         raise BadRow(row.id, "answer missing", "the answer is empty")
+    if fault := unreadable(repaired(row.answer)):
+        raise BadRow(row.id, "answer unreadable", f"the answer has {fault}: {row.answer}")
     return sum(_image_tokens(row.id, data, min_pixels, max_pixels) for data in row.images)
 
 
 def check_sample_text(sample: Sample) -> None:
     """Raises BadRow for a chain of thought whose text cannot be trained on, whatever its images and its length in tokens.
 
-    A response may do without a thought (the paper's ablation does), but one that begins to think must end it.
+    A response may do without a thought (the paper's ablation does), but its think and answer blocks must be whole, one each,
+    in this order.
     """
     _check_text(sample.id, "problem", sample.problem, MAX_TEXT)
     _check_text(sample.id, "response", sample.response, MAX_RESPONSE)
     if not sample.response.strip():
         raise BadRow(sample.id, "answer missing", "the response is empty")
-    begun, ended = (sample.response.count(tag) for tag in ("<think>", "</think>"))
-    if begun != ended:
-        raise BadRow(sample.id, "row malformed", f"the response has {begun} <think> and {ended} </think>")
+    if fault := _tag_fault(sample.response):
+        raise BadRow(sample.id, "row malformed", f"the response has {fault}")
+
+
+def _tag_fault(response: str) -> str:
+    """What is wrong with its think and answer blocks, either of which may be missing; "" if nothing is."""
+    tags = re.findall("</?(?:think|answer)>", response)
+    for name in ("think", "answer"):
+        opened, closed = tags.count(f"<{name}>"), tags.count(f"</{name}>")
+        if opened != closed:
+            return f"{opened} <{name}> and {closed} </{name}>"
+        if opened > 1:
+            return f"{opened} {name} blocks"
+    in_order = [tag for tag in ("<think>", "</think>", "<answer>", "</answer>") if tag in tags]
+    return "" if tags == in_order else f"its tags in the wrong order: {' '.join(tags)}"
 
 
 def _check_text(row_id: str, name: str, text: str, longest: int) -> None:
     if not is_clean(text):
         raise BadRow(row_id, "text unusable", f"the {name} holds a NUL character or a lone surrogate")
+    if place := eaten(text):
+        raise BadRow(row_id, "text damaged", f"the {name} has {place}")
     if len(text) > longest:
         raise BadRow(row_id, "text too long", f"the {name} has {len(text):,} characters, over {longest:,}")
 

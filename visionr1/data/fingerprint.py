@@ -23,8 +23,8 @@ class RowDigest(NamedTuple):
 
 def digest(row: Row | Sample) -> RowDigest:
     """The content identity of a row; lengths go into the hashes, so parts cannot run into one another."""
-    truth = row.answer if isinstance(row, Row) else row.response
-    return RowDigest(_hash([row.id]), _hash([row.problem, truth]), _hash(row.images))
+    truths = [row.answer, *row.options] if isinstance(row, Row) else [row.response]
+    return RowDigest(_hash([row.id]), _hash([row.problem, *truths]), _hash(row.images))
 
 
 def sample_digests(samples: Sequence[Sample], places: Sequence[int]) -> list[RowDigest | None]:

@@ -1,4 +1,4 @@
-"""Opening images that strangers made, and fitting them to Qwen2.5-VL's grid."""
+"""Opens images from untrusted data, and fits them to Qwen2.5-VL's grid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from visionr1.errors import BadInput
 
 GRID: Final = 28
-"""Pixels a side of one image token: patches of 14, merged 2 x 2."""
+"""Pixels per side of one image token: patches of 14, merged 2 x 2."""
 MAX_ASPECT: Final = 200
 MAX_IMAGE_PIXELS: Final = 64_000_000
 LARGE: Final = 16_000_000
@@ -46,11 +46,27 @@ def open_image(data: bytes) -> Image.Image:
                 return _upright_rgb(image)
     # Pillow's decoders raise nearly anything for hostile bytes (OSError, ValueError, SyntaxError, struct.error, ...).
     except Exception as error:
-        kind = "not a known image" if isinstance(error, UnidentifiedImageError) else f"damaged image ({error})"
+        kind = _foreign(data) if isinstance(error, UnidentifiedImageError) else f"damaged image ({error})"
         if isinstance(error, Image.DecompressionBombError):
             kind = f"image over the limit of {MAX_IMAGE_PIXELS:,} pixels"
         raise BadImage(f"{kind}, {len(data)} bytes") from error
     raise BadImage(f"image of {image.width} x {image.height} pixels, over the limit of {MAX_IMAGE_PIXELS:,}")
+
+
+def _foreign(data: bytes) -> str:
+    """What bytes are that no decoder takes for an image."""
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
+        return "a HEIC or AVIF image, which is not read: convert it to PNG or JPEG"
+    if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
+        return "an SVG drawing, which is not read: convert it to PNG"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page and no image: the download has failed"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer and no image: run git lfs pull"
+    if start.startswith(b"%pdf"):
+        return "a PDF document, which is not read: convert its pages to PNG"
+    return "not a known image"
 
 
 def image_suffix(data: bytes) -> str:
@@ -80,10 +96,14 @@ def fit_size(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple
     processor leaves a fitted image alone. (One round can miss the limits on very long images.)
     Raises BadImage for an aspect ratio over MAX_ASPECT, or limits so close that no size lies between.
     """
+    shortest = math.ceil(max(width, height) / MAX_ASPECT)
+    pad = f", or pad the short side to {shortest} pixels" if shortest > min(width, height) else ""
     # The side can only shrink or grow towards the limits; limits that are too close together make it alternate for ever.
     for _ in range(16):
         if max(width, height) > MAX_ASPECT * min(width, height):
-            raise BadImage(f"image of {width} x {height} pixels is too long: one side is over {MAX_ASPECT} times the other")
+            raise BadImage(
+                f"image of {width} x {height} pixels is too long: one side is over {MAX_ASPECT} times the other; crop it{pad}"
+            )
         fitted = _one_round(width, height, min_pixels, max_pixels)
         if fitted == (width, height):
             return fitted

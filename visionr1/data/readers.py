@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 from itertools import accumulate
 from typing import Any, Final, Generic, TypeVar, overload
 
 from visionr1.data.badrow import BadRow, Kind, is_clean, one_line
+from visionr1.data.options import OPTIONS_COLUMNS, read_options
 from visionr1.data.rows import IMAGE_MARK, MAX_IMAGES, Row, Sample
 from visionr1.data.sources import Cells, OpenPath, Table, open_tables
 from visionr1.errors import BadInput
 from visionr1.recipe.schema import Source
 
 T = TypeVar("T")
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/\s]+={0,2}")
+_LONGEST_PATH: Final = 255
 
 PROBLEM_COLUMNS: Final = ("problem", "question")
 IMAGE_COLUMNS: Final = ("images", "image")
@@ -25,7 +33,7 @@ ROLES: Final = (("human", "gpt"), ("user", "assistant"))
 
 
 class Lazy(Sequence[T], Generic[T]):
-    """Rows that are made when they are asked for; a damaged one raises BadRow and leaves the others alone."""
+    """Rows that are read only when asked for. A damaged row raises BadRow, and does not affect the others."""
 
     def __init__(self, size: int, make: Callable[[int], T]) -> None:
         self._size = size
@@ -52,6 +60,7 @@ def select(rows: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
 def load_problems(source: Source) -> Sequence[Row]:
     """Problems in the geometry3k / Vision-R1-rl layout: `images` (or `image`), `problem` (or `question`), `answer`.
 
+    `options` (or `choices`), if there, tell the grader the texts of a multiple choice (`visionr1.data.options`).
     Reading row i raises BadRow if that row is damaged; here only what spoils all rows raises BadInput. A row id is
     `<file>#<place>`, counted from 0. Images are encoded files, unopened: see `check_problems`.
     """
@@ -72,9 +81,9 @@ def load_samples(source: Source) -> Sequence[Sample]:
 def _demo(path: str) -> Sequence[Row]:
     name, _, split = path.removeprefix("demo://").partition("/")
     if name != "digits":
-        raise BadInput(f"{path}: the demo has digits only; use demo://digits/train or demo://digits/held-out")
+        raise BadInput(f"{path}: the demo has only digits; use demo://digits/train or demo://digits/held-out")
     # The one look upwards: the demo's rows exist only for this address, and nothing else here knows of it.
-    from visionr1.demo import digits
+    from visionr1.data import digits
 
     return digits.problems(split)
 
@@ -111,12 +120,13 @@ def _problem(row_id: str, cells: Cells, open_path: OpenPath) -> Row:
     if not isinstance(problem, str):
         raise BadRow(row_id, "row malformed", f"the problem is {_named(problem)}, not text")
     answer = cells.get("answer")
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float | Decimal):
         kind: Kind = "answer missing" if answer is None else "row malformed"
         raise BadRow(row_id, kind, f"the answer is {_named(answer)}, not text")
-    if isinstance(answer, float) and not math.isfinite(answer):
-        raise BadRow(row_id, "answer missing", f"the answer is {answer}, which is no number")
-    return Row(row_id, problem, _images(row_id, problem, cells, open_path), str(answer))
+    if isinstance(answer, float | Decimal) and not math.isfinite(answer):
+        raise BadRow(row_id, "answer missing", f"the answer is {answer}, which is not a number")
+    options = next((cells[name] for name in OPTIONS_COLUMNS if cells.get(name) is not None), None)
+    return Row(row_id, problem, _images(row_id, problem, cells, open_path), str(answer), read_options(options))
 
 
 def _sample(row_id: str, cells: Cells, open_path: OpenPath) -> Sample:
@@ -126,13 +136,15 @@ def _sample(row_id: str, cells: Cells, open_path: OpenPath) -> Sample:
     roles = tuple(turn.get("from") for turn in turns)
     texts = [turn.get("value") for turn in turns]
     if roles not in ROLES or not all(isinstance(text, str) for text in texts):
-        raise BadRow(row_id, "row malformed", f"turns from {', '.join(map(str, roles))}; a sample is one of human and one of gpt")
+        raise BadRow(
+            row_id, "row malformed", f"turns from {', '.join(map(str, roles))}; a sample has one turn of human, then one of gpt"
+        )
     return Sample(row_id, texts[0], _images(row_id, texts[0], cells, open_path), texts[1])
 
 
 def _images(row_id: str, problem: str, cells: Cells, open_path: OpenPath) -> tuple[bytes, ...]:
-    """Read only when their number is right, for a row may name a large file any number of times."""
-    cell: Any = next((cells[name] for name in IMAGE_COLUMNS if cells.get(name) is not None), [])
+    """The images, read only if their number is right: a row may name a large file any number of times."""
+    cell: Any = next((cells[name] for name in IMAGE_COLUMNS if cells.get(name) not in (None, [])), [])
     items = cell if isinstance(cell, list) else [cell]
     marks, images = problem.count(IMAGE_MARK), len(items)
     if marks != images:
@@ -143,19 +155,36 @@ def _images(row_id: str, problem: str, cells: Cells, open_path: OpenPath) -> tup
 
 
 def _image(row_id: str, item: Any, open_path: OpenPath) -> bytes:
-    """An image is bytes, a path, or a struct of both as Hugging Face stores it."""
+    """An image is bytes, a path, a data address, or a struct of bytes and path as Hugging Face stores it."""
     if isinstance(item, dict):
         item = item.get("bytes") or item.get("path")
     if isinstance(item, bytes):
         return item
     if not isinstance(item, str) or not item or not is_clean(item):
         raise BadRow(row_id, "row malformed", f"an image is {_named(item)}, not a path or bytes")
+    if item.startswith("data:"):
+        return _from_data_address(row_id, item)
+    if _ADDRESS.match(item):
+        raise BadRow(row_id, "image path", f"{item} is an address; images are not fetched, so download it and give its path")
+    if len(item) > _LONGEST_PATH and _BASE64.fullmatch(item):
+        raise BadRow(row_id, "image missing", "the image looks like base64; write data:image/png;base64, before it")
     try:
         return open_path(item)
     except FileNotFoundError as error:
         raise BadRow(row_id, "image missing", str(error)) from None
     except PermissionError as error:
         raise BadRow(row_id, "image path", str(error)) from None
+
+
+def _from_data_address(row_id: str, address: str) -> bytes:
+    """The file in `data:image/png;base64,...` (RFC 2397)."""
+    head, comma, text = address.partition(",")
+    try:
+        if comma and head.endswith(";base64"):
+            return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        pass
+    raise BadRow(row_id, "image unreadable", f"a data address is data:image/png;base64,..., this one is {address[:40]}...")
 
 
 def _named(value: object) -> str:

@@ -14,13 +14,15 @@ MAX_IMAGES: Final = 8
 class Row:
     """A problem: `problem` holds IMAGE_MARK once for each of `images` (encoded files, as read).
 
-    `id` is stable between runs: it names the source and the row's place or own id.
+    `id` is stable between runs: it names the source and the row's place or own id. `options` are the texts of a multiple choice
+    in the order of its letters, for the grader; () if the row has none.
     """
 
     id: str
     problem: str
     images: tuple[bytes, ...]
     answer: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class PromptSampler:
         self, n_rows: int, seed: int, fingerprint: str, state: Mapping[str, Any] | None = None, source: str = "data.train"
     ) -> None:
         if n_rows < 1:
-            raise BadInput(f"there is no row to sample from in {source}; `visionr1 data check` lists what is wrong")
+            raise BadInput(f"{source} has no usable row; run `visionr1 data check` to see what is wrong")
         self._source = source
         self._n_rows = n_rows
         self._seed = seed
@@ -33,11 +33,11 @@ class PromptSampler:
     def _resume(self, state: Mapping[str, Any]) -> tuple[int, int]:
         changed = difference(state["fingerprint"], self._fingerprint)
         if changed:
-            raise BadInput(
-                f"{self._source} is not what this run was trained on: {changed}. Bring the old data back, or start a new run"
-            )
+            raise BadInput(f"{self._source} is not the data of this run: {changed}. Restore the old data, or start a new run")
         if state["seed"] != self._seed:
-            raise BadInput(f"this run was begun with seed {state['seed']}, the recipe says {self._seed}; set it back")
+            raise BadInput(
+                f"this run began with seed {state['seed']}, but the recipe has {self._seed}; set it to {state['seed']} again"
+            )
         return state["epoch"], state["index"]
 
     @property

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from visionr1.data.badrow import BadRow, one_line
 from visionr1.errors import BadInput
@@ -83,7 +83,7 @@ def _local_tables(path: str, image_root: str | None) -> list[Table]:
     if (here / "state.json").is_file():
         return [_saved_table(here, _opener(image_root or str(here)))]
     if (here / "dataset_dict.json").is_file():
-        raise BadInput(f"{path} holds a data set of several splits; name one of its folders, such as {here / 'train'}")
+        raise BadInput(f"{path} has several splits; give one of its folders, such as {here / 'train'}")
     if here.is_dir():
         names = pick_files(path, sorted(entry.name for entry in here.iterdir() if entry.is_file()))
         _refuse_leaving(here, names)
@@ -102,7 +102,9 @@ def _refuse_leaving(folder: Path, names: Sequence[str]) -> None:
     top = folder.resolve()
     for name in names:
         if _leads_out(top, name):
-            raise BadInput(f"{one_line(name)} in {folder} leads out of that folder; copy the file, or name it as the data")
+            raise BadInput(
+                f"{one_line(name)} in {folder} leads out of that folder; copy the file into it, or give the file's own path"
+            )
 
 
 def _leads_out(top: Path, name: str) -> bool:
@@ -152,7 +154,7 @@ def _opener(root: str) -> OpenPath:
 
 
 def _no_folder(path: str) -> bytes:
-    raise FileNotFoundError(f"the row names the file {path}, and a hub data set has no folder of images")
+    raise FileNotFoundError(f"the row names the file {path}, but a data set from the hub has no folder of images")
 
 
 def _s3_opener(root: str) -> OpenPath:
@@ -162,7 +164,7 @@ def _s3_opener(root: str) -> OpenPath:
         try:
             key = check_key(str(PurePosixPath(path)))
         except BadInput:
-            raise PermissionError(f"{path} is no key below {root}") from None
+            raise PermissionError(f"{path} is not a key below {root}") from None
         try:
             return store.read_bytes(key)
         except NotFound:
@@ -214,6 +216,8 @@ def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
             position += len(line)
         if not spans:
             raise BadInput(f"{file} is empty")
+        if _is_array(lines, spans):
+            raise BadInput(f"{file} holds a JSON array; name it .json, or write one object per line")
         text = mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ)
 
     def cells(index: int) -> Cells:
@@ -225,6 +229,15 @@ def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
         return _mapping(row, f"{file.name}#{index}")
 
     return Table(file.name, len(spans), _first_columns(file, len(spans), cells), cells, open_path, keep)
+
+
+def _is_array(lines: BinaryIO, spans: list[tuple[int, int]]) -> bool:
+    """Whether the file is one array over several lines, or with all its rows in one line."""
+    lines.seek(spans[0][0])
+    first = lines.read(spans[0][1] - spans[0][0]).strip()
+    if len(spans) == 1:
+        return first.startswith(b"[{") and first.endswith(b"]")
+    return first == b"[" or (first.startswith(b"[") and first.endswith(b","))
 
 
 def _json_table(file: Path, open_path: OpenPath, keep: object) -> Table:
@@ -271,7 +284,7 @@ def _mapping(row: object, row_id: str) -> Cells:
         return row
     if isinstance(row, RepeatedKey):
         raise BadRow(row_id, "row malformed", f"the key {row.key} is given twice")
-    raise BadRow(row_id, "row malformed", f"a row is a JSON object, this one is {type(row).__name__}")
+    raise BadRow(row_id, "row malformed", f"a row must be a JSON object, but this one is a {type(row).__name__}")
 
 
 def _first_columns(file: Path, size: int, cells: Callable[[int], Cells]) -> tuple[str, ...]:
@@ -280,7 +293,7 @@ def _first_columns(file: Path, size: int, cells: Callable[[int], Cells]) -> tupl
             return tuple(cells(index))
         except BadRow as error:
             first = str(error)
-    raise BadInput(f"{file} holds no readable row among its first {min(size, 100)}; the last says: {first}")
+    raise BadInput(f"{file} has no readable row among its first {min(size, 100)}; the last error: {first}")
 
 
 def _parquet_table(file: Path, open_path: OpenPath, cache_dir: str | None, keep: object) -> Table:

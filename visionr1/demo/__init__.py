@@ -1,0 +1,1 @@
+"""What only the demo adds: digits, the tiny model, the scripted teacher."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from visionr1.data.digits import caption, draw, scans
 from visionr1.demo.chains import READ_ALOUD, corpus
-from visionr1.demo.digits import caption, draw, scans
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,11 +27,6 @@ PEAK_LEARNING_RATE: Final = 2e-3
 WARMUP_STEPS: Final = 50
 THREE_DIGITS: Final = 0.2
 """Part of the batches with three digits a picture."""
-
-
-def demo_base_dir() -> Path:
-    """The shipped base model: a Hugging Face directory inside this package."""
-    return Path(__file__).parent / "base"
 
 
 @dataclass(frozen=True)
@@ -111,6 +106,7 @@ def reading_accuracy(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2
 
 
 def main() -> None:
+    """Entry point of `python -m visionr1.demo.base`."""
     from visionr1.demo.tiny import save, tiny_model, tiny_processor
     from visionr1.demo.tokenizer import train_tokenizer
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from visionr1.demo.digits import KINDS, caption
+from visionr1.data.digits import KINDS, caption
 
 REFLECTIONS: Final = ("Wait, let me check again.", "Hmm, is that right?", "Alternatively, look once more.")
 _REFLECTION_WEIGHTS: Final = (6, 1, 1)

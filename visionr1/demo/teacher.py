@@ -28,8 +28,8 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
+from visionr1.data.digits import CELL, KINDS, PLACES, draw, scans
 from visionr1.demo.chains import REFLECTIONS, chain
-from visionr1.demo.digits import CELL, KINDS, PLACES, draw, scans
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +58,8 @@ BOOKISH: Final = 0.05
 
 @dataclass(frozen=True)
 class Reply:
+    """What an endpoint answers."""
+
     text: str
     finish_reason: Literal["stop", "length"] = "stop"
 

@@ -24,6 +24,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
+        """Measures the block as `part` of the step, in seconds."""
         begun = time.perf_counter()
         yield
         self.seconds[part] = time.perf_counter() - begun

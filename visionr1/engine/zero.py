@@ -11,7 +11,9 @@ import torch
 import torch.distributed as dist
 
 from visionr1.capacity.choose import Gpus
-from visionr1.capacity.memory import GATHER_BYTES, GIB, REDUCE_BUCKET, STEP_PARAMETERS
+from visionr1.capacity.memory import GATHER_BYTES as GATHER_BYTES
+from visionr1.capacity.memory import GIB, REDUCE_BUCKET
+from visionr1.capacity.memory import STEP_PARAMETERS as STEP_PARAMETERS
 from visionr1.model.policy import Policy
 
 MicroBatch = TypeVar("MicroBatch")

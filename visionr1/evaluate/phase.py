@@ -67,7 +67,7 @@ def run(run_url: str) -> None:
     store = open_store(run_url)
     recipe = read_recipe(store)
     if recipe.data.held_out is None:
-        raise BadInput("data.held_out is null, so there is nothing to evaluate on: give it a source of problems")
+        raise BadInput("data.held_out is null, so there are no problems to evaluate on: set it to a source of problems")
 
     def latest(phase: str) -> int | None:
         return Checkpoints(store, phase).latest()
@@ -137,7 +137,7 @@ def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
     for note in problems.skipped[:_SAID]:
         print(f"left out {note.id}: {note.detail}; {note.remedy}", file=sys.stderr)
     if len(problems.skipped) > _SAID:
-        print(f"left out {len(problems.skipped) - _SAID} more problems; the score's file lists them all", file=sys.stderr)
+        print(f"left out {len(problems.skipped) - _SAID} more problems; the file with the score lists them all", file=sys.stderr)
     engine = build_engine(
         folder,
         recipe,

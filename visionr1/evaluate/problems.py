@@ -34,9 +34,11 @@ _ROUNDS: Final = 4
 class Builder(Protocol):
     """What evaluation needs of `visionr1.model.chat.PromptBuilder`."""
 
-    def build(self, row: Row) -> Prompt: ...
+    def build(self, row: Row) -> Prompt:
+        """The prompt of a problem. Raises BadImage for a picture that cannot be used."""
 
-    def count_tokens(self, row: Row) -> int: ...
+    def count_tokens(self, row: Row) -> int:
+        """Tokens of that prompt, its image tokens included."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,13 @@ def evaluate_problems(
     with progress(f"evaluating {title}", len(rows)) as advance:
         for start in range(0, len(rows), size):
             if should_stop():
-                raise Stopped(f"stopped while evaluating {title}; models that were scored before it stay so")
+                raise Stopped(f"stopped while evaluating {title}; earlier scores are kept")
             batch = rows[start : start + size]
             seeds = [problem_seed(recipe.seed, row.id) for row in batch]
             groups = engine.generate([builder.build(row) for row in batch], sampling, seeds)
             texts = [completion.text for group in groups for completion in group.completions]
-            grades = iter(grader.grade(texts, [row.answer for row in batch for _ in range(wanted.samples)]))
+            asked = [row for row in batch for _ in range(wanted.samples)]
+            grades = iter(grader.grade(texts, [row.answer for row in asked], options=[row.options for row in asked]))
             for place, (row, group) in enumerate(zip(batch, groups, strict=True), start):
                 thumbnails = [thumbnail(data) for data in row.images] if place in shown else []
                 for number, completion in enumerate(group.completions):

@@ -58,6 +58,7 @@ def score(outcomes: Sequence[Outcome]) -> Score:
 
 
 def mean(values: Sequence[float]) -> float:
+    """The mean of at least one value."""
     return math.fsum(values) / len(values)
 
 

@@ -1,0 +1,1 @@
+"""A stage of GRPO: the driver, the step, the workers."""

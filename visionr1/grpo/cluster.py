@@ -27,11 +27,11 @@ def require_shared_memory(folder: Path = SHARED_MEMORY) -> None:
         return
     advice = f"give it {2 * OBJECT_STORE_BYTES >> 20} MiB (a container: --shm-size=512m, or an emptyDir with medium: Memory)"
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise BadInput(f"{folder}: there is no shared memory to write to, which Ray needs; {advice}")
+        raise BadInput(f"{folder}: Ray needs shared memory here, but cannot write to it; {advice}")
     free = shutil.disk_usage(folder).free
     if free < OBJECT_STORE_BYTES:
         needed = OBJECT_STORE_BYTES >> 20
-        raise BadInput(f"{folder}: {free >> 20} MiB are free, and Ray needs {needed}; {advice}, or delete what lies there")
+        raise BadInput(f"{folder}: {free >> 20} MiB are free, and Ray needs {needed}; {advice}, or delete what is in it")
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def _asked_to_stop(store: Store, stop_when: str | None) -> bool:
     try:
         return stop_when is not None and store.exists(stop_when)
     except (StorageError, BadInput) as error:
-        print(f"whether to stop cannot be told: {error}")
+        print(f"cannot see whether to stop: {error}")
         return False
 
 
@@ -90,4 +90,4 @@ def _list_bad_rows(report: CheckReport) -> None:
     for note in report.bad[:10]:
         print(f"left out {note.id}: {note.detail}; {note.remedy}")
     if len(report.bad) > 10:
-        print(f"left out {len(report.bad) - 10} more rows: `visionr1 data check` lists them all")
+        print(f"left out {len(report.bad) - 10} more rows; run `visionr1 data check` to see them all")

@@ -20,6 +20,7 @@ class Host:
 
     @ray.method
     def begin(self, plan: WorkerPlan) -> None:
+        """Makes the worker, in this process: loads model, trainer and engine, which takes minutes for a large model."""
         from visionr1.grpo.worker import Worker
 
         self._worker = Worker(plan)

@@ -49,8 +49,13 @@ def run_stage(
         timeouts = grader.timeouts
         with clock("reward"):
             completions = [completion for group in groups for completion in group]
-            truths = [row.answer for row, group in zip(batch, groups, strict=True) for _ in group]
-            grades = grader.grade([c.text for c in completions], truths, [len(c.token_ids) for c in completions])
+            asked = [row for row, group in zip(batch, groups, strict=True) for _ in group]
+            grades = grader.grade(
+                [c.text for c in completions],
+                [row.answer for row in asked],
+                [len(c.token_ids) for c in completions],
+                [row.options for row in asked],
+            )
         rewards_PG = np.array([grade.overall for grade in grades]).reshape(len(groups), stage.group_size)
         advantages_PG = advantages(rewards_PG, recipe.algorithm.normalise_by_std)
         with clock("update"):

@@ -76,5 +76,7 @@ def _last(phase: str | None, latest: Callable[[str], int | None]) -> Weights:
         return BASE
     step = latest(phase)
     if step is None:
-        raise BadInput(f"phase {phase} has no committed checkpoint yet: run it first (visionr1 run does all phases in order)")
+        raise BadInput(
+            f"phase {phase} has no committed checkpoint yet: run that phase first (visionr1 run does all phases in order)"
+        )
     return Weights(phase, step)

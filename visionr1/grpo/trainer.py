@@ -67,9 +67,11 @@ class TokenSums(NamedTuple):
 
     @classmethod
     def zeros(cls, device: torch.device) -> TokenSums:
+        """The sums of no micro-batch."""
         return cls(*torch.zeros(len(cls._fields), dtype=torch.float64, device=device))
 
     def plus(self, other: TokenSums) -> TokenSums:
+        """The sums of both together."""
         return TokenSums(*(one + more for one, more in zip(self, other, strict=True)))
 
     def over_all_ranks(self) -> TokenSums:

@@ -79,6 +79,7 @@ class Varlen:
 
     @classmethod
     def of(cls, spans: Sequence[Span], device: torch.device) -> Varlen:
+        """What the kernel needs for these spans, on `device`."""
         places = [place for span in spans for place in _key_places(span)] if any(span.prefix for span in spans) else None
         queries, keys = [span.length for span in spans], [span.key_length for span in spans]
         return cls(

@@ -16,6 +16,8 @@ from visionr1.errors import BadInput
 from visionr1.model.attention import use_packed_attention
 from visionr1.recipe.schema import Model
 
+DEMO_BASE = Path(__file__).parents[1] / "demo" / "base"
+"""The tiny model in this package."""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -26,9 +28,7 @@ def base_dir(model: Model) -> Path:
         BadInput: the directory is missing or the name cannot be downloaded.
     """
     if model.base == "demo":
-        from visionr1.demo.base import demo_base_dir  # the demo's data sits above this room
-
-        return demo_base_dir()
+        return DEMO_BASE
     local = Path(model.base)
     if local.is_dir():
         return local

@@ -43,6 +43,7 @@ class TrainSequence:
     completion_ids: list[int]
 
     def length(self, prompts: Seq[PromptTensors]) -> int:
+        """Tokens of prompt and completion."""
         return len(prompts[self.prompt].token_ids) + len(self.completion_ids)
 
 
@@ -71,6 +72,7 @@ class PackedRow:
     image_order: list[int]
 
     def to(self, device: torch.device) -> PackedRow:
+        """The same row with its tensors on `device`."""
         return PackedRow(
             self.input_ids_1T.to(device),
             self.position_ids_41T.to(device),

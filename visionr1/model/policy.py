@@ -39,9 +39,11 @@ class Policy(nn.Module):
         self.register_buffer("ban_V", ban_V, persistent=False)
 
     def freeze_vision_tower(self) -> None:
+        """Takes the vision tower out of training: its weights need no gradient."""
         self.inner.model.visual.requires_grad_(False)
 
     def forward(self, row: PackedRow) -> TokenStats:
+        """Log-probs of the row's targets, with gradients where the caller has not switched them off."""
         if row.images is None:
             images = None
             vision_touch: torch.Tensor | float = self._touch_vision_tower(row.input_ids_1T.device)

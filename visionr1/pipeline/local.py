@@ -26,7 +26,7 @@ from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.layout import STEPS, attempt_log_key, attempt_prefix
 from visionr1.rundir.lock import run_lock
 from visionr1.rundir.progress import Progress, read_progress
-from visionr1.rundir.recipe import settle_recipe
+from visionr1.rundir.recipe import adopt_recipe
 from visionr1.storage import StorageError, Store, open_store
 
 CommandFor = Callable[[Phase, str], list[str]]
@@ -67,10 +67,10 @@ def run_local(
     """
     store = open_store(run_dir)
     if store.local_path(STEPS) is None:
-        raise BadInput(f"{run_dir}: a run on this machine needs a local directory; runs in S3 are for the cluster")
+        raise BadInput(f"{run_dir}: a run on this machine needs a local directory; only runs on a cluster can use S3")
     console = console or Console(stderr=True)
     with run_lock(store):
-        settle_recipe(store, recipe)
+        adopt_recipe(store, recipe)
         runner = _Runner(recipe, store, command_for, retry or planner.Retry(), grace_seconds, console)
         runner.end_orphans()
         with _signals() as signals, runner.display:
@@ -146,24 +146,31 @@ class _Runner:
                 return self._end_at_once(signals.last)
             self._look()
             action = planner.plan(self._spec, self._observed(signals.count > 0), time.time())
-            match action:
-                case planner.Start(name):
-                    self._start(self._phases[name])
-                case planner.Stop():
-                    self._ask_to_stop()
-                case planner.Wait(name, until):
-                    self._announce_retry(name, until)
-                case planner.Finish():
-                    return EXIT_DONE
-                case planner.RunStopped(name):
-                    self._say(f"stopped in {name}; the same command goes on from its last checkpoint")
-                    return EXIT_STOPPED
-                case planner.Fail(name, reason, exit_code):
-                    self._say(f"{name} failed: {reason}")
-                    return EXIT_BAD_INPUT if exit_code == EXIT_BAD_INPUT else EXIT_FAILED
-                case planner.Hold():
-                    raise AssertionError("a local run has no held phases")
+            code = self._act(action)
+            if code is not None:
+                return code
             time.sleep(_LOOK_SECONDS)
+
+    def _act(self, action: planner.Action) -> int | None:
+        """Carries an action out; gives the exit code if it was the last one."""
+        match action:
+            case planner.Start(name):
+                self._start(self._phases[name])
+            case planner.Stop():
+                self._ask_to_stop()
+            case planner.Wait(name, until):
+                self._announce_retry(name, until)
+            case planner.Finish():
+                return EXIT_DONE
+            case planner.RunStopped(name):
+                self._say(f"stopped in {name}; run the same command to go on from its last checkpoint")
+                return EXIT_STOPPED
+            case planner.Fail(name, reason, exit_code):
+                self._say(f"{name} failed: {reason}")
+                return EXIT_BAD_INPUT if exit_code == EXIT_BAD_INPUT else EXIT_FAILED
+            case planner.Hold():
+                raise AssertionError("a local run has no held phases")
+        return None
 
     def end_orphans(self) -> None:
         """End what a killed runner has left running; it was asked to stop when the runner died."""
@@ -172,7 +179,7 @@ class _Runner:
                 if record.ended is None:
                     folder = self._path(attempt_prefix(name, number))
                     if processes.marked(folder):
-                        self._say(f"waiting for {name} of the run before to commit a checkpoint and end")
+                        self._say(f"waiting until {name} of the previous run has committed a checkpoint and ended")
                     processes.wait_for(record.command, folder, self._grace_seconds)
                     processes.end_all(folder, _LEFT_BEHIND_SECONDS)
                     ended = replace(record, ended=time.time(), to_step=self._read_committed(self._phases[name]).step)
@@ -213,7 +220,7 @@ class _Runner:
         now = time.monotonic()
         if child.kill_at is not None and now > child.kill_at:
             child.kill_at = math.inf
-            self._say(f"{child.phase.name} did not stop within {self._grace_seconds:.0f} s and is ended")
+            self._say(f"{child.phase.name} did not stop within {self._grace_seconds:.0f} s and is killed")
             processes.end_all(child.folder)
         if now - child.sampled >= _SAMPLE_SECONDS:
             child.sampled = now
@@ -248,7 +255,9 @@ class _Runner:
             self._show_log(child, record)
 
     def _show_log(self, child: _Child, record: AttemptRecord) -> None:
-        self._say(f"{child.phase.name}, attempt {child.number}, ended with {record.exit_code}; the end of {child.log}:")
+        self._say(
+            f"{child.phase.name}, attempt {child.number}, ended with exit code {record.exit_code}; the last lines of {child.log}:"
+        )
         for line in last_lines(child.log, _LOG_LINES):
             self._say(f"  {line}")
 
@@ -256,7 +265,7 @@ class _Runner:
         child = self._child
         if child is None or child.kill_at is not None:
             return
-        self._say(f"stopping: {child.phase.name} commits a checkpoint first (once more ends it at once)")
+        self._say(f"stopping: {child.phase.name} commits a checkpoint first (interrupt again to end it at once)")
         child.kill_at = time.monotonic() + self._grace_seconds
         child.process.send_signal(signal.SIGTERM)
 
@@ -266,7 +275,7 @@ class _Runner:
             processes.end_all(child.folder)
             child.process.wait()
             self._record_end(child)
-        self._say("ended at once; the same command goes on from the last committed checkpoint")
+        self._say("ended at once; run the same command to go on from the last committed checkpoint")
         return 128 + number
 
     def _announce_retry(self, name: str, until: float | None) -> None:

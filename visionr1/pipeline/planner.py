@@ -51,8 +51,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class PhaseState:
-    """How far a phase is: attempts since a person last started the run, the newest committed global
-    step (None for none), and whether its final checkpoint or output is committed."""
+    """How far a phase is.
+
+    Attributes:
+        attempts: those since a person last started the run.
+        committed_step: the newest committed global step, None for none.
+        complete: whether its final checkpoint or output is committed.
+    """
 
     attempts: tuple[Attempt, ...] = ()
     committed_step: int | None = None
@@ -60,6 +65,7 @@ class PhaseState:
 
     @property
     def running(self) -> bool:
+        """Whether the newest attempt has not ended."""
         return bool(self.attempts) and self.attempts[-1].ended is None
 
 
@@ -71,6 +77,7 @@ class Observed:
     stop_requested: bool = False
 
     def of(self, phase: str) -> PhaseState:
+        """The state of a phase, begun or not."""
         return self.phases.get(phase, PhaseState())
 
 

@@ -1,4 +1,4 @@
-"""What is allowed in a recipe but seldom meant."""
+"""Warnings about what a recipe may ask for, but is seldom meant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SOURCES_OF_RL_SET: Final = ("We-Math", "MathVision", "Polymath", "SceMQA", "Geo
 
 
 def warnings(recipe: Recipe) -> list[str]:
-    """One line for each choice that departs from the method; none of them stops a run."""
+    """One line per choice that differs from the method. None of them stops a run."""
     return [*_stage_warnings(recipe), *_data_warnings(recipe), *_sampling_warnings(recipe)]
 
 
@@ -28,10 +28,10 @@ def _stage_warnings(recipe: Recipe) -> list[str]:
     lengths = [stage.max_completion_tokens for stage in stages]
     if lengths != sorted(lengths):
         lines.append(
-            f"stages: max_completion_tokens falls ({', '.join(map(str, lengths))}); PTST relaxes the limit from stage to stage"
+            f"stages: max_completion_tokens falls ({', '.join(map(str, lengths))}); PTST raises the limit from stage to stage"
         )
     if stages and stages[0].carry == "weights+optimizer":
-        lines.append("stages.0.carry: weights+optimizer has no effect, the first stage has no stage before it")
+        lines.append("stages.0.carry: weights+optimizer has no effect, because no stage comes before the first")
     return lines
 
 
@@ -40,16 +40,16 @@ def _data_warnings(recipe: Recipe) -> list[str]:
     if held_out is None:
         return []
     if held_out.path == train:
-        return [f"data.held_out: {train} is also the training data; its score says nothing about new problems"]
+        return [f"data.held_out: {train} is also the training data, so the score says nothing about new problems"]
     return [
-        f"data.held_out: Vision-R1-rl was made from {benchmark}, among others; do not score a model trained on that set on it"
+        f"data.held_out: Vision-R1-rl contains problems of {benchmark}; do not score a model on it that was trained on that set"
         for benchmark in _SOURCES_OF_RL_SET
         if _names(held_out.path, benchmark) and not _names(train, benchmark)
     ]
 
 
 def _names(path: str, benchmark: str) -> bool:
-    """Whether a path holds a benchmark's name, however it is spelled (MathVision, math_vision, MATH-Vision)."""
+    """Whether a path has a benchmark's name in it, in any spelling (MathVision, math_vision, MATH-Vision)."""
 
     def letters(text: str) -> str:
         return re.sub(r"[^a-z0-9/]", "", text.lower())
@@ -60,13 +60,17 @@ def _names(path: str, benchmark: str) -> bool:
 def _sampling_warnings(recipe: Recipe) -> list[str]:
     lines = []
     if recipe.stages and recipe.rollout.top_p != 1:
-        lines.append(f"rollout.top_p: {recipe.rollout.top_p} biases the ratio of equation 1; only 1 samples the policy itself")
+        lines.append(
+            f"rollout.top_p: {recipe.rollout.top_p} biases the ratio of equation 1; with 1, the policy itself is sampled"
+        )
     if recipe.stages and recipe.rollout.temperature != 1:
         lines.append(
-            f"rollout.temperature: {recipe.rollout.temperature} samples from another distribution than the one that is trained"
+            f"rollout.temperature: {recipe.rollout.temperature} samples from a distribution that is not the one in training"
         )
     if recipe.sft and recipe.model.system_prompt:
-        lines.append("model.system_prompt: set together with sft; the paper has a system prompt only without cold start (Zero)")
+        lines.append(
+            "model.system_prompt: set together with sft; the paper uses a system prompt only without a cold start (Zero)"
+        )
     if recipe.algorithm.kl_beta == 0 and any(stage.reference == "previous_stage" for stage in recipe.stages):
-        lines.append("stages: reference has no effect, algorithm.kl_beta is 0 and keeps no reference model")
+        lines.append("stages: reference has no effect, because algorithm.kl_beta is 0 and no reference model is loaded")
     return lines

@@ -18,19 +18,20 @@ _SCIENTIFIC = re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 5e-6 as a number and a date as text, and has no anchors, no tags, and no text that files cannot hold."""
+    """Reads 5e-6 as a number and a date as text. Refuses aliases, tags, and text that cannot be written to a file."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
         mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="a recipe has no aliases (*name)", problem_mark=self.get_mark())
+            problem = "a recipe has no aliases (*name): write the value out"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
         tag = getattr(event, "tag", None)
         if tag is not None:
-            problem = f"could not determine a constructor for the tag {tag!a}: a recipe has no tags (!name)"
+            problem = f"a recipe has no tags (!name): remove {tag!a}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         if isinstance(event, yaml.ScalarEvent) and _UNUSABLE.search(event.value):
-            problem = "a text holds a NUL character or a lone surrogate"
+            problem = "a text has a NUL character or a lone surrogate in it: remove it"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         return super().compose_node(parent, index)
 
@@ -39,7 +40,7 @@ class _Dumper(yaml.SafeDumper):
     pass
 
 
-# A dumper with the loader's own rules puts quotes wherever the loader would read something other than text.
+# With the loader's own rules, the dumper quotes every text that the loader would read as something else.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -55,7 +56,7 @@ def parse_mapping(text: str, where: str) -> Document:
     """
     value = _parse(text, where)
     if not isinstance(value, dict):
-        raise BadInput(f"{where}: not a recipe: it must hold keys and values, such as `preset: vision-r1`")
+        raise BadInput(f"{where}: not a recipe: write keys and values, such as `preset: vision-r1`")
     return value
 
 
@@ -74,9 +75,9 @@ def merge(base: Document, changes: Document) -> Document:
 
 
 def override(document: Document, assignment: str) -> tuple[Document, str]:
-    """Apply one `path.to.key=value` (the value is YAML); gives the new mapping and the path.
+    """Apply one `path.to.key=value`, with the value as YAML. Returns the new mapping and the path.
 
-    Raises BadInput if the path leads nowhere.
+    Raises BadInput if there is no such path.
     """
     path, equals, text = assignment.partition("=")
     keys = path.strip().split(".")
@@ -107,7 +108,7 @@ def _replaced(node: Any, keys: list[str], value: Any, assignment: str, above: st
 
 def _parse(text: str, where: str) -> Any:
     try:
-        # Raises for characters that YAML does not have.
+        # Raises for characters that YAML does not allow.
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
@@ -116,7 +117,7 @@ def _parse(text: str, where: str) -> Any:
         if repeated:
             raise BadInput("\n".join(f"{where}: {line}" for line in repeated))
         value = loader.construct_document(node)
-        json.dumps(value)  # Raises for a number too long to be written.
+        json.dumps(value)  # Raises for a number that is too long to write.
         return value
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark

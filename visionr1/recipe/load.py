@@ -20,7 +20,7 @@ _PRESETS = resources.files("visionr1.recipe") / "presets"
 
 
 def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Load a preset by its name, or a recipe file by its path (a path has a dot or a slash in it).
+    """Load a preset by its name, or a recipe file by its path. A path has a dot or a slash in it.
 
     A file may begin with `preset: NAME`; its other keys then change that preset: groups of keys are
     merged, lists are replaced. `overrides` are `path.to.key=value`, applied in order, last.
@@ -30,7 +30,9 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     if "." in source or "/" in source:
         return parse_recipe(_read(Path(source)), source, overrides)
     if source not in preset_names():
-        raise BadInput(f"{source}: no such preset; {_nearest(source)} (a recipe file's path has a dot or a slash: ./{source})")
+        raise BadInput(
+            f"{source}: no such preset; {_nearest(source)} (for a recipe file, write a path with a dot or a slash: ./{source})"
+        )
     return _validated(_preset(source), source, overrides)
 
 
@@ -40,7 +42,7 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """The recipe with every value written out, in the schema's order; `parse_recipe` reads it back unchanged."""
+    """The recipe with all its values, in the schema's order. `parse_recipe` reads it back unchanged."""
     return to_text(recipe.model_dump(mode="json"))
 
 
@@ -60,10 +62,10 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema of a recipe file, for editors and documentation."""
     schema = Recipe.model_json_schema()
     for name, part in schema["$defs"].items():
-        # What a file leaves out of a group its preset may hold; entries of a list are always whole.
+        # A file may leave out what its preset has. Entries of a list are always whole.
         if name != "Stage":
             part.pop("required", None)
-    preset = {"type": "string", "enum": preset_names(), "description": "Start from this preset; the other keys change it."}
+    preset = {"type": "string", "enum": preset_names(), "description": "Start from this preset. The other keys change it."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
@@ -109,7 +111,7 @@ def _validated(document: Document, where: str, overrides: Sequence[str]) -> Reci
         document, path = override(document, assignment)
         changed[path] = f"--set {assignment}"
     try:
-        # Strict JSON is what the Kubernetes API accepts, too: no "8" for 8, no true for 1.
+        # Strict, as the Kubernetes API is: "8" is not 8, and true is not 1.
         return Recipe.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         lines = [f"{_origin(dotted(one['loc']), changed, where)}: {describe(one)}" for one in error.errors()]

@@ -1,4 +1,4 @@
-"""Mistakes in a recipe as lines for people."""
+"""Writes each mistake in a recipe as one line for people."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _WORDING: Final = {
     "tuple_type": "{value} is not a list",
     "value_error": "{error}",
 }
-"""What is wrong and what is allowed, by pydantic's error type; the names in braces are its context."""
+"""What is wrong and what is allowed, by pydantic's error type. The names in braces come from the error's context."""
 
 
 def dotted(place: Place) -> str:
-    """("stages", 0, "steps") as it is written in messages and in `--set`: stages.0.steps."""
+    """The place ("stages", 0, "steps") as messages and `--set` write it: stages.0.steps."""
     return ".".join(str(part) for part in place)
 
 
@@ -62,7 +62,7 @@ def _reason(error: ErrorDetails) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message quotes it: JSON of at most 60 characters, without any that a terminal would obey."""
+    """A value for a message: JSON of at most 60 characters, without characters that control a terminal."""
     text = json.dumps(value, ensure_ascii=False)
     text = text if text.isprintable() else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -104,7 +104,7 @@ def _part_at(place: Place) -> type[BaseModel] | None:
 
 
 def _part_in(annotation: Any) -> type[BaseModel] | None:
-    """The mapping that a field holds: itself, or the one inside `X | None` or a list of X."""
+    """The mapping that a field has: the field itself, or the one inside `X | None` or a list of X."""
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate

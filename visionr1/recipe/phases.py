@@ -1,4 +1,4 @@
-"""The phases that a recipe asks for, in order; the only place where a phase's name is made or recognised."""
+"""The phases that a recipe asks for, in order. Only this module makes and recognises the names of phases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLDSTART_PHASE: Final = "coldstart"
 SFT_PHASE: Final = "sft"
 EVALUATE_PHASE: Final = "evaluate"
 BASE_MODEL: Final = "base"
-"""Stands where scores have a phase's name, for the model that no phase has trained yet."""
+"""Name of the untrained model, in scores, where others have the name of their phase."""
 STAGE_PATTERN: Final = "stage-[1-9][0-9]?"
 """Regular expression of a stage's name, for schemas."""
 
@@ -37,6 +37,7 @@ class Phase:
 
     @property
     def title(self) -> str:
+        """Its name for people."""
         return self.name
 
 
@@ -49,6 +50,7 @@ class StagePhase(Phase):
 
     @property
     def title(self) -> str:
+        """Its name for people: `stage 1` for `stage-1`."""
         return f"stage {self.number}"
 
     @property
@@ -58,7 +60,7 @@ class StagePhase(Phase):
 
 
 def phases(recipe: Recipe) -> tuple[Phase, ...]:
-    """Cold-start data, SFT, one phase a stage, evaluation: those that the recipe has."""
+    """The phases that the recipe has, of cold-start data, SFT, one phase per stage, and evaluation."""
     stages = stage_phases(recipe)
     chain: list[Phase] = []
     if recipe.coldstart is not None:
@@ -107,7 +109,7 @@ def phases_from(recipe: Recipe, name: str) -> tuple[Phase, ...]:
     chain = phases(recipe)
     names = [phase.name for phase in chain]
     if name not in names:
-        raise BadInput(f"{name}: no phase of this run; it has {', '.join(names)}")
+        raise BadInput(f"{name}: not a phase of this run; it has {', '.join(names)}")
     return chain[names.index(name) :]
 
 

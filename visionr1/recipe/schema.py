@@ -1,7 +1,7 @@
-"""What a run is: every value of the recipe, its default and its meaning.
+"""Every value of the recipe, with its default and its meaning.
 
 The defaults are the paper's (Vision-R1, arXiv 2503.06749v4) where it publishes a value. Where it
-does not, the description says "not published" and names what the default follows. This module is
+does not, the description says "not published" and names the source of the default. This module is
 also the source of the JSON Schema and of the custom resource's schema, so it never imports torch.
 """
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Part(BaseModel):
-    """One mapping of the recipe; unknown keys are mistakes, never ignored."""
+    """One mapping of the recipe. An unknown key is an error, it is never ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -27,26 +27,26 @@ class Model(Part):
 
     base: str = Field(
         "Qwen/Qwen2.5-VL-7B-Instruct",
-        description="Starting weights: a Hugging Face model name or a local directory; `demo` is the tiny model in this package.",
+        description="Starting weights: a Hugging Face model name or a local directory. `demo` is the tiny model in this package.",
     )
-    revision: str | None = Field(None, description="Commit of a Hugging Face model, to pin it.")
-    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Type of weights and activations in training.")
+    revision: str | None = Field(None, description="Commit of the Hugging Face model, to pin it.")
+    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Data type of weights and activations in training.")
     attention: Literal["shared", "plain", "sdpa", "eager"] = Field(
         "shared",
-        description="Attention of the trainer. `shared`: without a mask, each prompt computed once for all its completions. "
+        description="How the trainer computes attention. `shared`: without a mask, each prompt once for all its completions. "
         "`plain`: without a mask, each completion with its own copy of the prompt. `sdpa` and `eager`: transformers' own, with a "
-        "mask. All give the same numbers except for rounding.",
+        "mask. All give the same numbers, apart from rounding.",
     )
     gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass to save memory.")
     min_pixels: int = Field(
-        262_144, ge=784, description="Smaller images are enlarged to this many pixels (not published; EasyR1's)."
+        262_144, ge=784, description="Smaller images are enlarged to this many pixels (not published, as in EasyR1)."
     )
     max_pixels: int = Field(
-        4_194_304, ge=784, description="Larger images are reduced to this many pixels (not published; EasyR1's, in RL)."
+        4_194_304, ge=784, description="Larger images are reduced to this many pixels (not published, as in EasyR1's RL)."
     )
     system_prompt: str | None = Field(
         None,
-        description="System prompt; null keeps the chat template's own. Only Vision-R1-Zero has one (section 3.1).",
+        description="System prompt. null keeps the one of the chat template. Only Vision-R1-Zero has one (section 3.1).",
     )
 
     @model_validator(mode="after")
@@ -63,38 +63,45 @@ class Source(Part):
         description="A .parquet, .jsonl or .json file, a directory of them, s3://bucket/key, hf://owner/name[@split], "
         "or demo://digits/train|held-out."
     )
-    image_root: str | None = Field(None, description="Directory that image paths are relative to; default: beside the file.")
-    limit: int | None = Field(None, ge=1, description="Use the first rows only.")
+    image_root: str | None = Field(
+        None, description="Directory that image paths are relative to. Default: the directory of the file."
+    )
+    limit: int | None = Field(None, ge=1, description="Use only this many rows, from the first.")
 
 
 class Data(Part):
-    """Problems for reinforcement learning and for evaluation (images, problem with <image>, answer)."""
+    """Problems for reinforcement learning and for evaluation: images, problem with <image>, answer."""
 
-    train: Source = Field(Source(path="hf://Osilly/Vision-R1-rl@train"), description="Problems that GRPO samples.")
+    train: Source = Field(Source(path="hf://Osilly/Vision-R1-rl@train"), description="Problems that GRPO trains on.")
     held_out: Source | None = Field(
-        Source(path="hf://Osilly/Vision-R1-rl@test"), description="Problems that evaluation scores; null skips evaluation."
+        Source(path="hf://Osilly/Vision-R1-rl@test"),
+        description="Problems that the evaluation scores. null skips the evaluation.",
     )
     max_prompt_tokens: int = Field(
-        2048, ge=16, description="Longest prompt, image tokens included (not published; EasyR1's default)."
+        2048,
+        ge=16,
+        description="Longest prompt in tokens, images included (not published, EasyR1's default). Longer ones are left out.",
     )
 
 
 class Teacher(Part):
     """One model behind an OpenAI-compatible endpoint."""
 
-    base_url: str = Field(description="Endpoint, such as http://localhost:8000/v1; `demo://teacher` is the scripted teacher.")
+    base_url: str = Field(
+        description="Endpoint, such as http://localhost:8000/v1. `demo://teacher` is the scripted teacher of the demo."
+    )
     model: str = Field(description="Model name as the endpoint knows it.")
     api_key_env: str | None = Field(
-        None, description="Environment variable that holds the key; keys are never written in a recipe."
+        None, description="Name of the environment variable with the API key. Never write the key itself into a recipe."
     )
-    temperature: float = Field(0.6, ge=0.0, description="Sampling temperature (not published; DeepSeek-R1's advice).")
-    max_tokens: int = Field(16_384, ge=1, description="Longest reply (not published; the SFT cutoff).")
+    temperature: float = Field(0.6, ge=0.0, description="Sampling temperature (not published, advised for DeepSeek-R1).")
+    max_tokens: int = Field(16_384, ge=1, description="Longest reply in tokens (not published, equal to sft.cutoff_tokens).")
 
 
 class ColdStart(Part):
-    """Modality bridging, section 3.3.1: pseudo-CoT, description, text-only reasoning, filter."""
+    """Modality bridging (section 3.3.1): pseudo-CoT, description, text-only reasoning, filter."""
 
-    problems: Source = Field(description="Problems with answers and images to write chains of thought for.")
+    problems: Source = Field(description="Problems with images and answers. The teachers write a chain of thought for each.")
     describer: Teacher = Field(
         Teacher(base_url="http://localhost:8000/v1", model="Qwen/Qwen2.5-VL-72B-Instruct"),
         description="The multimodal model of steps 1 and 2.",
@@ -105,162 +112,186 @@ class ColdStart(Part):
     )
     give_answer_to_reasoner: bool = Field(
         True,
-        description="Put the true answer into the reasoner's prompt, as the authors do; false makes the answer filter stronger.",
+        description="Put the true answer into the reasoner's prompt, as the authors do. false makes the answer filter stronger.",
     )
-    prompts_dir: str | None = Field(None, description="Directory with your own pseudo_cot.txt, description.txt, reasoning.txt.")
-    concurrency: int = Field(64, ge=1, description="Requests in flight.")
-    retries: int = Field(4, ge=0, description="Times that a failed request is sent again.")
+    prompts_dir: str | None = Field(
+        None, description="Directory with your own pseudo_cot.txt, description.txt and reasoning.txt."
+    )
+    concurrency: int = Field(64, ge=1, description="Requests that are open at the same time.")
+    retries: int = Field(4, ge=0, description="How many times a failed request is sent again.")
 
 
 class SFT(Part):
-    """Cold-start fine-tuning, section 4.1 and the released LLaMA-Factory files."""
+    """Cold-start fine-tuning (section 4.1 and the released LLaMA-Factory files)."""
 
     data: Source | None = Field(
-        None, description="Chains of thought in a released sharegpt layout; null takes the cold start's output."
+        None, description="Chains of thought in the sharegpt layout of the released data. null takes the cold start's output."
     )
     epochs: float = Field(2.0, gt=0, description="Passes over the data.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps; null runs all epochs.")
-    global_batch_size: int = Field(32, ge=1, description="Samples an optimiser step.")
-    cutoff_tokens: int = Field(16_384, ge=16, description="Longer samples are dropped and counted.")
-    micro_batch_tokens: int = Field(16_384, ge=16, description="Tokens of one packed row; a longer sample has a row of its own.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps. null trains all epochs.")
+    global_batch_size: int = Field(32, ge=1, description="Samples per optimiser step.")
+    cutoff_tokens: int = Field(16_384, ge=16, description="Longest sample in tokens. Longer ones are dropped and counted.")
+    micro_batch_tokens: int = Field(16_384, ge=16, description="Tokens per packed row. A longer sample gets its own row.")
     learning_rate: float = Field(5e-6, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay (commented out in the released file).")
     warmup_ratio: Probability = Field(
-        0.05, description="Part of the steps with a rising learning rate; cosine decay to 0 after it."
+        0.05, description="Share of the steps in which the learning rate rises. After them it falls to 0 along a cosine."
     )
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping (not published; the trainer's default).")
+    max_grad_norm: float = Field(
+        1.0, gt=0, description="Largest gradient norm, larger ones are clipped (not published, the released trainer's default)."
+    )
     freeze_vision_tower: bool = Field(
-        True, description="Train the language model only, as the released run did by its trainer's default."
+        True, description="Train only the language model. The released run did so by its trainer's default."
     )
-    zero_stage: ZeroStage = Field(3, description="DeepSpeed ZeRO stage; auto chooses by what fits on the GPUs.")
-    processes: int = Field(8, ge=1, description="Training processes a node.")
-    checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints.")
+    zero_stage: ZeroStage = Field(3, description="DeepSpeed ZeRO stage. auto chooses by what fits on the GPUs.")
+    processes: int = Field(8, ge=1, description="Training processes per node.")
+    checkpoint_every: int = Field(1000, ge=1, description="Optimiser steps between two checkpoints.")
 
 
 class Stage(Part):
-    """One stage of Progressive Thinking Suppression Training, section 3.4."""
+    """One stage of Progressive Thinking Suppression Training (section 3.4)."""
 
-    max_completion_tokens: int = Field(ge=1, description="Length limit L_s: a longer completion is cut and scores 0.")
-    group_size: int = Field(ge=2, description="Completions sampled for each prompt, G_s.")
-    steps: int = Field(100, ge=1, description="Optimiser steps (rollout batches) of this stage.")
+    max_completion_tokens: int = Field(ge=1, description="Length limit L_s in tokens. A longer completion is cut and scores 0.")
+    group_size: int = Field(ge=2, description="Completions per prompt, G_s.")
+    steps: int = Field(100, ge=1, description="Steps of this stage, with one rollout batch each.")
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share one vLLM engine in this stage.")
     carry: Literal["weights", "weights+optimizer"] = Field(
-        "weights", description="What the stage takes over from the one before (not published)."
+        "weights", description="What this stage takes over from the stage before it (not published)."
     )
     reference: Literal["initial", "previous_stage"] = Field(
         "initial",
-        description="Weights that the KL term measures from: the cold-start model or the stage's start (not published).",
+        description="Weights of the reference model in the KL term: the cold-start model, or the model at the start of this "
+        "stage (not published).",
     )
 
 
 class Algorithm(Part):
-    """GRPO, equations 1 and 2."""
+    """GRPO (equations 1 and 2)."""
 
-    prompts_per_step: int = Field(512, ge=1, description="Prompts an optimiser step (not published; EasyR1's rollout batch).")
-    clip_low: float = Field(0.2, gt=0, description="Lower clip of the ratio, the paper's epsilon.")
-    clip_high: float = Field(0.2, gt=0, description="Upper clip of the ratio, the paper's epsilon.")
-    dual_clip: float | None = Field(
-        None, gt=1, description="Bound on the loss of negative advantages; null is the paper's objective."
+    prompts_per_step: int = Field(512, ge=1, description="Prompts per step (not published, EasyR1's rollout batch).")
+    clip_low: float = Field(
+        0.2, gt=0, description="How far the probability ratio may fall below 1 before it is clipped (the paper's epsilon)."
     )
-    kl_beta: float = Field(1e-2, ge=0, description="Weight of the KL term; 0 keeps no reference model.")
-    kl_estimator: Literal["k1", "k2", "k3"] = Field("k3", description="KL estimator; the paper's is k3.")
+    clip_high: float = Field(
+        0.2, gt=0, description="How far the probability ratio may rise above 1 before it is clipped (the paper's epsilon)."
+    )
+    dual_clip: float | None = Field(
+        None, gt=1, description="Bound on the loss of tokens with a negative advantage. null sets none, as in the paper."
+    )
+    kl_beta: float = Field(1e-2, ge=0, description="Weight of the KL term. With 0, no reference model is loaded.")
+    kl_estimator: Literal["k1", "k2", "k3"] = Field("k3", description="KL estimator. The paper uses k3.")
     normalise_by_std: bool = Field(True, description="Divide advantages by the group's standard deviation.")
     loss_aggregation: Literal["token_mean", "sequence_mean"] = Field(
-        "token_mean", description="Mean over all tokens of the global batch, or over sequences (not published; EasyR1's)."
+        "token_mean", description="Mean over all tokens of the global batch, or over its sequences (not published, as in EasyR1)."
     )
     updates_per_batch: int = Field(
-        1, ge=1, description="Optimiser steps on one rollout batch (not published); 1 needs no old-log-prob pass."
+        1, ge=1, description="Optimiser steps per rollout batch (not published). 1 needs no separate pass for old log-probs."
     )
     reference_device: Literal["auto", "gpu", "host"] = Field(
         "auto",
-        description="Where the reference model is between its passes; auto takes the host where the GPU has no room for it.",
+        description="Where the reference model is between its passes. auto takes the host where the GPU has no room for it.",
     )
 
 
 class Optimiser(Part):
-    """AdamW for GRPO; none of these values is published."""
+    """AdamW for GRPO. The paper publishes none of these values."""
 
-    learning_rate: float = Field(1e-6, gt=0, description="Learning rate (not published; EasyR1's default).")
-    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up at the start of each stage (not published).")
-    weight_decay: float = Field(1e-2, ge=0, description="Weight decay (not published; EasyR1's default).")
+    learning_rate: float = Field(1e-6, gt=0, description="Learning rate (not published, EasyR1's default).")
+    warmup_steps: int = Field(
+        0, ge=0, description="Steps at the start of each stage in which the learning rate rises linearly (not published)."
+    )
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay (not published, EasyR1's default).")
     betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="AdamW's betas (not published).")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping (not published; EasyR1's default).")
-    zero_stage: ZeroStage = Field("auto", description="DeepSpeed ZeRO stage; auto chooses by what fits on the GPUs.")
+    max_grad_norm: float = Field(
+        1.0, gt=0, description="Largest gradient norm, larger ones are clipped (not published, EasyR1's default)."
+    )
+    zero_stage: ZeroStage = Field("auto", description="DeepSpeed ZeRO stage. auto chooses by what fits on the GPUs.")
     micro_batch_tokens: int | None = Field(
         None,
         ge=16,
-        description="Tokens of one packed row, prompts included; null chooses by what fits on the GPU, at most 20480 "
-        "unless one sequence is longer.",
+        description="Tokens per packed row, with prompts. null chooses by what fits on the GPU, at most 20480 unless one "
+        "sequence is longer.",
     )
-    freeze_vision_tower: bool = Field(False, description="Keep the vision tower's weights (not published; EasyR1 trains it).")
+    freeze_vision_tower: bool = Field(False, description="Do not train the vision tower (not published, EasyR1 trains it).")
 
 
 class Rollout(Part):
     """Sampling."""
 
-    engine: Literal["vllm", "hf"] = Field("vllm", description="vLLM, or transformers' generate where vLLM cannot be installed.")
-    workers: int = Field(8, ge=1, description="Ray actors, one a GPU (or CPU slot); each trains and samples.")
-    device: Literal["auto", "cuda", "cpu"] = Field("auto", description="Where workers run; auto takes the GPU if there is one.")
-    temperature: float = Field(1.0, gt=0, description="Sampling temperature (not published; EasyR1's default).")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus; anything but 1 biases the ratio.")
-    gpu_memory_utilization: float | None = Field(
-        None, gt=0, lt=1, description="Part of GPU memory that vLLM may take; null gives it what the trainer leaves free."
+    engine: Literal["vllm", "hf"] = Field(
+        "vllm", description="`vllm`, or `hf` (transformers' generate) where vLLM cannot be installed."
     )
-    cpu_kv_cache_gib: float = Field(0.25, gt=0, description="KV cache of a CPU engine in GiB.")
-    max_sequences: int = Field(256, ge=1, description="Sequences that one engine decodes at a time.")
+    workers: int = Field(8, ge=1, description="Ray actors, one per GPU (or CPU slot). Each trains and samples.")
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="Where workers compute. auto takes the GPU if there is one."
+    )
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature (not published, EasyR1's default).")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling. Any value other than 1 biases the probability ratio.")
+    gpu_memory_utilization: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the GPU memory that vLLM may use. null gives it what the trainer leaves free.",
+    )
+    cpu_kv_cache_gib: float = Field(0.25, gt=0, description="KV cache of a vLLM engine on CPU, in GiB.")
+    max_sequences: int = Field(256, ge=1, description="Sequences that one engine decodes at the same time.")
     mismatch_limit: float | None = Field(
         None,
         gt=0,
-        description="Mean absolute difference between the engine's and the trainer's log-probs that stops the run, and a "
-        "hundredth of what stops it at one token; null: 3e-5 in float32, 0.05 in bfloat16.",
+        description="The run stops if engine and trainer differ by more than this in the mean absolute log-prob of a step, or by "
+        "100 times this at one token. In nats. null: 3e-5 in float32, 0.05 in bfloat16.",
     )
     parity_every: int = Field(
         10,
         ge=1,
-        description="Steps between parity probes, from a stage's first: right after the weight sync, engine and trainer must "
-        "agree on a few tokens.",
+        description="Steps between two parity probes, from a stage's first step on. A probe comes right after the weight sync: "
+        "engine and trainer must agree on a few tokens.",
     )
 
     @model_validator(mode="after")
     def _what_the_engine_takes(self) -> Rollout:
         if self.engine == "vllm" and self.temperature > 2:
-            raise ValueError(f"temperature ({self.temperature}) is more than 2, which vLLM does not take")
+            raise ValueError(f"temperature ({self.temperature}) is more than 2, the most that vLLM allows")
         return self
 
     def on_gpu(self, there_is_one: bool) -> bool:
-        """Whether workers compute on a GPU: the one rule, for the driver's cluster as for each process."""
+        """Whether workers compute on a GPU. The driver and every worker use this rule."""
         return self.device == "cuda" or (self.device == "auto" and there_is_one)
 
 
 class Reward(Part):
-    """The hard reward, section 3.4, or your own."""
+    """The hard reward (section 3.4), or your own."""
 
     function: str = Field(
         "hfrrf",
-        description="hfrrf (format and answer: 1, else 0), zero (half for format, half for the answer), or file.py:function.",
+        description="`hfrrf` (1 if format and answer are right, else 0), `zero` (half for the format, half for the answer), or "
+        "your own as file.py:function.",
     )
-    seconds_per_answer: float = Field(5.0, gt=0, description="Time limit of grading one answer; a hung one scores 0.")
+    seconds_per_answer: float = Field(
+        5.0, gt=0, description="Time limit for grading one answer. An answer that takes longer scores 0."
+    )
     processes: int = Field(4, ge=1, description="Grading processes.")
 
 
 class Evaluation(Part):
-    """Scoring on held-out problems; the sampling values are the authors' (run_all.py)."""
+    """Scoring on held-out problems. The sampling values are the authors' (run_all.py)."""
 
-    temperature: float = Field(0.6, ge=0, description="Sampling temperature; 0 is greedy.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Nucleus.")
-    max_completion_tokens: int = Field(16_000, ge=1, description="Length limit.")
-    samples: int = Field(1, ge=1, description="Completions a problem; accuracy is their mean (pass@1).")
+    temperature: float = Field(0.6, ge=0, description="Sampling temperature. 0 always takes the most likely token.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling.")
+    max_completion_tokens: int = Field(16_000, ge=1, description="Length limit in tokens.")
+    samples: int = Field(1, ge=1, description="Completions per problem. The accuracy is their mean (pass@1).")
 
 
 class Checkpoint(Part):
-    """What is kept."""
+    """Which checkpoints are written and kept."""
 
-    every: int = Field(5, ge=1, description="GRPO steps between checkpoints; the paper compares every fifth step.")
-    keep_last: int = Field(2, ge=1, description="Newest checkpoints of a phase that are kept.")
+    every: int = Field(5, ge=1, description="GRPO steps between two checkpoints. The paper compares every fifth step.")
+    keep_last: int = Field(2, ge=1, description="How many of a phase's newest checkpoints are kept.")
     keep_stage_end: int = Field(
         50,
         ge=0,
-        description="Every fifth step within this many last steps of a stage is kept (appendix A picks the best of them).",
+        description="Within this many last steps of a stage, the checkpoint of every fifth step is kept. Appendix A picks the "
+        "best of them.",
     )
 
 
@@ -268,23 +299,23 @@ class Metrics(Part):
     """What can be watched."""
 
     enabled: bool = Field(True, description="Serve /metrics and /healthz.")
-    host: str = Field("127.0.0.1", description="Address that the driver and the workers listen on; 0.0.0.0 in a pod.")
+    host: str = Field("127.0.0.1", description="Address that the driver and the workers listen on. In a pod it is 0.0.0.0.")
     port: int = Field(
-        9464, ge=0, le=65_535, description="Port of the driver; workers take port + 1 + rank; 0 takes any free ones."
+        9464, ge=0, le=65_535, description="Port of the driver. Workers use port + 1 + rank. 0 takes any free ports."
     )
-    save_rollouts: bool = Field(True, description="Keep every rollout (prompt id, tokens, reward parts, finish reason).")
+    save_rollouts: bool = Field(True, description="Keep every completion: prompt id, tokens, reward parts, finish reason.")
 
 
 class Recipe(Part):
     """A whole run: cold-start data, SFT, GRPO stages, evaluation."""
 
     name: str = Field("vision-r1", pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$", description="Name of the run.")
-    seed: int = Field(1, ge=0, le=2**31 - 1, description="Seed of data order and sampling.")
+    seed: int = Field(1, ge=0, le=2**31 - 1, description="Seed for the order of the data and for sampling.")
     model: Model = Model()
     data: Data = Data()
-    coldstart: ColdStart | None = Field(None, description="Modality bridging; null when SFT reads ready data or is left out.")
-    sft: SFT | None = Field(None, description="Cold-start fine-tuning; null starts GRPO from model.base.")
-    stages: tuple[Stage, ...] = Field((), description="GRPO stages in order, a list of any length.")
+    coldstart: ColdStart | None = Field(None, description="Modality bridging. null if SFT reads existing data or is left out.")
+    sft: SFT | None = Field(None, description="Cold-start fine-tuning. null starts GRPO from model.base.")
+    stages: tuple[Stage, ...] = Field((), description="GRPO stages, in order, as many as you like.")
     algorithm: Algorithm = Algorithm()
     optimiser: Optimiser = Optimiser()
     rollout: Rollout = Rollout()
@@ -296,9 +327,9 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if self.sft and self.sft.data is None and self.coldstart is None:
-            raise ValueError("sft.data is null and there is no coldstart section to make it: set one of the two")
+            raise ValueError("sft.data is null and there is no coldstart section that makes data: set one of the two")
         if self.sft is None and not self.stages:
-            raise ValueError("nothing to do: give an sft section, stages, or both")
+            raise ValueError("nothing to do: add an sft section, stages, or both")
         if self.stages and self.algorithm.prompts_per_step % self.rollout.workers:
             raise ValueError(
                 f"algorithm.prompts_per_step ({self.algorithm.prompts_per_step}) is not a multiple of "

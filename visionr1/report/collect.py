@@ -81,6 +81,7 @@ class PhaseRecord:
 
     @property
     def peak_bytes(self) -> int | None:
+        """The most memory of any attempt, in bytes; None if none was measured."""
         return max((one.peak_bytes for one in self.attempts.values() if one.peak_bytes is not None), default=None)
 
     @property
@@ -106,6 +107,7 @@ class Run:
 
     @property
     def stages(self) -> list[PhaseRecord]:
+        """The stages of GRPO, in order."""
         return [phase for phase in self.phases if phase.stage]
 
 

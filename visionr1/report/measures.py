@@ -22,6 +22,7 @@ class Bucket:
 
     @property
     def label(self) -> str:
+        """The range for people: `4K–8K`, or `16K+` for the last one."""
         return f"{short(self.low)}+" if self.high is None else f"{short(self.low)}–{short(self.high)}"
 
 

@@ -39,6 +39,8 @@ _MOST_STRIPS = 150
 
 @dataclass(frozen=True)
 class Panel:
+    """One panel of figure 1: its letter, a heading, a note in words, and the drawing as SVG."""
+
     letter: str
     title: str
     note: str

@@ -41,6 +41,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
+        """The drawing coordinate of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
@@ -75,6 +76,7 @@ def first_that_fits(texts: Sequence[str], width: float) -> str:
 
 
 def percent_tick(value: float) -> str:
+    """A fraction as per cent: `12.5 %` for 0.125."""
     return f"{100 * value:.4g} %"
 
 
@@ -102,6 +104,7 @@ def axis_y(scale: Scale, values: Sequence[float], title: str, as_percent: bool =
 
 
 def axis_title(title: str, x: float, y: float) -> str:
+    """Text in the middle over a drawing point."""
     return element("text", text=title, x=x, y=y, class_="axis", text_anchor="middle")
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 
 def percent(value: float | None) -> str:
+    """A fraction as per cent with one decimal, or a dash for None."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def count(value: float | None) -> str:
+    """A number without decimals, or a dash for None."""
     return "–" if value is None else f"{value:,.0f}"
 
 
@@ -24,4 +26,5 @@ def duration(seconds: float | None) -> str:
 
 
 def gibibytes(value: int | None) -> str:
+    """Bytes in GiB with one decimal, or a dash for None."""
     return "–" if value is None else f"{value / 2**30:.1f} GiB"

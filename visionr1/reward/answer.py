@@ -1,141 +1,158 @@
-"""Whether an answer means the same as the true one.
+"""Whether an answer means the same as the true one, and which rule says so.
 
 A wrong reward teaches a wrong policy, so everything in doubt is wrong: an answer must *be* the true
-one, whole; it is never searched for in a longer text. The rules, in the order they are tried:
+one, whole; it is never searched for in a longer text. `judge` brings both sides into one spelling
+(`text`), lets the letters of a multiple choice decide if there are any (`choice`), and asks of the truth which kind
+it is, for the form of the truth decides what the answer has to be. The kinds, in the order they are tried:
 
-* the same spelling (`visionr1.reward.text`); words ignore case, algebra does not;
-* multiple choice: `B`, `(B)`, `B.`, `B. 3π` are the letter B; where the truth holds a value too
-  (`B. 3π`), the value alone is right as well, and a letter and a value must both agree;
-* `3 or 5`, `3, 5`, `{3, 5}`, `±4` are several values in any order, right only if the truth has just
-  these; tuples and intervals keep order and brackets;
-* `x = 5` is 5; of `a = b = c` every part must be right; a rounding after `≈` is not read;
-* a unit or degree sign may be left out but not contradicted; `50%` is 0.5, and a bare 50 as well;
-* numbers as in `quantity.numbers_equal`; everything else mathematical is asked of `ask`.
+* the same spelling (`maths`): words ignore case, algebra does not;
+* a clock time (`clock`), a bearing (`bearing`), a range or a date (`spans`), a sum of units (`measure`), several marks (`marks`),
+  lines and figures (`figures`);
+* conditions: `x < 1 or x > 3` (`conditions`);
+* several values in any order, right only if the truth has just these; tuples and intervals keep order and brackets;
+* a name or an equation (`names`): `x = 5` is 5; of `a = b = c` every part must be right; a rounding after `≈` is not read;
+* a ratio of three or more (`ratio`);
+* a quantity (`measure`): a number with or without a unit; everything else mathematical is asked of `ask`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from visionr1.reward.quantity import number, numbers_equal, rounds_to, split_unit
-from visionr1.reward.text import canonical, group, nesting, split_top, squeezed
-
-Ask = Callable[[str, str], "bool | None"]
-"""Compares two mathematical expressions, (answer, truth); None: cannot be told here."""
+from visionr1.data.options import LETTERS
+from visionr1.reward.bearing import same_bearing
+from visionr1.reward.choice import given_choice, is_letter, names_another, read_choice, true_choice, true_place
+from visionr1.reward.clock import same_time
+from visionr1.reward.conditions import is_condition, same_conditions
+from visionr1.reward.figures import same_figure
+from visionr1.reward.marks import same_marks
+from visionr1.reward.maths import same_algebra, same_spelling
+from visionr1.reward.measure import same_quantity, same_sum_of_units
+from visionr1.reward.names import assignment, colons_as_equals, same_name, unnamed
+from visionr1.reward.ratio import same_ratio
+from visionr1.reward.spans import same_date, same_range
+from visionr1.reward.text import canonical, group, nesting, split_top
+from visionr1.reward.verdict import Ask, Verdict, every
 
 LONGEST: Final = 4096
 """Longer answers (characters) are right only if they are spelt as the truth."""
 _DEEPEST: Final = 40
+_LONGEST_FORM: Final = 300
+"""A longer text is no time, range or the like."""
 
-_LETTER: Final = re.compile(r"[(\[]?([A-Ha-h])[)\]]?[.:]?")
-_LABELLED: Final = re.compile(r"(?:[(\[]([A-Ha-h])[)\]](?:[.:] ?| )|([A-H]) ?[.:)] ?|([a-h])[.)] )(\S.*)")
-_SECOND_CHOICE: Final = re.compile(
-    r"(?:^|[\s(\[])[(\[]?[A-H](?:[)\].:](?!\d)|$)"
-    r"|(?:\b(?:or|and|not)\b|[,;/&|]) ?[(\[]?[A-H]\b|\b[A-H] (?:is|are|too|also|or|and)\b"
-)
 # A comma between a digit and exactly three digits belongs to a number.
 _SEPARATOR: Final = re.compile(r",(?!\d{3}(?!\d))|(?<!\d),|;|(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])")
 _COMMA: Final = re.compile(r"[,;]")
-_EQUALS: Final = re.compile(r"=")
-_APPROX: Final = re.compile(r"\\approx")
-_RELATION: Final = re.compile(r"[<>]|\\(?:le|ge|ne|in)(?![A-Za-z])")
-# What may stand left of `=` and be dropped: x, AB, f(x), m∠ABC, \sin x, Area of the circle; not `not x`.
-_NAME: Final = re.compile(
-    r"(?:\\angle ?\d?|\\(?:frac|triangle|overline|widehat|overrightarrow|vec|sin|cos|tan|cot|odot|square|alpha|beta|gamma|delta"
-    r"|theta|phi|varphi|lambda|mu|omega|rho|sigma)(?![A-Za-z])|(?!(?i:not)\b)[A-Za-z]++|_\{\w+\}|_\w|[ {}:/]|'(?![a-z])"
-    r"|\([A-Za-z](?:, ?[A-Za-z])*\)|\|[A-Z]{2}\|)++"
-)
-_FUNCTIONS: Final = "sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|log|ln|lg|exp|min|max|gcd|det"
-_COMMANDS: Final = re.compile(
-    r"frac|sqrt|pi|infty|cup|cap|pm|mp|in|le|ge|ne|emptyset|varnothing|setminus|mathbb|begin|end|binom|to|int|sum|prod|lim|mid"
-    r"|alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|rho|sigma|tau|upsilon|phi|varphi|chi"
-    r"|psi|omega|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Phi|Psi|Omega|overline|vec|hat|bar|lfloor|rfloor|lceil|rceil|vert"
-    rf"|{_FUNCTIONS}"
-)
-_NOT_MATHS: Final = re.compile(
-    r"[^ -~]|[?@#~`\"$%']|\d ?_|\d \d|\.\.|\d\.\d*\.|\b(?i:no|is|it|of|at|if|be|by|as|an|on|so|or)\b"
-    rf"|(?<![A-Za-z\\])(?!(?:{_FUNCTIONS})(?![A-Za-z]))[A-Za-z]{{3,}}"
-)
+_FORMS: Final = {
+    "clock time": same_time,
+    "bearing": same_bearing,
+    "date": same_date,
+    "range": same_range,
+    "several marks": same_marks,
+    "figure": same_figure,
+}
+"""Kinds of truth that are told by their form alone; each gives None for a truth of another kind."""
 
 
-def matches(answer: str, truth: str, ask: Ask) -> bool | None:
-    """Whether `answer` is `truth`; None if that takes `ask` and it does not know."""
+def judge(answer: str, truth: str, ask: Ask, options: Sequence[str] = ()) -> Verdict:
+    """Whether `answer` is `truth`, and by which rule; not known (None) if that takes an `ask` that knows.
+
+    `options` are the texts of a multiple choice, in the order of its letters (`visionr1.data.options`).
+    """
     if len(answer) > LONGEST or len(truth) > LONGEST:
-        return answer.split() == truth.split() != []
+        return Verdict(answer.split() == truth.split() != [], "spelling")
     given, true = canonical(answer), canonical(truth)
+    texts = [canonical(option[:LONGEST]) for option in options]
     if not given or not true:
-        return False
-    if _same_spelling(given, true):
-        return True
+        return Verdict(False, "empty")
     if max(nesting(given), nesting(true)) > _DEEPEST:
-        return False
-    choice = _choices_match(given, true, ask)
-    return _same(_value(given), _value(true), ask) if choice is None else choice
+        return Verdict(same_spelling(given, true), "spelling")
+    place = true_place(true, texts)
+    return _judge_choice(given, true, ask) if place is None else _judge_option(given, place, texts, ask)
 
 
-def is_maths(text: str) -> bool:
-    """Whether canonical `text` is nothing but mathematics: known commands, variables, no words or stray signs."""
-    if not all(_COMMANDS.fullmatch(command) for command in re.findall(r"\\([A-Za-z]+)", text)):
-        return False
-    return not _NOT_MATHS.search(re.sub(r"\\(?:begin|end) ?\{[a-z]+\}|\\[A-Za-z]+", r"\\", text))
+def read_sides(answer: str, truth: str, options: Sequence[str] = ()) -> tuple[str, str]:
+    """Both sides as `judge` compares them: in one spelling, the truth with its option's letter and text."""
+    true, texts = canonical(truth), [canonical(option) for option in options]
+    place = true_place(true, texts)
+    return canonical(answer), true if place is None else f"{LETTERS[place]}. {texts[place]}"
 
 
-def _choices_match(given: str, true: str, ask: Ask) -> bool | None:
-    """The verdict where the letters of a multiple choice decide; None if the values must."""
-    letter, value = _choice(given)
-    true_letter, true_value = _choice(true)
+def _judge_choice(given: str, true: str, ask: Ask) -> Verdict:
+    """Where the options are not known."""
+    true_letter, true_value = true_choice(true)
+    if same_spelling(given, true) or same_spelling(given, true_value):
+        return Verdict(True, "option text" if true_value else "letter" if true_letter else "spelling")
+    letter, value = given_choice(given)
     if not true_letter:
-        return None
+        return same(value or given, true, ask)
     if not letter:
-        return None if true_value else False
-    if letter != true_letter:
-        return False
-    # `B. c` names a second letter, unless the true answer's value says otherwise.
-    return _same(value, true_value, ask) if value and true_value else not _LETTER.fullmatch(value)
+        return Verdict(same(given, true_value, ask).right, "option text") if true_value else Verdict(False, "letter")
+    if letter != true_letter or not value or not true_value:
+        return Verdict(letter == true_letter, "letter")
+    return Verdict(same(value, true_value, ask).right, "letter and text")
 
 
-def _choice(text: str) -> tuple[str, str]:
-    """(letter, value) of `B`, `(B)`, `B. 3π`; ("", "") of anything else and of hedges (`B. 3 or C`)."""
-    alone = _LETTER.fullmatch(text)
-    if alone:
-        return alone[1].upper(), ""
-    labelled = _LABELLED.fullmatch(text)
-    if labelled and not _SECOND_CHOICE.search(labelled[4]):
-        return (labelled[1] or labelled[2] or labelled[3]).upper(), canonical(labelled[4])
-    return "", ""
+def _judge_option(given: str, true: int, texts: Sequence[str], ask: Ask) -> Verdict:
+    """Where they are known: the true option's letter, its text, or both."""
+    letter, value = read_choice(given)
+    place = LETTERS.index(letter) if letter else len(texts)
+    if place >= len(texts):
+        return _judge_text(given, true, texts, ask)
+    if not value:
+        return Verdict(place == true, "letter")
+    spelt = [other for other, text in enumerate(texts) if same_spelling(value, text)]
+    if place != true or (spelt and true not in spelt) or (not spelt and names_another(letter, value)):
+        return Verdict(False, "letter and text")
+    right = True if spelt or is_letter(texts[true]) else same(value, texts[true], ask).right
+    return Verdict(right, "letter and text")
 
 
-def _value(text: str) -> str:
-    """`3π` of `B. 3π`; any other text as it is."""
-    return _choice(text)[1] or text
+def _judge_text(given: str, true: int, texts: Sequence[str], ask: Ask) -> Verdict:
+    """An answer without a letter: it must be the true option's text, and fit no other option as well."""
+    spelt = [place for place, text in enumerate(texts) if same_spelling(given, text)]
+    if spelt or is_letter(texts[true]):
+        return Verdict(true in spelt, "option text")
+    right = same(given, texts[true], ask).right
+    others = [text for place, text in enumerate(texts) if place != true and not is_letter(text)] if right is not False else []
+    fits = [same(given, text, ask).right for text in others]
+    return Verdict(every((right, *(None if fit is None else not fit for fit in fits))), "option text")
 
 
-def _same(given: str, true: str, ask: Ask) -> bool | None:
-    given, true = _bare(given), _bare(true)
-    if _same_spelling(given, true):
-        return True
+def same(given: str, true: str, ask: Ask) -> Verdict:
+    """Whether two canonical texts, neither of them a choice, mean the same."""
+    given, true = colons_as_equals(_bare(given), _bare(true))
+    if same_spelling(given, true):
+        return Verdict(True, "spelling")
+    if max(len(given), len(true)) <= _LONGEST_FORM and (verdict := _same_form(given, true)) is not None:
+        return verdict
     values, true_values = _values(given), _values(true)
+    if is_condition(true) or (is_condition(given) and true_values is None):
+        return Verdict(same_conditions(given, true, ask), "condition")
     if values is not None or true_values is not None:
-        return _same_values(values or [given], true_values or [true], ask)
-    if _RELATION.search(given) or _RELATION.search(true):
-        return _asked(given, true, ask)
+        return Verdict(_same_values(values or [given], true_values or [true], ask), "list")
     point, true_point = _tuple(given), _tuple(true)
     if point and true_point:
-        return point[0] == true_point[0] and _same_in_order(point[1], true_point[1], ask)
-    if _assignment(given) != ("", [given]) or _assignment(true) != ("", [true]):
+        return Verdict(point[0] == true_point[0] and _same_in_order(point[1], true_point[1], ask), "tuple")
+    if assignment(given) != ("", [given]) or assignment(true) != ("", [true]):
         return _same_equation(given, true, ask)
-    return _same_quantity(given, true, ask)
+    if (right := same_ratio(given, true, ask)) is not None:
+        return Verdict(right, "ratio")
+    return same_quantity(given, true, ask)
 
 
-def _same_spelling(given: str, true: str) -> bool:
-    given, true = squeezed(given), squeezed(true)
-    return given == true or (given.lower() == true.lower() and (len(true) == 1 or not is_maths(true)))
+def _same_form(given: str, true: str) -> Verdict | None:
+    """The verdict on a truth in one of the forms, or in several units; None for any other."""
+    for rule, compare in _FORMS.items():
+        if (right := compare(unnamed(given), true)) is not None:
+            return Verdict(right, rule)
+    return same_sum_of_units(given, true)
 
 
 def _bare(text: str) -> str:
-    """Without brackets round one value, `x \\in` before a set, and a leading `=`, `≈` or `+`."""
+    r"""Without brackets round one value, `x \in` before a set, and a leading `=`, `≈` or `+`."""
     text = re.sub(r"^(?:=|\\approx|\+)\s*|^[a-zA-Z] ?\\in\s*(?=[(\[\\])", "", text).strip()
     held = group(text)
     while held and held[0] + held[2] in ("()", "{}") and len(split_top(held[1], _COMMA)) == 1:
@@ -172,12 +189,12 @@ def _same_values(given: list[str], true: list[str], ask: Ask) -> bool | None:
     """The same values, each once, in any order; in order where only one side names them (`x=3, y=5` and `3, 5`)."""
     if len(given) != len(true):
         return False
-    names, true_names = ({name for name, _ in map(_assignment, values) if name} for values in (given, true))
+    names, true_names = ({name for name, _ in map(assignment, values) if name} for values in (given, true))
     if (len(names) > 1 and not true_names) or (len(true_names) > 1 and not names):
         return _same_in_order(given, true, ask)
     unsure = False
     for true_value in true:
-        verdicts = [_same(value, true_value, ask) for value in given]
+        verdicts = [same(value, true_value, ask).right for value in given]
         if True in verdicts:
             given = [value for index, value in enumerate(given) if index != verdicts.index(True)]
         elif None in verdicts:
@@ -188,59 +205,16 @@ def _same_values(given: list[str], true: list[str], ask: Ask) -> bool | None:
 
 
 def _same_in_order(given: list[str], true: list[str], ask: Ask) -> bool | None:
-    return len(given) == len(true) and _every(_same(*pair, ask) for pair in zip(given, true, strict=True))
+    return len(given) == len(true) and every(same(*pair, ask).right for pair in zip(given, true, strict=True))
 
 
-def _every(verdicts: Iterable[bool | None]) -> bool | None:
-    seen = list(verdicts)
-    return False if False in seen else None if None in seen else True
-
-
-def _same_equation(given: str, true: str, ask: Ask) -> bool | None:
-    name, values = _assignment(given)
-    true_name, true_values = _assignment(true)
+def _same_equation(given: str, true: str, ask: Ask) -> Verdict:
+    name, values = assignment(given)
+    true_name, true_values = assignment(true)
     if len(true_values) > 1 or (true_name and len(values) > 1):
-        return _asked(given, true, ask) if given.count("=") == true.count("=") == 1 else False
-    if name and true_name and name != true_name:
-        return False
-    return _every(_same(value, true_values[0], ask) for value in values)
-
-
-def _assignment(text: str) -> tuple[str, list[str]]:
-    """(name or "", the values said to be equal): `x = 2+3 = 5` is ("x", ["2+3", "5"]), `5` is ("", ["5"])."""
-    first, *rounded = split_top(text, _APPROX) or [text]
-    parts = split_top(first, _EQUALS) or [text]
-    named = _NAME.fullmatch(parts[0]) is not None
-    if rounded and named and len(parts) == 1:
-        parts.append(rounded.pop(0))
-    elif len(parts) == 1 and not rounded:
-        return "", [text]
-    if not all(_may_be_rounded(parts[-1], decimal) for decimal in rounded):
-        return "", [text]
-    return (squeezed(parts[0]), parts[1:]) if named and len(parts) > 1 else ("", parts)
-
-
-def _may_be_rounded(exact: str, decimal: str) -> bool:
-    """Whether `exact ≈ decimal` is well formed: a number follows, and the right one if `exact` is a number too."""
-    value, rounded = number(split_unit(exact)[0]), number(split_unit(decimal)[0])
-    return rounded is not None and (value is None or rounds_to(value.value, rounded, 0))
-
-
-def _same_quantity(given: str, true: str, ask: Ask) -> bool | None:
-    magnitude, unit = split_unit(given)
-    true_magnitude, true_unit = split_unit(true)
-    if unit and true_unit and unit != true_unit:
-        return False
-    value, true_value = number(magnitude), number(true_magnitude)
-    if "%" in (unit, true_unit) and unit != true_unit:
-        if value is None or true_value is None:
-            return False
-        percent, plain = (value, true_value) if unit else (true_value, value)
-        return plain.value == percent.value / 100 or (plain.value == percent.value and abs(plain.value) > 1)
-    if value is not None and true_value is not None:
-        return numbers_equal(value, true_value)
-    return _same_spelling(magnitude, true_magnitude) or _asked(magnitude, true_magnitude, ask)
-
-
-def _asked(given: str, true: str, ask: Ask) -> bool | None:
-    return ask(squeezed(given), squeezed(true)) if is_maths(given) and is_maths(true) else False
+        both_single = given.count("=") == true.count("=") == 1
+        return Verdict(same_algebra(given, true, ask) if both_single else False, "equation")
+    if name and true_name and not same_name(name, true_name):
+        return Verdict(False, "name")
+    verdicts = [same(value, true_values[0], ask) for value in values]
+    return Verdict(every(verdict.right for verdict in verdicts), f"name, {verdicts[-1].rule}")

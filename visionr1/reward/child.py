@@ -47,6 +47,7 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """Its process id."""
         return self._process.pid
 
     def fileno(self) -> int:

@@ -12,8 +12,10 @@ from typing import Final
 from rich.console import Console
 from rich.progress import track
 
+from visionr1.data.options import OPTIONS_COLUMNS, read_options
 from visionr1.errors import BadInput
 from visionr1.recipe.schema import Reward
+from visionr1.reward.explain import explained
 from visionr1.reward.grader import Grader
 
 _ROWS_AT_A_TIME: Final = 1000
@@ -35,21 +37,29 @@ class _Line:
     number: int
     response: str
     answer: str
+    options: tuple[str, ...]
 
 
-def grade_file(path: Path, settings: Reward, write: Callable[[str], None]) -> FileGrades:
-    """Grade each line's `response` against its `answer`.
+def grade_file(path: Path, settings: Reward, write: Callable[[str], None], explain: bool = False) -> FileGrades:
+    """Grade each line's `response` against its `answer`, and its `options` (or `choices`) if it has some.
 
-    `write` gets one JSON text a row: line, overall, format, accuracy, answer (as read), reason. Lines
-    that are no such row are left out and named in the result. Raises BadInput if the file cannot be read.
+    `write` gets one JSON text per row: line, overall, format, accuracy, answer (as read), reason, rule; with `explain` a block of
+    lines for people instead. Lines that are no such row are left out and named in the result. Raises BadInput if the file cannot
+    be read.
     """
     bad_lines: list[str] = []
     sums = {"overall": 0.0, "format": 0.0, "accuracy": 0.0}
     count = 0
     with Grader(settings) as grader:
         for lines in _portions(_lines(path, bad_lines)):
-            for line, grade in zip(lines, grader.grade([x.response for x in lines], [x.answer for x in lines]), strict=True):
-                write(json.dumps({"line": line.number} | asdict(grade), ensure_ascii=False))
+            grades = grader.grade(
+                [line.response for line in lines], [line.answer for line in lines], options=[line.options for line in lines]
+            )
+            for line, grade in zip(lines, grades, strict=True):
+                if explain:
+                    write(explained(f"line {line.number}", grade, line.answer, line.options))
+                else:
+                    write(json.dumps({"line": line.number} | asdict(grade), ensure_ascii=False))
                 sums = {part: total + getattr(grade, part) for part, total in sums.items()}
                 count += 1
     return FileGrades(count, **{part: total / max(count, 1) for part, total in sums.items()}, bad_lines=bad_lines)
@@ -86,4 +96,5 @@ def _line(number: int, raw: bytes) -> _Line:
     for key in ("response", "answer"):
         if not isinstance(row.get(key), str):
             raise ValueError(f"{key!r} is {'missing' if key not in row else 'not a string'}")
-    return _Line(number, row["response"], row["answer"])
+    options = next((row[name] for name in OPTIONS_COLUMNS if row.get(name) is not None), None)
+    return _Line(number, row["response"], row["answer"], read_options(options))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from visionr1.recipe.schema import Reward
-from visionr1.reward.answer import matches
+from visionr1.reward.answer import judge
 from visionr1.reward.hfrrf import BUILT_IN, Grade, Reading, read_response
-from visionr1.reward.pool import RIGHT, WRONG, Pool
+from visionr1.reward.pool import RIGHT, WRONG, Comparison, Pool
 from visionr1.reward.user import UserReward
 
 _LONGEST_SHOWN: Final = 500
+
+
+class _Verdict(NamedTuple):
+    """RIGHT, WRONG or what went wrong, and the rule that decided."""
+
+    reason: str
+    rule: str
 
 
 class Grader:
@@ -32,28 +40,38 @@ class Grader:
 
     @property
     def timeouts(self) -> int:
+        """Answers that ran over their time since the grader was made."""
         return self._pool.timeouts
 
-    def grade(self, responses: list[str], answers: list[str], lengths: list[int] | None = None) -> list[Grade]:
+    def grade(
+        self,
+        responses: list[str],
+        answers: list[str],
+        lengths: list[int] | None = None,
+        options: Sequence[tuple[str, ...]] | None = None,
+    ) -> list[Grade]:
         """One grade a response, in order.
 
         `responses` are whole completions without special tokens, `answers` the true answers, `lengths`
-        the completions' tokens, which only a user's function sees. Raises BadInput for a faulty user's
+        the completions' tokens, which only a user's function sees, `options` the texts of each problem's multiple choice
+        (() where it has none), which only a built-in function sees. Raises BadInput for a faulty user's
         function, ValueError if the lists differ in length.
         """
-        if not len(responses) == len(answers) == len(responses if lengths is None else lengths):
-            raise ValueError(f"{len(responses)} responses, {len(answers)} answers and {lengths and len(lengths)} lengths")
+        if any(len(responses) != len(other) for other in (answers, lengths, options) if other is not None):
+            told = f"{len(responses)} responses, {len(answers)} answers"
+            raise ValueError(f"{told}, {lengths and len(lengths)} lengths and {options and len(options)} lists of options")
         with self._lock:
             if self._user is not None:
                 return self._user.grade(responses, answers, lengths)
             readings = [read_response(response) for response in responses]
-            verdicts = self._verdicts([(reading.answer, truth) for reading, truth in zip(readings, answers, strict=True)])
+            read = zip(readings, answers, options or [()] * len(answers), strict=True)
+            verdicts = self._verdicts([Comparison(reading.answer or "", truth, choice) for reading, truth, choice in read])
         return [self._graded(*pair) for pair in zip(readings, verdicts, strict=True)]
 
     def same(self, pairs: list[tuple[str, str]]) -> list[bool]:
         """For pairs of (answer, true answer), both already read: are they the same?"""
         with self._lock:
-            return [verdict == RIGHT for verdict in self._verdicts(list(pairs))]
+            return [verdict.reason == RIGHT for verdict in self._verdicts([Comparison(*pair) for pair in pairs])]
 
     def close(self) -> None:
         """End all processes at once."""
@@ -67,22 +85,23 @@ class Grader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _verdicts(self, pairs: list[tuple[str | None, str]]) -> list[str]:
-        """Each different pair is compared once, by the pool only where its spelling does not decide."""
-        known: dict[tuple[str | None, str], str] = {}
-        unknown: list[tuple[str, str]] = []
-        for answer, truth in dict.fromkeys(pairs):
-            verdict = False if answer is None else matches(answer, truth, lambda _given, _true: None)
-            if answer is not None and verdict is None:
-                unknown.append((answer, truth))
+    def _verdicts(self, comparisons: list[Comparison]) -> list[_Verdict]:
+        """Each different one is compared once, by the pool only where its spelling does not decide."""
+        known: dict[Comparison, _Verdict] = {}
+        unknown: dict[Comparison, str] = {}
+        for comparison in dict.fromkeys(comparisons):
+            verdict = judge(comparison.answer, comparison.truth, lambda _given, _true: None, comparison.options)
+            if verdict.right is None:
+                unknown[comparison] = verdict.rule
             else:
-                known[answer, truth] = RIGHT if verdict else WRONG
-        known.update(zip(unknown, self._pool.compare(unknown), strict=True))
-        return [known[pair] for pair in pairs]
+                known[comparison] = _Verdict(RIGHT if verdict.right else WRONG, verdict.rule)
+        told = self._pool.compare(list(unknown))
+        known |= {comparison: _Verdict(reason, rule) for (comparison, rule), reason in zip(unknown.items(), told, strict=True)}
+        return [known[comparison] for comparison in comparisons]
 
-    def _graded(self, reading: Reading, verdict: str) -> Grade:
-        right = verdict == RIGHT
+    def _graded(self, reading: Reading, verdict: _Verdict) -> Grade:
+        right = verdict.reason == RIGHT
         overall = BUILT_IN[self._function](not reading.fault, right)
-        reason = f"format: {reading.fault}" if reading.fault else verdict
+        reason = f"format: {reading.fault}" if reading.fault else verdict.reason
         shown = reading.answer and reading.answer[:_LONGEST_SHOWN]
-        return Grade(overall, float(not reading.fault), float(right), shown, reason)
+        return Grade(overall, float(not reading.fault), float(right), shown, reason, verdict.rule if reading.answer else "")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from visionr1.reward.text import without_lead_in
+from visionr1.reward.glyphs import is_blank
+from visionr1.reward.lead_in import without_lead_in
 
 _TAGS: Final = ("<think>", "</think>", "<answer>", "</answer>")
 
@@ -19,7 +20,8 @@ _TAGS: Final = ("<think>", "</think>", "<answer>", "</answer>")
 class Grade:
     """The reward of one response: `overall` is trained on, `format` and `accuracy` are its parts.
 
-    `answer` is the answer as it was read (None: there was none; at most 500 characters), `reason` says in words why.
+    `answer` is the answer as it was read (None: there was none; at most 500 characters), `reason` says in words why,
+    `rule` which rule of docs/reward.md has compared the answer ("": none, or a user's function).
     """
 
     overall: float
@@ -27,6 +29,7 @@ class Grade:
     accuracy: float
     answer: str | None
     reason: str
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def read_response(response: str) -> Reading:
     answer block is never taken for an answer.
     """
     answer = _answer_block(response)
-    return Reading(answer or None, _format_fault(response.strip(), answer))
+    return Reading(None if is_blank(answer or "") else answer, _format_fault(response.strip(), answer))
 
 
 def _answer_block(response: str) -> str | None:
@@ -72,9 +75,9 @@ def _format_fault(text: str, answer: str | None) -> str:
         return "tags in the wrong order"
     if before or between.strip() or after:
         return "text outside the blocks"
-    if not thought.strip():
+    if is_blank(thought):
         return "empty thought"
-    return "" if answer else "empty answer"
+    return "empty answer" if is_blank(answer or "") else ""
 
 
 def hfrrf(format_ok: bool, answer_right: bool) -> float:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from visionr1.errors import BadInput
 from visionr1.reward.child import Child
@@ -38,6 +38,14 @@ class _Worker:
     job: int | None = None
 
 
+class Comparison(NamedTuple):
+    """An answer, the true one, and the texts of the options, if the problem has some."""
+
+    answer: str
+    truth: str
+    options: tuple[str, ...] = ()
+
+
 class Pool:
     """`processes` children, started when there is work for them. Safe to call from any thread, one at a time.
 
@@ -53,21 +61,21 @@ class Pool:
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
 
-    def compare(self, pairs: list[tuple[str, str]]) -> list[str]:
-        """A verdict for each (answer, truth): RIGHT, WRONG, TIMED_OUT or one that says what went wrong.
+    def compare(self, comparisons: list[Comparison]) -> list[str]:
+        """A verdict for each: RIGHT, WRONG, TIMED_OUT or one that says what went wrong.
 
         An answer whose process dies under it is tried once more. Raises BadInput if math-verify is not installed.
         """
         with self._lock:
-            batch = _Batch(pairs)
+            batch = _Batch(comparisons)
             try:
-                while len(batch.verdicts) < len(pairs):
+                while len(batch.verdicts) < len(comparisons):
                     self._hand_out(batch)
                     self._listen(batch)
             except BaseException:
                 self._remove_all()  # Their unfinished answers must not be taken for the next batch's.
                 raise
-            return [batch.verdicts[index] for index in range(len(pairs))]
+            return [batch.verdicts[index] for index in range(len(comparisons))]
 
     def close(self) -> None:
         """Kill all children at once."""
@@ -76,7 +84,7 @@ class Pool:
             self._selector.close()
 
     def _hand_out(self, batch: _Batch) -> None:
-        while len(self._workers) < min(self._processes, len(batch.pairs) - len(batch.verdicts)):
+        while len(self._workers) < min(self._processes, len(batch.comparisons) - len(batch.verdicts)):
             child = Child("visionr1.reward.worker", stderr=subprocess.DEVNULL)
             self._workers.append(_Worker(child, time.monotonic() + _START_SECONDS))
             self._selector.register(child, selectors.EVENT_READ, self._workers[-1])
@@ -85,7 +93,8 @@ class Pool:
                 worker.job = batch.waiting.popleft()
                 worker.deadline = time.monotonic() + self._seconds + _GRACE_SECONDS
                 try:
-                    worker.child.send([*batch.pairs[worker.job], self._seconds])
+                    answer, truth, options = batch.comparisons[worker.job]
+                    worker.child.send([answer, truth, self._seconds, options])
                 except BrokenPipeError:
                     self._bury(worker, batch)
 
@@ -145,10 +154,10 @@ class Pool:
 
 
 class _Batch:
-    """The pairs of one call, those that wait for a process, and the verdicts so far, by index."""
+    """The comparisons of one call, those that wait for a process, and the verdicts so far, by index."""
 
-    def __init__(self, pairs: list[tuple[str, str]]) -> None:
-        self.pairs = pairs
-        self.waiting = deque(range(len(pairs)))
+    def __init__(self, comparisons: list[Comparison]) -> None:
+        self.comparisons = comparisons
+        self.waiting = deque(range(len(comparisons)))
         self.verdicts: dict[int, str] = {}
         self.tried: set[int] = set()

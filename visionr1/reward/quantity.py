@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Final
 
 from visionr1.reward.text import squeezed
+from visionr1.reward.units import Unit, read_unit
 
 _PLAIN: Final = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d{1,60})?(?:\.\d{1,60})?"
 _NUMBER: Final = re.compile(
@@ -19,62 +20,20 @@ _NUMBER: Final = re.compile(
     r")"
 )
 _LONGEST: Final = 130
-
-# Canonical name: other spellings. One letter alone is a unit only after a space (`5 m`; `5m` is algebra).
-_SPELLINGS: Final = """
-°: degree degrees deg
-rad: radian radians
-mm: millimeter millimeters millimetre millimetres
-cm: centimeter centimeters centimetre centimetres cms
-dm: decimeter decimeters
-m: meter meters metre metres
-km: kilometer kilometers kilometre kilometres
-in: inch inches
-ft: foot feet
-yd: yard yards
-mi: mile miles
-mg: milligram milligrams
-g: gram grams
-kg: kilogram kilograms kgs
-lb: lbs pound pounds
-oz: ounce ounces
-ms: millisecond milliseconds
-s: sec secs second seconds
-min: mins minute minutes
-h: hr hrs hour hours
-day: days
-week: weeks
-month: months
-year: years yr yrs
-mL: ml milliliter milliliters millilitre millilitres
-L: l liter liters litre litres
-N: newton newtons
-J: joule joules
-kJ: kilojoule kilojoules
-W: watt watts
-V: volt volts
-Pa: pascal pascals
-Hz: hertz
-m/s: mps
-km/h: kmh kph
-mph:
-°C: celsius
-°F: fahrenheit
-unit: units
-$: dollar dollars usd USD
-¢: cent cents
-%: percent percentage pct
-"""
-_UNITS: Final = {
-    spelling: name
-    for line in _SPELLINGS.strip().splitlines()
-    for name, spellings in [line.split(":")]
-    for spelling in [name, *spellings.split()]
-}
-_UNIT: Final = re.compile(
-    r"(?P<magnitude>.*?[\d)}A-Za-z])(?P<gap> ?)(?P<kind>(?:square|sq\.?|cubic|cu\.?) ?)?"
-    rf"(?P<unit>{'|'.join(sorted(map(re.escape, _UNITS), key=len, reverse=True))})(?: ?\^\{{(?P<power>[23])\}})?"
+_REPEATING: Final = re.compile(
+    r"(?P<sign>[+-]?)(?P<whole>\d{1,60})\.(?P<fixed>\d{0,30}?)"
+    r"(?:\\overline ?\{(?P<bar>\d{1,30})\}|\\dot ?\{(?P<dot>\d)\}|(?P<again>\d{1,9}?)(?P=again){2,}\.\.\.)"
 )
+
+# Where a unit may begin: behind a number, a bracket, a letter, a blank. `5*°` is a slip of some data sets.
+_CUT: Final = re.compile(r"(?<=[\d)}\]°A-Za-z.])(?:(?P<gap> )|\*(?=°)|)(?=[^\d\s(\[^_+\-=<>,;])")
+_CURRENCY: Final = re.compile(
+    r"(?P<sign>-?) ?(?P<unit>USD|US\$|EUR|GBP|RMB|Rs\.?|[€£¥₹₽₩]) ?(?P<amount>[\d.].*?)(?P<per>(?: ?/ ?| per )[A-Za-z].*)?"
+)
+_IN_BRACKETS: Final = re.compile(r"(?P<amount>.*[\d)}]) ?\((?P<unit>[^()\d][^()]{1,20}|[\u4e00-\u9fff])\)")
+"""`12 (cm)`, `12（平方厘米）`"""
+_LONGEST_UNIT: Final = 60
+_PART: Final = re.compile(r"(?P<amount>\d+(?:\.\d+)?) ?(?P<unit>[^\d\s,;+=<>-][^\d,;+=<>-]*?)(?: and)? ?(?=\d|$)")
 
 
 @dataclass(frozen=True)
@@ -93,7 +52,7 @@ def number(text: str) -> Number | None:
     """
     found = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
-        return None
+        return _repeating(text) if len(text) <= _LONGEST else None
     part = found.groupdict(default="")
     try:
         if found["top"] is not None:
@@ -108,6 +67,17 @@ def number(text: str) -> Number | None:
         return None
     decimals = len(part["plain"].partition(".")[2]) if not part["exponent"] else 0
     return Number(-value if part["sign"] == "-" else value, decimals, len(re.sub(r"\D", "", part["plain"]).lstrip("0")))
+
+
+def _repeating(text: str) -> Number | None:
+    r"""`0.1\overline{6}`, `0.\dot{3}`, and `0.333...` where what goes on has been written at least three times."""
+    found = _REPEATING.fullmatch(text)
+    if found is None:
+        return None
+    fixed, block = found["fixed"], found["bar"] or found["dot"] or found["again"]
+    digits, scale = int(found["whole"] + fixed or "0"), 10 ** len(fixed)
+    value = Fraction(digits, scale) + Fraction(int(block), (10 ** len(block) - 1) * scale)
+    return Number(-value if found["sign"] == "-" else value, 0, 0)
 
 
 def numbers_equal(answer: Number, truth: Number) -> bool:
@@ -130,17 +100,47 @@ def rounds_to(exact: Fraction, decimal: Number, significant: int) -> bool:
     return abs(exact - decimal.value) <= Fraction(1, 2 * 10**decimal.decimals)
 
 
-def split_unit(text: str) -> tuple[str, str]:
-    """(magnitude without spaces, unit or ""): `12 square cm` is ("12", "cm^2"), `2 x` is ("2x", "")."""
-    found = _UNIT.fullmatch(text)
-    if found is None:
-        return squeezed(text), ""
-    spelling, gap, magnitude = found["unit"], found["gap"], found["magnitude"]
-    stands_alone = gap or (len(spelling) > 1 and not magnitude[-1].isalpha()) or not spelling[0].isalpha()
-    if not stands_alone:
-        return squeezed(text), ""
-    power = found["power"] or {"s": "2", "c": "3"}.get((found["kind"] or "")[:1], "")
-    return squeezed(magnitude), _UNITS[spelling] + (f"^{power}" if power else "")
+def split_unit(text: str) -> tuple[str, Unit | None]:
+    """(magnitude without spaces, unit): `12 square cm` is 12 and cm^2, `€12` is 12 and €, `2 x` is 2x without a unit."""
+    if (money := _CURRENCY.fullmatch(text)) and (unit := read_unit(money["unit"].rstrip(".") + (money["per"] or ""))):
+        return money["sign"] + squeezed(money["amount"]), unit
+    if (held := _IN_BRACKETS.fullmatch(text)) and (unit := read_unit(held["unit"])):
+        return squeezed(held["amount"]), unit
+    for cut in _CUT.finditer(text, max(1, len(text) - _LONGEST_UNIT)):
+        spelling, before = text[cut.end() :], text[cut.start() - 1]
+        # One letter alone is a unit only after a space: `5 m`; `5m` may be algebra.
+        stands_alone = cut["gap"] or (len(spelling) > 1 and not before.isalpha()) or not re.match("[A-Za-z]", spelling)
+        unit = read_unit(spelling) if stands_alone else None
+        if unit is not None:
+            return squeezed(text[: cut.start()]).rstrip("."), unit
+    return squeezed(text), None
+
+
+def split_glued(text: str) -> tuple[str, Unit] | None:
+    r"""(magnitude, unit) of a number with one letter right behind it: `34m`, `5\sqrt{3}m`; None for anything else."""
+    unit, before = read_unit(text[-1:]), text[:-1]
+    outside_brackets = re.sub(r"\([^()]*\)|\{[^{}]*\}", "", before)
+    is_product = re.search(r"[\d)}]$", before) and not re.search(r".[+-]", outside_brackets)  # `5-2m` is algebra.
+    has_variables = re.search(r"[a-z]", re.sub(r"\\[a-z]+", "", before))
+    return (squeezed(before), unit) if unit and unit.glued and is_product and not has_variables else None
+
+
+def sum_of_units(text: str) -> tuple[Fraction, Unit] | None:
+    """(value, last unit) of parts in ever smaller units: `2 h 30 min`, `5'6"`, `32°15'`; None for a single part."""
+    parts = list(_PART.finditer(text))
+    if len(parts) < 2 or "".join(part.group() for part in parts) != text:
+        return None
+    degrees = parts[0]["unit"].strip() in ("°", "degrees", "degree")
+    quotes = {"'": "arcmin" if degrees else "ft", '"': "arcsec" if degrees else "in", "''": "arcsec" if degrees else "in"}
+    units = [read_unit(quotes.get(part["unit"].strip(), part["unit"].strip())) for part in parts]
+    last = units[-1]
+    sizes = [unit.per(last) if unit and last else None for unit in units]
+    if last is None or any(size is None for size in sizes):
+        return None
+    known = [size for size in sizes if size is not None]
+    if known != sorted(set(known), reverse=True):
+        return None
+    return sum((Fraction(part["amount"]) * size for part, size in zip(parts, known, strict=True)), Fraction(0)), last
 
 
 def _decimal(text: str) -> Fraction:

@@ -1,7 +1,7 @@
-"""One plain spelling for the many ways an answer is written.
+r"""One plain spelling for the many ways an answer is written.
 
 `canonical` turns Unicode, Markdown and LaTeX typography into one ASCII form (only `°` stays), in
-which `*` multiplies, `\\frac`, `\\sqrt` and exponents have braces, and words stand free of `\\text`.
+which `*` multiplies, `\frac`, `\sqrt` and exponents have braces, and words stand free of `\text`.
 All functions here are linear in the length of the text.
 """
 
@@ -9,35 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
-_GREEK: Final = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta", "λ": "lambda", "μ": "mu", "π": "pi",
-    "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ω": "omega", "Δ": "Delta", "Σ": "Sigma", "Φ": "Phi", "Ω": "Omega",
-}  # fmt: skip
-_SYMBOLS: Final = {
-    "−": "-", "–": "-", "﹣": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": r"\div ",
-    "∞": r"\infty ", "º": "°", "˚": "°", "√": r"\sqrt ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ",
-    "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
-    "∠": r"\angle ", "△": r"\triangle ", "′": "'", "’": "'", "⁄": "/", "∕": "/", "、": ", ", "。": ". ", "\u200b": "",
-    "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "",
-    "‐": "-", "‑": "-", "∶": ":", "度": "°", "或": " or ", "和": " and ",
-    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
-    "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}",
-}  # fmt: skip
-_FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_TABLE: Final[dict[int, int | str]] = _FULL_WIDTH | {ord(key): value for key, value in _SYMBOLS.items()} | {
-    ord(key): f"\\{value} " for key, value in _GREEK.items()
-}  # fmt: skip
-_SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
-_SUBSCRIPTS: Final = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+from visionr1.data.damage import repaired
+from visionr1.reward.glyphs import plain_glyphs
+from visionr1.reward.lead_in import without_lead_in, without_markdown
 
 _END: Final = r"(?![A-Za-z])"
 # The order matters: each rule sees the text that the ones before it left.
 _RULES: Final = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(?<!\\)\\\$", ""),
+        (r"\bUS ?\\?\$|(?<!\\)\\\$|^\$(?=\d[^$]*$)", "USD "),
         (r'^["“]([^"“”]*)["”]\.?$', r"\1"),
         (r"\$|(?<!\\)\\[()\[\]]", " "),
         (
@@ -47,7 +31,12 @@ _RULES: Final = tuple(
         ),
         (rf"\\(?:left|right|bigg?[lr]?|Bigg?[lr]?|displaystyle|textstyle|limits|rm|bf|it){_END}", ""),
         (r"\{,\}|,\\! ?|\\!", ""),
+        (r"(?<=\d)\s*~\s*(?=\d)", " to "),
         (rf"(?<!\\)\\[,;:> ]|\\q?quad{_END}|~", " "),
+        (r"\\?&", " and "),
+        (rf"\\(?:lor|vee){_END}", " or "),
+        (rf"\\(?:land|wedge){_END}", " and "),
+        (rf"\\(?:ldots|cdots|dots){_END}", "..."),
         (rf"\\[dtc]frac{_END}", r"\\frac"),
         (rf"\\(?:leqslant|leqq|leq|le){_END}|<=", r"\\le "),
         (rf"\\(?:geqslant|geqq|geq|ge){_END}|>=", r"\\ge "),
@@ -61,14 +50,23 @@ _RULES: Final = tuple(
         (r"\\%", "%"),
         (rf"\\(?:langle|lparen){_END}", "("),
         (rf"\\(?:rangle|rparen){_END}", ")"),
+        (rf"\\varnothing{_END}", r"\\emptyset "),
+        (r"\\(triangle|angle) ?\{([A-Z\d]{1,3})\}", r"\\\1 \2"),
+        (rf"\\Delta ?(?=[A-Z]{{3}}{_END})", r"\\triangle "),
+        (r"(?<=[A-Z]) ?\\\| ?(?=[A-Z])", r" \\parallel "),
         (rf"\\lbrace{_END}", r"\\{"),
         (rf"\\rbrace{_END}", r"\\}"),
         (r"==+", "="),
+        (r"^([A-J]) ?选?项$", r"\1"),
+        (r"(?<=[A-Z]) ?// ?(?=[A-Z])", r" \\parallel "),
+        (rf"(?<![A-Za-z\\])[Tt]riangle(?= [A-Z]{{3}}{_END})", r"\\triangle"),
+        (rf"(?<![A-Za-z\\])[Aa]ngle(?= (?:[A-Z]|[A-Z]{{3}}|\d){_END})", r"\\angle"),
+        (r"(?<=\d) ?[xX] ?(?=10 ?\^)", "*"),
         (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
         (r"(?<![A-Za-z\\])(?:inf|infinity)(?![A-Za-z])", r"\\infty "),
         (r"(?<![A-Za-z\\])sqrt", r"\\sqrt"),
-        (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"\\sqrt\s*(\d+|[a-z](?![A-Za-z]))", r"\\sqrt{\1}"),
+        (r"\\sqrt(\[\d\])?\s*\(([^()]*)\)", r"\\sqrt\1{\2}"),
+        (r"\\sqrt(\[\d\])?\s*(\d+|[a-z](?![A-Za-z]))", r"\\sqrt\1{\2}"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
         (r"(\\frac\s*\{[^{}]*\})\s*(\d)", r"\1{\2}"),
@@ -80,37 +78,20 @@ _RULES: Final = tuple(
         (r"\s+", " "),
     )
 )
-_LEAD_IN: Final = re.compile(
-    r"(?:(?:so|thus|therefore|hence),?\s+)?"
-    r"(?:(?:the\s+)?(?:final\s+|correct\s+)?answer\b\s*+(?:is\b)?\s*+[:：=]?"
-    r"|(?:the\s+)?(?:correct\s+)?(?:option|choice)\s*+(?:is\b\s*+[:：]?|[:：])"
-    r"|(?:option|choice)(?=\s*+[(\[]?[A-H][)\].:]?(?:\s|$)))\s*+",
-    re.IGNORECASE,
-)
+_GOES_ON: Final = re.compile(r"\.\d*?(\d{1,9}?)\1{2,}\.\.\.$")
+"""`0.333...`, whose points are no full stop."""
+_MATRIX_RULES: Final = tuple(rule for rule in _RULES if rule[0].pattern != r"\\?&")  # There, `&` parts columns.
 
 
-def without_lead_in(text: str) -> str:
-    """The answer itself: `Final Answer:X`, `The answer is X`, `Option B` without their first words.
-
-    The released model ends with `<answer> Final Answer:X </answer>` (figures 4, 6 and 7 of the paper).
-    """
-    text = text.strip()
-    for _ in range(2):
-        found = _LEAD_IN.match(text)
-        if found is None:
-            return text
-        text = text[found.end() :].strip()
-    return text
-
-
+@lru_cache(maxsize=1024)
 def canonical(text: str) -> str:
     """`text` in the plain spelling of this module, with single spaces and no lead-in, box or full stop."""
-    text = _braced(text, "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "^", _SUPERSCRIPTS)
-    text = _braced(text, "₀₁₂₃₄₅₆₇₈₉", "_", _SUBSCRIPTS).translate(_TABLE)
+    text = without_markdown(plain_glyphs(repaired(text)))
     text = _unboxed(without_lead_in(text.strip("*`_ \n\t")))
-    for pattern, replacement in _RULES:
+    for pattern, replacement in _MATRIX_RULES if r"\begin" in text else _RULES:
         text = pattern.sub(replacement, text)
-    return without_lead_in(text.strip(" *`_")).rstrip(".,; *`_")
+    text = without_lead_in(text.strip(" *`_"))
+    return text if text.endswith("...") and _GOES_ON.search(text[-60:]) else text.rstrip(".,; *`_")
 
 
 def squeezed(text: str) -> str:
@@ -162,7 +143,7 @@ def _balanced(text: str) -> bool:
 
 
 def _unboxed(text: str) -> str:
-    """Without `\boxed` and `\fbox`: what they hold stands free, as what is round them does."""
+    r"""Without `\boxed` and `\fbox`: what they hold stands free, as what is round them does."""
     pieces = re.split(r"\\[bf](?:oxed|box)\s*(?=\{)", text)
     for index, piece in enumerate(pieces[1:], start=1):
         depth = 0
@@ -172,10 +153,6 @@ def _unboxed(text: str) -> str:
                 pieces[index] = f" {piece[1:end]} {piece[end + 1 :]}"
                 break
     return "".join(pieces)
-
-
-def _braced(text: str, characters: str, mark: str, table: dict[int, int]) -> str:
-    return re.sub(f"[{characters}]+", lambda run: f"{mark}{{{run.group().translate(table)}}}", text)
 
 
 def _filled(parts: Iterable[str]) -> list[str]:

@@ -72,6 +72,7 @@ class UserReward:
         self.grade(list(_SAMPLE_RESPONSES), list(_SAMPLE_ANSWERS), list(_SAMPLE_LENGTHS))
 
     def close(self) -> None:
+        """Kills the process of the user's function."""
         self._child.kill()
 
     def _new_child(self) -> Child:

@@ -25,6 +25,7 @@ class Faulty(Exception):
 
 
 def main(path: str, name: str) -> None:
+    """Serves the function `name` of the file `path` until the parent closes the pipe."""
     serve(lambda: _start(path, name))
 
 

@@ -10,10 +10,10 @@ import json
 import os
 import select
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
-from visionr1.reward.answer import matches
+from visionr1.reward.answer import judge
 from visionr1.reward.child import limit_memory, serve
 from visionr1.reward.pool import DIED, RIGHT, TIMED_OUT, WRONG
 
@@ -24,6 +24,7 @@ Equal = Callable[[str, str], bool]
 
 
 def main() -> None:
+    """Serves comparisons until the parent closes the pipe, with a limit on its memory."""
     limit_memory(_MEMORY_GIB)
     serve(_start)
 
@@ -45,8 +46,8 @@ class _Comparer:
         self._equal = equal
         self._fork()
 
-    def compare(self, answer: str, truth: str, seconds: float) -> str:
-        self._jobs.write(json.dumps([answer, truth, seconds]).encode() + b"\n")
+    def compare(self, answer: str, truth: str, seconds: float, options: Sequence[str] = ()) -> str:
+        self._jobs.write(json.dumps([answer, truth, seconds, options]).encode() + b"\n")
         self._jobs.flush()
         if select.select([self._verdicts], [], [], seconds)[0]:
             verdict = self._verdicts.readline().decode().strip() or DIED
@@ -74,17 +75,17 @@ class _Comparer:
 
 def _compare_all(jobs: BinaryIO, verdicts: BinaryIO, equal: Equal) -> None:
     for line in jobs:
-        answer, truth, seconds = json.loads(line)
+        answer, truth, seconds, options = json.loads(line)
         # The watching process kills at the limit; this alarm (default action: the end) is for one that has died itself.
         signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_SECONDS)
-        verdicts.write(_verdict(answer, truth, equal).encode() + b"\n")
+        verdicts.write(_verdict(answer, truth, options, equal).encode() + b"\n")
         signal.setitimer(signal.ITIMER_REAL, 0)
     os._exit(0)
 
 
-def _verdict(answer: str, truth: str, equal: Equal) -> str:
+def _verdict(answer: str, truth: str, options: Sequence[str], equal: Equal) -> str:
     try:
-        return RIGHT if matches(answer, truth, equal) else WRONG
+        return RIGHT if judge(answer, truth, equal, options).right else WRONG
     except Exception as error:  # sympy raises nearly every type on nonsense
         return f"not comparable: {type(error).__name__}"
 

@@ -1,0 +1,1 @@
+"""Sampling, by vLLM in the worker's own process or by transformers."""

@@ -174,7 +174,7 @@ class Checkpoints:
         for entry in files:
             key = self._key(step, entry.path)
             if key not in there:
-                raise StorageError(f"{self.store.url}/{key}: published, but not there; all nodes must share the run directory")
+                raise StorageError(f"{self.store.url}/{key}: published, but missing; all nodes must share the run directory")
             if there[key] != entry.bytes:
                 raise StorageError(f"{self.store.url}/{key}: {there[key]} of {entry.bytes} bytes arrived; save it again")
         manifest = Manifest(phase=self.phase, step=step, time=time.time(), state=state, files=files)
@@ -282,7 +282,7 @@ class Checkpoints:
             arrived = b""
         if arrived != data:
             self.store.delete(key)
-            raise StorageError(f"{self.store.url}/{key}: it arrived damaged and was removed; save the checkpoint again")
+            raise StorageError(f"{self.store.url}/{key}: it was damaged on arrival and was removed; save the checkpoint again")
 
     def _publish_file(self, step: int, path: Path, name: str, moved: Moved) -> FileEntry:
         if path != self._staged(step) / name:
@@ -343,7 +343,7 @@ def _size(path: Path) -> int:
         with os_errors(path):
             return path.stat().st_size
     except NotFound as error:
-        raise StorageError(f"{path}: cannot be published, for it was not written") from error
+        raise StorageError(f"{path}: cannot be published, because it was not written") from error
 
 
 def _scratch(url: str) -> Path:
@@ -352,7 +352,7 @@ def _scratch(url: str) -> Path:
     with os_errors(top):
         top.mkdir(mode=0o700, exist_ok=True)
         if top.is_symlink() or top.stat().st_uid != os.getuid():
-            raise BadInput(f"{top} belongs to somebody else; set TMPDIR to a directory of your own")
+            raise BadInput(f"{top} belongs to another user; set TMPDIR to your own directory")
     return top / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 

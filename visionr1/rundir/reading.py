@@ -51,7 +51,7 @@ def read_file(store: Store, key: str, most: int = SMALL) -> bytes:
     """
     data = store.read_bytes(key, most + 1)
     if len(data) > most:
-        raise BadInput(f"{store.url}/{key}: larger than {most >> 20} MiB, as no run's is; see what writes to it")
+        raise BadInput(f"{store.url}/{key}: larger than {most >> 20} MiB, which no run writes; find out what writes to it")
     return data
 
 

@@ -54,11 +54,13 @@ def read_recipe(store: Store) -> Recipe:
     try:
         text = read_file(store, RECIPE).decode(errors="replace")
     except NotFound:
-        raise BadInput(f"{store.url}: no {RECIPE} here, so this is not a run directory; start one with visionr1 run") from None
+        raise BadInput(
+            f"{store.url}: there is no {RECIPE}, so this is not a run directory; start a run with visionr1 run"
+        ) from None
     return parse_recipe(text, f"{store.url}/{RECIPE}")
 
 
-def settle_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> None:
+def adopt_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> None:
     """Write the run's recipe.yaml, or see that the one that is there allows this recipe.
 
     `begun` are phases that have begun though the directory does not show it yet.

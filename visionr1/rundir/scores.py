@@ -94,7 +94,7 @@ def read_samples(store: Store, phase: str) -> Iterator[Sample]:
             yield Sample.model_validate_json(line)
         except ValidationError:
             remedy = f"delete it and {eval_key(phase)} to have both made again"
-            raise BadInput(f"{store.url}/{key}: line {number} is no scored response; {remedy}") from None
+            raise BadInput(f"{store.url}/{key}: line {number} is not a scored response; {remedy}") from None
 
 
 def write_score(store: Store, phase: str, step: int, figures: Mapping[str, Any], samples: Sequence[Sample]) -> None:

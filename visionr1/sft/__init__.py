@@ -1,0 +1,1 @@
+"""Cold-start fine-tuning under torchrun."""

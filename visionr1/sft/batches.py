@@ -70,7 +70,7 @@ def _first_usable(
         if not isinstance(found, str):
             return found
         note = found
-    raise BadInput(f"none of the {len(samples)} samples for SFT can be used; the last: {note}")
+    raise BadInput(f"none of the {len(samples)} samples for SFT can be used; the last one: {note}")
 
 
 def _tensors(

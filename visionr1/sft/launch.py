@@ -55,9 +55,9 @@ def run(run_url: str) -> None:
             kind, _, message = exit_file.read_text().partition(" ")
             raise _ERRORS[int(kind)](message)
     if code != 0 and forwarding.asked:
-        raise Stopped("SFT was stopped before it had taken a step; it goes on from its last checkpoint, if it has one")
+        raise Stopped("SFT was stopped before a step; it goes on from its last checkpoint, if there is one")
     if code != 0:
-        raise RuntimeError(f"torchrun ended with {code}: a rank of SFT failed, see the lines above")
+        raise RuntimeError(f"torchrun ended with exit code {code}: a rank of SFT failed, see the lines above")
     if Checkpoints(store, SFT_PHASE).latest() is None:
         raise RuntimeError("SFT ended without a committed checkpoint")
 

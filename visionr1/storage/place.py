@@ -20,7 +20,7 @@ def open_store(url: str) -> Store:
             raise BadInput("the run directory's name is empty: give a local path or s3://bucket/prefix")
         return LocalStore(Path(url))
     if scheme != "s3":
-        raise BadInput(f"{scheme}:// is no place for a run: give a local path or s3://bucket/prefix")
+        raise BadInput(f"{scheme}:// cannot hold a run: give a local path or s3://bucket/prefix")
     parts = urlsplit(url)
     if "@" in parts.netloc:
         raise BadInput("an s3:// address must not hold credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")

@@ -82,14 +82,7 @@ def explain_s3(error: Exception, address: str) -> Exception:
     if isinstance(error, _BROKEN_OFF):
         return Damaged(f"{address}: {_ON_THE_WAY}")
     if isinstance(error, boto.ClientError):
-        code = error.response["Error"].get("Code", "unknown")
-        if code in ("NoSuchKey", "404"):
-            return NotFound(address)
-        if code in _BAD_SETTINGS:
-            return BadInput(f"{address}: {_BAD_SETTINGS[code]}")
-        if code == "BadDigest":
-            return Damaged(f"{address}: {_ON_THE_WAY}")
-        return StorageError(f"{address}: {_MAY_PASS.get(code) or f'{endpoint} answered {code}: {_line(error)}; try again later'}")
+        return _explain_answer(error, address, endpoint)
     if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
         return BadInput(f"{address}: no complete S3 credentials; {_SET_CREDENTIALS}")
     if isinstance(error, boto.ParamValidationError):
@@ -101,6 +94,17 @@ def explain_s3(error: Exception, address: str) -> Exception:
     return StorageError(f"{address}: {_line(error)}; check the S3 settings and try again")
 
 
+def _explain_answer(error: boto.ClientError, address: str, endpoint: str) -> Exception:
+    code = error.response["Error"].get("Code", "unknown")
+    if code in ("NoSuchKey", "404"):
+        return NotFound(address)
+    if code in _BAD_SETTINGS:
+        return BadInput(f"{address}: {_BAD_SETTINGS[code]}")
+    if code == "BadDigest":
+        return Damaged(f"{address}: {_ON_THE_WAY}")
+    return StorageError(f"{address}: {_MAY_PASS.get(code) or f'{endpoint} answered {code}: {_line(error)}; try again later'}")
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
@@ -108,7 +112,7 @@ def _line(error: Exception) -> str:
 def _whole_number(variable: str, default: int) -> int:
     text = os.environ.get(variable, str(default))
     if not text.isdecimal() or int(text) < 1:
-        raise BadInput(f"{variable} is {text!r}: it must be a whole number from 1")
+        raise BadInput(f"{variable} is {text!r}: it must be a whole number, 1 or more")
     return int(text)
 
 
@@ -129,7 +133,10 @@ class S3Store:
 
     def read_bytes(self, key: str, most: int | None = None) -> bytes:
         with self._errors(key), closing(self.client.get_object(Bucket=self.bucket, Key=self._name(key))["Body"]) as body:
-            return body.read(most)
+            data = body.read(most)
+            if most is not None and len(data) < most:
+                body.read()  # only at the end are the checksum and the number of bytes compared
+            return data
 
     def write_bytes(self, key: str, data: bytes) -> None:
         with self._errors(key):

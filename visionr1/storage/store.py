@@ -50,9 +50,11 @@ class Store(Protocol):
     def read_bytes(self, key: str, most: int | None = None) -> bytes:
         """All bytes of a key, or the first `most` of them."""
 
-    def write_bytes(self, key: str, data: bytes) -> None: ...
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Writes a key, or replaces it, as a whole."""
 
-    def exists(self, key: str) -> bool: ...
+    def exists(self, key: str) -> bool:
+        """Whether this very key is there; a folder is none."""
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Bytes of every key below the folder `prefix`, in order of the keys; "" is the whole store."""
@@ -73,15 +75,15 @@ class Store(Protocol):
 
 
 def check_key(key: str) -> str:
-    """The key itself, if it is relative, normal and stays inside the store.
+    r"""The key itself, if it is relative, normal and stays inside the store.
 
     Raises:
-        BadInput: It is absolute, empty, has `..`, `.`, `//`, `\\` or control characters.
+        BadInput: It is absolute, empty, has `..`, `.`, `//`, `\` or control characters.
     """
     parts = PurePosixPath(key).parts
     normal = key == "/".join(parts) and not {"/", "..", "."} & set(parts)
     if not normal or not key or any(character == "\\" or ord(character) < 32 for character in key):
-        raise BadInput(f"{key!r} is no name inside a run directory: it must be relative, with '/' and without '..'")
+        raise BadInput(f"{key!r} is not a name inside a run directory: it must be relative, with '/' and without '..'")
     return key
 
 

@@ -59,6 +59,7 @@ class View:
 
     @property
     def phase(self) -> Phase:
+        """The phase that is under way, or comes next, or was the last."""
         return self.chain[self.current]
 
 

@@ -139,7 +139,8 @@ class PtstRun:
                 raise BadInput(f"{self._target}: {missing}") from None
             if error.status in (401, 403):
                 raise BadInput(
-                    f"{self._target}: you may not read runs in the namespace {self._namespace} ({error.status} {error.reason})"
+                    f"{self._target}: you are not allowed to read runs in the namespace {self._namespace} "
+                    f"({error.status} {error.reason})"
                 ) from None
             raise StorageError(f"{self._target}: the API server answered {error.status} {error.reason}") from None
         except HTTPError as error:

@@ -1,7 +1,7 @@
-"""One attempt at a phase: fixing its name, making its child, letting it run or ending it.
+"""One attempt at a phase: choose its name, create its child, let it run, or end it.
 
-A name is in the status, and the status is written, before the child of that name is made. So an operator that is killed
-between any two calls makes nothing twice, and the next one goes on from the status alone.
+The name is written into the status before the child of that name is created. So an operator that is killed
+between any two calls creates nothing twice, and the next operator can go on from the status alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _start_on_shared_cluster(at: Situation, status: Status, phase: Phase) -> Dec
 
 
 def _failed_without_cluster(at: Situation, status: Status, phase: Phase, cluster: ClusterStatus) -> Status:
-    """An attempt that ends before its child is made, and takes the cluster with it: so waits are counted, and bounded."""
+    """An attempt that ends without a child and deletes the cluster. So each wait counts as a failure, up to a limit."""
     status = _with_new_attempt(at, status, phase, kinds_of(phase.kind)[0].name)
     why = f"RayCluster {cluster.name} was not ready within {pending_limit(at.run.spec.deadlines)}"
     attempt = status.of(phase.name).attempts[-1]
@@ -55,7 +55,7 @@ def _failed_without_cluster(at: Situation, status: Status, phase: Phase, cluster
 
 
 def _with_new_attempt(at: Situation, status: Status, phase: Phase, kind: str) -> Status:
-    """Fixes the next attempt's name and kind; its child is made once this is written."""
+    """Chooses the next attempt's name and kind. Its child is created after this is written."""
     before = status.of(phase.name)
     attempt = AttemptStatus(
         number=before.attempts_begun,
@@ -70,7 +70,7 @@ def _with_new_attempt(at: Situation, status: Status, phase: Phase, kind: str) ->
 
 
 def stop(at: Situation, status: Status, name: str) -> Decision:
-    """Ends the attempt that runs: a person has suspended the run, or a gate was breached."""
+    """Ends the attempt that runs, because a person has suspended the run or a gate was not passed."""
     phase, breach = status.of(name), status.breach
     attempt, step = phase.attempts[-1], phase.committed_step
     if breach is None:
@@ -81,13 +81,13 @@ def stop(at: Situation, status: Status, name: str) -> Decision:
 
 
 def go_on(at: Situation, status: Status, name: str) -> Decision:
-    """An attempt that has not ended: its child is made, or ended, or runs on."""
+    """What happens to an attempt that has not ended: its child is created, is ended, or runs on."""
     attempt = status.of(name).attempts[-1]
     unseen = attempt.uid is None and at.world.child is None
     if attempt.stopping is None:
         attempt = held_to_deadlines(at, attempt, status.of(name).committed_step)
         if status.of(name).complete and unseen:
-            # It was made, worked and was deleted by hand, all unseen.
+            # The child was created, did its work and was deleted by hand before the operator saw it.
             attempt = attempt.to_be_ended("ChildLost", "its phase is complete without it", None, at.now)
         status = status.with_attempt(name, attempt)
     if attempt.stopping is not None:
@@ -97,7 +97,7 @@ def go_on(at: Situation, status: Status, name: str) -> Decision:
 
 
 def _manifests(at: Situation, status: Status, name: str, attempt: AttemptStatus) -> tuple[Manifest, ...]:
-    """What is made for an attempt, in this order."""
+    """What is created for an attempt, in this order."""
     phase = next(one for one in at.wanted.chain if one.name == name)
     cluster = None
     if attempt.on_shared_cluster:
@@ -107,7 +107,7 @@ def _manifests(at: Situation, status: Status, name: str, attempt: AttemptStatus)
 
 
 def _start_of(at: Situation, status: Status, phase: Phase, attempt: AttemptStatus) -> str:
-    """Checkpoint that an attempt at a stage begins from, by its folder, or the model that nothing was trained of yet."""
+    """Folder of the checkpoint that an attempt at a stage starts from, or the name of the base model."""
     if attempt.from_step is not None:
         return f"{phase.name}/step-{attempt.from_step}"
     if phase.input_phase is None:

@@ -1,4 +1,4 @@
-"""One decision about a run, from what was seen to what is written and done."""
+"""One decision about a run: from what was seen to what is written and done."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def decide(wanted: WantedRun, before: Status, world: World, now: float) -> Decis
     at = Situation(wanted, world, now)
     status = with_requests(wanted, fold(before, wanted.run.uid, world, now))
     if before.phase == "Failed" and wanted.run.spec.restarts <= before.restarts:
-        action: planner.Action | None = None  # over until a person starts it again
+        action: planner.Action | None = None  # it stays so until a person starts it again
     else:
         status = replace(status, restarts=max(status.restarts, wanted.run.spec.restarts))
         action = planned(at, status)
@@ -44,7 +44,7 @@ def _begun(phase: PhaseStatus) -> bool:
 
 
 def _carried_out(at: Situation, status: Status, action: planner.Action | None) -> Decision:
-    """The planner's action as children to make, to ask and to delete."""
+    """The planner's action as children to create, to ask and to delete."""
     match action:
         case planner.Wait(name, None):
             return go_on(at, status, name)
@@ -60,7 +60,7 @@ def _carried_out(at: Situation, status: Status, action: planner.Action | None) -
 
 
 def _with_rollback(at: Situation, decision: Decision) -> Decision:
-    """With the rollback that is due: nothing of the run is at work any more, and its cluster is gone."""
+    """The decision, with the rollback if one is due and nothing of the run is at work any more."""
     breach = decision.status.breach
     to = breach.rollback_due if breach is not None else None
     ready = isinstance(at.world.rollback, RollbackReady) and decision.status.cluster is None

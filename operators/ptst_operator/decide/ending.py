@@ -1,4 +1,4 @@
-"""Ending an attempt that has to go: the driver is asked first, then the child goes, and its cluster where that is needed."""
+"""Ends an attempt: asks the driver to stop, then deletes the child, and its cluster where that is needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DRIVER_LOOK_SECONDS: Final = 2.0
 
 
 def end(at: Situation, status: Status, phase: str, attempt: AttemptStatus) -> Decision:
-    """First the child; then, since a driver may outlive its RayJob, the cluster."""
+    """Deletes the child first, and then the cluster, because a driver may outlive its RayJob."""
     child, stopping = at.world.child, attempt.stopping
     assert stopping is not None, "only an attempt that is being ended comes here"
     patient_until = _patient_until(at, attempt, stopping)
@@ -24,8 +24,8 @@ def end(at: Situation, status: Status, phase: str, attempt: AttemptStatus) -> De
     if not attempt.child_kind.on_ray or status.cluster is None:
         return Decision(status)
     if stopping.reason == "Preempted" and at.world.cluster is not None and at.world.cluster.queued:
-        return Decision(status)  # its pods go by themselves, and it keeps its place in the queue
-    # A newer checkpoint may be one that was due anyway, so it counts only where the driver cannot be asked.
+        return Decision(status)  # the queue removes its pods, and it keeps its place in the queue
+    # A newer checkpoint may be an ordinary one, so it counts as the end only if the driver cannot be asked.
     committed_newer = status.of(phase).committed_step != stopping.from_step
     ended = committed_newer if at.world.driver_ended is None else at.world.driver_ended
     if patient_until is not None and not ended and not status.cluster.deleting:
@@ -34,7 +34,7 @@ def end(at: Situation, status: Status, phase: str, attempt: AttemptStatus) -> De
 
 
 def _patient_until(at: Situation, attempt: AttemptStatus, stopping: Stopping) -> float | None:
-    """Until when the driver has time to commit its step; None if it has none, or has had it."""
+    """Until when the driver has time to commit its step. None if it gets no time, or the time is over."""
     if attempt.uid is None or stopping.reason not in ("Suspended", "GateBreached", "DeadlineExceeded"):
         return None
     due = stopping.since.timestamp() + at.run.spec.deadlines.stop_seconds
@@ -42,7 +42,7 @@ def _patient_until(at: Situation, attempt: AttemptStatus, stopping: Stopping) ->
 
 
 def _end_child(at: Situation, status: Status, attempt: AttemptStatus, child: ChildState, patient_until: float | None) -> Decision:
-    """A RayJob that takes its cluster with it is deleted once its driver has ended, or had the time for it."""
+    """Deletes the child. A RayJob with its own cluster is deleted only after its driver has ended, or its time is over."""
     if child.deleting:
         return Decision(status)
     trains = attempt.own_cluster and child.phase == "Running" and not child.queued

@@ -1,4 +1,4 @@
-"""Events for what has changed between two statuses."""
+"""The events for what has changed between two statuses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from visionr1.errors import EXIT_DONE, EXIT_STOPPED
 
 
 def events(before: Status, after: Status) -> list[RunEvent]:
-    """What has happened to the phases in their order, then what has become of the run."""
+    """What happened to the phases, in their order, and then what happened to the run."""
     found: list[RunEvent] = []
     for phase in after.phases:
         found += _events_of_phase(before.of(phase.name), phase)
@@ -30,7 +30,7 @@ def _events_of_phase(before: PhaseStatus, phase: PhaseStatus) -> Iterator[RunEve
 
 
 def _events_of_attempt(phase: str, before: AttemptStatus | None, attempt: AttemptStatus) -> Iterator[RunEvent]:
-    if before is None and attempt.stopping is None:  # else it ends before its child is made
+    if before is None and attempt.stopping is None:  # else it ends before its child is created
         what = f"Started attempt {attempt.number} of {phase}: {attempt.kind} {attempt.name}"
         yield RunEvent("Normal", "AttemptStarted", what)
     if attempt.stopping is not None and (before is None or before.stopping is None):
@@ -41,7 +41,7 @@ def _events_of_attempt(phase: str, before: AttemptStatus | None, attempt: Attemp
 
 
 def _events_of_condition(condition: Condition) -> Iterator[RunEvent]:
-    """A recipe that was refused, or any other condition that holds now; progress is no event."""
+    """An event for a refused recipe, or for any other condition that became true. Progressing makes no event."""
     refused = condition.type == "RecipeValid" and condition.status == "False"
     holds = condition.type not in ("RecipeValid", "Progressing") and condition.status == "True"
     if refused or holds:

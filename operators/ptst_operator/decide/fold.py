@@ -1,4 +1,4 @@
-"""What was seen, written into the status: pure. It never decides what to do next."""
+"""Writes what was seen into the status. Pure. It never decides what to do next."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fold(status: Status, run_uid: str, world: World, now: float) -> Status:
 
 
 def _fold_committed(status: Status, committed: Mapping[str, Committed], now: float) -> Status:
-    """Commits only add up: an old answer of the storage takes nothing back."""
+    """Commits only grow: an outdated answer of the storage removes none."""
     for name, seen in committed.items():
         before = status.of(name)
         step = max((one for one in (before.committed_step, seen.step) if one is not None), default=None)
@@ -38,7 +38,7 @@ def _fold_committed(status: Status, committed: Mapping[str, Committed], now: flo
 
 
 def _fold_breach(status: Status, world: World) -> Status:
-    """A gate that was breached, once; and the end of its rollback, the only thing that takes commits back."""
+    """Writes down a gate that was not passed, once, and the end of its rollback. Only a rollback removes commits."""
     if status.breach is None and world.breach is not None:
         to = world.breach.to
         found = BreachStatus(
@@ -53,7 +53,7 @@ def _fold_breach(status: Status, world: World) -> Status:
         return status
     match world.rollback:
         case RollbackRefused(reason):
-            message = f"{status.breach.message}; it cannot be rolled back: {reason}"[:1024]
+            message = f"{status.breach.message}; the rollback is not possible: {reason}"[:1024]
             stopped = replace(status.breach, message=message, rollback_phase=None, rollback_step=None)
             return replace(status, breach=stopped)
         case RollbackDone(committed):
@@ -63,7 +63,7 @@ def _fold_breach(status: Status, world: World) -> Status:
 
 
 def _rolled_back(status: Status, breach: BreachStatus, committed: Mapping[str, Committed]) -> Status:
-    """The status with what is left of each phase after a rollback; no number is shown of a step that is gone."""
+    """The status with what is left of each phase after a rollback. Numbers of deleted steps are removed."""
     for name, seen in committed.items():
         before = status.of(name)
         if any(one.name == name for one in status.phases):
@@ -113,8 +113,8 @@ def _fold_attempt(
     child = world.child if world.child is not None and world.child.run_uid == run_uid else None
     cluster = world.cluster if world.cluster is not None and world.cluster.run_uid == run_uid else None
     if attempt.on_shared_cluster and cluster is not None and cluster.queued:
-        # Before its child is looked at: a driver that loses its pods to another run has not failed.
-        attempt = attempt.to_be_ended("Preempted", "its queue takes the RayCluster back", phase.committed_step, now)
+        # Checked before its child: a driver that loses its pods to another run has not failed.
+        attempt = attempt.to_be_ended("Preempted", "its queue took the RayCluster back", phase.committed_step, now)
     if child is not None:
         attempt = _fold_child(attempt, child, phase.committed_step, now)
         if attempt.stopping is None and child.phase in ("Succeeded", "Failed") and not child.deleting and not world.leftover:
@@ -133,8 +133,8 @@ def _fold_attempt(
 
 def _fold_child(attempt: AttemptStatus, child: ChildState, committed_step: int | None, now: float) -> AttemptStatus:
     if child.queued and attempt.own_cluster and attempt.uid is not None and not attempt.queued:
-        # KubeRay starts it again once it is let in again, though its old driver has until then only been asked to end.
-        attempt = attempt.to_be_ended("Preempted", f"its queue takes {attempt.kind} {attempt.name} back", committed_step, now)
+        # KubeRay starts it again when the queue lets it in, although its old driver has only been asked to end by then.
+        attempt = attempt.to_be_ended("Preempted", f"its queue took {attempt.kind} {attempt.name} back", committed_step, now)
     if attempt.uid is None:
         attempt = replace(attempt, uid=child.uid)
     if child.queued:
@@ -146,15 +146,15 @@ def _fold_child(attempt: AttemptStatus, child: ChildState, committed_step: int |
     if child.uid != attempt.uid or child.deleting:
         return attempt.to_be_ended("ChildLost", f"{attempt.kind} {attempt.name} was deleted", committed_step, now)
     if child.phase == "Failed" and not child.quiet:
-        # KubeRay gave it up, but its driver may go on: only the end of the cluster ends it for certain.
+        # KubeRay gave it up, but its driver may go on. Only the end of the cluster surely ends it.
         return attempt.to_be_ended("ChildUnclear", f"{_ending(child)}; its driver may still run", committed_step, now)
     return attempt
 
 
 def _at_rest(attempt: AttemptStatus, status: Status) -> bool:
-    """Whether nothing of an attempt whose child is gone can run: a driver lives on in the shared cluster.
+    """Whether nothing of an attempt can run any more after its child is gone. A driver lives on in a shared cluster.
 
-    Also that of a child which nobody has seen: it may have been made, begun and deleted by hand meanwhile.
+    This is true also of a child that nobody has seen: it may have been created, started and deleted by hand.
     """
     return not attempt.on_shared_cluster or status.cluster is None
 

@@ -1,4 +1,4 @@
-"""What people have asked for since the last decision: to go on over a gate, to try again, to train more stages."""
+"""What people have asked for since the last decision: go on in spite of a gate, try again, or train more stages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def with_requests(wanted: WantedRun, status: Status) -> Status:
 
 
 def _let_go(wanted: WantedRun, status: Status) -> Status:
-    """A person lets the run go on over the gate that stopped it."""
+    """A person lets the run go on in spite of the gate that stopped it."""
     breach = status.breach
     if breach is None or wanted.approved != f"breach-{breach.number}" or breach.rollback_due:
         return status
@@ -24,7 +24,7 @@ def _let_go(wanted: WantedRun, status: Status) -> Status:
 
 
 def _restarted(wanted: WantedRun, status: Status) -> Status:
-    """A person's restart forgives failures."""
+    """After a person's restart, earlier failures no longer count."""
     if wanted.run.spec.restarts > status.restarts:
         for phase in status.phases:
             status = status.with_phase(replace(phase, count_from=phase.attempts_begun))

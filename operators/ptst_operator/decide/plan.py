@@ -1,4 +1,4 @@
-"""Asking the planner: the status in its words, and what a gate that was breached makes of its answer."""
+"""Asks the planner. Translates the status for it, and changes its answer if a gate was not passed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from visionr1.pipeline import planner
 
 
 def planned(at: Situation, status: Status) -> planner.Action:
-    """What the planner says, but that a gate that was breached stops the run and holds it."""
+    """What the planner decides. A gate that was not passed stops the run and holds it."""
     run, observed, breach = _run_spec(at, status), _observed(at, status), status.breach
     if breach is None:
         return planner.plan(run, observed, at.now)

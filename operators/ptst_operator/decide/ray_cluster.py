@@ -1,4 +1,4 @@
-"""The RayCluster that stays through the stages: wanting it, and giving it back."""
+"""The RayCluster that stays through the stages: when to create it, and when to give it back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ptst_operator.status import ClusterStatus, Status, moment
 
 
 def with_cluster(at: Situation, status: Status) -> Status:
-    """Fixes the name of the run's next RayCluster; it is made once this is written."""
+    """Chooses the name of the run's next RayCluster. It is created after this is written."""
     name = f"{at.run.name}-ray-{status.clusters_begun}"
     begun = moment(at.now)
     cluster = ClusterStatus(
@@ -32,14 +32,14 @@ def is_ready(at: Situation) -> bool:
 
 
 def is_outdated(at: Situation, cluster: ClusterStatus, wanted: Manifest) -> bool:
-    """Whether the next attempt needs another cluster; one that an older operator has made is known by its workers only."""
+    """Whether the next attempt needs another cluster. Of a cluster that an older operator made, only the workers are known."""
     if cluster.made_as is None:
         return cluster.workers not in (None, at.run.recipe.rollout.workers)
     return cluster.made_as != raycluster.fingerprint(wanted)
 
 
 def without_cluster(at: Situation, status: Status, look_at: float | None = None) -> Decision:
-    """Gives the RayCluster back, if there is one: no stage runs or is due."""
+    """Gives the RayCluster back, if there is one, because no stage runs or is due."""
     if status.cluster is None:
         return Decision(status, look_at=look_at)
     seen = at.world.cluster

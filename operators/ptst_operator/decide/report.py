@@ -1,4 +1,4 @@
-"""Conditions, phase and printed values of a status, in plain words."""
+"""The phase, the conditions and the numbers that a status shows."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
 
 
 def with_refused_recipe(before: Status, generation: int, message: str, now: float) -> Status:
-    """The status of a run whose recipe cannot be acted on; what runs goes on."""
+    """The status of a run with a wrong recipe. What runs goes on."""
     status = replace(before, observed_generation=generation)
     conditions = _conditions_of(before) | {"RecipeValid": ("False", "Invalid", message)}
     if before.live() is None and before.phase not in ("Succeeded", "Failed"):
-        conditions |= {"Progressing": ("False", "RecipeInvalid", "waiting until the recipe is corrected")}
+        conditions |= {"Progressing": ("False", "RecipeInvalid", "waits until the recipe is corrected")}
     return _with_conditions(status, before, conditions, now)
 
 
 def with_unreachable_storage(before: Status, message: str, now: float) -> Status:
-    """The status of a run whose run directory cannot be read now; nothing else is known."""
+    """The status of a run when its run directory cannot be read. Nothing else changes."""
     conditions = _conditions_of(before)
     holds = conditions["Progressing"][0]
     return _with_conditions(before, before, conditions | {"Progressing": (holds, "StorageUnavailable", message)}, now)
@@ -57,7 +57,7 @@ def _conditions_of(status: Status) -> Conditions:
 
 
 def _holds_in(phase: RunPhase, summary: Summary) -> tuple[str, str, str]:
-    """A condition that holds in one phase of the run only."""
+    """A condition that is true in one phase of the run only."""
     return ("True", summary.reason, summary.message) if summary.phase == phase else ("False", f"Not{phase}", "")
 
 
@@ -81,10 +81,10 @@ def _with_conditions(status: Status, before: Status, conditions: Conditions, now
 
 
 def _with_figures(status: Status, seen: Progress | None) -> Status:
-    """What `kubectl get` shows: the numbers of one step, kept as they were where no newer ones were seen."""
+    """The numbers that `kubectl get` shows, all of one step. They stay as they were if no newer ones were seen."""
     if seen is None or seen.step is None:
         return status
-    # All of them: a value that this step does not have must not stay from another one.
+    # All of them, so that no value of an older step stays.
     return replace(
         status,
         step=seen.step,

@@ -1,4 +1,4 @@
-"""What a decision means for a person: the run's phase, and why, in one word and in plain words."""
+"""What a decision means for a person: the run's phase, and the reason in one word and in a sentence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Summary:
 
 
 def summary_of(at: Situation, status: Status, before: Status, action: planner.Action | None) -> Summary:
-    """The summary of a run with this status, for which the planner has given `action`; None: it failed, and stays so."""
+    """The summary of a run with this status. `action` is what the planner decided; None means that the run has failed."""
     if at.world.refused is not None and isinstance(action, planner.Start | planner.Wait) and not _is_ending(status):
         return Summary("Pending" if status.live() is None else "Running", "ChildRefused", at.world.refused)
     match action:
@@ -35,14 +35,11 @@ def summary_of(at: Situation, status: Status, before: Status, action: planner.Ac
         case planner.Hold(name):
             return _held(at, name) if status.breach is None else _held_by(status.breach, at)
         case planner.RunStopped(name):
-            return Summary("Suspended", "StoppedOnRequest", f"stopped before or in {name}; it goes on when spec.suspend is false")
+            return Summary("Suspended", "StoppedOnRequest", f"stopped in or before {name}; set spec.suspend to false to go on")
         case planner.Stop(name):
             return _stopping(status, name, at.world)
-        case planner.Wait(name, None):
-            return _running(status, name, at.world)
         case planner.Wait(name, until):
-            assert until is not None, "the case before"
-            return _waits_for_retry(status, name, until)
+            return _running(status, name, at.world) if until is None else _waits_for_retry(status, name, until)
         case planner.Start(name):
             return _starting(status, name, at.world)
         case None:
@@ -67,20 +64,20 @@ def _still_failed(before: Status) -> Summary:
 def _held(at: Situation, name: str) -> Summary:
     command = _approval(at.run, name)
     if at.world.breaches:
-        return Summary("Held", "GateBreached", f"{'; '.join(at.world.breaches)}; to let {name} begin all the same: {command}")
-    return Summary("Held", "WaitsForApproval", f"{name} waits for a person; to let it begin: {command}")
+        return Summary("Held", "GateBreached", f"{'; '.join(at.world.breaches)}; to start {name} all the same: {command}")
+    return Summary("Held", "WaitsForApproval", f"{name} waits for your approval; to start it: {command}")
 
 
 def _held_by(breach: BreachStatus, at: Situation) -> Summary:
     command = _approval(at.run, f"breach-{breach.number}")
     if breach.rollback_phase is None:
-        return Summary("Held", "GateBreached", f"{breach.message}; to let {breach.stage} go on all the same: {command}")
+        return Summary("Held", "GateBreached", f"{breach.message}; to continue {breach.stage} all the same: {command}")
     back = f"{breach.rollback_phase} at step {breach.rollback_step}"
     if not breach.rolled_back:
         refused = f": {at.world.refused}" if at.world.refused else ""
         return Summary("Stopping", "RollingBack", f"{breach.message}; the run goes back to {back}{refused}")
     return Summary(
-        "Held", "RolledBack", f"{breach.message}; the run went back to {back}; change what is to be different, then: {command}"
+        "Held", "RolledBack", f"{breach.message}; the run went back to {back}; change the recipe if needed, then: {command}"
     )
 
 
@@ -97,19 +94,19 @@ def _stopping(status: Status, name: str, world: World) -> Summary:
 def _running(status: Status, name: str, world: World) -> Summary:
     attempt = status.of(name).attempts[-1]
     if attempt.stopping is not None:
-        why = f"{name} is being ended: {attempt.stopping.message}{_refusal(world)}"
+        why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_refusal(world)}"
         return Summary("Stopping", attempt.stopping.reason, why)
     if attempt.queued:
         return _queued(f"{name}: {attempt.kind} {attempt.name}")
     if attempt.running_since is None:
-        why = world.child.reason if world.child is not None else "not made yet"
-        return Summary("Pending", "WaitsForChild", f"{name}: {attempt.kind} {attempt.name} has not started to run ({why})")
+        why = world.child.reason if world.child is not None else "not created yet"
+        return Summary("Pending", "WaitsForChild", f"{name}: {attempt.kind} {attempt.name} does not run yet ({why})")
     return Summary("Running", "Running", f"{name} runs as {attempt.kind} {attempt.name}")
 
 
 def _waits_for_retry(status: Status, name: str, until: float) -> Summary:
     when = f"{moment(until):%Y-%m-%dT%H:%M:%SZ}"
-    return Summary("Pending", "WaitsForRetry", f"{name} is tried again at {when}{_last_reason(status, name)}")
+    return Summary("Pending", "WaitsForRetry", f"the next attempt at {name} starts at {when}{_last_reason(status, name)}")
 
 
 def _starting(status: Status, name: str, world: World) -> Summary:
@@ -119,8 +116,8 @@ def _starting(status: Status, name: str, world: World) -> Summary:
     if cluster is not None and not cluster.deleting and world.cluster is not None and world.cluster.queued:
         return _queued(f"{name}: RayCluster {cluster.name}")
     if live is not None:
-        return Summary("Pending", "Starting", f"{name} begins")
-    waits_for = "the RayCluster" if stage_number(name) is not None else "the RayCluster's end"
+        return Summary("Pending", "Starting", f"{name} starts")
+    waits_for = "its RayCluster to be ready" if stage_number(name) is not None else "the RayCluster to be deleted"
     return Summary("Pending", "WaitsForCluster", f"{name} waits for {waits_for}")
 
 
@@ -130,7 +127,7 @@ def _no_backend() -> str:
 
 
 def _queued(what: str) -> Summary:
-    return Summary("Queued", "WaitsForQueue", f"{what} is suspended until its queue lets it in")
+    return Summary("Queued", "WaitsForQueue", f"{what} waits until its queue lets it in")
 
 
 def _refusal(world: World) -> str:

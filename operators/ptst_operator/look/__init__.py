@@ -1,1 +1,1 @@
-"""Looking at a run: what the cluster, its driver and its run directory say. Reads only."""
+"""Looks at a run: at the cluster, its driver and its run directory. Reads only."""

@@ -1,4 +1,4 @@
-"""What the cluster says: the child of the attempt that has not ended, its pods, and the RayCluster."""
+"""Reads from the cluster: the child of the attempt that has not ended, its pods, and the RayCluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from visionr1.errors import EXIT_BAD_INPUT
 
 @dataclass(frozen=True)
 class SeenInCluster:
-    """What is there by the names of the status; see `World`. `head` is the address of the head pod where the driver runs."""
+    """The objects that the status names; see `World`. `head` is the address of the head pod, where the driver runs."""
 
     child: ChildState | None = None
     leftover: bool = False
@@ -54,7 +54,7 @@ def find_sft_kind(api: Api, wanted: WantedRun) -> str | None:
 
 
 def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
-    """Whether one of a job's pods has not ended, and how they ended: 64 wins, then any failure, then 0."""
+    """Whether a pod of a job has not ended, and the job's exit code: 64 if a pod has it, else any failure, else 0."""
     leftover = any(pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") for pod in pods)
     codes = [
         container["state"]["terminated"]["exitCode"]

@@ -1,4 +1,4 @@
-"""What a stage's driver says over HTTP. No answer of it is trusted, and none holds a look up."""
+"""Asks a stage's driver over HTTP. Its answers are not trusted, and cannot delay a look."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _METRICS_BYTES: Final = 2_000_000
 def look_at_driver(
     wanted: WantedRun, live: tuple[PhaseStatus, AttemptStatus] | None, child: ChildState | None, head: str | None
 ) -> tuple[Progress | None, bool | None]:
-    """The numbers of a driver that runs, and whether one whose child is gone has ended; None for what is not known."""
+    """The numbers of a driver that runs, and whether a driver has ended after its child is gone. None if not known."""
     if live is None or head is None or not live[1].child_kind.on_ray:
         return None, None
     phase, attempt = live
@@ -37,7 +37,7 @@ def look_at_driver(
 
 
 def ask_driver(address: tuple[str, int], stage: StageScale) -> Progress | None:
-    """The driver's numbers; None if it does not answer in time, or with anything but metrics. Never raises."""
+    """The driver's numbers. None if it does not answer in time, or not with metrics. Never raises."""
     try:
         return read_metrics(_ask(address), stage)
     except (OSError, HTTPException, ValueError):
@@ -45,11 +45,11 @@ def ask_driver(address: tuple[str, int], stage: StageScale) -> Progress | None:
 
 
 def _ask(address: tuple[str, int]) -> str:
-    """The text of /metrics, in two seconds in all; a training pod does not choose whom the operator talks to, so no redirects."""
+    """The text of /metrics, within two seconds. Redirects are not followed: a pod must not choose whom the operator asks."""
     end = time.monotonic() + _METRICS_SECONDS
     connection = HTTPConnection(*address, timeout=_METRICS_SECONDS)
     connection.connect()
-    # A timeout is for one read, and a server may send a byte a second: at the deadline the reading ends, wherever it is.
+    # A timeout holds for one read only, and a server may send one byte per second. So a timer ends all reading.
     cut = threading.Timer(max(0.0, end - time.monotonic()), _shut, [connection.sock])
     cut.start()
     try:
@@ -65,12 +65,12 @@ def _ask(address: tuple[str, int]) -> str:
 
 
 def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):  # it may have been closed this very moment
+    with suppress(OSError):  # it may be closed already
         connection.shutdown(socket.SHUT_RDWR)
 
 
 def driver_has_ended(address: tuple[str, int]) -> bool | None:
-    """Whether nothing listens any more where the driver serves its metrics; None if that is not known. Never raises."""
+    """Whether nothing listens any more on the driver's metrics port. None if that is not known. Never raises."""
     try:
         with socket.create_connection(address, timeout=_METRICS_SECONDS):
             return False
@@ -81,7 +81,7 @@ def driver_has_ended(address: tuple[str, int]) -> bool | None:
 
 
 def read_metrics(text: str, stage: StageScale) -> Progress:
-    """The newest step's values from the driver's /metrics; what is no finite number, or no step of the stage, is passed over.
+    """The newest step's values from the driver's /metrics. Numbers that are not finite, and steps of other stages, are ignored.
 
     Raises:
         ValueError: the text is not metrics.

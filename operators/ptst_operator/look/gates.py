@@ -1,4 +1,4 @@
-"""Gates: what a stage must look like for the run to go on by itself. Pure."""
+"""Gates: bounds that a stage must stay within, or the run does not go on by itself. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from visionr1.rundir.rollback import Rollback
 
 
 def breaches(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], stage: str) -> tuple[str, ...]:
-    """A line for each gate that the last steps of `stage` do not pass; `records` are those of steps.jsonl, in order.
+    """A line for each gate that the last steps of `stage` do not pass. `records` are those of steps.jsonl, in order.
 
-    A gate that finds no number to look at is not passed.
+    A gate is not passed if its metric is missing.
     """
     of_stage = [record for record in records if record["phase"] == stage]
     lines = []
@@ -35,9 +35,9 @@ def breaches(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], stage:
 def first_breach(
     gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], stage: str, first_step: int, step: int, done: bool
 ) -> Breach | None:
-    """What the gates that stop or roll back say of `stage` at its newest committed global step; Rollback before Stop.
+    """The first gate that stops `stage`, or rolls it back, at its newest committed global step. Rollback comes before Stop.
 
-    A gate waits until the stage has as many steps as it looks at, or is done.
+    A gate waits until the stage has as many steps as the gate looks at, or is done.
 
     Args:
         first_step: global step before the stage's first one.

@@ -1,4 +1,4 @@
-"""One look at a run: all that a decision needs, by the names that its status holds."""
+"""One look at a run: all that a decision needs, by the names in its status."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from visionr1.storage import Store
 
 
 def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str | None) -> World:
-    """What the cluster, the driver and the run directory say now.
+    """What the cluster, the driver and the run directory show now.
 
     Args:
-        refused: why the operator could not do last what it had decided.
+        refused: why the operator could not do what it had decided last.
 
     Raises:
         ApiError: the API server cannot be asked.

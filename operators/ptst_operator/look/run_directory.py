@@ -1,4 +1,4 @@
-"""What the run directory says: commits, the numbers of the newest step, gates, and how far a rollback is."""
+"""Reads from the run directory: commits, the numbers of the newest step, gates, and how far a rollback is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from visionr1.storage import Store
 
 
 def committed_phases(store: Store, wanted: WantedRun, status: Status) -> dict[str, Committed]:
-    """What is committed of each phase in order, up to the first that is not complete."""
+    """What each phase has committed, in order, up to the first phase that is not complete."""
     seen: dict[str, Committed] = {}
     for phase in wanted.chain:
         if status.of(phase.name).complete and phase.kind != "evaluate":
@@ -31,7 +31,7 @@ def committed_phases(store: Store, wanted: WantedRun, status: Status) -> dict[st
 
 
 def newest_progress(store: Store, wanted: WantedRun, status: Status, seen: Mapping[str, Committed]) -> Progress | None:
-    """Numbers of the newest committed step of a stage, if that is newer than what the status shows: its driver is gone."""
+    """Numbers of a stage's newest committed step, if it is newer than the status. Used when the driver is gone."""
     stages = {phase.name for phase in stage_phases(wanted.run.recipe)}
     known = [(one.name, one.committed_step) for one in status.phases] + [(name, one.step) for name, one in seen.items()]
     steps = [step for name, step in known if name in stages and step is not None]
@@ -39,7 +39,7 @@ def newest_progress(store: Store, wanted: WantedRun, status: Status, seen: Mappi
         return None
     try:
         records = read_steps(store)
-    except BadInput:  # these are figures to look at; what must read the log (a gate) says what is wrong with it
+    except BadInput:  # these numbers are only shown; a gate, which must read the log, reports what is wrong with it
         return None
     record = next((one for one in reversed(records) if one["step"] == max(steps) and one["phase"] in stages), None)
     if record is None:
@@ -61,7 +61,7 @@ def newest_progress(store: Store, wanted: WantedRun, status: Status, seen: Mappi
 
 
 def breaches_before_next(store: Store, wanted: WantedRun, status: Status, seen: Mapping[str, Committed]) -> tuple[str, ...]:
-    """What keeps the next phase from beginning, if that is a stage after another one."""
+    """The gates that keep the next phase from starting, if it is a stage after another stage."""
     due = next((phase for phase in wanted.chain if phase.name in seen and not seen[phase.name].complete), None)
     gates = [gate for gate in wanted.run.spec.gates if gate.action == "Hold"]
     if not gates or not isinstance(due, StagePhase) or due.number == 1:
@@ -73,30 +73,30 @@ def breaches_before_next(store: Store, wanted: WantedRun, status: Status, seen: 
 
 
 def breach_of_running(store: Store, wanted: WantedRun, status: Status, seen: Mapping[str, Committed]) -> Breach | None:
-    """What keeps a stage of which a new checkpoint is seen from going on."""
+    """The gate that stops a stage, if the stage has a new checkpoint."""
     gates, recipe = wanted.run.spec.gates, wanted.run.recipe
     if status.breach is not None or all(gate.action == "Hold" for gate in gates):
         return None
     for phase in wanted.chain:
         step = seen[phase.name].step if phase.name in seen and isinstance(phase, StagePhase) else None
         known = status.of(phase.name)
-        # A stage that this run has not begun is an earlier run's, over which a person has decided then.
+        # If this run has not begun the stage, an earlier run did, and a person decided about it then.
         if step is None or step == known.committed_step or known.past_gates or known.attempts_begun <= known.taken_back:
             continue
         found = first_breach(gates, read_steps(store), phase.name, phase.first_step, step, seen[phase.name].complete)
         if found is not None:
             why = refusal(store, recipe, found.to, found.stage) if found.to is not None else None
-            return found if why is None else Breach(found.stage, f"{found.message}; it cannot be rolled back: {why}")
+            return found if why is None else Breach(found.stage, f"{found.message}; the rollback is not possible: {why}")
     return None
 
 
 def rollback_progress(store: Store, wanted: WantedRun, status: Status) -> RollbackProgress | None:
-    """How far the rollback is that is due, when nothing of the run is at work any more; None if none is due."""
+    """How far the due rollback is, when nothing of the run is at work any more. None if no rollback is due."""
     recipe = wanted.run.recipe
     to = status.breach.rollback_due if status.breach is not None else None
     if status.breach is None or to is None:
         return None
-    # Asked again: the stage may have given that checkpoint up when it committed its last one.
+    # Checked again: the stage may have deleted that checkpoint when it committed its last one.
     if why := refusal(store, recipe, to, status.breach.stage):
         return RollbackRefused(why)
     if not is_rolled_back(store, recipe, to):

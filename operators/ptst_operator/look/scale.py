@@ -1,4 +1,4 @@
-"""What the numbers of a stage are measured by. Pure."""
+"""The sizes of a stage that its speed is computed from. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visionr1.rundir.reading import number
 
 @dataclass(frozen=True)
 class StageScale:
-    """What a stage's numbers are measured by: its global steps (after the first, to the last), completions of a step, workers."""
+    """A stage's global steps (after `first_step`, up to `last_step`), completions per step, and workers."""
 
     first_step: int
     last_step: int
@@ -19,7 +19,7 @@ class StageScale:
     workers: int
 
     def speed(self, length: float | None, seconds: float) -> float | None:
-        """Completion tokens per second and worker, of a step with this mean length that took so long."""
+        """Completion tokens per second and worker, for a step with this mean length and duration in seconds."""
         return number(length * self.completions / seconds / self.workers) if length is not None and seconds > 0 else None
 
 

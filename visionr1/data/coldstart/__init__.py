@@ -1,0 +1,1 @@
+"""Cold-start data by modality bridging: the requests, the filter and the output."""

@@ -68,7 +68,7 @@ class Bridge:
     def _read(self, rows: Sequence[Row], index: int) -> Row:
         row = rows[index]
         if not row.images:
-            raise BadRow(row.id, "image missing", "modality bridging starts from an image, and this problem has none")
+            raise BadRow(row.id, "image missing", "modality bridging needs an image, but this problem has none")
         check_row(row, self.model.min_pixels, self.model.max_pixels)
         return row
 

@@ -43,6 +43,7 @@ class Endpoint:
         )
 
     async def close(self) -> None:
+        """Gives the connections back; the endpoint is not asked after it."""
         await self._client.close()
 
     async def ask(self, prompt: str, images: Sequence[str]) -> Reply:
@@ -98,7 +99,7 @@ def _key(place: str, teacher: Teacher) -> str | None:
         return None
     key = os.environ.get(teacher.api_key_env)
     if not key:
-        raise BadInput(f"{place}.api_key_env: the environment variable {teacher.api_key_env} is not set; put the key there")
+        raise BadInput(f"{place}.api_key_env: the environment variable {teacher.api_key_env} is not set; set it to the API key")
     return key
 
 

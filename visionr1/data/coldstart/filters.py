@@ -126,7 +126,7 @@ def closing_answer(thought: str) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    """What the last `\\boxed{...}` holds, its own braces respected."""
+    r"""What the last `\boxed{...}` holds, its own braces respected."""
     start = text.rfind("\\boxed{")
     depth = 0
     for place in range(start + 6, len(text)) if start >= 0 else ():
@@ -143,23 +143,23 @@ def _clean(text: str) -> str | None:
     return answer.removesuffix(".").strip() or None
 
 
-def settle(candidates: Sequence[tuple[Candidate, str]], same_answer: SameAnswer) -> list[Candidate | Rejection]:
+def decide(candidates: Sequence[tuple[Candidate, str]], same_answer: SameAnswer) -> list[Candidate | Rejection]:
     """Compares each candidate's answer, and the one that its chain closes with, to the true answer beside it."""
     right = same_answer([(candidate.answer, truth) for candidate, truth in candidates])
     closings = [candidate.closing for candidate, _ in candidates]
     doubtful = [place for place, (_, truth) in enumerate(candidates) if _may_differ(closings[place], truth)]
     agree = dict(zip(doubtful, same_answer([(closings[place] or "", candidates[place][1]) for place in doubtful]), strict=True))
-    settled: list[Candidate | Rejection] = []
+    decided: list[Candidate | Rejection] = []
     for place, (candidate, truth) in enumerate(candidates):
         if not right[place]:
-            settled.append(Rejection("wrong answer", f"{candidate.answer!r}, the true answer is {truth!r}"))
+            decided.append(Rejection("wrong answer", f"{candidate.answer!r}, the true answer is {truth!r}"))
         elif not agree.get(place, True):
-            settled.append(
+            decided.append(
                 Rejection("contradicts itself", f"the chain ends with {candidate.closing!r}, the answer is {candidate.answer!r}")
             )
         else:
-            settled.append(candidate)
-    return settled
+            decided.append(candidate)
+    return decided
 
 
 def _may_differ(closing: str | None, truth: str) -> bool:

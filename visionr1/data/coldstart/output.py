@@ -93,10 +93,8 @@ def load_coldstart(store: Store) -> Sequence[Sample]:
     """
     expected = committed_samples(store)
     if expected is None:
-        raise BadInput(f"{store.url} has no cold-start data yet: run `visionr1 coldstart` first, or set sft.data")
+        raise BadInput(f"{store.url} has no cold-start data: run `visionr1 coldstart` first, or set sft.data")
     samples = load_samples(Source(path=f"{store.url}/{COLDSTART_DATA}"))
     if len(samples) != expected:
-        raise BadInput(
-            f"{store.url}/{COLDSTART_DATA} holds {len(samples)} samples, {expected} were committed; bring the file back"
-        )
+        raise BadInput(f"{store.url}/{COLDSTART_DATA} holds {len(samples)} samples, {expected} were committed; restore the file")
     return samples

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from visionr1.data.coldstart.bridge import Bridge, Bridged
 from visionr1.data.coldstart.endpoint import Endpoint
-from visionr1.data.coldstart.filters import Candidate, Rejection, SameAnswer, judge, response, settle
+from visionr1.data.coldstart.filters import Candidate, Rejection, SameAnswer, decide, judge, response
 from visionr1.data.coldstart.output import make_report, write_samples
 from visionr1.data.coldstart.templates import load_templates
 from visionr1.data.coldstart.work import WorkLog
@@ -54,11 +54,11 @@ def run_coldstart(
     """
     coldstart = recipe.coldstart
     if coldstart is None:
-        raise BadInput("the recipe has no coldstart section; add one, or give SFT ready data in sft.data")
+        raise BadInput("the recipe has no coldstart section; add one, or set sft.data to existing data")
     if is_committed(store):
         report = read_report(store)
         if report is None:
-            raise BadInput(f"{store.url}/{COLDSTART_REPORT} is not there; delete {COLDSTART_MANIFEST} to have both made again")
+            raise BadInput(f"{store.url}/{COLDSTART_REPORT} is missing; delete {COLDSTART_MANIFEST}, and both are written again")
         return report
     rows = load_problems(coldstart.problems)
     bridge = _bridge(recipe, coldstart, store, resolve_url)
@@ -71,7 +71,7 @@ def run_coldstart(
     if not report.kept:
         reasons = ", ".join(f"{count} x {rule}" for rule, count in report.rejected.items())
         example = next(iter(report.examples.values()))
-        raise BadInput(f"none of the {report.problems} problems gave a sample ({reasons}); {example.id}: {example.excerpt}")
+        raise BadInput(f"none of the {report.problems} problems became a sample ({reasons}); {example.id}: {example.excerpt}")
     write_samples(store, rows, [(index, outcome) for index, outcome in enumerate(outcomes) if isinstance(outcome, str)])
     commit(store, report.kept)
     return report
@@ -145,7 +145,7 @@ async def _watch(
             raise Stopped(f"stopped with {len(done)} of {total} problems answered; the replies are kept")
         if len(bridge.failures) > max(FEW_FAILURES, total // 20):
             raise EndpointLost(
-                f"{len(bridge.failures)} of {total} problems failed, the last: {bridge.failures[-1]}; start again for the rest"
+                f"{len(bridge.failures)} of {total} problems failed, the last: {bridge.failures[-1]}; run it again for the rest"
             )
 
 
@@ -157,8 +157,8 @@ def _filtered(bridged: Sequence[Bridged], same_answer: SameAnswer, should_stop: 
                 raise Stopped("stopped while filtering; the replies are kept")
             judged = [problem.reply if isinstance(problem.reply, Rejection) else judge(problem.reply) for problem in chunk]
             pairs = [(one, problem.truth) for one, problem in zip(judged, chunk, strict=True) if isinstance(one, Candidate)]
-            settled = iter(settle(pairs, same_answer))
+            decided = iter(decide(pairs, same_answer))
             for one, problem in zip(judged, chunk, strict=True):
-                verdict = next(settled) if isinstance(one, Candidate) else one
+                verdict = next(decided) if isinstance(one, Candidate) else one
                 yield response(verdict, problem.truth) if isinstance(verdict, Candidate) else verdict
             advance(len(chunk))

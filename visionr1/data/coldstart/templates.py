@@ -36,7 +36,7 @@ def load_templates(folder: str | None) -> Templates:
     """
     own = Path(folder).expanduser() if folder else None
     if own and not any((own / f"{name}.txt").is_file() for name in FIELDS):
-        raise BadInput(f"coldstart.prompts_dir {own} holds none of {', '.join(f'{name}.txt' for name in FIELDS)}")
+        raise BadInput(f"coldstart.prompts_dir {own} has none of {', '.join(f'{name}.txt' for name in FIELDS)}")
     return Templates(**{name: _load(name, own) for name in FIELDS})
 
 
@@ -51,9 +51,9 @@ def _load(name: str, own: Path | None) -> str:
     found = set(_FIELD.findall(text))
     required, optional = FIELDS[name]
     if missing := required - found:
-        raise BadInput(f"{file} lacks {_braced(missing)}; put it where the text belongs")
+        raise BadInput(f"{file} lacks {_braced(missing)}; add it where the text belongs")
     if foreign := found - required - optional:
-        raise BadInput(f"{file} holds {_braced(foreign)}, which step {name} does not have; remove it")
+        raise BadInput(f"{file} has {_braced(foreign)}, which step {name} does not know; remove it")
     return text
 
 

@@ -53,10 +53,11 @@ class WorkLog:
                 entry = _Entry.model_validate_json(line)
             except ValidationError:
                 remedy = "remove it, and its requests are sent again"
-                raise BadInput(f"{self._store.url}/{key} is damaged (line {number} is no reply); {remedy}") from None
+                raise BadInput(f"{self._store.url}/{key} is damaged (line {number} is not a reply); {remedy}") from None
             self._replies[entry.request] = entry.reply
 
     def get(self, request: str) -> Reply | None:
+        """The reply that this request has had; None if it has not been answered yet."""
         return self._replies.get(request)
 
     def add(self, request: str, row_id: str, step: str, reply: Reply) -> None:
@@ -74,8 +75,10 @@ class WorkLog:
 
 
 def request_key(teacher: Teacher, model: Model, prompt: str, images: Iterable[bytes]) -> str:
-    """Names a request by all that its reply depends on (the model's pixel limits shape the pictures sent); not by the
-    address, since servers move."""
+    """Names a request by all that its reply depends on, but not by the address, since servers move.
+
+    The model's pixel limits are part of it, for they shape the pictures that are sent.
+    """
     pictures = [hashlib.sha256(image).hexdigest() for image in images]
     parts = [teacher.model, teacher.temperature, teacher.max_tokens, prompt, pictures, model.min_pixels, model.max_pixels]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -2,13 +2,14 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from visionr1.demo import digits
+from visionr1.data import digits
 from visionr1.errors import BadInput
 
 
@@ -90,7 +91,7 @@ def test_an_unknown_split_is_one_clear_line() -> None:
         digits.problems("test")
 
 
-def test_export_writes_geometry3k_rows(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_export_writes_geometry3k_rows(tmp_path: Path) -> None:
     table = pq.read_table(digits.export("held-out", tmp_path / "new", 5)).to_pylist()
     assert [(row["problem"], row["answer"]) for row in table] == [
         (row.problem, row.answer) for row in digits.problems("held-out")[:5]
