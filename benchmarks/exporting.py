@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     recipe = load_recipe("demo")
     builder = PromptBuilder(base_dir(recipe.model), recipe.model)
-    engine = build_engine(base_dir(recipe.model), recipe, builder, max_model_len=512)
+    engine = build_engine(base_dir(recipe.model), recipe, builder, max_model_len=512, gpu_share=0.6)
     rows = load_problems(recipe.data.train)
     prompts = [builder.build(rows[index]) for index in range(recipe.algorithm.prompts_per_step // 2)]
     stage = recipe.stages[0]

@@ -121,6 +121,8 @@ def ours(case: Case, folder: Path, attention: str) -> tuple[list[float], int]:
     """Seconds of each step, and the model's parameters."""
     import torch
 
+    from visionr1.capacity.choose import choose_stage
+    from visionr1.capacity.model import read_model_sizes
     from visionr1.data.rows import Row
     from visionr1.engine.zero import join_process_group
     from visionr1.grpo.trainer import Experience, Trainer
@@ -144,7 +146,8 @@ def ours(case: Case, folder: Path, attention: str) -> tuple[list[float], int]:
         ],
     )
     builder = PromptBuilder(folder, recipe.model)
-    trainer = Trainer(folder, folder, recipe, builder.banned_token_ids, device)
+    choice = choose_stage(recipe, recipe.stages[0], read_model_sizes(folder), None)
+    trainer = Trainer(folder, folder, recipe, choice, builder.banned_token_ids, device)
     prompts = []
     for picture in pictures(case):
         data = io.BytesIO()

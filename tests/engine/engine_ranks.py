@@ -12,6 +12,8 @@ import torch.distributed as dist
 from deepspeed.utils import safe_get_full_optimizer_state
 from PIL import Image
 
+from visionr1.capacity.choose import choose_stage
+from visionr1.capacity.model import read_model_sizes
 from visionr1.data.rows import Row
 from visionr1.engine import zero
 from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
@@ -147,7 +149,8 @@ def unshared(prompts: list[Any], batch: list[Experience]) -> tuple[list[Any], li
 
 def build(recipe: Recipe, folder: Path) -> tuple[Trainer, PromptBuilder]:
     builder = PromptBuilder(base_dir(recipe.model), recipe.model)
-    return Trainer(folder, base_dir(recipe.model), recipe, builder.banned_token_ids, CPU), builder
+    choice = choose_stage(recipe, recipe.stages[0], read_model_sizes(folder), None)
+    return Trainer(folder, base_dir(recipe.model), recipe, choice, builder.banned_token_ids, CPU), builder
 
 
 def share(case: Case) -> list[int]:

@@ -88,7 +88,7 @@ def make_pair(engine: str) -> Pair:
     directory = base_dir(recipe.model)
     builder = PromptBuilder(directory, recipe.model)
     policy = Policy(load_model(directory, recipe.model, torch.device("cpu")), builder.banned_token_ids, 1.0)
-    return Pair(build_engine(directory, recipe, builder, max_model_len=MAX_MODEL_LEN), policy, builder)
+    return Pair(build_engine(directory, recipe, builder, max_model_len=MAX_MODEL_LEN, gpu_share=0.6), policy, builder)
 
 
 def png(width: int, height: int, shade: int) -> bytes:

@@ -22,7 +22,7 @@ def cramped() -> tuple[RolloutEngine, list[Prompt]]:
     builder = PromptBuilder(directory, recipe.model)
     empty = len(builder.build(Row("", "", (), "7")).token_ids)
     rows = [Row(str(digit), str(digit) * (124 - empty), (), "7") for digit in range(8)]
-    return build_engine(directory, recipe, builder, max_model_len=384), [builder.build(row) for row in rows]
+    return build_engine(directory, recipe, builder, max_model_len=384, gpu_share=0.6), [builder.build(row) for row in rows]
 
 
 def test_a_scrape_in_the_middle_of_a_rollout_sees_the_engine_at_work(cramped: tuple[RolloutEngine, list[Prompt]]) -> None:

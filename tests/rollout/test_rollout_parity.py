@@ -80,7 +80,7 @@ def test_hf_samples_by_the_recipe_and_not_by_the_models_generation_config(
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"repetition_penalty": 1.3, "top_k": 1, "min_p": 0.5}))
     recipe = load_recipe("demo", ["rollout.engine=hf"])
     assert base_dir(recipe.model) == pair.builder._directory
-    pair.engine = build_engine(tmp_path / "model", recipe, pair.builder, max_model_len=384)
+    pair.engine = build_engine(tmp_path / "model", recipe, pair.builder, max_model_len=384, gpu_share=0.6)
     groups = pair.sample()
     assert len({tuple(c.token_ids) for group in groups for c in group.completions}) > len(groups)
     assert pair.distance(groups) <= LIMIT

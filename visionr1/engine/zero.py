@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from visionr1.capacity.choose import Gpus
+from visionr1.capacity.memory import GATHER_BYTES as GATHER_BYTES
+from visionr1.capacity.memory import GIB, REDUCE_BUCKET
+from visionr1.capacity.memory import STEP_PARAMETERS as STEP_PARAMETERS
 from visionr1.model.policy import Policy
-from visionr1.recipe.schema import ZeroStage
 
 MicroBatch = TypeVar("MicroBatch")
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's, under its own names."""
-GATHER_BYTES = 512 * 2**20
-"""Full parameters that exist at a time while ZeRO-3 weights are handed on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +31,6 @@ class OptimiserSettings:
     betas: tuple[float, float]
     max_grad_norm: float
     zero_stage: int
-
-
-def choose_zero_stage(stage: ZeroStage, parameters: int, world_size: int) -> int:
-    """`auto`: ZeRO-2 while 12 bytes of optimiser state a parameter fit in 20 GB a process, else ZeRO-3.
-
-    ZeRO-2 keeps whole weights on each worker, so that syncing them to vLLM is a local copy.
-    """
-    if stage != "auto":
-        return stage
-    return 2 if 12 * parameters / world_size <= 20e9 else 3
 
 
 def join_process_group(device: torch.device) -> None:
@@ -54,6 +45,15 @@ def join_process_group(device: torch.device) -> None:
     deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False)
 
 
+def gpus_of_group(device: torch.device) -> Gpus | None:
+    """The GPUs of the process group, the smallest for all; None on a CPU; collective."""
+    if device.type == "cpu":
+        return None
+    smallest = torch.tensor([torch.cuda.mem_get_info(device)[1]], device=device)
+    dist.all_reduce(smallest, op=dist.ReduceOp.MIN)
+    return Gpus(int(smallest) / GIB, dist.get_world_size())
+
+
 def build_zero_engine(policy: Policy, settings: OptimiserSettings, dtype: str) -> Any:
     """A DeepSpeed engine around `policy`, with torch's AdamW over its trainable parameters.
 
@@ -63,7 +63,7 @@ def build_zero_engine(policy: Policy, settings: OptimiserSettings, dtype: str) -
 
     trainable = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        trainable, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, foreach=False
+        step_groups(trainable), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, foreach=False
     )
     config = {
         "train_micro_batch_size_per_gpu": 1,
@@ -77,12 +77,31 @@ def build_zero_engine(policy: Policy, settings: OptimiserSettings, dtype: str) -
             "stage": settings.zero_stage,
             "contiguous_gradients": True,
             "overlap_comm": False,
-            "reduce_bucket_size": 50_000_000,
+            "reduce_bucket_size": REDUCE_BUCKET,
+            "sub_group_size": STEP_PARAMETERS,
         },
         "steps_per_print": 1_000_000_000,
     }
     engine, *_ = deepspeed.initialize(model=policy, optimizer=optimizer, config=config, dist_init_required=False)
     return engine
+
+
+def step_groups(parameters: Sequence[torch.nn.Parameter]) -> list[dict[str, Any]]:
+    """Parameters in groups of which each rank has about STEP_PARAMETERS at most.
+
+    ZeRO-1 and 2 step group by group, each with a copy of its gradients and AdamW's temporary tensors: with one group for all,
+    these would be as large as the master weights three times. ZeRO-3 has `sub_group_size` for it, and counts no parameters here.
+    """
+    most = STEP_PARAMETERS * dist.get_world_size()
+    groups: list[list[torch.nn.Parameter]] = [[]]
+    size = 0
+    for parameter in parameters:
+        if size + parameter.numel() > most and groups[-1]:
+            groups.append([])
+            size = 0
+        groups[-1].append(parameter)
+        size += parameter.numel()
+    return [{"params": group} for group in groups]
 
 
 def same_count(count: int, device: torch.device) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from visionr1.capacity.choose import evaluation_share
 from visionr1.errors import BadInput
 from visionr1.evaluate.problems import EvaluatedModel, HeldOut, evaluate_problems, load_held_out
 from visionr1.recipe import Recipe
@@ -142,6 +143,7 @@ def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
         recipe,
         builder,
         max_model_len=recipe.data.max_prompt_tokens + recipe.evaluation.max_completion_tokens,
+        gpu_share=evaluation_share(recipe),
         tensor_parallel=recipe.stages[-1].tensor_parallel if recipe.stages else 1,
     )
     return _Loaded(engine, builder, problems)

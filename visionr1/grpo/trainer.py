@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 
+from visionr1.capacity.choose import Choice
 from visionr1.engine.zero import (
     OptimiserSettings,
     build_zero_engine,
-    choose_zero_stage,
     even_passes,
     full_weights,
     optimiser_step,
+    states_to_cpu,
+    states_to_device,
 )
 from visionr1.grpo.loss import grpo_terms, token_weights
 from visionr1.model.load import load_model
@@ -85,19 +87,28 @@ class Trainer:
     Args:
         model_dir: Hugging Face directory of the policy's weights.
         reference_dir: that of the reference model; not read when `kl_beta` is 0.
+        choice: ZeRO stage, place of the reference model and length of rows.
         banned_token_ids: tokens whose logits are lowered as in sampling.
     """
 
-    def __init__(self, model_dir: Path, reference_dir: Path, recipe: Recipe, banned_token_ids: list[int], device: torch.device):
+    def __init__(
+        self,
+        model_dir: Path,
+        reference_dir: Path,
+        recipe: Recipe,
+        choice: Choice,
+        banned_token_ids: list[int],
+        device: torch.device,
+    ):
         self._recipe = recipe
+        self._choice = choice
         self._device = device
         self._shared = recipe.model.attention == "shared"
         optimiser = recipe.optimiser
+        self.zero_stage = choice.zero_stage
         policy = Policy(load_model(model_dir, recipe.model, device), banned_token_ids, recipe.rollout.temperature).to(device)
         if optimiser.freeze_vision_tower:
             policy.freeze_vision_tower()
-        parameters = sum(parameter.numel() for parameter in policy.parameters())
-        self.zero_stage = choose_zero_stage(optimiser.zero_stage, parameters, dist.get_world_size())
         settings = OptimiserSettings(
             learning_rate=optimiser.learning_rate,
             weight_decay=optimiser.weight_decay,
@@ -111,6 +122,7 @@ class Trainer:
         if recipe.algorithm.kl_beta > 0:
             frozen = load_model(reference_dir, recipe.model.model_copy(update={"gradient_checkpointing": False}), device)
             self._reference = Policy(frozen, banned_token_ids, recipe.rollout.temperature).to(device).eval().requires_grad_(False)
+            self._rest_reference()
 
     @property
     def rope_model(self) -> torch.nn.Module:
@@ -124,26 +136,46 @@ class Trainer:
     def update(self, prompts: list[PromptTensors], batch: list[Experience], learning_rate: float) -> UpdateStats:
         """`updates_per_batch` optimiser steps on this rank's part of a rollout batch; collective.
 
-        With one update the old policy is the present one, so no pass for its log-probs is made.
+        The reference model's pass comes first, while the policy's states are still away: a GPU need not hold both. With one
+        update the old policy is the present one, so no pass for its log-probs is made.
         """
         updates = self._recipe.algorithm.updates_per_batch
         size = -(-len(batch) // updates)
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
-        old = [self._logps(prompts, part) for part in parts] if updates > 1 else [None]
-        results = [self._step(prompts, part, logps, learning_rate) for part, logps in zip(parts, old, strict=True)]
+        reference = self._reference_logps(prompts, parts)
+        states_to_device(self.engine, self._device)
+        old = [self._logps(self.engine, prompts, part) for part in parts] if updates > 1 else [None]
+        results = [
+            self._step(prompts, part, logps, frozen, learning_rate)
+            for part, logps, frozen in zip(parts, old, reference, strict=True)
+        ]
+        states_to_cpu(self.engine, self._device)
         return results[0] if updates == 1 else _merged(results)
 
     def _rows(self, prompts: list[PromptTensors], batch: list[Experience]) -> list[list[Experience]]:
         sequences = [experience.sequence for experience in batch]
-        chosen = micro_batches(prompts, sequences, self._recipe.optimiser.micro_batch_tokens, shared=self._shared)
+        chosen = micro_batches(prompts, sequences, self._choice.row_tokens, shared=self._shared)
         return [[batch[index] for index in indices] for indices in chosen]
 
-    def _logps(self, prompts: list[PromptTensors], batch: list[Experience]) -> list[torch.Tensor]:
-        """Log-probs under the present policy of each micro-batch's tokens, without gradient."""
-        rows = self._rows(prompts, batch)
+    def _reference_logps(self, prompts: list[PromptTensors], parts: list[list[Experience]]) -> list[list[torch.Tensor] | None]:
+        """Log-probs under the reference model of each part's micro-batches; None for each without such a model."""
+        if self._reference is None:
+            return [None] * len(parts)
+        self._reference.to(self._device)
+        logps: list[list[torch.Tensor] | None] = [self._logps(self._reference, prompts, part) for part in parts]
+        self._rest_reference()
+        return logps
+
+    def _rest_reference(self) -> None:
+        if self._reference is not None and self._choice.reference == "host":
+            self._reference.to("cpu")
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()  # vLLM's room is outside torch's cache
+
+    def _logps(self, model: Any, prompts: list[PromptTensors], batch: list[Experience]) -> list[torch.Tensor]:
+        """Log-probs under `model` of each micro-batch's tokens, without gradient, those of repeated ones included."""
         with torch.no_grad():
-            passes = [self.engine(self._pack(prompts, row)).logps_N for row, _ in even_passes(rows, self._device)]
-        return passes[: len(rows)]
+            return [model(self._pack(prompts, row)).logps_N for row, _ in even_passes(self._rows(prompts, batch), self._device)]
 
     def score(self, prompts: list[PromptTensors], sequences: list[TrainSequence]) -> torch.Tensor:
         """Log-probs [N] under the present policy of all completion tokens, in one packed row; collective under ZeRO-3."""
@@ -155,7 +187,12 @@ class Trainer:
         return pack(prompts, [experience.sequence for experience in row], shared=self._shared).to(self._device)
 
     def _step(
-        self, prompts: list[PromptTensors], batch: list[Experience], old: list[torch.Tensor] | None, learning_rate: float
+        self,
+        prompts: list[PromptTensors],
+        batch: list[Experience],
+        old: list[torch.Tensor] | None,
+        reference: list[torch.Tensor] | None,
+        learning_rate: float,
     ) -> UpdateStats:
         rows = self._rows(prompts, batch)
         totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch)], device=self._device)
@@ -164,8 +201,10 @@ class Trainer:
         sums = TokenSums.zeros(self._device)
         farthest = torch.zeros((), device=self._device)
         for index, (row, idle) in enumerate(even_passes(rows, self._device)):
-            old_logps_N = old[index] if old is not None and not idle else None
-            part, mismatch_N = self._micro_batch(prompts, row, old_logps_N, tokens, sequences, share=0.0 if idle else 1.0)
+            old_logps_N = None if old is None else old[index]
+            reference_N = None if reference is None else reference[index]
+            share = 0.0 if idle else 1.0
+            part, mismatch_N = self._micro_batch(prompts, row, old_logps_N, reference_N, tokens, sequences, share=share)
             sums = sums.plus(part)
             farthest = torch.maximum(farthest, mismatch_N.max())
         grad_norm = optimiser_step(self.engine, learning_rate)
@@ -187,6 +226,7 @@ class Trainer:
         prompts: list[PromptTensors],
         row: list[Experience],
         old_logps_N: torch.Tensor | None,
+        reference_N: torch.Tensor | None,
         tokens: int,
         sequences: int,
         *,
@@ -194,10 +234,6 @@ class Trainer:
     ) -> tuple[TokenSums, torch.Tensor]:
         """Forward and backward of one packed row; its sums, each times `share`, and the mismatch of each token [N]."""
         packed = self._pack(prompts, row)
-        reference_N = None
-        if self._reference is not None:
-            with torch.no_grad():
-                reference_N = self._reference(packed).logps_N
         stats = self.engine(packed)
         now_N = stats.logps_N.detach()
         advantages_N = torch.tensor([e.advantage for e in row], device=self._device)[packed.sequence_N]

@@ -10,11 +10,13 @@ from pathlib import Path
 import psutil
 import torch
 
+from visionr1.capacity.choose import choose_stage
+from visionr1.capacity.model import read_model_sizes
 from visionr1.data.check import CheckReport, check_problems
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
-from visionr1.engine.zero import join_process_group, states_to_cpu, states_to_device
+from visionr1.engine.zero import gpus_of_group, join_process_group, states_to_cpu, states_to_device
 from visionr1.grpo.effort import WorkerEffort
 from visionr1.grpo.parity import Gap, Probe, probe_sampling
 from visionr1.grpo.plan import WorkerPlan
@@ -56,7 +58,11 @@ class Worker:
         join_process_group(self._device)
         self._builder = PromptBuilder(model_dir, recipe.model)
         reference_dir = self._folder(start.reference, trainer=False)
-        self._trainer = Trainer(model_dir, reference_dir, recipe, self._builder.banned_token_ids, self._device)
+        gpus = gpus_of_group(self._device)
+        choice = choose_stage(recipe, stage, read_model_sizes(model_dir), gpus)
+        if gpus is not None and plan.rank == 0:
+            print(f"memory: {choice}", flush=True)
+        self._trainer = Trainer(model_dir, reference_dir, recipe, choice, self._builder.banned_token_ids, self._device)
         if start.restore_trainer:
             load_trainer(self._trainer.engine, model_dir)
         states_to_cpu(self._trainer.engine, self._device)
@@ -65,6 +71,7 @@ class Worker:
             recipe,
             self._builder,
             max_model_len=recipe.data.max_prompt_tokens + stage.max_completion_tokens,
+            gpu_share=choice.engine_share,
             tensor_parallel=stage.tensor_parallel,
             distributed=True,
         )
@@ -171,14 +178,12 @@ class Worker:
     def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
         """One rollout batch's update; `advantages` has one list a group kept by the last rollout."""
         begun = time.perf_counter()
-        states_to_device(self._trainer.engine, self._device)
         batch = [
             Experience(TrainSequence(index, completion.token_ids), advantage, completion.logprobs)
             for index, (group, values) in enumerate(zip(self._groups, advantages, strict=True))
             for completion, advantage in zip(group.completions, values, strict=True)
         ]
         stats = self._trainer.update(self._prompts, batch, learning_rate)
-        states_to_cpu(self._trainer.engine, self._device)
         effort = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
         trained = sum(len(experience.sequence.completion_ids) for experience in batch)
         memory = psutil.Process().memory_info().rss

@@ -10,13 +10,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from visionr1.capacity.memory import LOGIT_CHUNK
 from visionr1.model.pack import PackedRow
 
 BAN = -100.0
 """Added to the logit of a banned token, in sampling (vLLM's logit_bias) and here alike."""
-
-LOGIT_CHUNK = 512
-"""Tokens whose logits exist at a time: 512 x 152,064 x 4 bytes = 311 MB for a 7B model."""
 
 
 class TokenStats(NamedTuple):

@@ -143,7 +143,7 @@ class SFT(Part):
     freeze_vision_tower: bool = Field(
         True, description="Train only the language model. The released run did so by its trainer's default."
     )
-    zero_stage: ZeroStage = Field(3, description="DeepSpeed ZeRO stage. auto chooses by model size and number of processes.")
+    zero_stage: ZeroStage = Field(3, description="DeepSpeed ZeRO stage. auto chooses by what fits on the GPUs.")
     processes: int = Field(8, ge=1, description="Training processes per node.")
     checkpoint_every: int = Field(1000, ge=1, description="Optimiser steps between two checkpoints.")
 
@@ -187,6 +187,10 @@ class Algorithm(Part):
     updates_per_batch: int = Field(
         1, ge=1, description="Optimiser steps per rollout batch (not published). 1 needs no separate pass for old log-probs."
     )
+    reference_device: Literal["auto", "gpu", "host"] = Field(
+        "auto",
+        description="Where the reference model is between its passes. auto takes the host where the GPU has no room for it.",
+    )
 
 
 class Optimiser(Part):
@@ -201,8 +205,13 @@ class Optimiser(Part):
     max_grad_norm: float = Field(
         1.0, gt=0, description="Largest gradient norm, larger ones are clipped (not published, EasyR1's default)."
     )
-    zero_stage: ZeroStage = Field("auto", description="DeepSpeed ZeRO stage. auto chooses by model size and number of workers.")
-    micro_batch_tokens: int = Field(20_480, ge=16, description="Tokens per packed row, with prompts.")
+    zero_stage: ZeroStage = Field("auto", description="DeepSpeed ZeRO stage. auto chooses by what fits on the GPUs.")
+    micro_batch_tokens: int | None = Field(
+        None,
+        ge=16,
+        description="Tokens per packed row, with prompts. null chooses by what fits on the GPU, at most 20480 unless one "
+        "sequence is longer.",
+    )
     freeze_vision_tower: bool = Field(False, description="Do not train the vision tower (not published, EasyR1 trains it).")
 
 
@@ -218,7 +227,12 @@ class Rollout(Part):
     )
     temperature: float = Field(1.0, gt=0, description="Sampling temperature (not published, EasyR1's default).")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling. Any value other than 1 biases the probability ratio.")
-    gpu_memory_utilization: float = Field(0.6, gt=0, lt=1, description="Share of the GPU memory that vLLM may use.")
+    gpu_memory_utilization: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the GPU memory that vLLM may use. null gives it what the trainer leaves free.",
+    )
     cpu_kv_cache_gib: float = Field(0.25, gt=0, description="KV cache of a vLLM engine on CPU, in GiB.")
     max_sequences: int = Field(256, ge=1, description="Sequences that one engine decodes at the same time.")
     mismatch_limit: float | None = Field(

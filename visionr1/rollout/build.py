@@ -17,6 +17,7 @@ def build_engine(
     builder: PromptBuilder,
     *,
     max_model_len: int,
+    gpu_share: float,
     tensor_parallel: int = 1,
     distributed: bool = False,
 ) -> RolloutEngine:
@@ -34,6 +35,7 @@ def build_engine(
         recipe,
         device=device_of(recipe),
         max_model_len=max_model_len,
+        gpu_share=gpu_share,
         banned_token_ids=builder.banned_token_ids,
         eos_token_ids=builder.eos_token_ids,
         tensor_parallel=tensor_parallel,

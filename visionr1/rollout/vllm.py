@@ -58,13 +58,13 @@ def _prepare_environment(cuda: bool) -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 
-def device_options(recipe: Recipe, cuda: bool, max_model_len: int) -> dict[str, Any]:
+def device_options(recipe: Recipe, cuda: bool, max_model_len: int, gpu_share: float) -> dict[str, Any]:
     """vLLM's options that depend on what it runs on."""
     if cuda:
         return {
             # The engine gives its memory to the trainer while it sleeps.
             "enable_sleep_mode": True,
-            "gpu_memory_utilization": recipe.rollout.gpu_memory_utilization,
+            "gpu_memory_utilization": gpu_share,
             # It asks whether the GPU with a peer's rank can be reached, and a worker sees one GPU, its own.
             "disable_custom_all_reduce": True,
         }
@@ -86,6 +86,7 @@ class VllmEngine:
     Args:
         model_dir: Hugging Face directory.
         max_model_len: longest prompt plus completion, in tokens.
+        gpu_share: part of GPU memory that it may take.
         banned_token_ids: tokens that are never sampled.
 
     Raises:
@@ -99,6 +100,7 @@ class VllmEngine:
         *,
         device: torch.device,
         max_model_len: int,
+        gpu_share: float,
         banned_token_ids: list[int],
         eos_token_ids: list[int],
         tensor_parallel: int = 1,
@@ -117,7 +119,7 @@ class VllmEngine:
             ) from error
         self._banned = dict.fromkeys(banned_token_ids, BAN)
         self._eos = eos_token_ids
-        options = device_options(recipe, cuda, max_model_len)
+        options = device_options(recipe, cuda, max_model_len, gpu_share)
         if distributed:
             options["distributed_executor_backend"] = "external_launcher"
         rng = random.getstate(), np.random.get_state(), torch.get_rng_state()

@@ -26,6 +26,7 @@ MAY_CHANGE: Final = frozenset(
         "sft.zero_stage",
         "sft.processes",
         "sft.checkpoint_every",
+        "algorithm.reference_device",
         "optimiser.zero_stage",
         "optimiser.micro_batch_tokens",
         "rollout.workers",

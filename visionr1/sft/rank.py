@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from visionr1.capacity.choose import choose_sft_zero_stage
+from visionr1.capacity.model import read_model_sizes
 from visionr1.data.fingerprint import sample_digests, shared_fingerprint
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
@@ -18,8 +21,8 @@ from visionr1.engine.state import load_trainer, read_companions, save_trainer, s
 from visionr1.engine.zero import (
     OptimiserSettings,
     build_zero_engine,
-    choose_zero_stage,
     even_passes,
+    gpus_of_group,
     join_process_group,
     optimiser_step,
 )
@@ -66,11 +69,10 @@ class SftRank:
         self._companions = read_companions(model_dir)
         self._builder = PromptBuilder(model_dir, recipe.model)
         self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
+        self._zero_stage = self._choose_zero_stage(model_dir)
         self.policy = Policy(load_model(model_dir, recipe.model, self.device), self._builder.banned_token_ids, 1.0)
         if sft.freeze_vision_tower:
             self.policy.freeze_vision_tower()
-        parameters = sum(parameter.numel() for parameter in self.policy.parameters())
-        self._zero_stage = choose_zero_stage(sft.zero_stage, parameters, self._world)
         settings = OptimiserSettings(
             learning_rate=sft.learning_rate,
             weight_decay=sft.weight_decay,
@@ -84,6 +86,13 @@ class SftRank:
         state = self._checkpoints.state(self.done)["sampler"] if self.done else None
         self._sampler = PromptSampler(len(self._samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
         self.last_step = total_steps(sft, len(self._samples))
+
+    def _choose_zero_stage(self, model_dir: Path) -> int:
+        gpus = gpus_of_group(self.device)
+        stage = choose_sft_zero_stage(self.recipe, self.sft, read_model_sizes(model_dir), gpus)
+        if gpus is not None and self.rank == 0 and self.sft.zero_stage == "auto":
+            print(f"memory: ZeRO-{stage}", flush=True)
+        return stage
 
     def _of_rank_0(self, value: int) -> int:
         """Rank 0's value, on every rank."""

@@ -1,0 +1,165 @@
+"""What a recipe leaves to us (`auto` or null), decided from what fits on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from visionr1.capacity.memory import Moment, Place, Setup, sft_moments, stage_moments, with_room_for_engine
+from visionr1.capacity.model import ModelSizes
+from visionr1.errors import BadInput
+from visionr1.recipe.schema import SFT, Recipe, Stage
+
+SPARE: Final = 0.08
+"""Part of a GPU that a choice leaves free: for the allocator's gaps, and for what the estimates miss."""
+ROWS: Final = (20_480, 16_384, 12_288, 8_192, 4_096)
+"""Tokens of a packed row to try, largest first; what a longer row saves past 8,192 is little."""
+ALONE_SHARE: Final = 0.9
+"""vLLM's part of a GPU that it shares with no trainer (evaluation)."""
+NO_SHARE: Final = 0.0
+"""Before it is chosen, and on a CPU, where the KV cache has a size of its own (`rollout.cpu_kv_cache_gib`)."""
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """GPUs of a phase; `gib` is what a process can have of one."""
+
+    gib: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a GRPO stage uses memory."""
+
+    zero_stage: int
+    reference: Place
+    row_tokens: int
+    engine_share: float
+
+    def __str__(self) -> str:
+        reference = {"none": "no reference model", "gpu": "reference on the GPU", "host": "reference on the host between passes"}
+        return (
+            f"ZeRO-{self.zero_stage}, {reference[self.reference]}, rows of {self.row_tokens} tokens, "
+            f"{self.engine_share:.0%} of the GPU for vLLM"
+        )
+
+
+def choose_stage(recipe: Recipe, stage: Stage, model: ModelSizes, gpus: Gpus | None) -> Choice:
+    """The first that fits with room to spare of: ZeRO-2 before 3, the reference on the GPU before the host, long rows first.
+
+    A value that the recipe gives stays as it is; where it gives all four nothing is checked.
+
+    Args:
+        gpus: None on a CPU, where memory is not planned.
+
+    Raises:
+        BadInput: nothing fits.
+    """
+    candidates = list(_candidates(recipe, stage, gpus))
+    if gpus is None or not _leaves_something(recipe):
+        return candidates[0]
+    limit = (1 - SPARE) * gpus.gib
+    closest: tuple[float, Moment] | None = None
+    for choice in candidates:
+        setup = _setup(recipe, stage, model, gpus, choice)
+        if recipe.rollout.gpu_memory_utilization is None:
+            setup = with_room_for_engine(setup, limit)
+        tightest = max(stage_moments(setup), key=lambda moment: moment.gpu_total)
+        if tightest.gpu_total <= limit:
+            return replace(choice, engine_share=setup.engine_share)
+        if closest is None or tightest.gpu_total < closest[0]:
+            closest = tightest.gpu_total, tightest
+    assert closest is not None
+    raise BadInput(_does_not_fit(closest[1], gpus, limit, "rollout.workers"))
+
+
+def choose_sft_zero_stage(recipe: Recipe, sft: SFT, model: ModelSizes, gpus: Gpus | None) -> int:
+    """`sft.zero_stage`, or the first of 2 and 3 that fits; 2 on a CPU.
+
+    Raises:
+        BadInput: neither fits.
+    """
+    if sft.zero_stage != "auto":
+        return sft.zero_stage
+    if gpus is None:
+        return 2
+    limit = (1 - SPARE) * gpus.gib
+    tightest: list[Moment] = []
+    for zero_stage in (2, 3) if gpus.count > 1 else (2,):
+        setup = Setup(
+            model=model,
+            gpu_gib=gpus.gib,
+            gpus=gpus.count,
+            zero_stage=zero_stage,
+            reference="none",
+            row_tokens=max(sft.micro_batch_tokens, sft.cutoff_tokens),
+            longest=sft.cutoff_tokens,
+            checkpointing=recipe.model.gradient_checkpointing,
+            vision_trained=not sft.freeze_vision_tower,
+            element=_element(recipe),
+        )
+        tightest.append(max(sft_moments(setup), key=lambda moment: moment.gpu_total))
+        if tightest[-1].gpu_total <= limit:
+            return zero_stage
+    raise BadInput(_does_not_fit(min(tightest, key=lambda moment: moment.gpu_total), gpus, limit, "sft.processes"))
+
+
+def evaluation_share(recipe: Recipe) -> float:
+    """vLLM's part of the GPU where it is alone."""
+    share = recipe.rollout.gpu_memory_utilization
+    return ALONE_SHARE if share is None else share
+
+
+def _candidates(recipe: Recipe, stage: Stage, gpus: Gpus | None) -> Iterator[Choice]:
+    zero, row = recipe.optimiser.zero_stage, recipe.optimiser.micro_batch_tokens
+    place, share = recipe.algorithm.reference_device, recipe.rollout.gpu_memory_utilization
+    longest = recipe.data.max_prompt_tokens + stage.max_completion_tokens
+    stages: Sequence[int] = ((2, 3) if gpus is not None and gpus.count > 1 else (2,)) if zero == "auto" else (zero,)
+    places: Sequence[Place] = ("gpu", "host") if place == "auto" else (place,)
+    if recipe.algorithm.kl_beta == 0:
+        places = ("none",)
+    # A row holds the longest prompt with its completion, so shorter rows would not save anything.
+    rows = sorted({max(tokens, longest) for tokens in ROWS}, reverse=True) if row is None else [row]
+    for zero_stage in stages:
+        for reference in places:
+            for row_tokens in rows:
+                yield Choice(zero_stage, reference, row_tokens, NO_SHARE if share is None else share)
+
+
+def _leaves_something(recipe: Recipe) -> bool:
+    named = "auto" in (recipe.optimiser.zero_stage, recipe.algorithm.reference_device)
+    return named or None in (recipe.optimiser.micro_batch_tokens, recipe.rollout.gpu_memory_utilization)
+
+
+def _setup(recipe: Recipe, stage: Stage, model: ModelSizes, gpus: Gpus, choice: Choice) -> Setup:
+    longest = recipe.data.max_prompt_tokens + stage.max_completion_tokens
+    return Setup(
+        model=model,
+        gpu_gib=gpus.gib,
+        gpus=gpus.count,
+        zero_stage=choice.zero_stage,
+        reference=choice.reference,
+        # A sequence that is longer than a row is a row by itself.
+        row_tokens=max(choice.row_tokens, longest),
+        longest=longest,
+        tensor_parallel=stage.tensor_parallel,
+        engine_share=choice.engine_share,
+        checkpointing=recipe.model.gradient_checkpointing,
+        vision_trained=not recipe.optimiser.freeze_vision_tower,
+        element=_element(recipe),
+    )
+
+
+def _element(recipe: Recipe) -> int:
+    return 2 if recipe.model.dtype == "bfloat16" else 4
+
+
+def _does_not_fit(moment: Moment, gpus: Gpus, limit: float, more: str) -> str:
+    item, size = max(moment.gpu.items(), key=lambda pair: pair[1])
+    return (
+        f"the model does not fit on {gpus.count} GPUs of {gpus.gib:.1f} GiB: in the moment '{moment.name}' each needs "
+        f"{moment.gpu_total:.1f} GiB of the {limit:.1f} that may be used, most of it ({size:.1f}) for {item}; take more GPUs "
+        f"({more}), a smaller model, or shorter completions"
+    )

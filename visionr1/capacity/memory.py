@@ -1,0 +1,274 @@
+"""What lies in memory at each moment of a GRPO stage or of SFT, by item, on one GPU and on one node's host.
+
+It follows the engine: `visionr1.engine.zero` (what leaves the GPU, and when), `visionr1.grpo.worker` (the order of a step) and
+DeepSpeed 0.19's buffers. Weights, gradients and optimiser states are counted on real engines by
+`tests/engine/test_engine_memory.py`. The named constants of CUDA and vLLM are estimates; no test measures them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from visionr1.capacity.model import ModelSizes
+
+GIB: Final = 2**30
+STEP_PARAMETERS = 2**28
+"""Parameters of a rank that AdamW updates at a time, a larger tensor alone: bounds the copies that a step makes."""
+REDUCE_BUCKET: Final = 50_000_000
+"""Parameters whose gradients are reduced at a time."""
+GATHER_BYTES = 512 * 2**20
+"""Whole parameters that exist at a time while ZeRO-3's weights are handed on."""
+LIVE_PARAMETERS: Final = 1_000_000_000
+"""Whole parameters that ZeRO-3 keeps at a time (DeepSpeed's stage3_max_live_parameters)."""
+LOGIT_CHUNK: Final = 512
+"""Tokens whose logits exist at a time: 512 x 152,064 x 4 bytes = 311 MB for a 7B model."""
+
+CONTEXT: Final = 1.0
+"""GiB of the CUDA context, loaded kernels and libraries' workspaces of trainer and engine; an estimate."""
+NCCL: Final = 1.0
+"""GiB of communicators' buffers with more than one GPU; an estimate."""
+GRAPHS_PER_LAYER: Final = 0.04
+"""GiB of vLLM's CUDA graphs, which stay while it sleeps; an estimate from logs of vLLM (1.1 for 28 layers)."""
+ENGINE_ACTIVATIONS: Final = 3.0
+"""GiB that vLLM keeps free for activations, logits and its vision tower, as it profiles at its start; an estimate."""
+ENGINE_SEQUENCES: Final = 4
+"""Sequences of full length that an engine's KV cache holds at least; with fewer a stage would crawl."""
+PINNED: Final = 1.5
+"""Pinned host memory by the bytes asked for: torch rounds each buffer up to a power of two."""
+PROCESS: Final = 6.0
+"""GiB of host memory of one worker's libraries, data and Ray; an estimate."""
+
+Place = Literal["none", "gpu", "host"]
+Items = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One way to run a phase.
+
+    Attributes:
+        gpu_gib: memory of a GPU that a process can have.
+        reference: where the reference model is between its passes.
+        row_tokens: tokens of a packed row.
+        longest: prompt and completion, in tokens.
+        engine_share: part of the GPU that vLLM takes; it takes at least what it cannot do without.
+        element: bytes of a weight in training and sampling.
+    """
+
+    model: ModelSizes
+    gpu_gib: float
+    gpus: int
+    zero_stage: int
+    row_tokens: int
+    longest: int
+    gpus_per_node: int = 8
+    tensor_parallel: int = 1
+    reference: Place = "gpu"
+    engine_share: float = 0.0
+    checkpointing: bool = True
+    vision_trained: bool = True
+    element: int = 2
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Items in GiB; those of the host are of all processes of a node."""
+
+    name: str
+    gpu: Items
+    host: Items
+
+    @property
+    def gpu_total(self) -> float:
+        """GiB on one GPU."""
+        return sum(self.gpu.values())
+
+    @property
+    def host_total(self) -> float:
+        """GiB on one node's host."""
+        return sum(self.host.values())
+
+
+def stage_moments(setup: Setup) -> list[Moment]:
+    """All moments of a GRPO stage, in the order in which they come."""
+    states, away = _states(setup), _away(setup)
+    reference = {"reference": _whole(setup)} if setup.reference == "gpu" else {}
+    here = {"reference": _whole(setup)} if setup.reference != "none" else {}
+    base = _base(setup) | {"vLLM's CUDA graphs": GRAPHS_PER_LAYER * setup.model.layers * GIB}
+    stays = _stays(setup) | reference
+    engine, forward = _engine(setup), _activations(setup, backward=False)
+    weights = {"vLLM's weights": engine["vLLM's weights"]}
+    host_rest = away | ({"reference": _whole(setup)} if setup.reference == "host" else {})
+    return [
+        _load_moment(setup, here),
+        _moment(setup, "construct", base | stays | engine, host_rest),
+        _moment(setup, "rollout", base | stays | engine, host_rest),
+        *([_moment(setup, "reference", base | _stays(setup) | here | forward, away)] if here else []),
+        *_training(setup, base | reference, host_rest),
+        _moment(setup, "save", base | states | reference | _saved_tensor(setup), host_rest | _saved(setup)),
+        _moment(setup, "sync", base | stays | weights | _handed_on(setup), host_rest),
+        _moment(setup, "probe", base | states | reference | _live(setup) | forward, host_rest),
+    ]
+
+
+def sft_moments(setup: Setup) -> list[Moment]:
+    """All moments of SFT, in which everything stays on the GPU."""
+    base, states = _base(setup), _states(setup)
+    return [
+        _load_moment(setup, {}),
+        *_training(setup, base, {}),
+        _moment(setup, "save", base | states | _saved_tensor(setup), _saved(setup)),
+    ]
+
+
+def _training(setup: Setup, base: Items, host: Items) -> list[Moment]:
+    """Forward and backward passes, then the optimiser's step."""
+    states, gradients = _states(setup), {"gradients": _gradients(setup), "gradients at the edges": _edges(setup)}
+    rows = _live(setup) | _activations(setup, backward=True) | {"reduction buckets": 2 * 4 * REDUCE_BUCKET}
+    largest = max(min(_trained(setup) / setup.gpus, STEP_PARAMETERS), setup.model.embedding / setup.gpus)
+    step = {"reduction buckets": 4 * REDUCE_BUCKET, "step's copies": 3 * 4 * largest}
+    return [
+        _moment(setup, "update", base | states | gradients | rows, host),
+        _moment(setup, "step", base | states | gradients | step, host),
+    ]
+
+
+def _load_moment(setup: Setup, reference: Items) -> Moment:
+    """Each model comes whole, by way of the host: the policy before it is divided, then the reference beside what is left."""
+    gradients = _stays(setup).get("gradients", 0.0)
+    left = {"master weights": _states(setup)["master weights"], "gradients": gradients}
+    policy = left | {"whole weights": _whole(setup)} | _stays(setup)
+    beside = left | {"weights": _weights(setup)} | reference
+    fullest = max(policy, beside, key=lambda items: sum(items.values()))
+    return _moment(setup, "load", _base(setup) | fullest, {"weights being loaded": _whole(setup)})
+
+
+def _moment(setup: Setup, name: str, gpu: Items, host: Items) -> Moment:
+    """From bytes on one GPU and of one process on the host."""
+    whole = {"processes": PROCESS * GIB} | host
+    per_node = {item: size * min(setup.gpus, setup.gpus_per_node) / GIB for item, size in whole.items()}
+    return Moment(name, {item: size / GIB for item, size in gpu.items()}, per_node)
+
+
+def _base(setup: Setup) -> dict[str, float]:
+    return {"CUDA and NCCL": (CONTEXT + (NCCL if setup.gpus > 1 else 0.0)) * GIB}
+
+
+def _trained(setup: Setup) -> int:
+    return setup.model.trained(vision=setup.vision_trained)
+
+
+def _whole(setup: Setup) -> float:
+    """A whole model's weights; the reference is never divided."""
+    return setup.element * setup.model.parameters
+
+
+def _weights(setup: Setup) -> float:
+    """The policy's weights: whole under ZeRO-1 and 2, a rank's part under 3."""
+    return _whole(setup) / (setup.gpus if setup.zero_stage == 3 else 1)
+
+
+def _gradients(setup: Setup) -> float:
+    """Sums in float32: whole under ZeRO-1, a rank's part under 2 and 3."""
+    return 4 * _trained(setup) / (1 if setup.zero_stage == 1 else setup.gpus)
+
+
+def _edges(setup: Setup) -> float:
+    """What ZeRO-2 has beyond a rank's part: a tensor that two ranks share is summed whole by both, two of them in each group."""
+    if setup.zero_stage != 2 or setup.gpus == 1:
+        return 0.0
+    groups = -(-_trained(setup) // (STEP_PARAMETERS * setup.gpus))
+    return 4 * (setup.model.embedding + 2 * groups * setup.model.width * setup.model.inner)
+
+
+def _states(setup: Setup) -> dict[str, float]:
+    """The policy while it trains, without gradients; DeepSpeed has float32 master weights beside float32 weights, too."""
+    trained = _trained(setup) / setup.gpus
+    return {"weights": _weights(setup), "master weights": 4 * trained, "moments": 8 * trained}
+
+
+def _stays(setup: Setup) -> dict[str, float]:
+    """What of the policy stays on the GPU while the engine works (`states_to_cpu`)."""
+    if setup.zero_stage < 3:
+        return {}
+    return {"weights": _weights(setup), "gradients": _gradients(setup)}
+
+
+def _away(setup: Setup) -> dict[str, float]:
+    """The host's side of `states_to_cpu`, whose memory is kept for the next time."""
+    states = _states(setup)
+    if setup.zero_stage == 3:
+        return {"optimiser's states": states["master weights"] + states["moments"]}
+    return {"pinned copies of weights and states": PINNED * sum(states.values())}
+
+
+def _live(setup: Setup) -> dict[str, float]:
+    """Parameters that ZeRO-3 has gathered for a pass."""
+    if setup.zero_stage < 3:
+        return {}
+    return {"gathered parameters": setup.element * min(setup.model.parameters, LIVE_PARAMETERS + setup.model.embedding)}
+
+
+def _engine(setup: Setup) -> dict[str, float]:
+    """vLLM awake: its share, or what it needs for a few sequences of full length if that is more."""
+    model, parts = setup.model, setup.tensor_parallel
+    weights = setup.element * model.parameters / parts
+    # A tied head has a copy of its own nowhere; keys and values of a token lie in all layers.
+    token = setup.element * 2 * model.layers * model.keys / parts
+    cache = setup.engine_share * setup.gpu_gib * GIB - weights - ENGINE_ACTIVATIONS * GIB
+    return {
+        "vLLM's weights": weights,
+        "vLLM's activations": ENGINE_ACTIVATIONS * GIB,
+        "KV cache": max(cache, ENGINE_SEQUENCES * setup.longest * token),
+    }
+
+
+def _activations(setup: Setup, *, backward: bool) -> dict[str, float]:
+    """Of one packed row, all of whose tokens may be a picture's: what layers keep, and the widest one at work.
+
+    Widths are counted from the tensors that a layer of Qwen2.5-VL saves: norms in float32 (8 widths for two), queries, keys and
+    values before and after rotation, attention's and the feed-forward's outputs; the backward pass adds its gradients.
+    """
+    model, tokens, element = setup.model, setup.row_tokens, setup.element
+    patches = tokens * model.merged
+    text_saved = 13 * model.width + 4 * model.keys + 4 * model.inner
+    vision_saved = 17 * model.vision_width + 4 * model.vision_inner
+    text_work = text_saved + model.width + 3 * model.inner
+    vision_work = vision_saved + model.vision_width + 3 * model.vision_inner
+    kept = 0.0
+    if backward:
+        text_kept = model.width if setup.checkpointing else text_saved
+        vision_kept = model.vision_width if setup.checkpointing else vision_saved
+        if not setup.vision_trained:
+            vision_kept = 0
+        kept = element * (model.layers * tokens * text_kept + model.vision_layers * patches * vision_kept)
+    logits = 4 * LOGIT_CHUNK * model.vocabulary * (5 if backward else 3)
+    at_work = max(element * tokens * text_work, element * patches * vision_work, logits)
+    return {"activations kept": kept, "activations at work": at_work, "the row": 4 * patches * model.patch}
+
+
+def _handed_on(setup: Setup) -> dict[str, float]:
+    """Weights between the trainer and the engine: a gathered group and its copy, or the largest tensor and its copy."""
+    group = max(GATHER_BYTES if setup.zero_stage == 3 else 0, setup.element * setup.model.embedding)
+    return {"weights on their way": 2 * group}
+
+
+def _saved_tensor(setup: Setup) -> dict[str, float]:
+    """The largest tensor's master weight and moments, whole."""
+    return {"whole tensors": 3 * 4 * setup.model.embedding}
+
+
+def _saved(setup: Setup) -> dict[str, float]:
+    """Each rank's share of master weights and moments; all weights once, by the first rank."""
+    weights = _whole(setup) / min(setup.gpus, setup.gpus_per_node)
+    return {"a checkpoint's weights": weights, "a checkpoint's states": 12 * _trained(setup) / setup.gpus}
+
+
+def with_room_for_engine(setup: Setup, limit_gib: float, most: float = 0.9) -> Setup:
+    """The same setup with the largest share for vLLM that leaves construct and rollout within the limit."""
+    empty = [moment for moment in stage_moments(setup) if moment.name in ("construct", "rollout")]
+    awake = sum(_engine(setup).values()) / GIB
+    others = max(moment.gpu_total for moment in empty) - awake
+    share = int(100 * (limit_gib - others) / setup.gpu_gib) / 100
+    return replace(setup, engine_share=min(max(share, 0.0), most))

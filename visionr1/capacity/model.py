@@ -1,0 +1,127 @@
+"""Sizes of a Qwen2.5-VL, from the numbers of its config.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from visionr1.errors import BadInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSizes:
+    """Widths and depths; what they add up to are properties, in parameters.
+
+    Attributes:
+        width, inner: hidden size of the text model, and that of its feed-forward layers.
+        queries, keys: heads times head dimension, of queries, and of keys (and values).
+        tied: whether the head is the embedding.
+        patch: numbers of a picture's patch.
+        merged: patches that become one token.
+    """
+
+    layers: int
+    width: int
+    inner: int
+    queries: int
+    keys: int
+    vocabulary: int
+    tied: bool
+    vision_layers: int
+    vision_width: int
+    vision_inner: int
+    vision_out: int
+    patch: int = 3 * 2 * 14 * 14
+    merged: int = 4
+
+    @property
+    def layer(self) -> int:
+        """One layer of the text model: projections with the biases of three, feed-forward, two norms."""
+        attention = 2 * self.width * (self.queries + self.keys) + self.queries + 2 * self.keys
+        return attention + 3 * self.width * self.inner + 2 * self.width
+
+    @property
+    def embedding(self) -> int:
+        """The largest tensor; the head is as large."""
+        return self.vocabulary * self.width
+
+    @property
+    def text(self) -> int:
+        """All layers and the last norm, without embedding and head."""
+        return self.layers * self.layer + self.width
+
+    @property
+    def vision(self) -> int:
+        """The vision tower with its merger."""
+        width, inner = self.vision_width, self.vision_inner
+        block = 4 * width * width + 4 * width + 3 * width * inner + 2 * inner + width + 2 * width
+        merged = self.merged * width
+        merger = width + merged * merged + merged + merged * self.vision_out + self.vision_out
+        return self.patch * width + self.vision_layers * block + merger
+
+    @property
+    def parameters(self) -> int:
+        """All of the model; a tied head counts once."""
+        return self.text + self.embedding * (1 if self.tied else 2) + self.vision
+
+    def trained(self, *, vision: bool) -> int:
+        """Parameters that the optimiser has, with or without the vision tower."""
+        return self.parameters if vision else self.parameters - self.vision
+
+
+def model_sizes(config: Mapping[str, Any]) -> ModelSizes:
+    """From a config.json, with the text model's values at its top (as published) or under `text_config`.
+
+    Raises:
+        KeyError: a size is missing.
+    """
+    text = config.get("text_config", config)
+    vision = config["vision_config"]
+    head = text["hidden_size"] // text["num_attention_heads"]
+    channels = vision.get("in_channels", vision.get("in_chans", 3))
+    return ModelSizes(
+        layers=text["num_hidden_layers"],
+        width=text["hidden_size"],
+        inner=text["intermediate_size"],
+        queries=text["num_attention_heads"] * head,
+        keys=text["num_key_value_heads"] * head,
+        vocabulary=text["vocab_size"],
+        tied=config.get("tie_word_embeddings", False),
+        vision_layers=vision["depth"],
+        vision_width=vision["hidden_size"],
+        vision_inner=vision["intermediate_size"],
+        vision_out=vision["out_hidden_size"],
+        patch=channels * vision.get("temporal_patch_size", 2) * vision["patch_size"] ** 2,
+        merged=vision.get("spatial_merge_size", 2) ** 2,
+    )
+
+
+def read_model_sizes(directory: Path) -> ModelSizes:
+    """Sizes of the model in a Hugging Face directory.
+
+    Raises:
+        BadInput: its config.json cannot be read, or is no Qwen2.5-VL's.
+    """
+    file = directory / "config.json"
+    try:
+        return model_sizes(json.loads(file.read_text()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise BadInput(f"model.base: {file} is not the config.json of a Qwen2.5-VL: {type(error).__name__}: {error}") from error
+
+
+def _published(layers: int, width: int, inner: int, keys: int, vision_inner: int, **other: Any) -> ModelSizes:
+    defaults = {"vocabulary": 152_064, "tied": False, "queries": width, "vision_layers": 32, "vision_width": 1280}
+    own = {"layers": layers, "width": width, "inner": inner, "keys": keys, "vision_inner": vision_inner, "vision_out": width}
+    return ModelSizes(**(defaults | own | other))
+
+
+QWEN2_5_VL: Final = {
+    "3B": _published(36, 2048, 11_008, 256, 3420, vocabulary=151_936, tied=True),
+    "7B": _published(28, 3584, 18_944, 512, 3420),
+    "32B": _published(64, 5120, 27_648, 1024, 3456),
+    "72B": _published(80, 8192, 29_568, 1024, 3456),
+}
+"""Qwen/Qwen2.5-VL-*-Instruct, as their config.json say."""
