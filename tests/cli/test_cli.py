@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -264,6 +265,8 @@ def test_the_module_runs_as_a_program_and_exits_with_the_code() -> None:
 
 
 def test_a_library_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The module that is imported below takes the place of this one in the package, and would stay there.
+    monkeypatch.setattr("visionr1.data", importlib.import_module("visionr1.data"))
     for name in [name for name in sys.modules if name.startswith(("visionr1.data", "PIL"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "PIL", None)

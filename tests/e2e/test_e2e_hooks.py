@@ -12,7 +12,7 @@ import yaml
 from documents import ROOT
 
 CONFIG = ".pre-commit-config.yaml"
-GOOD = "VALUE = 1\n"
+GOOD = '"""A value."""\n\nVALUE = 1\n'
 MARKERS = f"before\n{'<' * 7} HEAD\nmine\n{'=' * 7}\nyours\n{'>' * 7} branch\n"
 
 
