@@ -78,7 +78,7 @@ def test_what_a_person_must_act_on_is_said_first(cluster: Cluster, namespace: st
         "type": "Held",
         "status": "True",
         "reason": "GateBreached",
-        "message": "kl_mean is 0.3; to start stage-2 all the same all the same: kubectl annotate ptst run ...",
+        "message": "kl_mean is 0.3; to start stage-2 all the same: kubectl annotate ptst run ...",
         "lastTransitionTime": "2026-11-25T00:00:00Z",
     }
     make(cluster, namespace, {**RUNNING, "phase": "Held", "step": 100, "conditions": [held]})
