@@ -32,7 +32,7 @@ from visionr1.storage import Store
 
 _TITLES: Final = {
     COLDSTART_PHASE: "cold-start data",
-    SFT_PHASE: "cold start",
+    SFT_PHASE: "SFT",
     BASE_MODEL: "base model",
     EVALUATE_PHASE: "evaluation",
 }
