@@ -126,10 +126,10 @@ WELL = steps(1, 60)
 CASES = {
     "loss of step 60 is not finite": [*WELL[:-1], record(60, loss=None)],
     "gradient norm of step 60 is not finite": [*WELL[:-1], record(60, grad_norm=None)],
-    "reward collapsed: 0.10, it was 0.50": WELL[:-5] + steps(56, 60, reward_mean=0.1),
+    "reward collapsed: it is 0.10 now and was 0.50": WELL[:-5] + steps(56, 60, reward_mean=0.1),
     "engine and trainer disagree by 0.080 nats": [*WELL[:-1], record(60, logprob_mismatch=0.08)],
-    "truncation is high: 40% are cut": WELL[:-5] + steps(56, 60, completion_truncated_ratio=0.4),
-    "zero signal: 80% of the groups": WELL[:-5] + steps(56, 60, advantage_zero_std_ratio=0.8),
+    "truncation is high: 40% of the completions are cut": WELL[:-5] + steps(56, 60, completion_truncated_ratio=0.4),
+    "zero signal: in 80% of the groups": WELL[:-5] + steps(56, 60, advantage_zero_std_ratio=0.8),
     "overthinking: length grew from 40 to 70": WELL[:-BEFORE] + steps(61 - BEFORE, 60, completion_tokens_mean=70.0),
 }
 

@@ -76,7 +76,7 @@ def first_that_fits(texts: Sequence[str], width: float) -> str:
 
 
 def percent_tick(value: float) -> str:
-    """A fraction as per cent: `12.5 %` for 0.125."""
+    """A fraction in percent: `12.5 %` for 0.125."""
     return f"{100 * value:.4g} %"
 
 
