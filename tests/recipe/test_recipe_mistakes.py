@@ -70,6 +70,7 @@ VALUES = [
     ),
     ("rollout: {temperature: 2.5}", "rollout: temperature (2.5) is more than 2, the most that vLLM allows"),
     ("optimiser: {betas: [0.9]}", "optimiser.betas.1: missing; the list is too short"),
+    (f"model: {{base: {'x' * 20_001}}}", f'model.base: "{"x" * 56}... is too long; it may have 20000 characters'),
     ("optimiser: {betas: [0.9, 0.99, 0.999]}", "optimiser.betas: [0.9, 0.99, 0.999] has 3 entries; it must have at most 2"),
     ("optimizer: {learning_rate: 1}", "optimizer: unknown key; did you mean optimiser?"),
     ("rollout: {gpu_memory_utilization: 1}", "rollout.gpu_memory_utilization: 1 is too large; it must be less than 1.0"),
