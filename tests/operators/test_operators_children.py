@@ -112,9 +112,9 @@ def test_a_rayjob_is_read_by_both_of_its_words(deployment: str, ray_job: str, ex
 
 def test_the_driver_s_exit_code_is_read_from_ray_s_own_words_only() -> None:
     status = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed"}
-    said = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nSECRET_KEY=k\n"
-    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).exit_code == 64
-    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).message == (
+    message = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nSECRET_KEY=k\n"
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": message}}).exit_code == 64
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": message}}).message == (
         "Job entrypoint command failed with exit code 64"
     ), "the log of the driver is no reason"
     forged = "Something else.\nJob entrypoint command failed with exit code 64"
@@ -159,9 +159,9 @@ def test_sft_is_a_pytorchjob_of_workers_that_know_where_to_meet() -> None:
     container = replicas["Worker"]["template"]["spec"]["containers"][0]
     assert (container["name"], container["resources"]) == ("pytorch", {"limits": {"nvidia.com/gpu": 8}})
     assert container["command"] == ["visionr1", "sft", "--run", "s3://bucket/run"]
-    told = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
-    assert told["PET_MASTER_ADDR"] == "run-sft-0-worker-0"
-    assert told["PET_NODE_RANK"] == "metadata.labels['training.kubeflow.org/replica-index']"
+    variables = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
+    assert variables["PET_MASTER_ADDR"] == "run-sft-0-worker-0"
+    assert variables["PET_NODE_RANK"] == "metadata.labels['training.kubeflow.org/replica-index']"
     one_node = owner()
     alone = pytorchjob.build(one_node, "run-sft-0", phase(one_node, "sft"))
     assert alone["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"] == 1
@@ -236,8 +236,8 @@ def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
 def test_a_stage_may_bring_a_cluster_of_its_own_and_give_it_back() -> None:
     job_ = rayjob.build(owner(), "run-stage-1-0", phase(owner(), "stage-1"), None, "sft/step-3")["spec"]
     assert "clusterSelector" not in job_ and job_["shutdownAfterJobFinishes"] is True
-    told = "visionr1 grpo --run s3://bucket/run --stage 1 --stop-when "
-    assert job_["entrypoint"] == told + stop_key(owner().uid, "run-stage-1-0")
+    command = "visionr1 grpo --run s3://bucket/run --stage 1 --stop-when "
+    assert job_["entrypoint"] == command + stop_key(owner().uid, "run-stage-1-0")
     shared = raycluster.build(owner(), "run-ray-0")["spec"]
     own = job_["rayClusterSpec"]
     for pod in (own["headGroupSpec"]["template"], own["workerGroupSpecs"][0]["template"]):

@@ -99,8 +99,8 @@ def gated_site(folder: Path, log: bytes) -> Site:
 
 @pytest.mark.parametrize("line", HOSTILE)
 def test_a_hostile_step_log_is_said_and_stops_no_look(line: str, tmp_path: Path) -> None:
-    said = condition(gated_site(tmp_path, f"{line}\n{line}\n".encode()).look(), "RecipeValid")
-    assert "steps.jsonl: line 1 is not a step record; correct or delete that line" in said.message
+    reported = condition(gated_site(tmp_path, f"{line}\n{line}\n".encode()).look(), "RecipeValid")
+    assert "steps.jsonl: line 1 is not a step record; correct or delete that line" in reported.message
 
 
 def test_a_step_log_that_is_no_run_s_is_not_read_into_memory(tmp_path: Path) -> None:

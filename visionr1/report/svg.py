@@ -65,9 +65,9 @@ def plain(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else f"{value:,.6g}"
 
 
-def text_width(said: str) -> float:
+def text_width(reported: str) -> float:
     """Width that a text takes at most, near enough."""
-    return len(said) * _CHARACTER
+    return len(reported) * _CHARACTER
 
 
 def first_that_fits(texts: Sequence[str], width: float) -> str:
