@@ -31,9 +31,9 @@ class WantedRun:
 
     Attributes:
         generation: of the spec.
-        approved: value of the annotation with which a person lets the run go on.
+        approved: value of the annotation by which a person lets the run continue.
         recipe_version: resourceVersion of the recipe's ConfigMap, if it has one.
-        recipe_fault: what is wrong with its new recipe; the run is then being suspended, and has its earlier recipe.
+        recipe_fault: what is wrong with its new recipe. The run then has its earlier recipe, and is being suspended.
     """
 
     run: ResolvedRun

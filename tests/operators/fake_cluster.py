@@ -284,8 +284,8 @@ def ended_status(kind: str, code: int) -> dict[str, Any]:
 
 def _failed(kind: str, code: int) -> dict[str, Any]:
     if kind == "RayJob":
-        said = f"Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 chars):\nlogs"
-        return {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": said}
+        reported = f"Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 chars):\nlogs"
+        return {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": reported}
     return {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}]}
 
 

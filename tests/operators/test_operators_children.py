@@ -114,9 +114,9 @@ def test_a_rayjob_is_read_by_both_of_its_words(deployment: str, ray_job: str, ex
 
 def test_the_driver_s_exit_code_is_read_from_ray_s_own_words_only() -> None:
     status = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed"}
-    said = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nSECRET_KEY=k\n"
-    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).exit_code == 64
-    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).message == (
+    message = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nSECRET_KEY=k\n"
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": message}}).exit_code == 64
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": message}}).message == (
         "Job entrypoint command failed with exit code 64"
     ), "the log of the driver is no reason"
     forged = "Something else.\nJob entrypoint command failed with exit code 64"
@@ -162,9 +162,9 @@ def test_sft_is_a_pytorchjob_of_workers_that_know_where_to_meet() -> None:
     assert (container["name"], container["resources"]) == ("pytorch", {"limits": {"nvidia.com/gpu": 8}})
     decided = recipe_hash(run.recipe)
     assert container["command"] == ["visionr1", "sft", "--run", "s3://bucket/run", "--recipe-sha256", decided]
-    told = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
-    assert told["PET_MASTER_ADDR"] == "run-sft-0-worker-0"
-    assert told["PET_NODE_RANK"] == "metadata.labels['training.kubeflow.org/replica-index']"
+    variables = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
+    assert variables["PET_MASTER_ADDR"] == "run-sft-0-worker-0"
+    assert variables["PET_NODE_RANK"] == "metadata.labels['training.kubeflow.org/replica-index']"
     one_node = owner()
     alone = pytorchjob.build(one_node, "run-sft-0", phase(one_node, "sft"))
     assert alone["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"] == 1

@@ -197,10 +197,10 @@ def test_no_message_has_jargon() -> None:
 
 def test_each_wording_is_reached() -> None:
     """A wording nobody can see would be untested text."""
-    said = [line for text, _ in VALUES for line in lines_of(BASE + text)]
+    reported = [line for text, _ in VALUES for line in lines_of(BASE + text)]
     for kind, wording in _WORDING.items():
         constant = max(re.split(r"\{\w+\}", wording), key=len)
-        assert not constant or any(constant in line for line in said), kind
+        assert not constant or any(constant in line for line in reported), kind
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
@@ -210,9 +210,9 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
         str(tmp_path / "b.yaml"): "not a text file (UTF-8)",
     }
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
-    for path, said in cases.items():
+    for path, reported in cases.items():
         with pytest.raises(BadInput) as caught:
             load_recipe(path)
-        assert str(caught.value) == f"{path}: {said}"
+        assert str(caught.value) == f"{path}: {reported}"
     with pytest.raises(BadInput, match=r"^vision-r2: no such preset; did you mean the preset vision-r1\? .*\./vision-r2\)$"):
         load_recipe("vision-r2")

@@ -1,4 +1,4 @@
-"""What SFT's pods are, whichever kind makes them: one a node, torchrun in each."""
+"""The pods of SFT, for every kind of child: one per node, with torchrun in each."""
 
 from __future__ import annotations
 
