@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".json")
 NOT_DATA: Final = ("dataset_info.json", "dataset_infos.json")
-"""Read by trainers and by `datasets`, but hold no rows."""
+"""Read by trainers and by `datasets`, but without rows."""
 SPLIT_NAMES: Final = ("train", "validation", "val", "dev", "test")
 MAX_IMAGE_BYTES: Final = 128 * 2**20
 _HUB_NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", re.ASCII)
 _LONGEST_INTEGER: Final = 4000
-"""Digits; Python turns longer ones into a number only when told to, for that takes long."""
+"""Digits. Longer integers stay text: Python refuses to convert very long ones, because that takes long."""
 
 Cells = Mapping[str, Any]
 OpenPath = Callable[[str], bytes]
@@ -44,7 +44,7 @@ class Table:
     """The rows of one file or data set.
 
     `cells(i)` reads row i and raises BadRow for a damaged one. `columns` are those of the file, or of its first
-    good row. `keep` holds whatever must live as long as the table (a temporary download folder).
+    good row. `keep` has what must exist as long as the table (a temporary download folder).
     """
 
     name: str
@@ -206,7 +206,7 @@ def _file_table(file: Path, open_path: OpenPath, cache_dir: str | None = None, k
 
 
 def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
-    """One JSON object a line; only the lines' places are held, so a damaged line is found when it is read."""
+    """One JSON object per line; only the lines' places are held, so a damaged line is found when it is read."""
     spans = []
     with file.open("rb") as lines:
         position = 0

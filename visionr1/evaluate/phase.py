@@ -58,7 +58,7 @@ def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callabl
 def run(run_url: str) -> None:
     """Scores every model of a run that has no score yet, then writes the report.
 
-    After an interruption the same call goes on with the next model.
+    After an interruption the same call continues with the next model.
 
     Raises:
         BadInput: no run, no held-out problems, or no checkpoint at `run_url`.

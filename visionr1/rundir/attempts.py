@@ -60,7 +60,7 @@ def write_attempt(store: Store, phase: str, number: int, record: AttemptRecord) 
 
 
 def phase_state(complete: bool, tried: Mapping[int, AttemptRecord], stepped: bool) -> State:
-    """How a phase stands; begun is one that has steps though nobody recorded an attempt, as on a cluster.
+    """The state of a phase. `begun` means that it has steps but no recorded attempt, as on a cluster.
 
     A phase is done when its result is there, never by an exit code: one that ended with 0 and has no result (any more) waits
     for its next attempt.

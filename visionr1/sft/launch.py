@@ -97,7 +97,7 @@ class _Forwarding:
     def run(self, command: list[str], environment: dict[str, str], exit_file: Path) -> int:
         """Starts torchrun, and returns its exit code; once its ranks have ended by `exit_file` it has seconds to end, too."""
         self._torchrun = subprocess.Popen(command, env=environment, start_new_session=True)
-        if self.asked:  # while it was started: nobody has told it
+        if self.asked:  # the stop came while it was started, so it has no signal yet
             self._stop()
         seconds_left = _BARRIER_SECONDS
         while True:

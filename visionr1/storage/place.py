@@ -10,7 +10,7 @@ from visionr1.storage.store import LocalStore, Store, check_key
 
 
 def open_store(url: str) -> Store:
-    """The store at a local path (made by the first write) or at s3://bucket/prefix; touches neither disk nor network.
+    """The store at a local path (made by the first write) or at s3://bucket/prefix. This call uses no disk and no network.
 
     S3 takes its settings from the standard AWS environment, see `visionr1.storage.s3`.
     """

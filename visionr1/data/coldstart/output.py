@@ -1,6 +1,6 @@
 """The cold-start data as the run directory keeps it, and what the report about it counts.
 
-Samples are written in Vision-R1-cold's LLaVA-CoT layout, one JSON object a line, with images as files beside them:
+Samples are written in Vision-R1-cold's LLaVA-CoT layout, one JSON object per line. Images are files in the folder next to them:
 `coldstart/data.jsonl` and `coldstart/images/<hash>.<suffix>`; `visionr1.rundir.coldstart` then commits them.
 """
 
