@@ -15,7 +15,7 @@ from ptst_operator.spec import Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
 from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
-from visionr1.recipe.schema import MOST_STAGES
+from visionr1.recipe.values import MOST_STAGES
 
 LONGEST_NAME: Final = 33
 """KubeRay refuses RayJobs with names of more than 47 characters, and `-evaluate-0` or `-stage-32-9999` come after the run's."""

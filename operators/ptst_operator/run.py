@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from ptst_operator.spec import Spec
 from visionr1.recipe import Phase, Recipe, phases
+from visionr1.rundir.recipe import decided_recipe
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,10 @@ class WantedRun:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """SHA-256 of the whole recipe, to notice a change."""
-    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+    """SHA-256 of the whole recipe: pods get it in their command, and act on no other recipe."""
+    return decided_recipe(recipe)[0]
+
+
+def phase_command(run: ResolvedRun, command: str, *options: str) -> list[str]:
+    """What the pod of a phase executes."""
+    return ["visionr1", command, "--run", run.spec.storage.url, "--recipe-sha256", recipe_hash(run.recipe), *options]

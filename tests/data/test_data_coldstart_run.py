@@ -135,7 +135,7 @@ def test_faults_that_pass_are_met_by_asking_again(teacher: FakeTeacher, problems
 def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(
     teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEER_KEY", KEY)
+    monkeypatch.setenv("VISIONR1_SEER_KEY", KEY)
 
     def picky(request: dict[str, Any]) -> Answer:
         if "What is 1+5?" in text_of(request):
@@ -145,7 +145,7 @@ def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(
         return helpful(request)
 
     teacher.answer = picky
-    settings = {"base_url": teacher.url, "model": "seer", "api_key_env": "SEER_KEY"}
+    settings = {"base_url": teacher.url, "model": "seer", "api_key_env": "VISIONR1_SEER_KEY"}
     report = run(recipe(problems, teacher.url, describer=settings, concurrency=1, retries=1), tmp_path / "run")
     assert (report.kept, report.rejected) == (4, {"request failed": 2})
     assert Counter(text_of(request) for request in teacher.requests if "What is 1+5?" in text_of(request)).total() == 2
@@ -178,9 +178,9 @@ def test_an_endpoint_that_refuses_is_one_clear_line(
 def test_a_key_that_is_not_set_is_named(
     teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    settings = {"base_url": teacher.url, "model": "thinker", "api_key_env": "NO_SUCH_KEY"}
-    with pytest.raises(BadInput, match=r"coldstart.reasoner.api_key_env: the environment variable NO_SUCH_KEY is not set"):
+    monkeypatch.delenv("VISIONR1_NO_KEY", raising=False)
+    settings = {"base_url": teacher.url, "model": "thinker", "api_key_env": "VISIONR1_NO_KEY"}
+    with pytest.raises(BadInput, match=r"coldstart.reasoner.api_key_env: the environment variable VISIONR1_NO_KEY is not set"):
         run(recipe(problems, teacher.url, reasoner=settings), tmp_path / "run")
     assert not teacher.requests
 

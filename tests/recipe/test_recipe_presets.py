@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from visionr1.recipe import Recipe, json_schema, load_recipe, parse_recipe, phases, preset_names, preset_text, to_yaml, warnings
-from visionr1.recipe.schema import Part
+from visionr1.recipe.values import Part
 
 
 def limits(recipe: Recipe) -> list[tuple[int, int, int]]:

@@ -9,7 +9,7 @@ from ptst_operator.children.kind import ApiResource, ChildKind, PlannedChild
 from ptst_operator.children.pods import metadata, template
 from ptst_operator.children.state import ChildPhase, ChildState, waiting
 from ptst_operator.names import Manifest
-from ptst_operator.run import ResolvedRun
+from ptst_operator.run import ResolvedRun, phase_command
 from visionr1.recipe import Phase
 
 RESOURCE: Final = ApiResource("Job", "batch/v1", "jobs")
@@ -21,7 +21,7 @@ def build(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
     """The job of one attempt. It has no retries of its own. Only evaluation runs a model, so only evaluation has a GPU."""
     own = run.spec.coldstart if phase.kind == "coldstart" else run.spec.evaluate
     gpus = 1 if phase.kind == "evaluate" else 0
-    command = ["visionr1", _COMMANDS[phase.kind], "--run", run.spec.storage.url]
+    command = phase_command(run, _COMMANDS[phase.kind])
     pod = template(run, own.pods, phase.name, phase.kind, CONTAINER, gpus, command)
     pod["spec"]["restartPolicy"] = "Never"
     return {

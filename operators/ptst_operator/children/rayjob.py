@@ -13,7 +13,7 @@ from ptst_operator.children.kind import ApiResource, ChildKind, PlannedChild
 from ptst_operator.children.pods import metadata
 from ptst_operator.children.state import ChildState, waiting
 from ptst_operator.names import ATTEMPT_LABEL, GROUP, Manifest
-from ptst_operator.run import ResolvedRun
+from ptst_operator.run import ResolvedRun, phase_command
 from visionr1.recipe import StagePhase
 from visionr1.rundir.layout import stop_key
 
@@ -32,7 +32,7 @@ def build(run: ResolvedRun, name: str, phase: StagePhase, cluster: str | None, s
         start: the checkpoint or model that the attempt begins from. Shown to people only.
     """
     stage = phase.stage
-    command = ["visionr1", "grpo", "--run", run.spec.storage.url, "--stage", str(phase.number)]
+    command = phase_command(run, "grpo", "--stage", str(phase.number))
     if cluster is not None:
         where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
     else:
