@@ -33,7 +33,7 @@ FAST = Retry(max_attempts=2, first_wait=0.05, longest_wait=0.05)
 
 
 class Run:
-    """A run directory, what was said about it, and its attempts."""
+    """A run directory, what the runner reported about it, and its attempts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
