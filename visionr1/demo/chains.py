@@ -1,4 +1,4 @@
-"""How the scripted teacher thinks: short working, then re-checks that seldom end soon and sometimes go wrong."""
+"""How the scripted teacher thinks: short working, then re-checks that rarely end soon and sometimes go wrong."""
 
 from __future__ import annotations
 
