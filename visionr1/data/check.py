@@ -140,7 +140,7 @@ def _tag_fault(response: str) -> str:
 
 def _check_text(row_id: str, name: str, text: str, longest: int) -> None:
     if not is_clean(text):
-        raise BadRow(row_id, "text unusable", f"the {name} holds a NUL character or a lone surrogate")
+        raise BadRow(row_id, "text unusable", f"the {name} has a NUL character or a lone surrogate")
     if place := eaten(text):
         raise BadRow(row_id, "text damaged", f"the {name} has {place}")
     if len(text) > longest:

@@ -120,12 +120,12 @@ def pick_files(folder: str, names: Sequence[str]) -> list[str]:
     chosen = [name for name in names if name.endswith(SUFFIXES) and name not in NOT_DATA]
     for name in chosen:
         if not name.isprintable():
-            raise BadInput(f"{folder} holds a data file whose name cannot be shown, {ascii(name)}; rename it")
+            raise BadInput(f"{folder} has a data file with a name that cannot be shown, {ascii(name)}; rename it")
     if not chosen:
-        raise BadInput(f"{folder} holds no .parquet, .jsonl or .json file")
+        raise BadInput(f"{folder} has no .parquet, .jsonl or .json file")
     splits = {split for name in chosen for split in SPLIT_NAMES if PurePosixPath(name).stem.split("-")[0] == split}
     if len(splits) > 1:
-        raise BadInput(f"{folder} holds several splits ({', '.join(sorted(splits))}); name one file, or give each split a folder")
+        raise BadInput(f"{folder} has several splits ({', '.join(sorted(splits))}); name one file, or give each split a folder")
     return chosen
 
 
@@ -217,7 +217,7 @@ def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
         if not spans:
             raise BadInput(f"{file} is empty")
         if _is_array(lines, spans):
-            raise BadInput(f"{file} holds a JSON array; name it .json, or write one object per line")
+            raise BadInput(f"{file} is a JSON array; name it .json, or write one object per line")
         text = mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ)
 
     def cells(index: int) -> Cells:
@@ -247,7 +247,7 @@ def _json_table(file: Path, open_path: OpenPath, keep: object) -> Table:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{file} is not JSON in UTF-8 ({error}); is it a .jsonl file?") from None
     if not isinstance(rows, list) or not rows:
-        raise BadInput(f"{file} must hold a JSON array of rows and holds {'an empty one' if rows == [] else type(rows).__name__}")
+        raise BadInput(f"{file} must be a JSON array of rows, not {'an empty one' if rows == [] else type(rows).__name__}")
 
     def cells(index: int) -> Cells:
         return _mapping(rows[index], f"{file.name}#{index}")

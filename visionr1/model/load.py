@@ -95,6 +95,6 @@ def _readable(directory: Path, what: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise BadInput(
-            f"model.base: {directory} holds no {what} that can be loaded as safetensors and plain settings, "
+            f"model.base: {directory} has no {what} that can be loaded as safetensors and plain settings, "
             f"without code of its own: {one_line(str(error))}"
         ) from error

@@ -163,7 +163,7 @@ class _Runner:
             case planner.Finish():
                 return EXIT_DONE
             case planner.RunStopped(name):
-                self._say(f"stopped in {name}; run the same command to go on from its last checkpoint")
+                self._say(f"stopped in {name}; run the same command to continue from its last checkpoint")
                 return EXIT_STOPPED
             case planner.Fail(name, reason, exit_code):
                 self._say(f"{name} failed: {reason}")
@@ -275,7 +275,7 @@ class _Runner:
             processes.end_all(child.folder)
             child.process.wait()
             self._record_end(child)
-        self._say("ended at once; run the same command to go on from the last committed checkpoint")
+        self._say("ended at once; run the same command to continue from the last committed checkpoint")
         return 128 + number
 
     def _announce_retry(self, name: str, until: float | None) -> None:

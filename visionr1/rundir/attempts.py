@@ -50,7 +50,7 @@ def attempts(store: Store, phase: str) -> dict[int, AttemptRecord]:
         BadInput: a record is damaged.
     """
     numbers = sorted(number for key in store.list(attempts_prefix(phase)) if (number := attempt_number(key)) is not None)
-    fault = "not the record of an attempt; delete it to go on"
+    fault = "not the record of an attempt; delete it to continue"
     return {number: read_json(store, attempt_key(phase, number), _RECORD, fault) for number in numbers}
 
 

@@ -102,7 +102,7 @@ def adopt_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> N
         seen = {phase_of(key) for folder in phase_folders() for key in store.list(folder)}
         lines = difference(before, recipe, seen | set(begun))
         if lines:
-            advice = "go on with its own recipe (visionr1 run --run DIR), or start a new run directory"
+            advice = "continue with its own recipe (visionr1 run --run DIR), or start a new run directory"
             raise BadInput("\n".join([f"{store.url} is a run of another recipe; {advice}:", *(f"  {line}" for line in lines)]))
     store.write_bytes(RECIPE, to_yaml(recipe).encode())
 

@@ -55,7 +55,7 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
             kind, _, message = exit_file.read_text().partition(" ")
             raise _ERRORS[int(kind)](message)
     if code != 0 and forwarding.asked:
-        raise Stopped("SFT was stopped before a step; it goes on from its last checkpoint, if there is one")
+        raise Stopped("SFT was stopped before a step; it continues from its last checkpoint, if there is one")
     if code != 0:
         raise RuntimeError(f"torchrun ended with exit code {code}: a rank of SFT failed, see the lines above")
     if Checkpoints(store, SFT_PHASE).latest() is None:

@@ -96,5 +96,5 @@ def load_coldstart(store: Store) -> Sequence[Sample]:
         raise BadInput(f"{store.url} has no cold-start data: run `visionr1 coldstart` first, or set sft.data")
     samples = load_samples(Source(path=f"{store.url}/{COLDSTART_DATA}"))
     if len(samples) != expected:
-        raise BadInput(f"{store.url}/{COLDSTART_DATA} holds {len(samples)} samples, {expected} were committed; restore the file")
+        raise BadInput(f"{store.url}/{COLDSTART_DATA} has {len(samples)} samples, {expected} were committed; restore the file")
     return samples
