@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, evaluate, grade, recipe_app, watch
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped, printable
 from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
@@ -49,7 +49,7 @@ class _Commands(TyperGroup):
 
 
 def _ended(message: str, code: int) -> typer.Exit:
-    typer.echo(message, err=True)
+    typer.echo(printable(message, keep="\n"), err=True)
     return typer.Exit(code)
 
 

@@ -77,6 +77,14 @@ def test_a_step_that_the_stage_does_not_have_is_none(step: str) -> None:
     assert read_metrics(f"visionr1_step {step}\n", STAGE).step is None
 
 
+def test_two_megabytes_of_strange_metrics_cost_the_operator_nothing() -> None:
+    strange = "\n".join(f'strange_{number}{{a="{number}"}} 1' for number in range(60_000))
+    ours = "\n".join(f'visionr1_kl_mean{{a="{number}"}} 1' for number in range(30_000))
+    begun = time.process_time()
+    assert read_metrics(f"visionr1_step 8\n{strange}\n{ours}\nvisionr1_kl_mean{{{'a' * 1_000_000}}} 1\n", STAGE).step == 8
+    assert time.process_time() - begun < 0.5
+
+
 def test_no_number_is_infinite() -> None:
     text = 'visionr1_step 8\nvisionr1_completion_tokens_mean 1e308\nvisionr1_step_seconds{phase="rollout"} 1\n'
     seen = read_metrics(text, STAGE)
