@@ -78,7 +78,7 @@ def options(
         bool, typer.Option("--version", help="Print the version and its commit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Takes the options that stand before a command."""
+    """Takes the options that come before a command."""
 
 
 RunOption = Annotated[

@@ -28,7 +28,7 @@ class Value:
 
 
 def documented(text: str) -> Iterator[Value]:
-    """The values of values.yaml that a `# --` comment stands before, in order."""
+    """The values of values.yaml with a `# --` comment before them, in order."""
     above: list[tuple[int, str]] = []
     comment: list[str] = []
     for line in text.splitlines():

@@ -202,7 +202,7 @@ def weights_under_zero3(policy: str) -> dict[str, np.ndarray]:
 def away_under_zero3(policy: str) -> tuple[set[torch.dtype], set[torch.dtype]]:
     """What becomes of master weights and moments that are moved, and of whole weights handed on meanwhile.
 
-    float64 stands for another device, for a CPU has none.
+    float64 takes the place of another device, because a CPU has none.
     """
     join_process_group(CPU)
     partition_small_parameters()

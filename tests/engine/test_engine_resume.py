@@ -1,4 +1,4 @@
-"""A checkpoint of two ranks goes on with two, one or three, under any ZeRO stage, as if nothing had happened."""
+"""A checkpoint of two ranks continues with two, one or three, under any ZeRO stage, as if nothing had happened."""
 
 import json
 from pathlib import Path
@@ -103,7 +103,7 @@ def assert_same_step(ours: Outcome, theirs: Outcome) -> None:
 
 @pytest.mark.parametrize("world", [1, 3])
 def test_bfloat16_masters_survive_another_number_of_ranks(outcomes: dict[str, Outcome], world: int) -> None:
-    """Rounded weights alone would lose what float32 masters hold: the second step would start elsewhere."""
+    """Rounded weights alone would lose what float32 masters have: the second step would start elsewhere."""
     ours, theirs = outcomes[f"bf16 with {world}"], outcomes["bf16"]
     assert ours.stats[-1]["loss"] == pytest.approx(theirs.stats[-1]["loss"], rel=1e-2)
     changed = {name: np.mean(ours.weights[name] != value) for name, value in theirs.weights.items()}

@@ -21,7 +21,7 @@ class ModelSizes:
     """Widths and depths; what they add up to are properties, in parameters.
 
     Attributes:
-        width, inner: hidden size of the text model, and that of its feed-forward layers.
+        width, inner: hidden size of the text model, and of its feed-forward layers.
         queries, keys: heads times head dimension, of queries, and of keys (and values).
         tied: whether the head is the embedding.
         vision_full_layers: layers of the vision tower that attend to the whole picture, the others to a window.

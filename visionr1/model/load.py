@@ -51,7 +51,7 @@ def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_V
     """The trainable model, in `model.dtype` on `device`, in training mode without dropout.
 
     Raises:
-        BadInput: the directory holds no such model as safetensors, or the attention cannot compute in this type on a GPU.
+        BadInput: the directory has no such model as safetensors, or the attention cannot compute in this type on a GPU.
     """
     packed = model.attention in ("shared", "plain")
     if packed and device.type == "cuda" and model.dtype == "float32":
@@ -80,7 +80,7 @@ def load_processor(directory: Path) -> Any:
     """The model's processor: tokenizer, image processor and chat template.
 
     Raises:
-        BadInput: the directory holds none that can be read without running code from it.
+        BadInput: it has none that can be read without running code from the directory.
     """
     with _readable(directory, "processor"):
         return AutoProcessor.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
@@ -95,6 +95,6 @@ def _readable(directory: Path, what: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise BadInput(
-            f"model.base: {directory} holds no {what} that can be loaded as safetensors and plain settings, "
+            f"model.base: {directory} has no {what} that can be loaded as safetensors and plain settings, "
             f"without code of its own: {one_line(str(error))}"
         ) from error
