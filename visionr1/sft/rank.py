@@ -16,7 +16,8 @@ from visionr1.data.fingerprint import sample_digests, shared_fingerprint
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.saving import Parts
-from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.state import load_trainer, save_trainer
+from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import (
     OptimiserSettings,
     build_zero_engine,
@@ -144,7 +145,7 @@ class SftRank:
         """Writes a checkpoint's files, once the commit before is through; each rank's entries, on all ranks."""
         self._saving.begin(step)
         folder = self._checkpoints.folder(step)
-        names = save_weights(self.policy, self._zero_stage, self._companions, folder) + save_trainer(self._engine, folder)
+        names = save_weights(self.policy, self._companions, folder) + save_trainer(self._engine, folder)
         parts: list[Any] = [None] * self._world
         dist.all_gather_object(parts, [entry.model_dump() for entry in self._checkpoints.publish(step, folder, names)])
         return [[FileEntry.model_validate(item) for item in part] for part in parts]
