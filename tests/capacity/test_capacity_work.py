@@ -66,10 +66,10 @@ def test_the_floor_is_the_slower_of_computing_and_reading() -> None:
     peak = Peak("a device", flops=100.0, bandwidth=10.0)
     assert Work(200, 10).floor_seconds(peak) == 2
     assert Work(200, 40).floor_seconds(peak) == 4
-    told = efficiency({"update": (Work(200, 10), 8.0), "weight_sync": (PLAIN.sync(), 100.0)}, peak)
-    assert told["mfu_ratio"] == {"update": 0.25}
-    assert told["roofline_ratio"] == {"update": 0.25, "weight_sync": 0.44}
-    assert told["floor_seconds"] == {"update": 2, "weight_sync": 44}
+    reported = efficiency({"update": (Work(200, 10), 8.0), "weight_sync": (PLAIN.sync(), 100.0)}, peak)
+    assert reported["mfu_ratio"] == {"update": 0.25}
+    assert reported["roofline_ratio"] == {"update": 0.25, "weight_sync": 0.44}
+    assert reported["floor_seconds"] == {"update": 2, "weight_sync": 44}
 
 
 def test_without_a_known_peak_nothing_is_told() -> None:
