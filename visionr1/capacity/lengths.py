@@ -22,6 +22,10 @@ MOST_OF_LIMIT: Final = 0.45
 
 TEXT_TOKENS: Final = 150
 """Tokens of a problem's text with the chat template; an assumption."""
+CHARACTERS: Final = 3.5
+"""Characters of a token of text, where no tokenizer is at hand; an estimate for English with formulas."""
+DIGITS: Final = (9, 9, 40)
+"""Tokens of a picture, a text and a response of the demo's problems, as counted."""
 PICTURE_PIXELS: Final = 400_000
 """Pixels of a problem's picture before the recipe's limits; an assumption."""
 PIXELS_OF_TOKEN: Final = 28 * 28
@@ -30,8 +34,6 @@ SFT_SAMPLES: Final = 260_994
 """Rows of the released cold-start data, both files."""
 SFT_RESPONSE_TOKENS: Final = 900
 """Tokens of a cold-start response; an assumption."""
-PROBLEMS: Final = 10_000
-"""Problems of a data set that nobody has counted: as many as Vision-R1-rl has."""
 HELD_OUT: Final = 1000
 """Held-out problems, where nobody has counted them; an assumption."""
 
@@ -56,6 +58,10 @@ class Sizes:
     held_out: int
     completion_tokens: tuple[float, ...]
 
+    def with_prompts(self, tokens: float, image: float) -> Sizes:
+        """With other means of a prompt, and of its pictures' part."""
+        return replace(self, prompt_tokens=tokens, image_tokens=image)
+
     def with_lengths(self, lengths: Sequence[float]) -> Sizes:
         """With other mean completion lengths; the last one given holds for all stages after it."""
         given = [lengths[min(index, len(lengths) - 1)] for index in range(len(self.completion_tokens))]
@@ -64,19 +70,23 @@ class Sizes:
 
 def assumed_sizes(recipe: Recipe) -> Sizes:
     """Without a look at the data."""
-    image = min(max(PICTURE_PIXELS, recipe.model.min_pixels), recipe.model.max_pixels) / PIXELS_OF_TOKEN
-    prompt = min(image + TEXT_TOKENS, recipe.data.max_prompt_tokens)
+    digits = recipe.data.train.path.startswith("demo://")
+    picture = min(max(PICTURE_PIXELS, recipe.model.min_pixels), recipe.model.max_pixels) / PIXELS_OF_TOKEN
+    image, text, response = DIGITS if digits else (picture, TEXT_TOKENS, SFT_RESPONSE_TOKENS)
+    text += len(recipe.model.system_prompt or "") / CHARACTERS
+    prompt = min(image + text, recipe.data.max_prompt_tokens)
     held_out = recipe.data.held_out
     bridged = recipe.coldstart and recipe.coldstart.problems.limit
     named = recipe.sft and recipe.sft.data and recipe.sft.data.limit
-    cutoff = recipe.sft.cutoff_tokens if recipe.sft else prompt + SFT_RESPONSE_TOKENS
+    cutoff = recipe.sft.cutoff_tokens if recipe.sft else prompt + response
+    lengths = paper_lengths(recipe)
     return Sizes(
         prompt_tokens=prompt,
         image_tokens=min(image, prompt),
         sft_samples=named or bridged or SFT_SAMPLES,
-        sft_tokens=min(prompt + SFT_RESPONSE_TOKENS, MOST_OF_LIMIT * cutoff),
+        sft_tokens=min(prompt + response, MOST_OF_LIMIT * cutoff),
         held_out=(held_out.limit if held_out else None) or HELD_OUT,
-        completion_tokens=paper_lengths(recipe),
+        completion_tokens=tuple(min(length, response) for length in lengths) if digits else lengths,
     )
 
 

@@ -167,7 +167,7 @@ def _evaluation(setting: Setting, phase: Phase) -> PhasePlan:
         fit=fit,
         shape=(f"{models} models on {setting.sizes.held_out:,} problems, {count:,} completions of {mean:,.0f} tokens each",),
         steps=models,
-        parts={"rollout": Part(sampling + setting.pace.start_seconds), "reward": Part(grading)},
+        parts={"start": Part(setting.pace.start_seconds), "rollout": Part(sampling), "reward": Part(grading)},
         tokens=count * mean + setting.sizes.held_out * _prompt(setting),
     )
 
@@ -212,9 +212,11 @@ def _held(sequences: float) -> str:
 
 def _row_words(times: StepTimes, row_tokens: int) -> str:
     rows: Rows = times.rows
+    if rows.passes == 1:
+        return f"one micro-batch of up to {row_tokens:,} tokens per rank"
     return (
-        f"{rows.passes} micro-batches of up to {row_tokens:,} tokens per rank; {rows.idle:.1f} of them are idle or unfilled on "
-        "an average rank"
+        f"{rows.passes:,} micro-batches of up to {row_tokens:,} tokens per rank, {rows.idle:.1f} of them idle or unfilled on an "
+        "average rank"
     )
 
 
