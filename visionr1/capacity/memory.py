@@ -123,6 +123,12 @@ def sft_moments(setup: Setup) -> list[Moment]:
     ]
 
 
+def evaluation_moment(setup: Setup) -> Moment:
+    """Sampling alone, with no trainer on the GPU."""
+    graphs = {"vLLM's CUDA graphs": GRAPHS_PER_LAYER * setup.model.layers * GIB}
+    return _moment(setup, "rollout", _base(setup) | graphs | _engine(setup), {})
+
+
 def _training(setup: Setup, base: Items, host: Items) -> list[Moment]:
     """Forward and backward passes, then the optimiser's step."""
     states, gradients = _states(setup), {"gradients": _gradients(setup), "gradients at the edges": _edges(setup)}

@@ -31,13 +31,12 @@ from visionr1.model.chat import PromptBuilder
 from visionr1.model.device import device_of
 from visionr1.model.load import base_dir, load_model
 from visionr1.model.policy import Policy
-from visionr1.recipe.phases import SFT_PHASE
+from visionr1.recipe.phases import SFT_PHASE, sft_steps
 from visionr1.recipe.schema import SFT, Recipe, Source
 from visionr1.rundir import layout
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry
 from visionr1.sft.batches import Batch, ahead, make_batch
 from visionr1.sft.saving import RankSaving
-from visionr1.sft.schedule import total_steps
 from visionr1.storage import Store
 
 BETAS = (0.9, 0.999)
@@ -87,7 +86,7 @@ class SftRank:
             load_trainer(self._engine, model_dir)
         state = self._checkpoints.state(self.done)["sampler"] if self.done else None
         self._sampler = PromptSampler(len(self._samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
-        self.last_step = total_steps(sft, len(self._samples))
+        self.last_step = sft_steps(sft, len(self._samples))
 
     def _choose_zero_stage(self) -> int:
         gpus = gpus_of_group(self.device)
