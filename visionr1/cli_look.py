@@ -147,7 +147,7 @@ def _checked(source: Source, samples: bool, recipe: Recipe, builder: PromptBuild
 
 def _builder(recipe: Recipe) -> PromptBuilder:
     from visionr1.model.chat import PromptBuilder
-    from visionr1.model.load import base_dir
+    from visionr1.preflight.base import base_dir
 
     return PromptBuilder(base_dir(recipe.model), recipe.model)
 

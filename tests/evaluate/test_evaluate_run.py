@@ -8,7 +8,7 @@ import pytest
 
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
-from visionr1.model.load import DEMO_BASE
+from visionr1.preflight.base import DEMO_BASE
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.schema import Source
 from visionr1.rundir.checkpoints import Checkpoints

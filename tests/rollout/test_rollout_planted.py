@@ -15,9 +15,9 @@ from visionr1.data.rows import Row
 from visionr1.grpo import worker as worker_module
 from visionr1.grpo.parity import LARGEST, LIMITS
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, prompt_tensors
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import load_recipe
 from visionr1.rollout.vllm import VllmEngine
 

@@ -9,7 +9,8 @@ from PIL import Image
 from visionr1.data.rows import Sample
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir, load_model
+from visionr1.model.load import load_model
+from visionr1.preflight.base import base_dir
 from visionr1.recipe.schema import SFT, Model
 from visionr1.sft.batches import make_batch
 from visionr1.sft.schedule import learning_rate, total_steps

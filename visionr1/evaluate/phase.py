@@ -110,7 +110,7 @@ def _score(
 @contextmanager
 def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
     """A local folder with the weights; a copy of a remote checkpoint is removed afterwards."""
-    from visionr1.model.load import base_dir
+    from visionr1.preflight.base import base_dir
 
     if target.phase == BASE_MODEL:
         yield base_dir(recipe.model)
@@ -159,7 +159,7 @@ def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> E
     Raises:
         BadInput: the model or the problems cannot be read.
     """
-    from visionr1.model.load import base_dir
+    from visionr1.preflight.base import base_dir
 
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": model, "revision": None})})
     loaded = _load(base_dir(recipe.model), recipe, source)

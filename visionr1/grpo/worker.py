@@ -25,10 +25,10 @@ from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.device import device_of
-from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
 from visionr1.model.peak import device_peak
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Completion, Group, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies

@@ -29,8 +29,9 @@ from visionr1.engine.zero import (
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.device import device_of
-from visionr1.model.load import base_dir, load_model
+from visionr1.model.load import load_model
 from visionr1.model.policy import Policy
+from visionr1.preflight.base import base_dir
 from visionr1.recipe.phases import SFT_PHASE
 from visionr1.recipe.schema import SFT, Recipe, Source
 from visionr1.rundir import layout
