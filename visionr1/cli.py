@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -178,7 +179,7 @@ def run(
     elif run is not None:
         from visionr1.rundir.recipe import read_recipe
 
-        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides)
+        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides, Path.cwd())
     else:
         raise BadInput(
             "no recipe and no run: give a recipe to start (visionr1 run RECIPE), or a run to continue (visionr1 run --run DIR)"

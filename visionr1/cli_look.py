@@ -13,6 +13,7 @@ from rich.table import Table
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
+from visionr1.recipe.paths import written_out
 from visionr1.recipe.schema import SFT, Source
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import open_store
@@ -107,7 +108,8 @@ def data_check(
     sources = [(source, False) for source in own.values()]
     sources += [(chosen.sft.data, True)] if chosen.sft and chosen.sft.data else []
     if path is not None:
-        sources = [(Source(path=path, image_root=image_root, limit=limit), sft)]
+        root = image_root and written_out(image_root, "--image-root")
+        sources = [(Source(path=written_out(path, "DATA"), image_root=root, limit=limit), sft)]
     builder = _builder(chosen) if tokenizer else None
     clean = True
     for source, samples in sources:
@@ -243,8 +245,8 @@ def evaluate(
             room.run(run)
         return
     chosen = load_recipe(recipe, set_ or ())
-    source = Source(path=data) if data else chosen.data.held_out
+    source = Source(path=written_out(data, "--data")) if data else chosen.data.held_out
     if source is None:
         raise BadInput(f"{recipe}: data.held_out is null: give the problems with --data")
-    score = room.run_model(str(model), source, chosen, out).score
+    score = room.run_model(written_out(str(model), "MODEL"), source, chosen, out).score
     typer.echo(f"{model}: accuracy {score.accuracy:.1%} +- {score.standard_error:.1%} on {score.problems} problems")

@@ -22,11 +22,11 @@ def is_hub_name(text: str) -> bool:
     return _HUB_NAME.fullmatch(text) is not None
 
 
-def whole_paths(document: Document, folder: Path) -> Document:
+def whole_paths(document: Document, folder: Path, source: str) -> Document:
     """The same recipe with every path in full: `~` and `$NAME` written out, relative paths below `folder`.
 
     Addresses (`s3://`, `hf://`, `demo://`) keep their form. `model.base: owner/name` is a folder if there is one, else a
-    Hugging Face name.
+    Hugging Face name. `source` names the recipe in messages.
 
     Raises:
         BadInput: a variable is not set.
@@ -44,22 +44,22 @@ def whole_paths(document: Document, folder: Path) -> Document:
         path, colon, name = function.rpartition(":")
         return f"{whole(path, where)}:{name}" if colon and path else function
 
-    document = _changed(document, ("model", "base"), base)
-    document = _changed(document, ("coldstart", "prompts_dir"), whole)
-    document = _changed(document, ("reward", "function"), reward)
+    document = _changed(document, ("model", "base"), base, f"{source}:")
+    document = _changed(document, ("coldstart", "prompts_dir"), whole, f"{source}:")
+    document = _changed(document, ("reward", "function"), reward, f"{source}:")
     for place in _SOURCES:
-        document = _changed(document, (*place, "path"), whole)
-        document = _changed(document, (*place, "image_root"), whole)
+        document = _changed(document, (*place, "path"), whole, f"{source}:")
+        document = _changed(document, (*place, "image_root"), whole, f"{source}:")
     return document
 
 
-def _changed(node: Any, keys: tuple[str, ...], change: Callable[[str, str], str], above: str = "") -> Any:
+def _changed(node: Any, keys: tuple[str, ...], change: Callable[[str, str], str], above: str) -> Any:
     """The document with one text changed; what is not there, or no text, stays as it is."""
     if not keys:
         return change(node, above) if isinstance(node, str) and node else node
     if not isinstance(node, dict) or keys[0] not in node:
         return node
-    here = f"{above}.{keys[0]}" if above else keys[0]
+    here = f"{above} {keys[0]}" if above.endswith(":") else f"{above}.{keys[0]}"
     return {**node, keys[0]: _changed(node[keys[0]], keys[1:], change, here)}
 
 
