@@ -186,7 +186,7 @@ def test_a_sampled_image_token_stops_the_run(stage: Stage, monkeypatch: pytest.M
         plant.setattr(
             engine, "_banned" if isinstance(engine, VllmEngine) else "_bias", {} if isinstance(engine, VllmEngine) else None
         )
-        with pytest.raises(RuntimeError, match=r"sampled a vision token .* ignores the bias"):
+        with pytest.raises(RuntimeError, match=r"sampled a vision token .* although it is banned.* ignores the bias"):
             stage.worker.rollout(ROWS, SAMPLING, list(range(len(ROWS))))
     with torch.no_grad():
         head_VD.copy_(kept_VD)

@@ -171,8 +171,8 @@ class Worker:
         banned = set(self._builder.banned_token_ids)
         if any(not banned.isdisjoint(completion.token_ids) for group in groups for completion in group.completions):
             raise RuntimeError(
-                "the rollout engine sampled a vision token although it is banned: such a completion cannot be trained on; "
-                "the engine ignores the bias on its logits (logit_bias in vLLM, sequence_bias in transformers)"
+                "the rollout engine sampled a vision token (or an id without text) although it is banned: such a completion "
+                "cannot be trained on; the engine ignores the bias on its logits (vLLM: logit_bias, transformers: sequence_bias)"
             )
 
     def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:

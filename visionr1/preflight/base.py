@@ -38,6 +38,24 @@ def base_dir(model: Model) -> Path:
         ) from error
 
 
+def base_on_this_machine(model: Model) -> Path | None:
+    """As `base_dir`, but nothing is downloaded; None for a Hugging Face model that is not here yet.
+
+    Raises:
+        BadInput: it is neither a folder nor a Hugging Face name.
+    """
+    found = local_base(model)
+    if found is not None:
+        return found
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model.base, revision=model.revision, allow_patterns=list(_PATTERNS), local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
 def local_base(model: Model) -> Path | None:
     """The folder that `model.base` names; None for a Hugging Face name.
 
