@@ -338,6 +338,12 @@ class Recipe(Part):
         if self.model.dtype == "bfloat16" and 1 in (self.optimiser.zero_stage, self.sft and self.sft.zero_stage):
             raise ValueError("zero_stage 1 is for model.dtype float32 only: take 2, which needs less memory")
         for index, stage in enumerate(self.stages):
+            sequences = self.algorithm.prompts_per_step // self.rollout.workers * stage.group_size
+            if sequences < self.algorithm.updates_per_batch:
+                raise ValueError(
+                    f"algorithm.updates_per_batch ({self.algorithm.updates_per_batch}) is more than the {sequences} completions "
+                    f"that each worker has in a step of stages.{index}"
+                )
             if self.rollout.workers % stage.tensor_parallel:
                 raise ValueError(
                     f"stages.{index}.tensor_parallel ({stage.tensor_parallel}) does not divide "
