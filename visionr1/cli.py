@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,8 +15,8 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
-from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable
+from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import StorageError, open_store
@@ -38,8 +39,8 @@ class _Commands(TyperGroup):
             raise _ended(str(error), EXIT_BAD_INPUT) from None
         except Stopped as stopped:
             raise _ended(str(stopped), EXIT_STOPPED) from None
-        except StorageError as error:
-            raise _ended(str(error), 1) from None
+        except (StorageError, Unreachable) as error:
+            raise _ended(str(error), EXIT_FAILED) from None
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("visionr1"):
                 raise
@@ -80,6 +81,9 @@ def options(
     ] = False,
 ) -> None:
     """Takes the options that stand before a command."""
+    from visionr1.preflight.machine import keep_loopback_direct
+
+    keep_loopback_direct(os.environ)
 
 
 RunOption = Annotated[
@@ -193,17 +197,33 @@ def _engine(rollout: Engine | None) -> list[str]:
 
 def _run(recipe: Recipe, run_dir: str) -> None:
     from visionr1.pipeline.local import run_local
+    from visionr1.preflight.base import base_dir
+    from visionr1.preflight.check import check_run, reads_base
+    from visionr1.preflight.machine import port_note
     from visionr1.reward import Grader
 
     console = Console(stderr=True)
-    for line in warnings(recipe):
-        typer.echo(f"note: {line}", err=True)
+    for line in (*warnings(recipe), port_note(recipe.metrics)):
+        if line:
+            typer.echo(f"note: {line}", err=True)
+    waiting = _waiting(recipe, run_dir)
+    check_run(recipe, waiting, base_dir(recipe.model) if reads_base(recipe, waiting) else None)
     Grader(recipe.reward).close()  # Reports a broken reward file now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)
     if code != 0:
         raise typer.Exit(code)
     _report(run_dir)
+
+
+def _waiting(recipe: Recipe, run_dir: str) -> list[Phase]:
+    """The phases that are not done yet."""
+    from visionr1.rundir.committed import committed
+
+    store = open_store(run_dir)
+    if store.local_path(RECIPE) is None:
+        return []  # run_local refuses such a place
+    return [phase for phase in phases(recipe) if not committed(store, phase).complete]
 
 
 @app.command(rich_help_panel=RUNS)

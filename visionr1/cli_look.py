@@ -46,12 +46,46 @@ def show(recipe: RecipeArgument, set_: SetOption = None) -> None:
 
 
 @recipe_app.command()
-def check(recipe: RecipeArgument, set_: SetOption = None) -> None:
+def check(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Look at this machine, too, as `visionr1 run` does before its first phase: model, data files, lengths, Ray's "
+            "settings. Downloads nothing.",
+        ),
+    ] = False,
+) -> None:
     """Check a recipe: list all mistakes, then what differs from the paper's method."""
+    from visionr1.preflight.check import recipe_faults
+
     checked = load_recipe(recipe, set_ or ())
     for line in warnings(checked):
         typer.echo(f"note: {line}", err=True)
+    faults = recipe_faults(checked, phases(checked))
+    if faults and not deep:
+        raise BadInput("\n".join(faults))
+    if deep:
+        _look_deep(checked)
     typer.echo(f"{recipe}: good; {chain(checked)}")
+
+
+def _look_deep(recipe: Recipe) -> None:
+    from visionr1.preflight.base import base_on_this_machine
+    from visionr1.preflight.check import check_run, reads_base
+    from visionr1.preflight.machine import port_note
+
+    base = None
+    if reads_base(recipe, phases(recipe)):
+        base = base_on_this_machine(recipe.model)
+        if base is None:
+            typer.echo(f"note: model.base: {recipe.model.base} is not on this machine yet, so it was not looked at", err=True)
+    note = port_note(recipe.metrics)
+    if note:
+        typer.echo(f"note: {note}", err=True)
+    check_run(recipe, phases(recipe), base)
 
 
 @recipe_app.command()
