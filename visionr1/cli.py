@@ -17,13 +17,13 @@ from typer.core import TyperGroup
 from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
+from visionr1.recipe.schema import DEMO_TEACHER
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import StorageError, open_store
 from visionr1.version import version_line
 
 EXIT_INTERRUPTED: Final = 130
-DEMO_TEACHER: Final = "demo://teacher"
 RUNS: Final = "Runs"
 LOOK: Final = "Looking closer"
 PHASES: Final = "Single phases (visionr1 run does them all)"
@@ -198,16 +198,15 @@ def _engine(rollout: Engine | None) -> list[str]:
 def _run(recipe: Recipe, run_dir: str) -> None:
     from visionr1.pipeline.local import run_local
     from visionr1.preflight.base import base_dir
-    from visionr1.preflight.check import check_run, reads_base
-    from visionr1.preflight.machine import port_note
+    from visionr1.preflight.check import check_run, notes, reads_base
     from visionr1.reward import Grader
 
     console = Console(stderr=True)
-    for line in (*warnings(recipe), port_note(recipe.metrics)):
-        if line:
-            typer.echo(f"note: {line}", err=True)
     waiting = _waiting(recipe, run_dir)
-    check_run(recipe, waiting, base_dir(recipe.model) if reads_base(recipe, waiting) else None)
+    base = base_dir(recipe.model) if reads_base(recipe, waiting) else None
+    for line in (*warnings(recipe), *notes(recipe, waiting, base)):
+        typer.echo(f"note: {line}", err=True)
+    check_run(recipe, waiting, base)
     Grader(recipe.reward).close()  # Reports a broken reward file now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)

@@ -74,17 +74,15 @@ def check(
 
 def _look_deep(recipe: Recipe) -> None:
     from visionr1.preflight.base import base_on_this_machine
-    from visionr1.preflight.check import check_run, reads_base
-    from visionr1.preflight.machine import port_note
+    from visionr1.preflight.check import check_run, notes, reads_base
 
     base = None
     if reads_base(recipe, phases(recipe)):
         base = base_on_this_machine(recipe.model)
         if base is None:
             typer.echo(f"note: model.base: {recipe.model.base} is not on this machine yet, so it was not looked at", err=True)
-    note = port_note(recipe.metrics)
-    if note:
-        typer.echo(f"note: {note}", err=True)
+    for line in notes(recipe, phases(recipe), base):
+        typer.echo(f"note: {line}", err=True)
     check_run(recipe, phases(recipe), base)
 
 

@@ -20,10 +20,10 @@ def test_the_context_is_in_both_forms_of_a_config() -> None:
 def test_every_stage_and_the_evaluation_must_fit() -> None:
     settings = ["data.max_prompt_tokens=1000", "stages.1.max_completion_tokens=1049", "evaluation.max_completion_tokens=1049"]
     recipe = load_recipe("demo", [*settings, "stages.2.max_completion_tokens=1048"])
+    end = "2049 tokens, and the model takes 2048: lower them"
     assert length_faults(recipe, phases(recipe), CONTEXT) == [
-        "data.max_prompt_tokens + stages.1.max_completion_tokens: stage 2 may need 2049 tokens, and the model takes 2048: lower them",
-        "data.max_prompt_tokens + evaluation.max_completion_tokens: the evaluation may need 2049 tokens, and the model takes 2048: "
-        "lower them",
+        f"data.max_prompt_tokens + stages.1.max_completion_tokens: stage 2 may need {end}",
+        f"data.max_prompt_tokens + evaluation.max_completion_tokens: the evaluation may need {end}",
     ]
     assert length_faults(recipe, phases(recipe)[:3], CONTEXT) == [], "only phases that are still to come"
     assert length_faults(recipe, phases(recipe), None) == []

@@ -49,6 +49,21 @@ VALUES = [
     ("sft: {epochs: 1:30.5}", 'sft.epochs: "1:30.5" is not a number'),
     ("sft: {epochs: 02.5}", 'sft.epochs: "02.5" is not a number'),
     ("metrics: {enabled: on}", 'metrics.enabled: "on" is not true or false'),
+    (
+        "coldstart: {problems: {path: a}, reasoner: {base_url: 'localhost:8001/v1', model: m}}",
+        "coldstart.reasoner.base_url: localhost:8001/v1 is no address: begin it with http:// or https://, such as "
+        "http://localhost:8000/v1",
+    ),
+    (
+        "coldstart: {problems: {path: a}, reasoner: {base_url: 'https://api.deepseek.com/v1/chat/completions', model: m}}",
+        "coldstart.reasoner.base_url: https://api.deepseek.com/v1/chat/completions is the address of one kind of request: end it "
+        "before /chat/completions",
+    ),
+    (
+        "algorithm: {updates_per_batch: 9, prompts_per_step: 8}\nrollout: {workers: 4}\n"
+        "stages: [{max_completion_tokens: 8, group_size: 4}]",
+        "algorithm.updates_per_batch (9) is more than the 8 completions that each worker has in a step of stages.0",
+    ),
     ("sft: {zero_stage: 4}", "sft.zero_stage: 4 is not allowed; choose 'auto', 1, 2 or 3"),
     (
         "sft: {data: {limit: 3}}",

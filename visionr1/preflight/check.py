@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from visionr1.capacity.model import model_sizes
 from visionr1.errors import BadInput
 from visionr1.preflight.base import read_config
 from visionr1.preflight.files import file_faults
-from visionr1.preflight.lengths import cache_faults, context_tokens, length_faults
-from visionr1.preflight.machine import has_gpu, ray_address_fault, ray_folder_fault
+from visionr1.preflight.lengths import cache_faults, context_tokens, cutoff_note, length_faults
+from visionr1.preflight.machine import has_gpu, port_note, ray_address_fault, ray_folder_fault
 from visionr1.preflight.tokenizer import check_tokenizer, read_vocabulary
 from visionr1.preflight.weights import check_weights
 from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import Recipe
+
+BUILT_IN_REWARDS: Final = ("hfrrf", "zero")
 
 
 def reads_base(recipe: Recipe, chain: Sequence[Phase]) -> bool:
@@ -24,17 +27,33 @@ def reads_base(recipe: Recipe, chain: Sequence[Phase]) -> bool:
 
 
 def recipe_faults(recipe: Recipe, chain: Sequence[Phase]) -> list[str]:
-    """Phases that would work for nothing: what is wrong without looking at any machine."""
+    """What is wrong without looking at any machine: a phase that works for nobody, a reward that does not exist."""
+    return [line for line in (_unread_phase(recipe, chain), reward_fault(recipe.reward.function)) if line]
+
+
+def _unread_phase(recipe: Recipe, chain: Sequence[Phase]) -> str | None:
     if not any(phase.kind == "coldstart" for phase in chain):
-        return []
+        return None
     if recipe.sft is None:
-        return ["coldstart: nobody reads what it writes, because sft is null: set coldstart to null, or add an sft section"]
+        return "coldstart: nobody reads what it writes, because sft is null: set coldstart to null, or add an sft section"
     if recipe.sft.data is not None:
-        return [
-            f"coldstart: nobody reads what it writes, because sft.data is {recipe.sft.data.path}: set coldstart to null, or "
-            "sft.data to null"
-        ]
-    return []
+        because = f"sft.data is {recipe.sft.data.path}"
+        return f"coldstart: nobody reads what it writes, because {because}: set coldstart to null, or sft.data to null"
+    return None
+
+
+def reward_fault(function: str) -> str | None:
+    """What is wrong with `reward.function`, as far as its text shows; None if nothing is."""
+    path, _, name = function.rpartition(":")
+    if function in BUILT_IN_REWARDS or (path.endswith(".py") and name.isidentifier()):
+        return None
+    return f"reward.function {function!r} is not hfrrf, zero or path/file.py:function"
+
+
+def notes(recipe: Recipe, chain: Sequence[Phase], base: Path | None) -> list[str]:
+    """What will be done otherwise than the recipe says, one line each. Raises BadInput for a base without a config.json."""
+    cutoff = None if base is None else cutoff_note(recipe, chain, context_tokens(read_config(base)))
+    return [line for line in (port_note(recipe.metrics), cutoff) if line]
 
 
 def model_faults(recipe: Recipe, chain: Sequence[Phase], base: Path) -> list[str]:

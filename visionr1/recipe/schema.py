@@ -7,9 +7,10 @@ also the source of the JSON Schema and of the custom resource's schema, so it ne
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Part(BaseModel):
@@ -20,6 +21,8 @@ class Part(BaseModel):
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 ZeroStage = Literal["auto", 1, 2, 3]
+DEMO_TEACHER: Final = "demo://teacher"
+"""The address of the demo's scripted teacher."""
 
 
 class Model(Part):
@@ -88,7 +91,8 @@ class Teacher(Part):
     """One model behind an OpenAI-compatible endpoint."""
 
     base_url: str = Field(
-        description="Endpoint, such as http://localhost:8000/v1. `demo://teacher` is the scripted teacher of the demo."
+        description="Endpoint, such as http://localhost:8000/v1. Without a path, /v1 is added. "
+        "`demo://teacher` is the scripted teacher of the demo."
     )
     model: str = Field(description="Model name as the endpoint knows it.")
     api_key_env: str | None = Field(
@@ -96,6 +100,18 @@ class Teacher(Part):
     )
     temperature: float = Field(0.6, ge=0.0, description="Sampling temperature (not published, advised for DeepSeek-R1).")
     max_tokens: int = Field(16_384, ge=1, description="Longest reply in tokens (not published, equal to sft.cutoff_tokens).")
+
+    @field_validator("base_url")
+    @classmethod
+    def _an_address(cls, url: str) -> str:
+        if url == DEMO_TEACHER:
+            return url
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url} is no address: begin it with http:// or https://, such as http://localhost:8000/v1")
+        if parts.path.rstrip("/").endswith("/completions"):
+            raise ValueError(f"{url} is the address of one kind of request: end it before /chat/completions")
+        return url
 
 
 class ColdStart(Part):
