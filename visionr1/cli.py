@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
+from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, evaluate, grade, recipe_app, watch
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
-from visionr1.recipe.schema import DEMO_TEACHER
+from visionr1.recipe.values import DEMO_TEACHER
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import StorageError, open_store
@@ -240,7 +240,7 @@ def _report(run_url: str) -> None:
 
 
 @app.command(rich_help_panel=PHASES)
-def coldstart(run: RunOption) -> None:
+def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
     from visionr1.data.coldstart.run import EndpointLost, run_coldstart
     from visionr1.metrics.exporter import Exporter
@@ -249,7 +249,7 @@ def coldstart(run: RunOption) -> None:
     from visionr1.signals import StopFlag
 
     store = open_store(run)
-    recipe = read_recipe(store)
+    recipe = read_recipe(store, recipe_sha256)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
         with (
@@ -284,12 +284,12 @@ def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
 
 
 @app.command(rich_help_panel=PHASES)
-def sft(run: RunOption) -> None:
+def sft(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Fine-tune on the cold-start data, from the last checkpoint if there is one. Starts torchrun itself."""
     from visionr1.sft import launch
 
     with phase_lock(open_store(run)):
-        launch.run(run)
+        launch.run(run, recipe_sha256)
 
 
 @app.command(rich_help_panel=PHASES)
@@ -300,12 +300,13 @@ def grpo(
         str | None,
         typer.Option(help="Stop between two steps when a file with this key is in the run directory.", metavar="KEY"),
     ] = None,
+    recipe_sha256: DecidedOption = None,
 ) -> None:
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before it."""
     from visionr1.grpo import driver
 
     with phase_lock(open_store(run)):
-        driver.run(run, stage, stop_when)
+        driver.run(run, stage, stop_when, recipe_sha256)
 
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)

@@ -67,9 +67,9 @@ def worker(pods: dict[str, Any], own: dict[str, Any]) -> Pod:
     return pod
 
 
-@pytest.mark.parametrize("said", ["of all pods", "of the role", "of both"])
+@pytest.mark.parametrize("reported", ["of all pods", "of the role", "of both"])
 @pytest.mark.parametrize("field", Pods.model_json_schema(by_alias=True)["properties"])
-def test_what_is_said_of_pods_is_in_them(field: str, said: str) -> None:
+def test_what_is_said_of_pods_is_in_them(field: str, reported: str) -> None:
     """A new field of `Pods` fails here until it has its row."""
     value, there = FIELDS[field]
     image = {"image": "trainer:1"}
@@ -78,7 +78,7 @@ def test_what_is_said_of_pods_is_in_them(field: str, said: str) -> None:
         "of all pods": lambda: worker({**image, field: value}, {}),
         "of the role": lambda: worker(image, {field: value}),
         "of both": lambda: worker({**image, field: other}, {field: value}),
-    }[said]()
+    }[reported]()
     assert there(pod) == value
 
 

@@ -38,9 +38,9 @@ def test_the_name_is_written_before_the_child_is_made(tmp_path: Path) -> None:
 def test_the_kind_of_sft_is_what_the_cluster_has_when_an_attempt_begins(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart())
     site.cluster.served = set()
-    said = condition(site.look(), "Progressing")
-    assert said.reason == "WaitsForBackend" and "PyTorchJob comes with the training-operator v1" in said.message
-    assert "TrainJob with Kubeflow Trainer v2" in said.message and site.cluster.made == []
+    reported = condition(site.look(), "Progressing")
+    assert reported.reason == "WaitsForBackend" and "PyTorchJob comes with the training-operator v1" in reported.message
+    assert "TrainJob with Kubeflow Trainer v2" in reported.message and site.cluster.made == []
     site.cluster.served = {"TrainJob"}
     assert site.look().of("sft").attempts[0].kind == "TrainJob"
     site.cluster.served = {"PyTorchJob", "TrainJob"}
@@ -102,8 +102,8 @@ def test_an_exit_without_the_final_checkpoint_is_a_failure_and_a_checkpoint_with
 def test_a_recipe_that_cannot_be_is_said_and_nothing_is_made(tmp_path: Path) -> None:
     site = Site(tmp_path, recipe={**RECIPE, "algorithm": {"prompts_per_step": 15}})
     status = site.look(3)
-    said = condition(status, "RecipeValid")
-    assert (said.status, said.message) == (
+    reported = condition(status, "RecipeValid")
+    assert (reported.status, reported.message) == (
         "False",
         "spec.recipe: algorithm.prompts_per_step (15) is not a multiple of rollout.workers (2)",
     )

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -18,6 +18,8 @@ from visionr1.recipe.messages import describe, dotted, shown
 from visionr1.recipe.paths import whole_paths, written_out
 from visionr1.recipe.schema import Recipe
 
+_MOST_CHARACTERS: Final = 64 << 10
+_MOST_ERRORS: Final = 20
 _PRESETS = resources.files("visionr1.recipe") / "presets"
 
 
@@ -27,19 +29,19 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     A file may begin with `preset: NAME`; its other keys then change that preset: groups of keys are
     merged, lists are replaced. `overrides` are `path.to.key=value`, applied in order, last.
 
-    Paths in a file are relative to its folder, those in `overrides` to the current one; `~` and `$NAME` are written out.
+    Paths in a file are relative to its folder, those of a preset and of `overrides` to the current one; `~` and `$NAME` are written out.
 
     Raises BadInput with one line for each mistake.
     """
     if "." in source or "/" in source:
         file = Path(written_out(source, "the recipe's path"))
-        document = whole_paths(_with_preset(parse_mapping(_read(file), source), source), file.absolute().parent, source)
+        document = whole_paths(_document(_read(file), source), file.absolute().parent, source)
         return _validated(document, source, overrides, Path.cwd())
     if source not in preset_names():
         raise BadInput(
             f"{source}: no such preset; {_nearest(source)} (for a recipe file, write a path with a dot or a slash: ./{source})"
         )
-    return _validated(_preset(source), source, overrides, Path.cwd())
+    return _validated(whole_paths(_preset(source), Path.cwd(), source), source, overrides, Path.cwd())
 
 
 def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), folder: Path | None = None) -> Recipe:
@@ -49,7 +51,13 @@ def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), folder: P
 
     Raises BadInput.
     """
-    return _validated(_with_preset(parse_mapping(text, where), where), where, overrides, folder)
+    return _validated(_document(text, where), where, overrides, folder)
+
+
+def _document(text: str, where: str) -> Document:
+    if len(text) > _MOST_CHARACTERS:
+        raise BadInput(f"{where}: longer than {_MOST_CHARACTERS >> 10} KiB, which no recipe is; give the recipe file")
+    return _with_preset(parse_mapping(text, where), where)
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -127,7 +135,9 @@ def _validated(document: Document, where: str, overrides: Sequence[str], folder:
         # Strict, as the Kubernetes API is: "8" is not 8, and true is not 1.
         return Recipe.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
-        lines = [f"{_origin(dotted(one['loc']), changed, where)}: {describe(one)}" for one in error.errors()]
+        lines = [f"{_origin(dotted(one['loc']), changed, where)}: {describe(one)}" for one in error.errors()[:_MOST_ERRORS]]
+        if error.error_count() > _MOST_ERRORS:
+            lines.append(f"{where}: {error.error_count() - _MOST_ERRORS} more mistakes; correct these first")
         raise BadInput("\n".join(lines)) from None
 
 

@@ -49,7 +49,7 @@ def _ask(address: tuple[str, int]) -> str:
     end = time.monotonic() + _METRICS_SECONDS
     connection = HTTPConnection(*address, timeout=_METRICS_SECONDS)
     connection.connect()
-    # A timeout holds for one read only, and a server may send one byte per second. So a timer ends all reading.
+    # A timeout counts for each read alone, and a server may send one byte per second. So a timer ends all reading.
     cut = threading.Timer(max(0.0, end - time.monotonic()), _shut, [connection.sock])
     cut.start()
     try:
