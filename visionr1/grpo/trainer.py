@@ -21,6 +21,7 @@ from visionr1.engine.zero import (
     states_to_device,
 )
 from visionr1.grpo.loss import grpo_terms, token_weights
+from visionr1.grpo.schedule import split_evenly
 from visionr1.model.load import load_model
 from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack
 from visionr1.model.policy import Policy
@@ -140,8 +141,7 @@ class Trainer:
         both. With one update the old policy is the current one, so there is no pass for its log-probs.
         """
         updates = self._recipe.algorithm.updates_per_batch
-        size = -(-len(batch) // updates)
-        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        parts = split_evenly(batch, updates)
         reference = self._reference_logps(prompts, parts)
         states_to_device(self.engine, self._device)
         old = [self._logps(self.engine, prompts, part) for part in parts] if updates > 1 else [None]

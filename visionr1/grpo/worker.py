@@ -26,9 +26,9 @@ from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.device import device_of, device_peak
-from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Completion, Group, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
@@ -172,8 +172,8 @@ class Worker:
         banned = set(self._builder.banned_token_ids)
         if any(not banned.isdisjoint(completion.token_ids) for group in groups for completion in group.completions):
             raise RuntimeError(
-                "the rollout engine sampled a vision token although it is banned: such a completion cannot be trained on; "
-                "the engine ignores the bias on its logits (logit_bias in vLLM, sequence_bias in transformers)"
+                "the rollout engine sampled a vision token (or an id without text) although it is banned: such a completion "
+                "cannot be trained on; the engine ignores the bias on its logits (vLLM: logit_bias, transformers: sequence_bias)"
             )
 
     def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
