@@ -20,7 +20,9 @@ PLAIN = ModelWork(100, 10, 8, 4, 50, 6, 2, 4, element_bytes=2)
 @pytest.fixture(scope="module")
 def model() -> Qwen2_5_VLForConditionalGeneration:
     settings = load_recipe("demo").model.model_copy(update={"attention": "eager"})
-    return load_model(DEMO_BASE, settings, torch.device("cpu")).eval()
+    loaded: Qwen2_5_VLForConditionalGeneration = load_model(DEMO_BASE, settings, torch.device("cpu"))
+    loaded.train(False)
+    return loaded
 
 
 def counted(call: Callable[[], object]) -> int:
