@@ -38,9 +38,9 @@ ALLOWED = [
     (ALL, ["optimiser.zero_stage=3", "optimiser.micro_batch_tokens=512", "rollout.gpu_memory_utilization=0.4"]),
     (ALL, ["metrics.port=9999", "metrics.host=0.0.0.0", "checkpoint.every=2", "checkpoint.keep_last=9"]),
     # Nothing is committed, so nothing is used.
-    ((), ["seed=2", "name=other", "coldstart=null", WITHOUT_COLDSTART, "stages=[]", "model.base=other"]),
+    ((), ["seed=2", "name=other", "coldstart=null", WITHOUT_COLDSTART, "stages=[]", "model.base=an/other"]),
     # The cold start knows neither the model nor the training.
-    (ALL[:1], ["model.base=other", "model.revision=abc", "seed=2", "sft.learning_rate=1", "data.train.path=other.jsonl"]),
+    (ALL[:1], ["model.base=an/other", "model.revision=abc", "seed=2", "sft.learning_rate=1", "data.train.path=other.jsonl"]),
     (ALL[:1], ["sft=null", "reward.function=zero"]),
     # SFT knows no problem and no reward.
     (ALL[:2], ["data.train.path=other.jsonl", "data.max_prompt_tokens=99", "reward.function=zero", "rollout.engine=hf"]),
@@ -75,7 +75,7 @@ REFUSED = [
     (ALL[:1], "model.max_pixels=40000", "model.max_pixels: 50176 in the run, 40000 in this recipe; coldstart"),
     (ALL[:1], "reward.seconds_per_answer=1", "reward.seconds_per_answer: 5.0 in the run, 1.0 in this recipe; coldstart"),
     (ALL[:2], "name=other", 'name: "demo" in the run, "other" in this recipe; coldstart'),
-    (ALL[:2], "model.base=other", 'model.base: "demo" in the run, "other" in this recipe; sft'),
+    (ALL[:2], "model.base=an/other", 'model.base: "demo" in the run, "an/other" in this recipe; sft'),
     (ALL[:2], "seed=2", "seed: 1 in the run, 2 in this recipe; sft"),
     (ALL[:2], "sft.epochs=1", "sft.epochs: 7.0 in the run, 1.0 in this recipe; sft"),
     (ALL[:2], "sft.data={path: x.jsonl}", "sft.data: null in the run, a group of values in this recipe; sft"),
@@ -138,11 +138,11 @@ def test_a_phase_that_began_and_committed_nothing_has_used_nothing_unless_it_is_
     store.write_bytes(COLDSTART_MANIFEST, b"{}")
     write_attempt(store, "sft", 0, AttemptRecord(["x"], 1.0, None, 2.0, 64))
     Checkpoints(store, "sft").staging(100)
-    right = load_recipe("demo", ["model.base=right"])
+    right = load_recipe("demo", ["model.base=the/right"])
     with pytest.raises(BadInput, match=r'model.base: "demo" in the run, .*; sft is at work with it: suspend the run, then'):
         adopt_recipe(store, right, begun=["sft"])
     adopt_recipe(store, right)
-    assert read_recipe(store).model.base == "right"
+    assert read_recipe(store).model.base == "the/right"
 
 
 def test_scores_of_other_values_are_kept_apart(store: Store) -> None:
@@ -238,7 +238,7 @@ def test_attempts_are_counted_from_their_records(store: Store) -> None:
     write_attempt(store, "stage-10", 3, records[1])
     assert attempts(store, "stage-1") == {0: records[0], 10: records[1]}
     store.write_bytes("phases/stage-1/attempt-10/attempt.json", b"{}")
-    with pytest.raises(BadInput, match="attempt-10/attempt.json: not the record of an attempt; delete it to go on$"):
+    with pytest.raises(BadInput, match="attempt-10/attempt.json: not the record of an attempt; delete it to continue$"):
         attempts(store, "stage-1")
 
 

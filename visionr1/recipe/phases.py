@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from visionr1.errors import BadInput
 from visionr1.recipe.reads import PhaseKind, evaluation_settings
-from visionr1.recipe.schema import Recipe, Stage
+from visionr1.recipe.schema import SFT, Recipe, Stage
 
 COLDSTART_PHASE: Final = "coldstart"
 SFT_PHASE: Final = "sft"
@@ -105,6 +106,17 @@ def stage_phase(recipe: Recipe, number: int) -> StagePhase:
     if not 1 <= number <= len(stages):
         raise BadInput(f"stage {number}: the recipe has {len(stages)} stages; give a number from 1 to {len(stages)}")
     return stages[number - 1]
+
+
+def sft_draws(sft: SFT, samples: int) -> int:
+    """How many samples `epochs` passes over the data are, at least 1."""
+    return max(1, round(sft.epochs * samples))
+
+
+def sft_steps(sft: SFT, samples: int) -> int:
+    """Optimiser steps of `epochs` passes, cut by `max_steps`. The last one may be smaller, so that no sample is left over."""
+    steps = math.ceil(sft_draws(sft, samples) / sft.global_batch_size)
+    return steps if sft.max_steps is None else min(steps, sft.max_steps)
 
 
 def phases_from(recipe: Recipe, name: str) -> tuple[Phase, ...]:

@@ -22,7 +22,17 @@ from botocore import exceptions as boto
 from botocore.config import Config
 
 from visionr1.errors import BadInput
-from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, check_key, os_errors, replacing
+from visionr1.storage.store import (
+    MOST_FILES,
+    Damaged,
+    Moved,
+    NotFound,
+    StorageError,
+    check_key,
+    os_errors,
+    replacing,
+    too_many_files,
+)
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -75,7 +85,7 @@ def make_client() -> S3Client:
 
 
 def explain_s3(error: Exception, address: str) -> Exception:
-    """The one-line error for people that stands for boto's error at `address`."""
+    """boto's error at `address` as an error of one line for people."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
     if isinstance(error, Boto3Error) and isinstance(error.__context__, (boto.ClientError, boto.BotoCoreError)):
         error = error.__context__  # boto3 wraps a failed upload and keeps only its text
@@ -152,8 +162,12 @@ class S3Store:
     def sizes(self, prefix: str = "") -> dict[str, int]:
         start = len(self.prefix) + 1 if self.prefix else 0
         with self._errors(prefix):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
-            return {item["Key"][start:]: item["Size"] for page in pages for item in page.get("Contents", ())}
+            found: dict[str, int] = {}
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._folder(prefix)):
+                found |= {item["Key"][start:]: item["Size"] for item in page.get("Contents", ())}
+                if len(found) > MOST_FILES:
+                    raise too_many_files(self.url, MOST_FILES)
+            return found
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
