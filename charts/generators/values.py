@@ -83,6 +83,8 @@ def _typed(hint: str, default: Any) -> Schema:
             return {"type": "array", "items": {"type": "object"}}
         case "list of integers":
             return {"type": "array", "items": {"type": "integer"}}
+        case "list of strings":
+            return {"type": "array", "items": {"type": "string"}}
         case "object":
             return {"type": "object"}
         case "number":

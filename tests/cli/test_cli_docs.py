@@ -34,6 +34,7 @@ CHEAP = (
     "recipe show",
     "recipe schema",
     "recipe check my-run",
+    "plan ",
     "data check ",
     "grade answers",
     "report ",

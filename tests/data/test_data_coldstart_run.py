@@ -19,6 +19,7 @@ from fake_teacher import Answer, FakeTeacher, fake_teacher, helpful, step_of, te
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from visionr1.data.coldstart.endpoint import whole_address
 from visionr1.data.coldstart.output import load_coldstart
 from visionr1.data.coldstart.run import EndpointLost, run_coldstart
 from visionr1.errors import BadInput, Stopped
@@ -390,3 +391,16 @@ def test_what_is_asked_answered_kept_and_dropped_can_be_watched(teacher: FakeTea
     assert sum(values.get("coldstart_failures", 0) for values in published) == 1
     assert [values["coldstart_answered"] for values in published if "coldstart_answered" in values][-1] == 6
     assert (published[-1]["coldstart_kept"], published[-1]["coldstart_dropped"]) == (5, {"request failed": 1})
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("http://localhost:8000", "http://localhost:8000/v1"),
+        ("http://localhost:8000/", "http://localhost:8000/v1"),
+        ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+        ("https://example.org/openai/v2/", "https://example.org/openai/v2/"),
+    ],
+)
+def test_an_address_may_leave_out_v1(written: str, asked: str) -> None:
+    assert whole_address(written) == asked

@@ -52,7 +52,7 @@ def test_stages_may_be_appended() -> None:
 REFUSED = [
     ("stages.0.steps=5", ["stages.0.steps: 24 in the run, 5 in this recipe"]),
     ("stages.0.group_size=8", ["stages.0.group_size: 16 in the run, 8 in this recipe"]),
-    ("model.base=other", ['model.base: "demo" in the run, "other" in this recipe']),
+    ("model.base=an/other", ['model.base: "demo" in the run, "an/other" in this recipe']),
     ("data.held_out=null", ["data.held_out: a group of values in the run, null in this recipe"]),
     ("rollout.engine=hf", ['rollout.engine: "vllm" in the run, "hf" in this recipe']),
     ("algorithm.prompts_per_step=8", ["algorithm.prompts_per_step: 16 in the run, 8 in this recipe"]),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from visionr1.capacity.model import ModelSizes
+from visionr1.capacity.shards import Shard, weight_shards
 
 GIB: Final = 2**30
 STEP_PARAMETERS = 2**28
@@ -106,7 +107,7 @@ def stage_moments(setup: Setup) -> list[Moment]:
         _moment(setup, "rollout", base | stays | engine, host_rest),
         *([_moment(setup, "reference", base | _stays(setup) | here | forward, away)] if here else []),
         *_training(setup, base | reference, host_rest),
-        _moment(setup, "save", base | states | reference | _saved_tensor(setup), host_rest | _saved(setup)),
+        _moment(setup, "save", base | stays | reference | _saved_tensor(setup), host_rest | _saved_files(setup)),
         _moment(setup, "sync", base | stays | weights | _handed_on(setup), host_rest),
         _moment(setup, "probe", base | states | reference | _live(setup) | forward, host_rest),
     ]
@@ -118,8 +119,14 @@ def sft_moments(setup: Setup) -> list[Moment]:
     return [
         _load_moment(setup, {}),
         *_training(setup, base, {}),
-        _moment(setup, "save", base | states | _saved_tensor(setup), _saved(setup)),
+        _moment(setup, "save", base | states | _saved_tensor(setup), _saved_states(setup) | _saved_files(setup)),
     ]
+
+
+def evaluation_moment(setup: Setup) -> Moment:
+    """Sampling alone, with no trainer on the GPU."""
+    graphs = {"vLLM's CUDA graphs": GRAPHS_PER_LAYER * setup.model.layers * GIB}
+    return _moment(setup, "rollout", _base(setup) | graphs | _engine(setup), {})
 
 
 def _training(setup: Setup, base: Items, host: Items) -> list[Moment]:
@@ -255,14 +262,34 @@ def _handed_on(setup: Setup) -> dict[str, float]:
 
 
 def _saved_tensor(setup: Setup) -> dict[str, float]:
-    """The largest tensor's master weight and moments, whole."""
-    return {"whole tensors": 3 * 4 * setup.model.embedding}
+    """What comes from all ranks to the one that writes it: under ZeRO-3 the largest tensor."""
+    return {"a gathered tensor": setup.element * setup.model.embedding} if setup.zero_stage == 3 else {}
 
 
-def _saved(setup: Setup) -> dict[str, float]:
-    """Each rank's share of master weights and moments; all weights once, by the first rank."""
-    weights = _whole(setup) / min(setup.gpus, setup.gpus_per_node)
-    return {"a checkpoint's weights": weights, "a checkpoint's states": 12 * _trained(setup) / setup.gpus}
+def _saved_states(setup: Setup) -> dict[str, float]:
+    """A rank's share of master weights and moments; in GRPO it is on the host already."""
+    return {"a checkpoint's states": 12 * _trained(setup) / setup.gpus}
+
+
+def _saved_files(setup: Setup) -> dict[str, float]:
+    """The largest file of weights, of which a process writes one at a time."""
+    return {"a checkpoint's weights": max(shard.bytes for shard in _shards(setup))}
+
+
+def save_bytes(setup: Setup) -> float:
+    """Bytes that a save moves for the rank that has most to do: what it writes and, under ZeRO-3, what it sends to the writers.
+
+    Master weights and moments are written where they are.
+    """
+    written = [0] * setup.gpus
+    for shard in _shards(setup):
+        written[shard.rank] += shard.bytes
+    sent = _weights(setup) if setup.zero_stage == 3 else 0.0
+    return max(written) + sum(_saved_states(setup).values()) + sent
+
+
+def _shards(setup: Setup) -> list[Shard]:
+    return weight_shards({str(place): setup.element * size for place, size in enumerate(setup.model.tensors)}, setup.gpus)
 
 
 def with_room_for_engine(setup: Setup, limit_gib: float, most: float = 0.9) -> Setup:
