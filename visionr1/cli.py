@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
+from visionr1.cli_look import SetOption, chain, data_app, doctor, evaluate, grade, recipe_app, watch
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
 from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
 from visionr1.rundir.layout import RECIPE
@@ -291,6 +291,7 @@ def grpo(
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)
 app.add_typer(data_app, name="data", rich_help_panel=LOOK)
 app.command(rich_help_panel=RUNS)(watch)
+app.command(rich_help_panel=LOOK)(doctor)
 app.command(rich_help_panel=LOOK)(grade)
 app.command("eval", rich_help_panel=LOOK)(evaluate)
 
