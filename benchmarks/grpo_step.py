@@ -1,4 +1,4 @@
-"""The training phase of one GRPO step beside TRL's GRPOTrainer: the same model, pictures and planted completions.
+"""The training phase of one GRPO step, compared with TRL's GRPOTrainer: the same model, pictures and planted completions.
 
 Nothing is sampled: the completions' lengths are drawn once, long-tailed as real ones are, so the figures are of log-probs under
 policy and reference, loss, gradient and optimiser step. TRL runs as its documentation says for a vision-language model, with the

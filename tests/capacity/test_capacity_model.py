@@ -36,6 +36,7 @@ def test_the_parts_of_the_demo_are_those_that_transformers_builds(tied: bool) ->
     assert sizes.parameters == count(model)
     assert sizes.vision == count(model.model.visual)
     assert sizes.layer == count(model.model.language_model.layers[0])
+    assert sorted(sizes.tensors) == sorted(parameter.numel() for parameter in model.parameters())
     assert sizes.trained(vision=False) == count(model) - count(model.model.visual)
 
 

@@ -1,4 +1,4 @@
-"""Every command that the documents tell a reader to type exists and takes the words that it is given.
+"""Every command that the documents show exists and takes the words that it is given.
 
 Those of helm and kubectl are run in tests/cluster/test_cluster_docs.py.
 """
@@ -34,6 +34,7 @@ CHEAP = (
     "recipe show",
     "recipe schema",
     "recipe check my-run",
+    "plan ",
     "data check ",
     "grade answers",
     "report ",
@@ -80,8 +81,8 @@ def test_the_documented_operator_takes_its_words(capsys: pytest.CaptureFixture[s
         with pytest.raises(SystemExit) as ended:
             operator([*command.words[1:], "--help"])
         assert ended.value.code == 0
-        told = capsys.readouterr().out
-        assert [word for word in command.words if word.startswith("--") and word not in told] == []
+        reported = capsys.readouterr().out
+        assert [word for word in command.words if word.startswith("--") and word not in reported] == []
 
 
 @pytest.fixture(scope="module")

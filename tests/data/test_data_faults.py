@@ -42,7 +42,7 @@ def test_a_data_address_is_the_picture_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "kind", "said"),
+    ("image", "kind", "reported"),
     [
         ("https://example.org/a.png", "image path", "images are not fetched, so download it and give its path"),
         ("http://example.org/a.png", "image path", "is an address"),
@@ -52,10 +52,10 @@ def test_a_data_address_is_the_picture_in_it(tmp_path: Path) -> None:
         (base64.b64encode(bytes(300)).decode(), "image missing", "write data:image/png;base64, before it"),
     ],
 )
-def test_what_is_no_path_says_what_to_do(tmp_path: Path, image: str, kind: str, said: str) -> None:
+def test_what_is_no_path_says_what_to_do(tmp_path: Path, image: str, kind: str, reported: str) -> None:
     with pytest.raises(BadRow) as caught:
         read(tmp_path, with_image(image))
-    assert caught.value.kind == kind and said in caught.value.detail
+    assert caught.value.kind == kind and reported in caught.value.detail
     assert "\n" not in str(caught.value)
 
 
@@ -75,7 +75,7 @@ def test_decimals_are_answers(tmp_path: Path) -> None:
 def test_an_array_in_a_file_of_lines_is_named(tmp_path: Path, indent: int | None) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps([{"problem": "?", "answer": "1"}] * 3, indent=indent))
-    with pytest.raises(BadInput, match="holds a JSON array; name it .json, or write one object per line"):
+    with pytest.raises(BadInput, match="is a JSON array; name it .json, or write one object per line"):
         load_problems(Source(path=str(file)))
 
 
@@ -106,7 +106,7 @@ def test_a_chain_of_thought_may_lack_a_block(response: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "reported"),
     [
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing, which is not read: convert it to PNG"),
         (b"<?xml version='1.0'?>\n<svg/>", "an SVG drawing"),
@@ -117,10 +117,10 @@ def test_a_chain_of_thought_may_lack_a_block(response: str) -> None:
         (b"PK\x03\x04", "not a known image"),
     ],
 )
-def test_a_file_that_is_no_picture_is_told_apart(data: bytes, said: str) -> None:
+def test_a_file_that_is_no_picture_is_told_apart(data: bytes, reported: str) -> None:
     with pytest.raises(BadImage) as caught:
         open_image(data)
-    assert str(caught.value).startswith(said) and str(caught.value).endswith(f", {len(data)} bytes")
+    assert str(caught.value).startswith(reported) and str(caught.value).endswith(f", {len(data)} bytes")
 
 
 def test_a_picture_that_is_too_long_says_how_to_help_it() -> None:

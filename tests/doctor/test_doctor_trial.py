@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from visionr1.capacity.model import QWEN2_5_VL, read_model_sizes
 from visionr1.cli import app
-from visionr1.doctor.models import fill_vocabulary, published_config, recipe_sizes, that_fits, write_random_model
+from visionr1.doctor.models import fill_vocabulary, published_config, that_fits, write_random_model
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import DEMO_BASE, load_model
@@ -81,10 +81,3 @@ def test_layers_are_halved_until_one_gpu_can_train_them() -> None:
     assert seven.sizes.layers in (14, 7) and f"{seven.sizes.layers} of 28 layers" in str(seven)
     with pytest.raises(BadInput, match="does not fit"):
         that_fits(recipe, QWEN2_5_VL["72B"], 16.0)
-
-
-def test_sizes_are_known_without_a_download() -> None:
-    assert recipe_sizes(load_recipe("vision-r1").model) == QWEN2_5_VL["7B"]
-    assert recipe_sizes(load_recipe("demo").model) == read_model_sizes(DEMO_BASE)
-    with pytest.raises(BadInput, match="local directory"):
-        recipe_sizes(load_recipe("vision-r1", ["model.base=some/other"]).model)

@@ -74,11 +74,11 @@ def test_what_is_planted_here_would_run(tmp_path: Path) -> None:
 def test_pickled_weights_are_refused(model_dir: Path, mark: Path) -> None:
     for name in ("pytorch_model.bin", "model.safetensors", "training_args.bin", "optimizer.pt"):
         (model_dir / name).write_bytes(pickle.dumps(Mark(mark)))
-    with pytest.raises(BadInput, match="holds no model that can be loaded as safetensors") as caught:
+    with pytest.raises(BadInput, match="has no model that can be loaded as safetensors") as caught:
         load_model(model_dir, MODEL, torch.device("cpu"))
     assert "\n" not in str(caught.value)
     (model_dir / "model.safetensors").unlink()
-    with pytest.raises(BadInput, match="holds no model that can be loaded as safetensors"):
+    with pytest.raises(BadInput, match="has no model that can be loaded as safetensors"):
         load_model(model_dir, MODEL, torch.device("cpu"))
 
 

@@ -10,9 +10,10 @@ from visionr1.data.rows import Sample
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import base_dir, load_model
+from visionr1.recipe.phases import sft_steps
 from visionr1.recipe.schema import SFT, Model
 from visionr1.sft.batches import make_batch
-from visionr1.sft.schedule import learning_rate, total_steps
+from visionr1.sft.schedule import learning_rate
 
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
 
@@ -66,9 +67,9 @@ def test_data_without_one_usable_sample_is_refused(tools: Tools) -> None:
 
 
 def test_steps_follow_epochs_and_their_limit() -> None:
-    assert total_steps(SFT(epochs=2, global_batch_size=32), 260_994) == 16_312
-    assert total_steps(SFT(epochs=2, global_batch_size=32, max_steps=100), 260_994) == 100
-    assert total_steps(SFT(epochs=1, global_batch_size=32), 3) == 1
+    assert sft_steps(SFT(epochs=2, global_batch_size=32), 260_994) == 16_312
+    assert sft_steps(SFT(epochs=2, global_batch_size=32, max_steps=100), 260_994) == 100
+    assert sft_steps(SFT(epochs=1, global_batch_size=32), 3) == 1
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:

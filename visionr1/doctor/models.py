@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 
 from visionr1.capacity.choose import Gpus, choose_stage
-from visionr1.capacity.model import QWEN2_5_VL, ModelSizes, read_model_sizes
+from visionr1.capacity.model import ModelSizes
 from visionr1.errors import BadInput
 from visionr1.model.load import DEMO_BASE, DTYPES, load_processor
 from visionr1.recipe.schema import Model, Recipe
@@ -19,23 +19,6 @@ HEAD: Final = 128
 """Dimensions of an attention head in the published models' text part."""
 VISION_HEAD: Final = 80
 """The same in their vision tower."""
-
-
-def recipe_sizes(model: Model) -> ModelSizes:
-    """Sizes of the recipe's model, without a download.
-
-    Raises:
-        BadInput: a directory without a Qwen2.5-VL, or a name whose sizes are not known here.
-    """
-    if model.base == "demo":
-        return read_model_sizes(DEMO_BASE)
-    if Path(model.base).is_dir():
-        return read_model_sizes(Path(model.base))
-    for size, sizes in QWEN2_5_VL.items():
-        if f"Qwen2.5-VL-{size}-" in model.base:
-            return sizes
-    known = ", ".join(f"Qwen/Qwen2.5-VL-{size}-Instruct" for size in QWEN2_5_VL)
-    raise BadInput(f"model.base: the sizes of {model.base!r} are not known here; give its local directory, or one of {known}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +55,7 @@ def write_random_model(sizes: ModelSizes, model: Model, device: torch.device, fo
     """Makes the model on `device` and writes a Hugging Face directory; its tokenizer is the base's where that is a directory.
 
     Args:
-        sizes: what `recipe_sizes` says of `model`, maybe with fewer layers.
+        sizes: what `find_model_sizes` says of `model`, maybe with fewer layers.
     """
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 

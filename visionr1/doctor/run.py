@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
+from visionr1.capacity.model import find_model_sizes
 from visionr1.doctor import machine
 from visionr1.doctor.finding import Finding, bad, guarded, not_seen
 from visionr1.doctor.parts import PARTS
@@ -63,12 +64,6 @@ def _all(recipe: Recipe, seconds: float, folder: Path, log: IO[str]) -> Iterator
 
 def look_at_machine(recipe: Recipe, gpus: list[machine.Gpu] | str) -> Iterator[Finding]:
     """The checks that need no process of their own."""
-
-    def disk() -> Finding:
-        from visionr1.doctor.models import recipe_sizes
-
-        return machine.disk(recipe_sizes(recipe.model).parameters)
-
     wanted = recipe.rollout.device == "cuda"
     looks: dict[str, Callable[[], Finding]] = {
         "driver": lambda: machine.driver(gpus, wanted),
@@ -77,7 +72,7 @@ def look_at_machine(recipe: Recipe, gpus: list[machine.Gpu] | str) -> Iterator[F
         "nccl": machine.nccl,
         "vllm": lambda: machine.vllm(recipe.rollout.engine),
         "shm": machine.shared_memory,
-        "disk": disk,
+        "disk": lambda: machine.disk(find_model_sizes(recipe.model).parameters),
         "home": machine.home,
     }
     for check, look in looks.items():

@@ -17,10 +17,11 @@ from typing import Final
 import numpy as np
 import torch
 
+from visionr1.capacity.model import find_model_sizes
 from visionr1.data.digits import problems
 from visionr1.data.rows import Row
 from visionr1.doctor.finding import Finding, bad, good, guarded, not_seen
-from visionr1.doctor.models import recipe_sizes, that_fits, write_random_model
+from visionr1.doctor.models import that_fits, write_random_model
 from visionr1.doctor.parts import PARTS
 from visionr1.grpo.parity import LIMITS, fault, probe_stats
 from visionr1.grpo.plan import WorkerPlan
@@ -74,7 +75,7 @@ class Trial:
         if not self._gpu:
             return good("model", "the demo's tiny one: a CPU is too slow for a larger one")
         gib = torch.cuda.mem_get_info(self.device)[1] / GIB
-        trial = that_fits(self._asked, recipe_sizes(self._asked.model), gib)
+        trial = that_fits(self._asked, find_model_sizes(self._asked.model), gib)
         folder = self._folder / "model"
         write_random_model(trial.sizes, self._asked.model, self.device, folder)
         torch.cuda.empty_cache()

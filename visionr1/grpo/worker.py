@@ -16,7 +16,8 @@ from visionr1.capacity.model import read_model_sizes
 from visionr1.data.check import CheckReport, check_problems
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
-from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.state import load_trainer, save_trainer
+from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import gpus_of_group, join_process_group, states_to_cpu, states_to_device
 from visionr1.grpo.effort import WorkerEffort
 from visionr1.grpo.parity import Gap, Probe, probe_sampling
@@ -25,10 +26,9 @@ from visionr1.grpo.start import Weights
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.device import device_of
+from visionr1.model.device import device_of, device_peak
 from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
-from visionr1.model.peak import device_peak
 from visionr1.model.prompt import Prompt
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Completion, Group, Sampling
@@ -64,7 +64,8 @@ class Worker:
         self._builder = PromptBuilder(model_dir, recipe.model)
         reference_dir = self._folder(start.reference, trainer=False)
         gpus = gpus_of_group(self._device)
-        choice = choose_stage(recipe, stage, read_model_sizes(model_dir), gpus)
+        sizes = read_model_sizes(model_dir)
+        choice = choose_stage(recipe, stage, sizes, gpus)
         if gpus is not None and plan.rank == 0:
             print(f"memory: {choice}", flush=True)
         self._trainer = Trainer(model_dir, reference_dir, recipe, choice, self._builder.banned_token_ids, self._device)
@@ -83,7 +84,7 @@ class Worker:
         self._engine.sleep()
         port = 1 + plan.place_on_node
         self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=port)
-        self._effort = WorkerEffort(recipe, self._trainer.policy.inner.config, device_peak(self._device, recipe.model.dtype))
+        self._effort = WorkerEffort(recipe, sizes, device_peak(self._device, recipe.model.dtype))
         self._where = {"phase": self._phase.name, "stage": self._phase.number}
         self._groups: list[Group] = []
         self._prompts: list[PromptTensors] = []
@@ -197,11 +198,12 @@ class Worker:
         return asdict(stats) | {"host_memory_bytes": memory}
 
     def save(self, step: int) -> list[FileEntry]:
-        """Writes this rank's files of a checkpoint; the driver commits it."""
+        """Writes this rank's files of a checkpoint; the driver commits it.
+
+        The engine is asleep, and the trainer's states are on the host: they are written from where they are.
+        """
         checkpoints = Checkpoints(open_store(self._run_url), self._phase.name)
         folder = checkpoints.folder(step)
-        states_to_device(self._trainer.engine, self._device)
-        names = save_weights(self._trainer.policy, self._trainer.zero_stage, self._companions, folder)
+        names = save_weights(self._trainer.policy, self._companions, folder)
         names += save_trainer(self._trainer.engine, folder)
-        states_to_cpu(self._trainer.engine, self._device)
         return checkpoints.publish(step, folder, names)

@@ -11,13 +11,12 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
+from visionr1.capacity.model import DEMO_BASE as DEMO_BASE
 from visionr1.data.badrow import one_line
 from visionr1.errors import BadInput
 from visionr1.model.attention import use_packed_attention
 from visionr1.recipe.schema import Model
 
-DEMO_BASE = Path(__file__).parents[1] / "demo" / "base"
-"""The tiny model in this package."""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -51,7 +50,7 @@ def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_V
     """The trainable model, in `model.dtype` on `device`, in training mode without dropout.
 
     Raises:
-        BadInput: the directory holds no such model as safetensors, or the attention cannot compute in this type on a GPU.
+        BadInput: the directory has no such model as safetensors, or the attention cannot compute in this type on a GPU.
     """
     packed = model.attention in ("shared", "plain")
     if packed and device.type == "cuda" and model.dtype == "float32":
@@ -80,7 +79,7 @@ def load_processor(directory: Path) -> Any:
     """The model's processor: tokenizer, image processor and chat template.
 
     Raises:
-        BadInput: the directory holds none that can be read without running code from it.
+        BadInput: it has none that can be read without running code from the directory.
     """
     with _readable(directory, "processor"):
         return AutoProcessor.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
@@ -95,6 +94,6 @@ def _readable(directory: Path, what: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise BadInput(
-            f"model.base: {directory} holds no {what} that can be loaded as safetensors and plain settings, "
+            f"model.base: {directory} has no {what} that can be loaded as safetensors and plain settings, "
             f"without code of its own: {one_line(str(error))}"
         ) from error

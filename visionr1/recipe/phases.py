@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Recipe, Stage
+from visionr1.recipe.schema import SFT, Recipe, Stage
 
 PhaseKind = Literal["coldstart", "sft", "grpo", "evaluate"]
 
@@ -98,6 +98,12 @@ def stage_phase(recipe: Recipe, number: int) -> StagePhase:
     if not 1 <= number <= len(stages):
         raise BadInput(f"stage {number}: the recipe has {len(stages)} stages; give a number from 1 to {len(stages)}")
     return stages[number - 1]
+
+
+def sft_steps(sft: SFT, samples: int) -> int:
+    """Optimiser steps of SFT: `epochs` passes over so many samples, at least 1, cut by `max_steps`."""
+    steps = max(1, int(sft.epochs * samples / sft.global_batch_size))
+    return steps if sft.max_steps is None else min(steps, sft.max_steps)
 
 
 def phases_from(recipe: Recipe, name: str) -> tuple[Phase, ...]:

@@ -7,28 +7,23 @@ also the source of the JSON Schema and of the custom resource's schema, so it ne
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+import re
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-
-class Part(BaseModel):
-    """One mapping of the recipe. An unknown key is an error, it is never ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, str_max_length=20_000)
-
-
-MOST_TOKENS: Final = 1 << 24
-"""No model's context is longer."""
-MOST_PIXELS: Final = 1 << 30
-MOST_STEPS: Final = 10_000_000
-MOST_STAGES: Final = 32
-
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Temperature = Annotated[float, Field(ge=0.0, le=100.0)]
-Bound = Annotated[float, Field(gt=0, le=1e6)]
-"""A limit for a norm or a ratio."""
-ZeroStage = Literal["auto", 1, 2, 3]
+from visionr1.recipe.values import (
+    KEYS_OF_PROVIDERS,
+    MOST_PIXELS,
+    MOST_STAGES,
+    MOST_STEPS,
+    MOST_TOKENS,
+    Bound,
+    Part,
+    Probability,
+    Temperature,
+    ZeroStage,
+)
 
 
 class Model(Part):
@@ -108,12 +103,25 @@ class Teacher(Part):
     )
     model: str = Field(description="Model name as the endpoint knows it.")
     api_key_env: str | None = Field(
-        None, description="Name of the environment variable with the API key. Never write the key itself into a recipe."
+        None,
+        description="Name of the environment variable with the API key: VISIONR1_ and more, or a provider's own, such as "
+        "OPENAI_API_KEY. Never write the key itself into a recipe.",
     )
     temperature: Temperature = Field(0.6, description="Sampling temperature (not published, advised for DeepSeek-R1).")
     max_tokens: int = Field(
         16_384, ge=1, le=MOST_TOKENS, description="Longest reply in tokens (not published, equal to sft.cutoff_tokens)."
     )
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_variable_for_keys(cls, name: str | None) -> str | None:
+        """A recipe must not be able to send any other secret of its pod to an endpoint."""
+        if name is not None and name not in KEYS_OF_PROVIDERS and not re.fullmatch("VISIONR1_[A-Z0-9_]+", name):
+            raise ValueError(
+                f"{name[:60]!a} is not a variable for API keys: take one that begins with VISIONR1_, "
+                f"such as VISIONR1_TEACHER_KEY, or one of {', '.join(sorted(KEYS_OF_PROVIDERS))}"
+            )
+        return name
 
 
 class ColdStart(Part):

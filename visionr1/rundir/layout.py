@@ -7,6 +7,8 @@ from typing import Final
 
 RECIPE: Final = "recipe.yaml"
 """The recipe as it was resolved when the run began."""
+DECIDED: Final = "recipes"
+"""Folder of the recipes that the operator has decided on, each under the SHA-256 of its bytes, which a pod's command names."""
 STEPS: Final = "steps.jsonl"
 """One record a training step, of all phases."""
 REPORT: Final = "report.html"
@@ -30,6 +32,11 @@ PROGRESS: Final = "progress.json"
 _PHASES: Final = "phases"
 _CHECKPOINTS: Final = "checkpoints"
 _COLDSTART: Final = "coldstart"
+
+
+def decided_recipe_key(sha256: str) -> str:
+    """A recipe that the operator has decided on."""
+    return f"{DECIDED}/{sha256}.json"
 
 
 def phase_folders() -> tuple[str, ...]:
@@ -74,7 +81,7 @@ def attempt_number(key: str) -> int | None:
 
 
 def coldstart_image(name: str) -> tuple[str, str]:
-    """Where an image of the cold-start data lies: its path as COLDSTART_DATA has it, relative to itself, and its key."""
+    """Where an image of the cold-start data is: its path relative to COLDSTART_DATA, as written there, and its key."""
     path = f"images/{name}"
     return path, f"{_COLDSTART}/{path}"
 

@@ -1,14 +1,16 @@
-"""The recipe that a run directory holds, and which of its values may still change."""
+"""The recipe in a run directory, and which of its values may still change."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, parse_recipe, stage_name, to_yaml
-from visionr1.rundir.layout import RECIPE, phase_folders, phase_of
+from visionr1.rundir.layout import RECIPE, decided_recipe_key, phase_folders, phase_of
 from visionr1.rundir.reading import read_file
 from visionr1.storage import NotFound, Store
 
@@ -50,15 +52,40 @@ drawn, what they are trained for or how they are scored (but for the last bits, 
 that lost a node may go on with fewer workers. A value that is not listed here may not change."""
 
 
-def read_recipe(store: Store) -> Recipe:
-    """The recipe of a run directory. Raises BadInput if there is none, or it is not one."""
+def read_recipe(store: Store, sha256: str | None = None) -> Recipe:
+    """The recipe of a run directory, or the one with this SHA-256 that the operator has decided on.
+
+    Whoever can write to the run directory can write its recipe.yaml. A process that is given the hash does what the operator
+    decided, or nothing.
+
+    Raises:
+        BadInput: there is none, it is not one, or it has another SHA-256.
+    """
+    key = RECIPE if sha256 is None else decided_recipe_key(sha256)
     try:
-        text = read_file(store, RECIPE).decode(errors="replace")
+        data = read_file(store, key)
     except NotFound:
-        raise BadInput(
-            f"{store.url}: there is no {RECIPE}, so this is not a run directory; start a run with visionr1 run"
-        ) from None
-    return parse_recipe(text, f"{store.url}/{RECIPE}")
+        advice = "so this is not a run directory; start a run with visionr1 run" if sha256 is None else "though it was decided on"
+        raise BadInput(f"{store.url}: there is no {key}, {advice}") from None
+    if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+        raise BadInput(f"{store.url}/{key}: somebody has changed it: its SHA-256 is not its name; find out who writes there")
+    return parse_recipe(data.decode(errors="replace"), f"{store.url}/{key}")
+
+
+def decided_recipe(recipe: Recipe) -> tuple[str, bytes]:
+    """SHA-256 and bytes of a recipe as `keep_decided` stores it."""
+    data = recipe.model_dump_json().encode()
+    return hashlib.sha256(data).hexdigest(), data
+
+
+def keep_decided(store: Store, recipe: Recipe) -> None:
+    """Store a recipe under its SHA-256, for `read_recipe`, unless it is there unchanged."""
+    sha256, data = decided_recipe(recipe)
+    key = decided_recipe_key(sha256)
+    with suppress(NotFound, BadInput):  # whatever lies there instead is replaced
+        if read_file(store, key) == data:
+            return
+    store.write_bytes(key, data)
 
 
 def adopt_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> None:
@@ -75,7 +102,7 @@ def adopt_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> N
         seen = {phase_of(key) for folder in phase_folders() for key in store.list(folder)}
         lines = difference(before, recipe, seen | set(begun))
         if lines:
-            advice = "go on with its own recipe (visionr1 run --run DIR), or start a new run directory"
+            advice = "continue with its own recipe (visionr1 run --run DIR), or start a new run directory"
             raise BadInput("\n".join([f"{store.url} is a run of another recipe; {advice}:", *(f"  {line}" for line in lines)]))
     store.write_bytes(RECIPE, to_yaml(recipe).encode())
 
@@ -83,7 +110,7 @@ def adopt_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> N
 def difference(old: Recipe, new: Recipe, begun: Collection[str]) -> list[str]:
     """One line for each value of a run that may not change any more.
 
-    Stages whose name (stage-1, ...) is not in `begun` may be changed, added and left out, and what MAY_CHANGE lists and a stage's
+    Stages that are not in `begun` (names such as stage-1) may be changed, added and left out. What MAY_CHANGE lists and a stage's
     tensor_parallel may change at any time.
     """
     then, now = old.model_dump(mode="json"), new.model_dump(mode="json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,8 @@ from visionr1.data.fingerprint import sample_digests, shared_fingerprint
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.saving import Parts
-from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.state import load_trainer, save_trainer
+from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import (
     OptimiserSettings,
     build_zero_engine,
@@ -31,13 +31,12 @@ from visionr1.model.chat import PromptBuilder
 from visionr1.model.device import device_of
 from visionr1.model.load import base_dir, load_model
 from visionr1.model.policy import Policy
-from visionr1.recipe.phases import SFT_PHASE
+from visionr1.recipe.phases import SFT_PHASE, sft_steps
 from visionr1.recipe.schema import SFT, Recipe, Source
 from visionr1.rundir import layout
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry
 from visionr1.sft.batches import Batch, ahead, make_batch
 from visionr1.sft.saving import RankSaving
-from visionr1.sft.schedule import total_steps
 from visionr1.storage import Store
 
 BETAS = (0.9, 0.999)
@@ -51,6 +50,7 @@ class SftRank:
     Attributes:
         done: steps that are committed.
         last_step: the step that ends SFT.
+        sizes: of the model.
     """
 
     def __init__(self, store: Store, recipe: Recipe, sft: SFT):
@@ -69,7 +69,8 @@ class SftRank:
         self._companions = read_companions(model_dir)
         self._builder = PromptBuilder(model_dir, recipe.model)
         self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
-        self._zero_stage = self._choose_zero_stage(model_dir)
+        self.sizes = read_model_sizes(model_dir)
+        self._zero_stage = self._choose_zero_stage()
         self.policy = Policy(load_model(model_dir, recipe.model, self.device), self._builder.banned_token_ids, 1.0)
         if sft.freeze_vision_tower:
             self.policy.freeze_vision_tower()
@@ -85,11 +86,11 @@ class SftRank:
             load_trainer(self._engine, model_dir)
         state = self._checkpoints.state(self.done)["sampler"] if self.done else None
         self._sampler = PromptSampler(len(self._samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
-        self.last_step = total_steps(sft, len(self._samples))
+        self.last_step = sft_steps(sft, len(self._samples))
 
-    def _choose_zero_stage(self, model_dir: Path) -> int:
+    def _choose_zero_stage(self) -> int:
         gpus = gpus_of_group(self.device)
-        stage = choose_sft_zero_stage(self.recipe, self.sft, read_model_sizes(model_dir), gpus)
+        stage = choose_sft_zero_stage(self.recipe, self.sft, self.sizes, gpus)
         if gpus is not None and self.rank == 0 and self.sft.zero_stage == "auto":
             print(f"memory: ZeRO-{stage}", flush=True)
         return stage
@@ -143,7 +144,7 @@ class SftRank:
         """Writes a checkpoint's files, once the commit before is through; each rank's entries, on all ranks."""
         self._saving.begin(step)
         folder = self._checkpoints.folder(step)
-        names = save_weights(self.policy, self._zero_stage, self._companions, folder) + save_trainer(self._engine, folder)
+        names = save_weights(self.policy, self._companions, folder) + save_trainer(self._engine, folder)
         parts: list[Any] = [None] * self._world
         dist.all_gather_object(parts, [entry.model_dump() for entry in self._checkpoints.publish(step, folder, names)])
         return [[FileEntry.model_validate(item) for item in part] for part in parts]

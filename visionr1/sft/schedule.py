@@ -1,16 +1,10 @@
-"""How many steps, and how fast: pure functions of the recipe and the number of samples."""
+"""How fast: pure functions of the recipe and the number of steps."""
 
 from __future__ import annotations
 
 import math
 
 from visionr1.recipe.schema import SFT
-
-
-def total_steps(sft: SFT, samples: int) -> int:
-    """Optimiser steps of `epochs` passes, at least 1, cut by `max_steps`."""
-    steps = max(1, int(sft.epochs * samples / sft.global_batch_size))
-    return steps if sft.max_steps is None else min(steps, sft.max_steps)
 
 
 def learning_rate(sft: SFT, step: int, total: int) -> float:
