@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, evaluate, grade, recipe_app, watch
+from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, doctor, evaluate, grade, recipe_app, watch
 from visionr1.cli_plan import plan
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable, printable
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
@@ -314,6 +314,7 @@ app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)
 app.add_typer(data_app, name="data", rich_help_panel=LOOK)
 app.command(rich_help_panel=RUNS)(plan)
 app.command(rich_help_panel=RUNS)(watch)
+app.command(rich_help_panel=LOOK)(doctor)
 app.command(rich_help_panel=LOOK)(grade)
 app.command("eval", rich_help_panel=LOOK)(evaluate)
 

@@ -193,6 +193,42 @@ def _builder(recipe: Recipe) -> PromptBuilder:
     return PromptBuilder(base_dir(recipe.model), recipe.model)
 
 
+def doctor(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A preset's name, or the path of a recipe file. Default: `vision-r1` where a GPU is, else `demo`.",
+            metavar="[RECIPE]",
+        ),
+    ] = None,
+    set_: SetOption = None,
+    seconds: Annotated[float, typer.Option(help="Time for the checks that train and sample.", min=1)] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON document at the end.")] = False,
+    log: Annotated[
+        Path | None, typer.Option(help="Write what the libraries print to this file.", metavar="FILE", show_default=False)
+    ] = None,
+) -> None:
+    """See whether this machine can train and sample, in about two minutes, before a run takes its GPUs.
+
+    One line per check: good, bad with what to do, or not seen. Ends with 1 if anything is bad. Downloads nothing: the model has
+    random weights, on a CPU it is the demo's.
+    """
+    from visionr1.doctor import examine
+    from visionr1.doctor.finding import closing
+    from visionr1.doctor.machine import ask_driver
+
+    name = recipe or ("vision-r1" if isinstance(ask_driver(), list) else "demo")
+    findings = examine(
+        load_recipe(name, set_ or ()), seconds, log, lambda finding: None if as_json else typer.echo(finding.line())
+    )
+    if as_json:
+        typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        typer.echo(f"{name}: {closing(findings)}")
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
 def watch(
     run: Annotated[
         str,

@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -36,7 +37,11 @@ from visionr1.storage import open_store
 
 
 class Worker:
-    """Constructed on all ranks at the same time; every method is called on all ranks at the same time."""
+    """Constructed on all ranks at the same time; every method is called on all ranks at the same time.
+
+    Attributes:
+        efficiency: what the last update measured against the device's peak, keyed as in `visionr1.metrics`.
+    """
 
     def __init__(self, plan: WorkerPlan):
         recipe, stage = plan.recipe, plan.phase.stage
@@ -86,6 +91,7 @@ class Worker:
         self._exporter.update(self._where | self._effort.peak_values())
         self._exporter.read_at_scrape(self._engine.live)  # from now on, when the labels are there
         self._seen: Prompt | None = None
+        self.efficiency: dict[str, Any] = {}
         self.sync()
 
     def _folder(self, weights: Weights, *, trainer: bool) -> Path:
@@ -185,10 +191,10 @@ class Worker:
             for completion, advantage in zip(group.completions, values, strict=True)
         ]
         stats = self._trainer.update(self._prompts, batch, learning_rate)
-        effort = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
+        self.efficiency = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
         trained = sum(len(experience.sequence.completion_ids) for experience in batch)
         memory = psutil.Process().memory_info().rss
-        self._exporter.update(self._where | effort | {"trained_tokens": trained, "host_memory_bytes": memory})
+        self._exporter.update(self._where | self.efficiency | {"trained_tokens": trained, "host_memory_bytes": memory})
         return asdict(stats) | {"host_memory_bytes": memory}
 
     def save(self, step: int) -> list[FileEntry]:
