@@ -143,17 +143,26 @@ class S3Store:
             self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
 
     def exists(self, key: str) -> bool:
+        return self.version(key) is not None
+
+    def version(self, key: str) -> str | None:
         # A listing, since a HEAD request answers 404 for a wrong bucket as well, and 403 for a missing key without ListBucket.
         name = self._name(key)
         with self._errors(key):
             found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1)
-        return any(item["Key"] == name for item in found.get("Contents", ()))
+        return next((_version(item) for item in found.get("Contents", ()) if item["Key"] == name), None)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
+        return {key: item["Size"] for key, item in self._found(prefix)}
+
+    def versions(self) -> dict[str, str]:
+        return {key: _version(item) for key, item in self._found("")}
+
+    def _found(self, prefix: str) -> Iterator[tuple[str, Any]]:
         start = len(self.prefix) + 1 if self.prefix else 0
         with self._errors(prefix):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
-            return {item["Key"][start:]: item["Size"] for page in pages for item in page.get("Contents", ())}
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._folder(prefix)):
+                yield from ((item["Key"][start:], item) for item in page.get("Contents", ()))
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
@@ -192,3 +201,8 @@ class S3Store:
             yield
         except (boto.BotoCoreError, boto.ClientError, Boto3Error) as error:
             raise explain_s3(error, f"{self.url}/{key}".rstrip("/")) from error
+
+
+def _version(item: Any) -> str:
+    """Of an entry in a listing."""
+    return f"{item['Size']}:{item['ETag']}"

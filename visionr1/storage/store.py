@@ -59,6 +59,12 @@ class Store(Protocol):
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Bytes of every key below the folder `prefix`, in order of the keys; "" is the whole store."""
 
+    def version(self, key: str) -> str | None:
+        """What differs once a key has been written again: its size with its time (a directory) or ETag (S3). None without it."""
+
+    def versions(self) -> dict[str, str]:
+        """The version of every key."""
+
     def list(self, prefix: str = "") -> list[str]:
         """The sorted keys below the folder `prefix`."""
 
@@ -178,14 +184,21 @@ class LocalStore:
             return path.is_file()
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
+        return {key: found.st_size for key, found in self._found(prefix)}
+
+    def version(self, key: str) -> str | None:
+        return _version(self.local_path(key).stat()) if self.exists(key) else None
+
+    def versions(self) -> dict[str, str]:
+        return {key: _version(found) for key, found in self._found("")}
+
+    def _found(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         top = self.local_path(prefix) if prefix else self.root
-        found = {}
         with os_errors(top):
             for path in sorted(_files(top)):
                 if not path.name.startswith(TEMPORARY):
                     with suppress(FileNotFoundError):  # removed since it was listed, as by a run that one looks at
-                        found[path.relative_to(self.root).as_posix()] = path.stat().st_size
-        return found
+                        yield path.relative_to(self.root).as_posix(), path.stat()
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
@@ -206,6 +219,10 @@ class LocalStore:
 
     def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
         _copy(self.local_path(key), local, moved)
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_size}:{found.st_mtime_ns}"
 
 
 def _files(top: Path) -> Iterator[Path]:
