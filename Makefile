@@ -181,6 +181,7 @@ lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles, spel
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	@for one in tests/fuzz/fuzz_inputs.py $(wildcard tests/*/conftest.py tests/*/*/conftest.py); do $(BIN)/mypy --no-error-summary "$$one" || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/*/Dockerfile
 	$(BIN)/codespell *.md .ci .github Makefile pyproject.toml benchmarks charts docs images operators tests visionr1

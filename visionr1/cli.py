@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
+from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, evaluate, grade, recipe_app, watch
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped, printable
 from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
@@ -49,7 +49,7 @@ class _Commands(TyperGroup):
 
 
 def _ended(message: str, code: int) -> typer.Exit:
-    typer.echo(message, err=True)
+    typer.echo(printable(message, keep="\n"), err=True)
     return typer.Exit(code)
 
 
@@ -220,7 +220,7 @@ def _report(run_url: str) -> None:
 
 
 @app.command(rich_help_panel=PHASES)
-def coldstart(run: RunOption) -> None:
+def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
     from visionr1.data.coldstart.run import EndpointLost, run_coldstart
     from visionr1.metrics.exporter import Exporter
@@ -229,7 +229,7 @@ def coldstart(run: RunOption) -> None:
     from visionr1.signals import StopFlag
 
     store = open_store(run)
-    recipe = read_recipe(store)
+    recipe = read_recipe(store, recipe_sha256)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
         with (
@@ -264,12 +264,12 @@ def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
 
 
 @app.command(rich_help_panel=PHASES)
-def sft(run: RunOption) -> None:
+def sft(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Fine-tune on the cold-start data, from the last checkpoint if there is one. Starts torchrun itself."""
     from visionr1.sft import launch
 
     with phase_lock(open_store(run)):
-        launch.run(run)
+        launch.run(run, recipe_sha256)
 
 
 @app.command(rich_help_panel=PHASES)
@@ -280,12 +280,13 @@ def grpo(
         str | None,
         typer.Option(help="Stop between two steps when a file with this key is in the run directory.", metavar="KEY"),
     ] = None,
+    recipe_sha256: DecidedOption = None,
 ) -> None:
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before it."""
     from visionr1.grpo import driver
 
     with phase_lock(open_store(run)):
-        driver.run(run, stage, stop_when)
+        driver.run(run, stage, stop_when, recipe_sha256)
 
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)

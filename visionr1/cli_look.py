@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from visionr1.model.chat import PromptBuilder
 
 RecipeArgument = Annotated[str, typer.Argument(help="A preset's name, or the path of a recipe file.", metavar="RECIPE")]
+DecidedOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Act on the recipe with this SHA-256 in the run directory's folder `recipes`, where the operator puts it.",
+        metavar="HEX",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change one value, such as `--set stages.0.steps=5` or `--set sft=null`. You may repeat it."),
@@ -267,6 +274,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Write MODEL's score.json and samples.jsonl to this directory.", metavar="DIR")
     ] = None,
+    recipe_sha256: DecidedOption = None,
 ) -> None:
     """Score the models of a run (--run DIR), or any model (MODEL)."""
     from visionr1 import evaluate as room
@@ -275,7 +283,7 @@ def evaluate(
         raise BadInput("give one of the two: a model to score (visionr1 eval MODEL), or a run (visionr1 eval --run DIR)")
     if run is not None:
         with phase_lock(open_store(run)):
-            room.run(run)
+            room.run(run, recipe_sha256)
         return
     chosen = load_recipe(recipe, set_ or ())
     source = named_source(data, image_root, column) if data else chosen.data.held_out

@@ -13,6 +13,11 @@ EXIT_BAD_INPUT: Final = 64
 """Bad recipe or data: trying again cannot help."""
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Text that a stranger may have written, without characters that control a terminal; those in `keep` stay."""
+    return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
+
+
 class BadInput(Exception):
     """A mistake in a recipe, in data or on the command line.
 

@@ -23,7 +23,7 @@ _PAGE: Final = f"""\
 # Alerts
 
 The rules are in [`rules/visionr1-ptst.yaml`](../{_CHART}/rules/visionr1-ptst.yaml) for any Prometheus. The chart makes a
-`PrometheusRule` of them, with thresholds from its values. `visionr1 watch` says the same about a run directory, by the same
+`PrometheusRule` of them, with thresholds from its values. `visionr1 watch` checks a run directory in the same way, with the same
 thresholds. [Monitoring](monitoring.md) says how all of it is set up.
 
 | Threshold | Default | Unit | Meaning |

@@ -41,10 +41,10 @@ def documented(text: str) -> Iterator[Value]:
             indent = len(match[1])
             above = [one for one in above if one[0] < indent] + [(indent, match[2])]
             if comment:
-                said = " ".join(comment)
-                hint = _HINT.match(said)
+                reported = " ".join(comment)
+                hint = _HINT.match(reported)
                 path = ".".join(name for _, name in above)
-                yield Value(path, hint[1] if hint else "", said[hint.end() :] if hint else said)
+                yield Value(path, hint[1] if hint else "", reported[hint.end() :] if hint else reported)
             comment = []
         else:
             comment = []

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from ptst_operator.api import Api
 from ptst_operator.names import APPROVE, Manifest
-from ptst_operator.run import ResolvedRun, WantedRun, recipe_hash
+from ptst_operator.run import ResolvedRun, WantedRun
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, stage_name
-from visionr1.rundir.recipe import adopt_recipe, read_recipe
+from visionr1.rundir.recipe import adopt_recipe, keep_decided, read_recipe
 from visionr1.storage import Store
 
 
@@ -37,14 +37,15 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
         if not (_recipe_is_there(before, wanted) or _is_over(wanted, before)):
             begun = [stage_name(number) for number in range(1, before.stages_begun + 1)]
             adopt_recipe(store, wanted.run.recipe, begun)
+        if not _is_over(wanted, before):
+            keep_decided(store, wanted.run.recipe)
         return wanted, store
     except BadInput as error:
         if spec.suspend and before.recipe_hash:
             store = open_store(spec.storage.url)
             with suppress(BadInput):  # training pods may have written anything there; the first error is the one to report
-                recipe = read_recipe(store)
-                if recipe_hash(recipe) == before.recipe_hash:
-                    return _with_recipe(manifest, spec, recipe, recipe_fault=str(error)), store
+                recipe = read_recipe(store, before.recipe_hash)
+                return _with_recipe(manifest, spec, recipe, recipe_fault=str(error)), store
         raise
 
 

@@ -184,7 +184,7 @@ def test_quick_recipes_are_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (Stopped("stopped after step 3"), 3, "stopped after step 3\n"),
         (StorageError("s3://b/r: cannot be reached; check the network"), 1, "s3://b/r: cannot be reached; check the network\n"),
@@ -192,14 +192,14 @@ def test_quick_recipes_are_valid(name: str) -> None:
     ],
 )
 def test_what_a_person_can_act_on_is_one_line(
-    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> int:
         raise error
 
     monkeypatch.setattr(local, "run_local", fail)
     result = visionr1("run", "demo")
-    assert (result.exit_code, result.stderr.splitlines(keepends=True)[-1]) == (code, said)
+    assert (result.exit_code, result.stderr.splitlines(keepends=True)[-1]) == (code, message)
 
 
 def test_grade_prints_a_line_for_each_response(tmp_path: Path) -> None:
@@ -212,9 +212,9 @@ def test_grade_prints_a_line_for_each_response(tmp_path: Path) -> None:
     assert "2 graded: reward 0.500, format 1.000, accuracy 0.500; 1 lines could not be read" in result.stderr
     assert visionr1("grade", str(tmp_path / "none.jsonl")).exit_code == 64
     assert [json.loads(line)["rule"] for line in result.stdout.splitlines()] == ["spelling", "number"]
-    told = visionr1("grade", str(file), "--explain").stdout
-    assert told.startswith("line 1: right (rule: spelling)\n  reward   1 = format 1, accuracy 1\n")
-    assert "line 2: wrong answer (rule: number)\n" in told and told.count("  read as  ") == 4
+    printed = visionr1("grade", str(file), "--explain").stdout
+    assert printed.startswith("line 1: right (rule: spelling)\n  reward   1 = format 1, accuracy 1\n")
+    assert "line 2: wrong answer (rule: number)\n" in printed and printed.count("  read as  ") == 4
 
 
 def test_data_check_names_bad_rows(tmp_path: Path) -> None:

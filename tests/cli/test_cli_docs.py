@@ -80,8 +80,8 @@ def test_the_documented_operator_takes_its_words(capsys: pytest.CaptureFixture[s
         with pytest.raises(SystemExit) as ended:
             operator([*command.words[1:], "--help"])
         assert ended.value.code == 0
-        told = capsys.readouterr().out
-        assert [word for word in command.words if word.startswith("--") and word not in told] == []
+        reported = capsys.readouterr().out
+        assert [word for word in command.words if word.startswith("--") and word not in reported] == []
 
 
 @pytest.fixture(scope="module")

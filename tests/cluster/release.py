@@ -219,5 +219,5 @@ def _targets(monitor: dict[str, Any], pod: dict[str, Any]) -> Iterator[dict[str,
     for endpoint in monitor["spec"]["podMetricsEndpoints"]:
         if endpoint["port"] in ports:
             job = f"{meta['namespace']}/{monitor['metadata']['name']}"
-            told = {"namespace": meta["namespace"], "pod": meta["name"], "job": job}
-            yield {"targets": [f"{address}:{ports[endpoint['port']]}"], "labels": told}
+            reported = {"namespace": meta["namespace"], "pod": meta["name"], "job": job}
+            yield {"targets": [f"{address}:{ports[endpoint['port']]}"], "labels": reported}

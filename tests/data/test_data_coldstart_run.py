@@ -135,7 +135,7 @@ def test_faults_that_pass_are_met_by_asking_again(teacher: FakeTeacher, problems
 def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(
     teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEER_KEY", KEY)
+    monkeypatch.setenv("VISIONR1_SEER_KEY", KEY)
 
     def picky(request: dict[str, Any]) -> Answer:
         if "What is 1+5?" in text_of(request):
@@ -145,7 +145,7 @@ def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(
         return helpful(request)
 
     teacher.answer = picky
-    settings = {"base_url": teacher.url, "model": "seer", "api_key_env": "SEER_KEY"}
+    settings = {"base_url": teacher.url, "model": "seer", "api_key_env": "VISIONR1_SEER_KEY"}
     report = run(recipe(problems, teacher.url, describer=settings, concurrency=1, retries=1), tmp_path / "run")
     assert (report.kept, report.rejected) == (4, {"request failed": 2})
     assert Counter(text_of(request) for request in teacher.requests if "What is 1+5?" in text_of(request)).total() == 2
@@ -164,13 +164,13 @@ def test_an_endpoint_that_is_not_there_is_one_clear_line(problems: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know the model 'seer'")]
+    ("status", "reported"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know the model 'seer'")]
 )
 def test_an_endpoint_that_refuses_is_one_clear_line(
-    teacher: FakeTeacher, problems: Path, tmp_path: Path, status: int, said: str
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, status: int, reported: str
 ) -> None:
     teacher.answer = lambda request: (status, {"error": {"message": "no"}})
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=reported):
         run(recipe(problems, teacher.url), tmp_path / "run")
     assert len(teacher.requests) <= 4
 
@@ -178,9 +178,9 @@ def test_an_endpoint_that_refuses_is_one_clear_line(
 def test_a_key_that_is_not_set_is_named(
     teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    settings = {"base_url": teacher.url, "model": "thinker", "api_key_env": "NO_SUCH_KEY"}
-    with pytest.raises(BadInput, match=r"coldstart.reasoner.api_key_env: the environment variable NO_SUCH_KEY is not set"):
+    monkeypatch.delenv("VISIONR1_NO_KEY", raising=False)
+    settings = {"base_url": teacher.url, "model": "thinker", "api_key_env": "VISIONR1_NO_KEY"}
+    with pytest.raises(BadInput, match=r"coldstart.reasoner.api_key_env: the environment variable VISIONR1_NO_KEY is not set"):
         run(recipe(problems, teacher.url, reasoner=settings), tmp_path / "run")
     assert not teacher.requests
 
@@ -381,12 +381,12 @@ def test_the_demo_s_teacher(tmp_path: Path) -> None:
 
 def test_what_is_asked_answered_kept_and_dropped_can_be_watched(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     teacher.answer = lambda request: (400, {"error": "no"}) if "What is 5+5?" in text_of(request) else helpful(request)
-    told: list[dict[str, Any]] = []
+    published: list[dict[str, Any]] = []
     store = open_store(str(tmp_path / "run"))
-    report = run_coldstart(recipe(problems, teacher.url), store, same, lambda: False, tell=told.append)
-    assert all(values["phase"] == "coldstart" and values.keys() <= KEYS for values in told)
-    assert told[0]["coldstart_problems"] == 6
-    assert sum(values.get("coldstart_requests", 0) for values in told) == report.asked
-    assert sum(values.get("coldstart_failures", 0) for values in told) == 1
-    assert [values["coldstart_answered"] for values in told if "coldstart_answered" in values][-1] == 6
-    assert (told[-1]["coldstart_kept"], told[-1]["coldstart_dropped"]) == (5, {"request failed": 1})
+    report = run_coldstart(recipe(problems, teacher.url), store, same, lambda: False, publish=published.append)
+    assert all(values["phase"] == "coldstart" and values.keys() <= KEYS for values in published)
+    assert published[0]["coldstart_problems"] == 6
+    assert sum(values.get("coldstart_requests", 0) for values in published) == report.asked
+    assert sum(values.get("coldstart_failures", 0) for values in published) == 1
+    assert [values["coldstart_answered"] for values in published if "coldstart_answered" in values][-1] == 6
+    assert (published[-1]["coldstart_kept"], published[-1]["coldstart_dropped"]) == (5, {"request failed": 1})

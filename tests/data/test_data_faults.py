@@ -47,7 +47,7 @@ def test_a_data_address_is_the_picture_in_it(tmp_path: Path, head: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "kind", "said"),
+    ("image", "kind", "reported"),
     [
         ("https://example.org/a.png", "image path", "images are not fetched, so download it and give its path"),
         ("http://example.org/a.png", "image path", "is an address"),
@@ -58,10 +58,10 @@ def test_a_data_address_is_the_picture_in_it(tmp_path: Path, head: str) -> None:
         (base64.b64encode(picture()).decode(), "image missing", "write data:image/png;base64, before it"),
     ],
 )
-def test_what_is_no_path_says_what_to_do(tmp_path: Path, image: str, kind: str, said: str) -> None:
+def test_what_is_no_path_says_what_to_do(tmp_path: Path, image: str, kind: str, reported: str) -> None:
     with pytest.raises(BadRow) as caught:
         read(tmp_path, with_image(image))
-    assert caught.value.kind == kind and said in caught.value.detail
+    assert caught.value.kind == kind and reported in caught.value.detail
     assert "\n" not in str(caught.value)
 
 
@@ -121,7 +121,7 @@ def test_a_chain_of_thought_may_lack_a_block(response: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "reported"),
     [
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing, which is not read: convert it to PNG"),
         (b"<?xml version='1.0'?>\n<svg/>", "an SVG drawing"),
@@ -149,10 +149,10 @@ def test_a_chain_of_thought_may_lack_a_block(response: str) -> None:
         (b"some text", "not a known image"),
     ],
 )
-def test_a_file_that_is_no_picture_is_told_apart(data: bytes, said: str) -> None:
+def test_a_file_that_is_no_picture_is_told_apart(data: bytes, reported: str) -> None:
     with pytest.raises(BadImage) as caught:
         open_image(data)
-    assert str(caught.value).startswith(said) and str(caught.value).endswith(f", {len(data)} bytes")
+    assert str(caught.value).startswith(reported) and str(caught.value).endswith(f", {len(data)} bytes")
 
 
 def test_a_picture_that_is_too_long_says_how_to_help_it() -> None:

@@ -240,7 +240,7 @@ def test_image_paths_stay_below_their_root(tmp_path: Path, png: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "reported"),
     [
         (
             "rows.jsonl",
@@ -259,11 +259,11 @@ def test_image_paths_stay_below_their_root(tmp_path: Path, png: bytes) -> None:
         ("note.txt", "hello", "cannot read .txt"),
     ],
 )
-def test_files_that_cannot_be_problems_say_why(tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_files_that_cannot_be_problems_say_why(tmp_path: Path, name: str, content: str, reported: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(BadInput) as caught:
         problems(tmp_path / name)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert reported in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_missing_places_say_so(tmp_path: Path) -> None:

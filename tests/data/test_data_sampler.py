@@ -88,7 +88,7 @@ def test_the_order_never_changes_between_versions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "said"),
+    ("now", "reported"),
     [
         (ROWS[:3], "4 rows before, 3 now"),
         ([replace(ROWS[0], answer="9"), *ROWS[1:]], "other texts in the same number of rows"),
@@ -97,9 +97,9 @@ def test_the_order_never_changes_between_versions() -> None:
         (ROWS[::-1], "other ids, texts, images in"),
     ],
 )
-def test_changed_data_is_refused_and_the_change_named(now: list[Row], said: str) -> None:
+def test_changed_data_is_refused_and_the_change_named(now: list[Row], reported: str) -> None:
     state = PromptSampler(4, 1, MARK).state
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=reported):
         PromptSampler(len(now), 1, fingerprint(map(digest, now)), state)
 
 

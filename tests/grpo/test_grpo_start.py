@@ -76,8 +76,8 @@ def test_learning_rate_warms_up_in_each_stage() -> None:
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
-def test_request_seeds_depend_on_run_step_and_prompt_only() -> None:
-    seeds = {request_seed(run, step, row) for run in (1, 2) for step in (1, 2) for row in ("a", "b")}
+def test_request_seeds_depend_on_run_step_and_place_only() -> None:
+    seeds = {request_seed(run, step, place) for run in (1, 2) for step in (1, 2) for place in (0, 1)}
     assert len(seeds) == 8
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert request_seed(1, 1, "a") == request_seed(1, 1, "a")
+    assert request_seed(1, 1, 0) == request_seed(1, 1, 0)

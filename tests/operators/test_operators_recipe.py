@@ -10,6 +10,10 @@ import pytest
 from schedules import SPEC, STAGE
 from site_of_a_run import Site, at_step_2, condition, without_coldstart
 
+from visionr1.errors import BadInput
+from visionr1.recipe import load_recipe, to_yaml
+from visionr1.rundir.recipe import read_recipe
+
 FROM = {"configMap": "recipes", "key": "recipe.yaml"}
 
 
@@ -104,14 +108,32 @@ def test_a_run_whose_recipe_is_refused_can_be_suspended(mistake: str, cluster: s
 
 
 @pytest.mark.parametrize("written", ["seed: 2", "stages: []", "- what", "\x00"])
-def test_what_pods_have_written_over_the_recipe_stops_nothing_and_says_nothing(written: str, tmp_path: Path) -> None:
+def test_what_pods_have_written_over_the_recipe_keeps_nobody_from_suspending_the_run(written: str, tmp_path: Path) -> None:
     site = at_step_2(tmp_path)
     site.store.write_bytes("recipe.yaml", f"preset: demo\n{written}\n".encode())
     site.cluster.change_spec(suspend=True, **without_coldstart(seed=2))
     before = len(site.status.phases)
     status = site.look(3)
-    assert (status.phase, condition(status, "RecipeValid").status, len(status.phases)) == ("Running", "False", before)
-    assert len(site.cluster.processes) == 1
+    assert (status.phase, condition(status, "RecipeValid").status, len(status.phases)) == ("Stopping", "False", before)
+
+
+def test_pods_act_on_the_recipe_that_was_decided_on_and_on_no_other(tmp_path: Path) -> None:
+    """Who writes to the run directory could else send a pod's secrets to a server of their own, or run code of their own."""
+    site = at_step_2(tmp_path)
+    decided = site.status.recipe_hash
+    site.store.write_bytes("recipe.yaml", to_yaml(load_recipe("demo", ["seed=7", "reward.function=planted.py:f"])).encode())
+    assert read_recipe(site.store, decided).seed == 1
+    key = f"recipes/{decided}.json"
+    site.store.write_bytes(key, site.store.read_bytes(key).replace(b'"seed":1', b'"seed":7'))
+    with pytest.raises(BadInput, match=f"{decided}.json: somebody has changed it: its SHA-256 is not its name"):
+        read_recipe(site.store, decided)
+    site.look()
+    assert read_recipe(site.store, decided).seed == 1, "the operator has put it back"
+    Path(str(site.store.local_path(key))).unlink()
+    with pytest.raises(BadInput, match=f"there is no {key}, though it was decided on"):
+        read_recipe(site.store, decided)
+    site.look()
+    assert read_recipe(site.store, decided).seed == 1
 
 
 def test_a_suspended_run_takes_nothing_from_a_directory_of_another_recipe(tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ VALUES = [
     ),
     ("rollout: {temperature: 2.5}", "rollout: temperature (2.5) is more than 2, the most that vLLM allows"),
     ("optimiser: {betas: [0.9]}", "optimiser.betas.1: missing; the list is too short"),
-    ("optimiser: {betas: [0.9, 0.99, 0.999]}", "optimiser.betas: [0.9, 0.99, 0.999] has 3 entries; it must have 2"),
+    (f"model: {{base: {'x' * 20_001}}}", f'model.base: "{"x" * 56}... is too long; it may have 20000 characters'),
+    ("optimiser: {betas: [0.9, 0.99, 0.999]}", "optimiser.betas: [0.9, 0.99, 0.999] has 3 entries; it must have at most 2"),
     ("optimizer: {learning_rate: 1}", "optimizer: unknown key; did you mean optimiser?"),
     ("rollout: {gpu_memory_utilization: 1}", "rollout.gpu_memory_utilization: 1 is too large; it must be less than 1.0"),
     ("rollout: {engine: sglang}", "rollout.engine: \"sglang\" is not allowed; choose 'vllm' or 'hf'"),
@@ -196,10 +197,10 @@ def test_no_message_has_jargon() -> None:
 
 def test_each_wording_is_reached() -> None:
     """A wording nobody can see would be untested text."""
-    said = [line for text, _ in VALUES for line in lines_of(BASE + text)]
+    reported = [line for text, _ in VALUES for line in lines_of(BASE + text)]
     for kind, wording in _WORDING.items():
         constant = max(re.split(r"\{\w+\}", wording), key=len)
-        assert not constant or any(constant in line for line in said), kind
+        assert not constant or any(constant in line for line in reported), kind
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
@@ -209,9 +210,9 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
         str(tmp_path / "b.yaml"): "not a text file (UTF-8)",
     }
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
-    for path, said in cases.items():
+    for path, reported in cases.items():
         with pytest.raises(BadInput) as caught:
             load_recipe(path)
-        assert str(caught.value) == f"{path}: {said}"
+        assert str(caught.value) == f"{path}: {reported}"
     with pytest.raises(BadInput, match=r"^vision-r2: no such preset; did you mean the preset vision-r1\? .*\./vision-r2\)$"):
         load_recipe("vision-r2")

@@ -88,7 +88,7 @@ def test_the_panels_name_buckets_phases_words_and_limits(make_run: Callable[...,
         "E": ["accuracy", "global step", "stage 2"],
         "F": ["reward", "global step", "stage 2"],
     }.items():
-        assert [said for said in expected if said not in panels[letter]] == []
+        assert [reported for reported in expected if reported not in panels[letter]] == []
 
 
 def test_the_phase_table_shows_the_scores(make_run: Callable[..., Path]) -> None:
@@ -246,7 +246,7 @@ def test_the_terminal_shows_phases_and_where_everything_lies(make_run: Callable[
     console = Console(width=160, record=True, file=StringIO())
     console.print(terminal_summary(store))
     text = console.export_text()
-    for said in (
+    for reported in (
         "stage 3",
         "done",
         "±",
@@ -255,7 +255,7 @@ def test_the_terminal_shows_phases_and_where_everything_lies(make_run: Callable[
         "eval/stage-3.samples.jsonl",
         str(folder),
     ):
-        assert said in text
+        assert reported in text
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:

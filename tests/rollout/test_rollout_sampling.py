@@ -7,6 +7,7 @@ from rollout_pair import LIMIT, Pair
 from visionr1.data.digits import problems
 from visionr1.data.rows import Row
 from visionr1.demo.chains import READ_ALOUD
+from visionr1.grpo.schedule import request_seed
 from visionr1.model.prompt import Prompt
 from visionr1.rollout.types import Sampling
 
@@ -29,6 +30,16 @@ def test_other_seeds_give_other_completions(pair: Pair) -> None:
     first, second = (pair.engine.generate([prompt], Sampling(4, 16, 1.0), [seed])[0] for seed in (1, 2))
     assert len({tuple(c.token_ids) for c in first.completions}) > 1, "completions of one group differ"
     assert [c.token_ids for c in first.completions] != [c.token_ids for c in second.completions]
+
+
+def test_a_prompt_that_a_step_draws_eight_times_gets_eight_groups_and_the_same_again_when_resumed(pair: Pair) -> None:
+    pair.shake(1, 0.05)
+    pair.sync()
+    prompts, seeds = pair.prompts()[:1] * 8, [request_seed(1, 5, place) for place in range(8)]
+    first, again = (pair.engine.generate(prompts, Sampling(4, 16, 1.0), seeds) for _ in range(2))
+    groups = [[tuple(completion.token_ids) for completion in group.completions] for group in first]
+    assert len(set(map(tuple, groups))) == 8
+    assert groups == [[tuple(completion.token_ids) for completion in group.completions] for group in again]
 
 
 def test_sampling_leaves_the_trainers_generator_alone(pair: Pair) -> None:

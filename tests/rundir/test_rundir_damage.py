@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -131,11 +132,11 @@ def faults(store: Store, readers: list[Callable[[Store], object]]) -> Iterator[s
 
 
 def expect_named(store: Store, key: str, readers: list[Callable[[Store], object]]) -> list[str]:
-    said = list(faults(store, readers))
+    reported = list(faults(store, readers))
     name = Path(key).name
-    for message in said:
+    for message in reported:
         assert all(name in line for line in message.splitlines()), message
-    return said
+    return reported
 
 
 def test_a_whole_run_has_no_fault(store: Store) -> None:
@@ -189,7 +190,19 @@ def gone(path: Path, outside: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("place", [directory, link_out, link_to_itself, huge, gone])
+def pipe(path: Path, outside: Path) -> None:
+    """Opening one waits until somebody opens its other end."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def unix_socket(path: Path, outside: Path) -> None:
+    path.unlink()
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("place", [directory, link_out, link_to_itself, huge, gone, pipe, unix_socket])
 @pytest.mark.parametrize("file", FILES)
 def test_something_else_in_its_place(
     file: str, place: Callable[[Path, Path], None], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -211,13 +224,13 @@ def test_odd_values_in_each_field(file: str, store: Store) -> None:
     lines = store.read_bytes(FILES[file]).decode()
     one_value = file not in ("steps", "samples", "cold-start replies")
     whole = [json.loads(lines)] if one_value else [json.loads(line) for line in lines.splitlines()]
-    said = 0
+    reported = 0
     for field in whole[0]:
         for value in ODD:
             odd = [whole[0] | {field: value}, *whole[1:]]
             store.write_bytes(FILES[file], "\n".join(map(json.dumps, odd)).encode())
-            said += len(expect_named(store, FILES[file], READERS))
-    assert said, "some reader looks at the file"
+            reported += len(expect_named(store, FILES[file], READERS))
+    assert reported, "some reader looks at the file"
 
 
 @pytest.mark.parametrize("value", ODD)

@@ -10,6 +10,11 @@ from typing import Any, Final
 
 from visionr1.errors import BadInput
 
+FULL_ATTENTION: Final = (7, 15, 23, 31)
+"""Layers of the vision tower with full attention, where config.json leaves them to the library (so in transformers)."""
+WINDOW_PIXELS: Final = 112
+"""Side of a window of the vision tower, where config.json leaves it to the library (so in transformers)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSizes:
@@ -19,8 +24,10 @@ class ModelSizes:
         width, inner: hidden size of the text model, and that of its feed-forward layers.
         queries, keys: heads times head dimension, of queries, and of keys (and values).
         tied: whether the head is the embedding.
+        vision_full_layers: layers of the vision tower that attend to the whole picture, the others to a window.
         patch: numbers of a picture's patch.
         merged: patches that become one token.
+        window: patches of a window.
     """
 
     layers: int
@@ -34,8 +41,10 @@ class ModelSizes:
     vision_width: int
     vision_inner: int
     vision_out: int
+    vision_full_layers: int = 4
     patch: int = 3 * 2 * 14 * 14
     merged: int = 4
+    window: int = 64
 
     @property
     def layer(self) -> int:
@@ -94,8 +103,10 @@ def model_sizes(config: Mapping[str, Any]) -> ModelSizes:
         vision_width=vision["hidden_size"],
         vision_inner=vision["intermediate_size"],
         vision_out=vision["out_hidden_size"],
+        vision_full_layers=len(vision.get("fullatt_block_indexes", FULL_ATTENTION)),
         patch=channels * vision.get("temporal_patch_size", 2) * vision["patch_size"] ** 2,
         merged=vision.get("spatial_merge_size", 2) ** 2,
+        window=(vision.get("window_size", WINDOW_PIXELS) // vision["patch_size"]) ** 2,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from visionr1.data.badrow import BadRow
-from visionr1.data.regular import open_regular
+from visionr1.data.regular import open_file
 from visionr1.errors import BadInput
 
 LOOKED_AT: Final = 100
@@ -32,7 +32,7 @@ class JsonRows:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        with open_regular(file) as opened:
+        with open_file(file) as opened:
             self._spans = array("Q")
             """Begin and end of each row, in bytes."""
             for begin, end in _lines(file, opened) if file.suffix == ".jsonl" else _members(file, opened.read()):

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
 from visionr1.data.badrow import BadRow, is_clean, what
-from visionr1.data.regular import NotRegular, open_regular, stamp
+from visionr1.data.regular import NotRegular, open_file, stamp
 from visionr1.data.rows import IMAGE_MARK, MAX_IMAGES
 from visionr1.errors import BadInput
 from visionr1.storage import NotFound, open_store
@@ -60,7 +60,7 @@ class _Folder:
     def read(self, path: str) -> bytes:
         file = self._file(path)
         try:
-            with open_regular(file) as opened:
+            with open_file(file) as opened:
                 if os.fstat(opened.fileno()).st_size > MAX_IMAGE_BYTES:
                     raise PermissionError(f"{path} is larger than {MAX_IMAGE_BYTES >> 20} MiB")
                 return opened.read()

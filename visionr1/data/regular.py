@@ -8,23 +8,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from visionr1.errors import BadInput
+from visionr1.storage.store import open_regular
 
 
 class NotRegular(BadInput):
     """Something else is in a file's place."""
 
 
-def open_regular(file: Path) -> BinaryIO:
+def open_file(file: Path) -> BinaryIO:
     """Opens a file, or the one that a link leads to. Raises NotRegular for anything else, OSError as `open` does."""
     require_regular(file, os.stat(file))  # before it is opened, which some devices notice
-    # Should a pipe have taken the file's place since, this opens it without waiting; to a file it makes no difference.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        require_regular(file, os.fstat(descriptor))
-    except NotRegular:
-        os.close(descriptor)
-        raise
-    return os.fdopen(descriptor, "rb")
+    return open_regular(file)
 
 
 def require_regular(file: Path, found: os.stat_result) -> None:

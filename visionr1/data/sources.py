@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from visionr1.data.badrow import BadRow, one_line
 from visionr1.data.json_rows import Cells, JsonRows, parsed
 from visionr1.data.pictures import NoPictures, Pictures, pictures_below
-from visionr1.data.regular import open_regular, require_regular, stamp
+from visionr1.data.regular import open_file, require_regular, stamp
 from visionr1.errors import BadInput
 from visionr1.storage import NotFound, StorageError, open_store
 
@@ -131,7 +131,7 @@ def _s3_tables(path: str, image_root: str | None) -> list[Table]:
         folder, _, name = path.rpartition("/")
         names = [name]
     else:
-        names = pick_files(path, [key for key in open_store(folder).list("") if "/" not in key])
+        names = pick_files(path, [key for key in sorted(open_store(folder).versions()) if "/" not in key])
     store = open_store(folder)
     download = tempfile.TemporaryDirectory(prefix="visionr1-data-")
     pictures = pictures_below(image_root or folder)
@@ -170,7 +170,8 @@ def _parquet_table(file: Path, pictures: Pictures, cache_dir: str | None, keep: 
 
 def _saved_table(folder: Path, pictures: Pictures) -> Table:
     try:
-        names = [str(file["filename"]) for file in parsed(open_regular(folder / "state.json").read())["_data_files"]]
+        with open_file(folder / "state.json") as state:
+            names = [str(file["filename"]) for file in parsed(state.read())["_data_files"]]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise BadInput(f"{folder}/state.json does not name the files of a data set; save it again") from None
     _refuse_leaving(folder, names)

@@ -96,8 +96,8 @@ _DIGIT_IN_WORDS: Final = re.compile(r"The (left|middle|right) digit is (\d)")
 
 def reasoning(kind: str, prompt: str, random: Random) -> Reply:
     """Step 3: a chain of thought from the prompt's words alone."""
-    told = {place: int(digit) for place, digit in _DIGIT_IN_WORDS.findall(prompt)}
-    digits = list(told.values())
+    reported = {place: int(digit) for place, digit in _DIGIT_IN_WORDS.findall(prompt)}
+    digits = list(reported.values())
     if len(digits) not in PLACES:
         return Reply("<think> The image is not provided, so I have to guess. </think>\n\nI cannot answer without the image.")
     text, answer = chain(kind, digits, random)

@@ -57,17 +57,17 @@ def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callabl
     return [target for target in found if scored(target.phase) != target.step]
 
 
-def run(run_url: str) -> None:
+def run(run_url: str, recipe_sha256: str | None = None) -> None:
     """Scores every model of a run that has no score yet, then writes the report.
 
-    After an interruption the same call goes on with the next model.
+    After an interruption the same call goes on with the next model. `recipe_sha256` is as in `read_recipe`.
 
     Raises:
         BadInput: no run, no held-out problems, or no checkpoint at `run_url`.
         Stopped: SIGTERM or Ctrl-C came.
     """
     store = open_store(run_url)
-    recipe = read_recipe(store)
+    recipe = read_recipe(store, recipe_sha256)
     if recipe.data.held_out is None:
         raise BadInput("data.held_out is null, so there are no problems to evaluate on: set it to a source of problems")
 

@@ -24,11 +24,12 @@ from visionr1.signals import StopFlag
 from visionr1.storage import StorageError, Store, open_store
 
 
-def run(run_url: str, number: int, stop_when: str | None = None) -> None:
+def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: str | None = None) -> None:
     """Runs stage `number` (from 1) of the run directory's recipe to its end, from where it was.
 
     Args:
         stop_when: key in the run directory; once it is there the driver stops, before its first step or after any other.
+        recipe_sha256: as in `read_recipe`.
 
     Raises:
         BadInput: the recipe, the data, the machine or the chain of checkpoints is not as it must be.
@@ -37,7 +38,7 @@ def run(run_url: str, number: int, stop_when: str | None = None) -> None:
         RuntimeError: training went wrong; see `visionr1.grpo.parity`.
     """
     store = open_store(run_url)
-    recipe = read_recipe(store)
+    recipe = read_recipe(store, recipe_sha256)
     phase = stage_phase(recipe, number)
     start = stage_start(
         recipe,

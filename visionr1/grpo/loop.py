@@ -45,7 +45,7 @@ def run_stage(
         clock = Clock()
         batch = [rows[index] for index in sampler.next(recipe.algorithm.prompts_per_step)]
         with clock("rollout"):
-            groups = crew.rollout(batch, sampling, [request_seed(recipe.seed, step, row.id) for row in batch])
+            groups = crew.rollout(batch, sampling, [request_seed(recipe.seed, step, place) for place in range(len(batch))])
         timeouts = grader.timeouts
         with clock("reward"):
             completions = [completion for group in groups for completion in group]

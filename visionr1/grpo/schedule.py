@@ -24,7 +24,11 @@ def probe_due(stage_step: int, every: int) -> bool:
     return (stage_step - 1) % every == 0
 
 
-def request_seed(run_seed: int, step: int, row_id: str) -> int:
-    """31-bit sampling seed of one prompt at one step: a resumed step samples what it would have sampled."""
-    digest = blake2b(f"{run_seed}/{step}/{row_id}".encode(), digest_size=4).digest()
+def request_seed(run_seed: int, step: int, place: int) -> int:
+    """31-bit sampling seed of the group at `place` (from 0) in the batch of a global step.
+
+    It names the draw and not the row: a row that a step draws twice gets two groups that differ. A resumed step draws the same
+    rows in the same places, so it samples what it would have sampled, with any number of workers.
+    """
+    digest = blake2b(f"{run_seed}/{step}/{place}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1

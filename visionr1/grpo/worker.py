@@ -25,10 +25,9 @@ from visionr1.grpo.start import Weights
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.device import device_of
+from visionr1.model.device import device_of, device_peak
 from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
-from visionr1.model.peak import device_peak
 from visionr1.model.prompt import Prompt
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Completion, Group, Sampling
@@ -61,7 +60,8 @@ class Worker:
         self._builder = PromptBuilder(model_dir, recipe.model)
         reference_dir = self._folder(start.reference, trainer=False)
         gpus = gpus_of_group(self._device)
-        choice = choose_stage(recipe, stage, read_model_sizes(model_dir), gpus)
+        sizes = read_model_sizes(model_dir)
+        choice = choose_stage(recipe, stage, sizes, gpus)
         if gpus is not None and plan.rank == 0:
             print(f"memory: {choice}", flush=True)
         self._trainer = Trainer(model_dir, reference_dir, recipe, choice, self._builder.banned_token_ids, self._device)
@@ -80,7 +80,7 @@ class Worker:
         self._engine.sleep()
         port = 1 + plan.place_on_node
         self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=port)
-        self._effort = WorkerEffort(recipe, self._trainer.policy.inner.config, device_peak(self._device, recipe.model.dtype))
+        self._effort = WorkerEffort(recipe, sizes, device_peak(self._device, recipe.model.dtype))
         self._where = {"phase": self._phase.name, "stage": self._phase.number}
         self._groups: list[Group] = []
         self._prompts: list[PromptTensors] = []

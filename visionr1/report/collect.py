@@ -1,4 +1,4 @@
-"""Everything that the report shows, read from a run directory; whatever is not there yet is left out."""
+"""Everything that the report shows, read from a run directory. What does not exist yet is left out."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _TITLES: Final = {
 class Samples:
     """The scored responses of one phase, reduced to what is shown.
 
-    `outcomes` has (completion tokens, accuracy 0 or 1) of every response; `shown` holds, by problem
-    id, the responses that were kept with their pictures.
+    `outcomes` has (completion tokens, accuracy 0 or 1) of every response. `shown` has the responses that were
+    kept with their pictures, by problem id.
     """
 
     outcomes: list[tuple[int, float]] = field(default_factory=list)
@@ -52,10 +52,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """One phase and what it has left behind.
+    """One phase and its results.
 
-    `stage` is a GRPO stage's values, None elsewhere.
-    `score` has None for all figures where there is no score.
+    `stage` has a GRPO stage's values, None for other phases.
+    If there is no score, all figures of `score` are None.
     """
 
     name: str
@@ -70,7 +70,7 @@ class PhaseRecord:
 
     @property
     def short_title(self) -> str:
-        """The title where there is no room for it: a stage's number, or the first word."""
+        """The title where there is little room: a stage's number, or the first word."""
         return self.title.removeprefix("stage ").split()[0]
 
     @property
@@ -86,13 +86,13 @@ class PhaseRecord:
 
     @property
     def steps_done(self) -> int | None:
-        """Optimiser steps on record; None for phases that have none."""
+        """Optimiser steps in the step log. None for phases without steps."""
         return len(self.steps) if self.kind in ("sft", "grpo") else None
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as far as it has come. `phases` has the base model first where the recipe starts from it."""
+    """A run as it is now. If the recipe starts from the base model, `phases` has that first."""
 
     url: str
     recipe: Recipe
@@ -115,7 +115,7 @@ def read_run(store: Store) -> Run:
     """Reads a run directory.
 
     Raises:
-        BadInput: it has no recipe, or holds a file that is not what its name says.
+        BadInput: it has no recipe, or a file in it is damaged.
     """
     recipe = read_recipe(store)
     steps = read_steps(store)

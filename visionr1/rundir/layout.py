@@ -7,6 +7,8 @@ from typing import Final
 
 RECIPE: Final = "recipe.yaml"
 """The recipe as it was resolved when the run began."""
+DECIDED: Final = "recipes"
+"""Folder of the recipes that the operator has decided on, each under the SHA-256 of its bytes, which a pod's command names."""
 STEPS: Final = "steps.jsonl"
 """One record a training step, of all phases."""
 REPORT: Final = "report.html"
@@ -34,6 +36,11 @@ PROGRESS: Final = "progress.json"
 _PHASES: Final = "phases"
 _CHECKPOINTS: Final = "checkpoints"
 _COLDSTART: Final = "coldstart"
+
+
+def decided_recipe_key(sha256: str) -> str:
+    """A recipe that the operator has decided on."""
+    return f"{DECIDED}/{sha256}.json"
 
 
 def phase_folders() -> tuple[str, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, parse_recipe, stage_name, to_yaml
-from visionr1.rundir.layout import RECIPE, phase_folders, phase_of
+from visionr1.rundir.layout import RECIPE, decided_recipe_key, phase_folders, phase_of
 from visionr1.rundir.reading import read_file
 from visionr1.storage import NotFound, Store
 
@@ -50,15 +52,40 @@ drawn, what they are trained for or how they are scored (but for the last bits, 
 that lost a node may go on with fewer workers. A value that is not listed here may not change."""
 
 
-def read_recipe(store: Store) -> Recipe:
-    """The recipe of a run directory. Raises BadInput if there is none, or it is not one."""
+def read_recipe(store: Store, sha256: str | None = None) -> Recipe:
+    """The recipe of a run directory, or the one with this SHA-256 that the operator has decided on.
+
+    Whoever can write to the run directory can write its recipe.yaml. A process that is given the hash does what the operator
+    decided, or nothing.
+
+    Raises:
+        BadInput: there is none, it is not one, or it has another SHA-256.
+    """
+    key = RECIPE if sha256 is None else decided_recipe_key(sha256)
     try:
-        text = read_file(store, RECIPE).decode(errors="replace")
+        data = read_file(store, key)
     except NotFound:
-        raise BadInput(
-            f"{store.url}: there is no {RECIPE}, so this is not a run directory; start a run with visionr1 run"
-        ) from None
-    return parse_recipe(text, f"{store.url}/{RECIPE}")
+        advice = "so this is not a run directory; start a run with visionr1 run" if sha256 is None else "though it was decided on"
+        raise BadInput(f"{store.url}: there is no {key}, {advice}") from None
+    if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+        raise BadInput(f"{store.url}/{key}: somebody has changed it: its SHA-256 is not its name; find out who writes there")
+    return parse_recipe(data.decode(errors="replace"), f"{store.url}/{key}")
+
+
+def decided_recipe(recipe: Recipe) -> tuple[str, bytes]:
+    """SHA-256 and bytes of a recipe as `keep_decided` stores it."""
+    data = recipe.model_dump_json().encode()
+    return hashlib.sha256(data).hexdigest(), data
+
+
+def keep_decided(store: Store, recipe: Recipe) -> None:
+    """Store a recipe under its SHA-256, for `read_recipe`, unless it is there unchanged."""
+    sha256, data = decided_recipe(recipe)
+    key = decided_recipe_key(sha256)
+    with suppress(NotFound, BadInput):  # whatever lies there instead is replaced
+        if read_file(store, key) == data:
+            return
+    store.write_bytes(key, data)
 
 
 def adopt_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> None:

@@ -20,7 +20,7 @@ class RankJournal:
 
     def __init__(self, rank: SftRank, advance: Advance) -> None:
         self._exporter = rank.exporter
-        self._effort = RankEffort(rank.sft, rank.recipe.model, rank.policy.inner.config, rank.device)
+        self._effort = RankEffort(rank.sft, rank.recipe.model, rank.sizes, rank.device)
         self._journal: Journal | None = None
         if rank.rank == 0:
             self._journal = Journal(rank.store, StepLog(rank.store, SFT_PHASE, rank.done), rank.exporter, advance)

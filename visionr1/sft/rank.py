@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,6 +51,7 @@ class SftRank:
     Attributes:
         done: steps that are committed.
         last_step: the step that ends SFT.
+        sizes: of the model.
     """
 
     def __init__(self, store: Store, recipe: Recipe, sft: SFT):
@@ -70,7 +70,8 @@ class SftRank:
         self._companions = read_companions(model_dir)
         self._builder = PromptBuilder(model_dir, recipe.model)
         self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
-        self._zero_stage = self._choose_zero_stage(model_dir)
+        self.sizes = read_model_sizes(model_dir)
+        self._zero_stage = self._choose_zero_stage()
         self.policy = Policy(load_model(model_dir, recipe.model, self.device), self._builder.banned_token_ids, 1.0)
         if sft.freeze_vision_tower:
             self.policy.freeze_vision_tower()
@@ -88,9 +89,9 @@ class SftRank:
         self._sampler = PromptSampler(len(self._samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
         self.last_step = total_steps(sft, len(self._samples))
 
-    def _choose_zero_stage(self, model_dir: Path) -> int:
+    def _choose_zero_stage(self) -> int:
         gpus = gpus_of_group(self.device)
-        stage = choose_sft_zero_stage(self.recipe, self.sft, read_model_sizes(model_dir), gpus)
+        stage = choose_sft_zero_stage(self.recipe, self.sft, self.sizes, gpus)
         if gpus is not None and self.rank == 0 and self.sft.zero_stage == "auto":
             print(f"memory: ZeRO-{stage}", flush=True)
         return stage

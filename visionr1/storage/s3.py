@@ -22,7 +22,17 @@ from botocore import exceptions as boto
 from botocore.config import Config
 
 from visionr1.errors import BadInput
-from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, check_key, os_errors, replacing
+from visionr1.storage.store import (
+    MOST_FILES,
+    Damaged,
+    Moved,
+    NotFound,
+    StorageError,
+    check_key,
+    os_errors,
+    replacing,
+    too_many_files,
+)
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -153,7 +163,12 @@ class S3Store:
         return next((_version(item) for item in found.get("Contents", ()) if item["Key"] == name), None)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        return {key: item["Size"] for key, item in self._found(prefix)}
+        found: dict[str, int] = {}
+        for key, item in self._found(prefix):
+            found[key] = item["Size"]
+            if len(found) > MOST_FILES:
+                raise too_many_files(self.url, MOST_FILES)
+        return found
 
     def versions(self) -> dict[str, str]:
         return {key: _version(item) for key, item in self._found("")}

@@ -60,7 +60,7 @@ def _carried_out(at: Situation, status: Status, action: planner.Action | None) -
 
 
 def _with_rollback(at: Situation, decision: Decision) -> Decision:
-    """The decision, with the rollback if one is due and nothing of the run is at work any more."""
+    """The decision, with the rollback if one is due and no process of the run is left."""
     breach = decision.status.breach
     to = breach.rollback_due if breach is not None else None
     ready = isinstance(at.world.rollback, RollbackReady) and decision.status.cluster is None

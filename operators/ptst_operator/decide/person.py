@@ -1,4 +1,4 @@
-"""What people have asked for since the last decision: go on in spite of a gate, try again, or train more stages."""
+"""What people have asked for since the last decision: continue after a gate, try again, or train more stages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def with_requests(wanted: WantedRun, status: Status) -> Status:
 
 
 def _let_go(wanted: WantedRun, status: Status) -> Status:
-    """A person lets the run go on in spite of the gate that stopped it."""
+    """A person lets the run continue although a gate stopped it."""
     breach = status.breach
     if breach is None or wanted.approved != f"breach-{breach.number}" or breach.rollback_due:
         return status

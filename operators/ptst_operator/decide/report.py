@@ -15,7 +15,7 @@ TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "
 _PROGRESSING: Final = ("Pending", "Queued", "Running", "Stopping")
 
 Conditions = dict[str, tuple[str, str, str]]
-"""By the type of a condition: whether it holds (True or False), the reason, and the message."""
+"""By the type of a condition: its status (True or False), the reason, and the message."""
 
 
 def with_report(at: Situation, status: Status, before: Status, action: planner.Action | None) -> Status:
@@ -36,7 +36,7 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
 
 
 def with_refused_recipe(before: Status, generation: int, message: str, now: float) -> Status:
-    """The status of a run with a wrong recipe. What runs goes on."""
+    """The status of a run with a wrong recipe. Running phases continue."""
     status = replace(before, observed_generation=generation)
     conditions = _conditions_of(before) | {"RecipeValid": ("False", "Invalid", message)}
     if before.live() is None and before.phase not in ("Succeeded", "Failed"):

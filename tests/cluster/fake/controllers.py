@@ -82,7 +82,7 @@ class Controllers:
     def _run(self, name: str, *command: str, **environment: str) -> None:
         self._processes[name] = self.plane.start(name, *command, **environment)
 
-    def told(self, namespace: str, event: str = "began") -> list[dict[str, Any]]:
+    def reported(self, namespace: str, event: str = "began") -> list[dict[str, Any]]:
         """What the history holds of a namespace's runs."""
         lines = [json.loads(line) for line in self.history.read_text().splitlines()] if self.history.exists() else []
         return [one for one in lines if one["run"].startswith(f"{namespace}/") and one["event"] == event]

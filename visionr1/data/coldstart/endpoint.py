@@ -77,14 +77,14 @@ class Endpoint:
 
     def _failure(self, error: APIError | Garbled) -> RequestFailed | BadInput:
         status = error.status_code if isinstance(error, APIStatusError) else None
-        said = " ".join(str(error.__cause__ or error).split())[:300]
+        reported = " ".join(str(error.__cause__ or error).split())[:300]
         if self._key:
-            said = said.replace(self._key, "***")
-        what = f"{self._place} {self._url}: {said}"
+            reported = reported.replace(self._key, "***")
+        what = f"{self._place} {self._url}: {reported}"
         if self._answered:
             return RequestFailed(what)
         if isinstance(error, APIConnectionError):
-            return BadInput(f"{self._place}: {self._url} does not answer ({said}); start the server or correct base_url")
+            return BadInput(f"{self._place}: {self._url} does not answer ({reported}); start the server or correct base_url")
         if status in (401, 403):
             return BadInput(
                 f"{self._place}: {self._url} refuses the key (HTTP {status}); set api_key_env to a variable with a valid one"

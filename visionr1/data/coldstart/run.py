@@ -23,7 +23,7 @@ from visionr1.rundir.coldstart import ColdStartReport, commit, is_committed, rea
 from visionr1.rundir.layout import COLDSTART_MANIFEST, COLDSTART_REPORT
 from visionr1.storage import Store
 
-Tell = Callable[[dict[str, Any]], None]
+Publish = Callable[[dict[str, Any]], None]
 WHERE: Final = {"phase": COLDSTART_PHASE, "stage": None}
 POLL_SECONDS: Final = 0.5
 COMPARE_AT_ONCE: Final = 512
@@ -41,12 +41,12 @@ def run_coldstart(
     same_answer: SameAnswer,
     should_stop: Callable[[], bool],
     resolve_url: Callable[[str], str] = lambda url: url,
-    tell: Tell = lambda _: None,
+    publish: Publish = lambda _: None,
 ) -> ColdStartReport:
     """Makes the cold-start data of a run (section 3.3.1) and commits it with a manifest; returns the report.
 
     Committed data is left as it is. `same_answer` compares (answer, true answer) pairs; `resolve_url` turns a teacher's
-    base_url into an address that can be called (for `demo://teacher`). `tell` is given what can be watched, keyed as in
+    base_url into an address that can be called (for `demo://teacher`). `publish` gets the numbers for metrics, keyed as in
     `visionr1.metrics`.
 
     Raises Stopped when asked to stop (what was answered is kept), BadInput for recipes, data or endpoints that cannot work
@@ -62,12 +62,12 @@ def run_coldstart(
         return report
     rows = load_problems(coldstart.problems)
     bridge = _bridge(recipe, coldstart, store, resolve_url)
-    tell(WHERE | {"coldstart_problems": len(rows), "started_timestamp_seconds": time.time()})
-    bridged = asyncio.run(_ask_all(bridge, rows, should_stop, _Teller(bridge, tell)))
+    publish(WHERE | {"coldstart_problems": len(rows), "started_timestamp_seconds": time.time()})
+    bridged = asyncio.run(_ask_all(bridge, rows, should_stop, _Publisher(bridge, publish)))
     outcomes = list(_filtered(bridged, same_answer, should_stop))
     report = make_report([problem.row_id for problem in bridged], outcomes, bridge.asked, bridge.reused)
     write_report(store, report)
-    tell(WHERE | {"coldstart_kept": report.kept, "coldstart_dropped": report.rejected})
+    publish(WHERE | {"coldstart_kept": report.kept, "coldstart_dropped": report.rejected})
     if not report.kept:
         reasons = ", ".join(f"{count} x {rule}" for rule, count in report.rejected.items())
         example = next(iter(report.examples.values()))
@@ -85,21 +85,21 @@ def _bridge(recipe: Recipe, coldstart: ColdStart, store: Store, resolve_url: Cal
     return Bridge(coldstart, recipe.model, load_templates(coldstart.prompts_dir), describer, reasoner, WorkLog(store))
 
 
-class _Teller:
-    """Tells what is new since the last time."""
+class _Publisher:
+    """Publishes what is new since the last time."""
 
-    def __init__(self, bridge: Bridge, tell: Tell) -> None:
-        self._bridge, self._tell = bridge, tell
+    def __init__(self, bridge: Bridge, publish: Publish) -> None:
+        self._bridge, self._publish = bridge, publish
         self._asked = self._failed = 0
 
     def __call__(self, answered: int) -> None:
         asked, failed = self._bridge.asked, len(self._bridge.failures)
         new = {"coldstart_requests": asked - self._asked, "coldstart_failures": failed - self._failed}
         self._asked, self._failed = asked, failed
-        self._tell(WHERE | {"coldstart_answered": answered} | new)
+        self._publish(WHERE | {"coldstart_answered": answered} | new)
 
 
-async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[], bool], tell: _Teller) -> list[Bridged]:
+async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[], bool], publish: _Publisher) -> list[Bridged]:
     """Every row's reply, at most `concurrency` rows at a time, each with one request in flight."""
     done: dict[int, Bridged] = {}
     todo = iter(range(len(rows)))
@@ -113,9 +113,9 @@ async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[]
 
         workers = {asyncio.create_task(work()) for _ in range(min(bridge.recipe.concurrency, len(rows)))}
         try:
-            await _watch(workers, bridge, done, len(rows), should_stop, tell)
+            await _watch(workers, bridge, done, len(rows), should_stop, publish)
         finally:
-            tell(len(done))
+            publish(len(done))
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
@@ -131,16 +131,16 @@ async def _watch(
     done: dict[int, Bridged],
     total: int,
     should_stop: Callable[[], bool],
-    tell: _Teller,
+    publish: _Publisher,
 ) -> None:
-    """Waits for the workers; keeps what they were told, and ends early on a stop request or a lost endpoint."""
+    """Waits for the workers; keeps their replies, and ends early on a stop request or a lost endpoint."""
     running = workers
     while running:
         finished, running = await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
         for worker in finished:
             worker.result()
         bridge.work.flush()
-        tell(len(done))
+        publish(len(done))
         if running and should_stop():
             raise Stopped(f"stopped with {len(done)} of {total} problems answered; the replies are kept")
         if len(bridge.failures) > max(FEW_FAILURES, total // 20):

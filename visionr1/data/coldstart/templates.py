@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from visionr1.data.regular import open_regular
+from visionr1.data.regular import open_file
 from visionr1.errors import BadInput
 
 _FIELD: Final = re.compile(r"\{(question|answer|description|thinking process)\}")
@@ -46,7 +46,7 @@ def _load(name: str, own: Path | None) -> str:
     if file is None or not file.exists():
         return (files("visionr1.data.coldstart") / "prompts" / f"{name}.txt").read_text("utf-8")
     try:
-        with open_regular(file) as opened:
+        with open_file(file) as opened:
             text = opened.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{file} is not UTF-8 text ({error})") from None
