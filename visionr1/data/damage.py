@@ -19,7 +19,7 @@ _NAMES: Final = {
 _EATEN: Final = re.compile(
     r"(?P<mark>[\a\b\f])(?=[A-Za-z])"
     r"|(?P<blank>\t)(?=(?:heta|imes|ext(?:bf|it|rm|sf|tt|style)?|anh?|riangle(?:q|left|right)?|frac|binom|au|op?|herefore|ilde)(?![a-z]))"
-    r"|(?P<line>\n)(?=(?:eq|abla|ot(?:in)?|leq|geq|subseteq|cong|earrow|warrow|onumber)(?![a-z]))"
+    r"|(?P<line>\n)(?=(?:eq|abla|o(?:tin|t)|leq|geq|subseteq|cong|earrow|warrow|onumber)(?![a-z]))"
     r"|(?P<upright>\v)(?=(?:ec|ert|ee|dots|ar(?:phi|epsilon|theta|rho|sigma|nothing))(?![a-z]))"
     r"|(?P<return>\r)(?=(?:ight(?:arrow)?|angle|ho|floor|ceil|m|brace|brack|[vV]ert)(?![a-z]))"
 )
