@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import pyarrow as pa
 import pytest
+from datasets import Dataset, load_from_disk
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
@@ -222,6 +223,35 @@ def test_data_and_run_on_s3_are_told_by_their_etags(data: Path, bucket: Any, cap
     assert check.looked == 6
     bucket.put_object(Bucket="lab", Key=f"run/{CHECKED_TRAIN}", Body=b"no arrow")
     assert check("s3://lab/data/rows.jsonl") == other and check.looked == 6
+
+
+def test_data_from_the_hub_are_told_by_their_commit(
+    check: Checking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As `datasets` keeps a download: in a folder with the commit's name. The hub itself cannot be reached from tests.
+    where = {"commit": "abc"}
+
+    def downloaded(name: str, split: str) -> Dataset:
+        folder = tmp_path / "hub" / name / where["commit"]
+        if not folder.exists():
+            Dataset.from_dict({"problem": ["1 + 2?"], "answer": ["3"]}).save_to_disk(folder)
+        return load_from_disk(str(folder))
+
+    monkeypatch.setattr("datasets.load_dataset", downloaded)
+    check("hf://owner/name")
+    (file,) = (tmp_path / "hub/owner/name/abc").glob("*.arrow")
+    os.utime(file, ns=(1, 1))
+    check("hf://owner/name")
+    assert check.looked == 0, "downloaded again, it is the same"
+    where["commit"] = "def"
+    check("hf://owner/name")
+    assert check.looked == 1
+
+    monkeypatch.setattr("datasets.load_dataset", lambda name, split: Dataset.from_dict({"problem": ["?"], "answer": ["3"]}))
+    for _ in range(2):
+        capsys.readouterr()
+        check("hf://owner/name")
+        assert check.looked == 1 and "nobody can tell whether the data files have changed" in capsys.readouterr().out
 
 
 def test_the_stamp_of_a_file_is_the_version_of_its_key(data: Path) -> None:

@@ -58,6 +58,9 @@ class Kept:
 
     def read(self, rows: AnyRows, about: About) -> pa.Table | None:
         """The verdicts on these rows, or None, with a line that says why, if the rows must be looked at again."""
+        if not all(stamp for _, stamp in rows.stamps):
+            self._again("nobody can tell whether the data files have changed")
+            return None
         try:
             with tempfile.TemporaryDirectory(prefix="visionr1-checked-") as folder:
                 table = read_verdicts(self._file(Path(folder)))
