@@ -134,8 +134,9 @@ def _load(folder: Path, recipe: Recipe, held_out: Source, store: Store | None = 
     from visionr1.rollout.build import build_engine
 
     builder = PromptBuilder(folder, recipe.model)
+    kept = None if store is None else Kept(store, CHECKED_HELD_OUT, builder.identity)
     # Bad data is found before the engine takes a GPU.
-    problems = load_held_out(held_out, recipe, builder, store and Kept(store, CHECKED_HELD_OUT, builder.identity))
+    problems = load_held_out(held_out, recipe, builder, kept)
     for note in problems.skipped[:_SAID]:
         print(f"left out {note.id}: {note.detail}; {note.remedy}", file=sys.stderr)
     if len(problems.skipped) > _SAID:
