@@ -15,6 +15,7 @@ from rich.table import Table
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
 from visionr1.recipe.messages import describe
+from visionr1.recipe.paths import written_out
 from visionr1.recipe.schema import SFT, Columns, Source
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import open_store
@@ -66,12 +67,44 @@ def show(recipe: RecipeArgument, set_: SetOption = None) -> None:
 
 
 @recipe_app.command()
-def check(recipe: RecipeArgument, set_: SetOption = None) -> None:
+def check(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Look at this machine, too, as `visionr1 run` does before its first phase: model, data files, lengths, Ray's "
+            "settings. Downloads nothing.",
+        ),
+    ] = False,
+) -> None:
     """Check a recipe: list all mistakes, then what differs from the paper's method."""
+    from visionr1.preflight.check import recipe_faults
+
     checked = load_recipe(recipe, set_ or ())
     for line in warnings(checked):
         typer.echo(f"note: {line}", err=True)
+    faults = recipe_faults(checked, phases(checked))
+    if faults and not deep:
+        raise BadInput("\n".join(faults))
+    if deep:
+        _look_deep(checked)
     typer.echo(f"{recipe}: good; {chain(checked)}")
+
+
+def _look_deep(recipe: Recipe) -> None:
+    from visionr1.preflight.base import base_on_this_machine
+    from visionr1.preflight.check import check_run, notes, reads_base
+
+    base = None
+    if reads_base(recipe, phases(recipe)):
+        base = base_on_this_machine(recipe.model)
+        if base is None:
+            typer.echo(f"note: model.base: {recipe.model.base} is not on this machine yet, so it was not looked at", err=True)
+    for line in notes(recipe, phases(recipe), base):
+        typer.echo(f"note: {line}", err=True)
+    check_run(recipe, phases(recipe), base)
 
 
 @recipe_app.command()
@@ -127,7 +160,7 @@ def data_check(
     sources = [(source, False) for source in own.values()]
     sources += [(chosen.sft.data, True)] if chosen.sft and chosen.sft.data else []
     if path is not None:
-        sources = [(named_source(path, image_root, column, limit), sft)]
+        sources = [(named_source(written_out(path, "DATA"), image_root, column, limit), sft)]
     elif image_root or column:
         raise BadInput("--image-root and --column are about DATA: name it, or set image_root and columns in the recipe")
     builder = _builder(chosen) if tokenizer else None
@@ -148,6 +181,7 @@ def data_check(
 
 def named_source(path: str, image_root: str | None, column: list[str] | None, limit: int | None = None) -> Source:
     """The source that a command line describes; `column` has FIELD=COLUMN each."""
+    root = image_root and written_out(image_root, "--image-root")
     columns: dict[str, str] = {}
     for assignment in column or ():
         field, equals, name = assignment.partition("=")
@@ -159,7 +193,7 @@ def named_source(path: str, image_root: str | None, column: list[str] | None, li
             raise BadInput(f"--column {field} is given twice; a field is read from one column")
         columns[field] = name
     try:
-        return Source(path=path, image_root=image_root, limit=limit, columns=Columns(**columns) if columns else None)
+        return Source(path=path, image_root=root, limit=limit, columns=Columns(**columns) if columns else None)
     except ValidationError as error:
         raise BadInput(f"--column: {describe(error.errors()[0])}") from None
 
@@ -187,7 +221,7 @@ def _checked(source: Source, samples: bool, recipe: Recipe, builder: PromptBuild
 
 def _builder(recipe: Recipe) -> PromptBuilder:
     from visionr1.model.chat import PromptBuilder
-    from visionr1.model.load import base_dir
+    from visionr1.preflight.base import base_dir
 
     return PromptBuilder(base_dir(recipe.model), recipe.model)
 
@@ -286,11 +320,11 @@ def evaluate(
             room.run(run, recipe_sha256)
         return
     chosen = load_recipe(recipe, set_ or ())
-    source = named_source(data, image_root, column) if data else chosen.data.held_out
+    source = named_source(written_out(data, "--data"), image_root, column) if data else chosen.data.held_out
     if data is None and (image_root or column):
         raise BadInput("--image-root and --column are about --data: give it, or set image_root and columns in the recipe")
     if source is None:
         raise BadInput(f"{recipe}: data.held_out is null: give the problems with --data")
-    score = room.run_model(str(model), source, chosen, out).score
+    score = room.run_model(written_out(str(model), "MODEL"), source, chosen, out).score
     error = "" if score.standard_error is None else f" +- {score.standard_error:.1%}"
     typer.echo(f"{model}: accuracy {score.accuracy:.1%}{error} on {score.problems} problem{'' if score.problems == 1 else 's'}")

@@ -84,13 +84,13 @@ def test_decimals_are_answers(tmp_path: Path) -> None:
 def test_an_array_in_a_file_of_lines_is_named(tmp_path: Path, indent: int | None) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps([{"problem": "?", "answer": "1"}] * 3, indent=indent))
-    with pytest.raises(BadInput, match="holds a JSON array; name it .json, or write one object per line"):
+    with pytest.raises(BadInput, match="is a JSON array; name it .json, or write one object per line"):
         load_problems(Source(path=str(file)))
 
 
 def test_objects_over_several_lines_are_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps({"problem": "?", "answer": "1"}, indent=2) * 2)
-    with pytest.raises(BadInput, match="holds objects over several lines; write each object in one line"):
+    with pytest.raises(BadInput, match="has objects over several lines; write each object in one line"):
         load_problems(Source(path=str(tmp_path / "rows.jsonl")))
 
 

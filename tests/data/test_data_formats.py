@@ -264,7 +264,7 @@ def test_rows_of_an_array_keep_their_places_whatever_is_between_them(tmp_path: P
 @pytest.mark.parametrize("text", ['{"problem": "?", "answer": "1"}', '{"rows": [1]}', "{}", "[]", "3", '"a"'])
 def test_json_that_holds_no_rows_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "rows.json").write_text(text)
-    with pytest.raises(BadInput, match="must hold a JSON array of rows"):
+    with pytest.raises(BadInput, match="must be a JSON array of rows, not"):
         load_problems(Source(path=str(tmp_path / "rows.json")))
 
 

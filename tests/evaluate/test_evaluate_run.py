@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from visionr1.cli import app
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
-from visionr1.model.load import DEMO_BASE
+from visionr1.evaluate.phase import evaluation_faults, fitted
+from visionr1.preflight.base import DEMO_BASE
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.schema import Source
 from visionr1.rundir.checkpoints import Checkpoints
@@ -90,6 +91,16 @@ def test_the_command_scores_a_file_whose_pictures_and_columns_are_elsewhere(tmp_
     assert (done.exit_code, done.stdout) == (0, f"{DEMO_BASE}: accuracy 0.0% on 1 problem\n"), done.stderr
     done = CliRunner().invoke(app, [*words, *root])
     assert (done.exit_code, done.stderr.count("\n")) == (64, 1) and "are about --data" in done.stderr
+
+
+def test_a_model_is_asked_for_no_more_than_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load_recipe("vision-r1")
+    small = fitted(recipe, 2048)
+    assert (small.data.max_prompt_tokens, small.evaluation.max_completion_tokens) == (1024, 1024)
+    assert "note: the model takes 2048 tokens" in capsys.readouterr().err
+    assert evaluation_faults(small, DEMO_BASE) == []
+    assert fitted(recipe, 18_048) is fitted(recipe, None) is recipe
+    assert evaluation_faults(recipe, DEMO_BASE)[0].endswith("may need 18048 tokens, and the model takes 2048: lower them")
 
 
 def test_runs_that_cannot_be_evaluated_say_why(tmp_path: Path) -> None:

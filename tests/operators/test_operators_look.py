@@ -1,4 +1,4 @@
-"""What pods write and serve is not trusted: no answer holds a look up, or is written where the API server would refuse it."""
+"""What pods write and serve is not trusted: no answer delays a look, or is written where the API server would refuse it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ HOSTILE = ["[" * 100_000, '{"phase": "stage-1", "step": Infinity}', '{"phase": "
 
 
 def gated_site(folder: Path, log: bytes) -> Site:
-    """A run whose second stage is due, behind a gate that looks at steps.jsonl."""
+    """A run with a second stage that is due, after a gate that looks at steps.jsonl."""
     gate: dict[str, Any] = {"metric": "reward_mean", "min": 0.0}
     site = Site(folder, **without_coldstart(), gates=[gate])
     site.store.write_bytes("steps.jsonl", log)

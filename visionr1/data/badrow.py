@@ -72,7 +72,7 @@ def is_clean(text: str) -> bool:
 
 
 def what(value: object) -> str:
-    """What a cell holds instead of what it should, in words."""
+    """What a cell has instead of what it should have, in words."""
     names = {
         str: "unusable text",
         bool: "true or false",

@@ -17,7 +17,7 @@ from visionr1.errors import BadInput
 LOOKED_AT: Final = 100
 """Rows, from the first, that tell which columns a file has."""
 _LONGEST_INTEGER: Final = 4000
-"""Digits; Python turns longer ones into a number only when told to, for that takes long."""
+"""Digits. Longer integers stay text: Python refuses to convert very long ones, because that takes long."""
 _BLANK: Final = " \t\r\n"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -81,9 +81,9 @@ def _lines(file: Path, opened: BinaryIO) -> Iterator[tuple[int, int]]:
     if not rows:
         raise BadInput(f"{file} is empty")
     if first == b"[" or (first.startswith(b"[{") and first.endswith(b"]" if rows == 1 else b",")):
-        raise BadInput(f"{file} holds a JSON array; name it .json, or write one object per line")
+        raise BadInput(f"{file} is a JSON array; name it .json, or write one object per line")
     if first == b"{":
-        raise BadInput(f"{file} holds objects over several lines; write each object in one line")
+        raise BadInput(f"{file} has objects over several lines; write each object in one line")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _members(file: Path, data: bytes) -> list[tuple[int, int]]:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{file} is not JSON in UTF-8 ({error}); is it a .jsonl file?") from None
     if not spans:
-        raise BadInput(f"{file} must hold a JSON array of rows and holds {kind}")
+        raise BadInput(f"{file} must be a JSON array of rows, not {kind}")
     shift = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
     return list(_in_bytes(text, spans, shift))
 

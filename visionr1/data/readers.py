@@ -48,7 +48,7 @@ def select(rows: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
 def load_problems(source: Source) -> Sequence[Row]:
     """Problems in the geometry3k / Vision-R1-rl layout: `images` (or `image`), `problem` (or `question`), `answer`.
 
-    `source.columns` names others. `options` (or `choices`), if there, tell the grader the texts of a multiple choice
+    `source.columns` names others. `options` (or `choices`), if there, give the grader the texts of a multiple choice
     (`visionr1.data.options`).
 
     Reading row i raises BadRow if that row is damaged; here only what spoils all rows raises BadInput. A row id is

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".json")
 NOT_DATA: Final = ("dataset_info.json", "dataset_infos.json")
-"""Read by trainers and by `datasets`, but hold no rows."""
+"""Read by trainers and by `datasets`, but without rows."""
 SPLIT_NAMES: Final = ("train", "validation", "val", "dev", "test")
 _HUB_NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", re.ASCII)
 
@@ -37,7 +37,7 @@ class Table:
     """The rows of one file or data set.
 
     `cells(i)` reads row i and raises BadRow for a damaged one. `columns` are those of the file, or of the first rows of a
-    JSON file. `stamp` differs once the file has changed. `keep` holds whatever must live as long as the table (a temporary
+    JSON file. `stamp` differs once the file has changed. `keep` has what must exist as long as the table (a temporary
     download folder).
     """
 
@@ -115,12 +115,12 @@ def pick_files(folder: str, names: Sequence[str]) -> list[str]:
     chosen = [name for name in names if name.endswith(SUFFIXES) and name not in NOT_DATA]
     for name in chosen:
         if not name.isprintable():
-            raise BadInput(f"{folder} holds a data file whose name cannot be shown, {ascii(name)}; rename it")
+            raise BadInput(f"{folder} has a data file with a name that cannot be shown, {ascii(name)}; rename it")
     if not chosen:
-        raise BadInput(f"{folder} holds no .parquet, .jsonl or .json file")
+        raise BadInput(f"{folder} has no .parquet, .jsonl or .json file")
     splits = {split for name in chosen for split in SPLIT_NAMES if PurePosixPath(name).stem.split("-")[0] == split}
     if len(splits) > 1:
-        raise BadInput(f"{folder} holds several splits ({', '.join(sorted(splits))}); name one file, or give each split a folder")
+        raise BadInput(f"{folder} has several splits ({', '.join(sorted(splits))}); name one file, or give each split a folder")
     return chosen
 
 
