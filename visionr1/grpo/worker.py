@@ -14,6 +14,7 @@ import torch
 from visionr1.capacity.choose import choose_stage
 from visionr1.capacity.model import read_model_sizes
 from visionr1.data.check import CheckReport, check_problems
+from visionr1.data.kept import Kept
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.engine.state import load_trainer, save_trainer
@@ -33,6 +34,7 @@ from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Completion, Group, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rundir.layout import CHECKED_TRAIN
 from visionr1.storage import open_store
 
 
@@ -100,13 +102,14 @@ class Worker:
         return Checkpoints(open_store(self._run_url), weights.phase).fetch(weights.step, trainer=trainer)
 
     def check_problems(self) -> CheckReport:
-        """Looks at every train problem once; only one rank needs to."""
+        """Looks at every train problem once in a run; only one rank needs to."""
         return check_problems(
             load_problems(self._recipe.data.train),
             min_pixels=self._recipe.model.min_pixels,
             max_pixels=self._recipe.model.max_pixels,
             max_prompt_tokens=self._recipe.data.max_prompt_tokens,
             count_prompt_tokens=self._builder.count_tokens,
+            kept=Kept(open_store(self._run_url), CHECKED_TRAIN, self._builder.identity),
         )
 
     def sync(self) -> None:
