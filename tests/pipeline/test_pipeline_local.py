@@ -174,7 +174,7 @@ def test_another_recipe_is_refused(run: Run) -> None:
     assert run.go() == 0
     before = (run.folder / "recipe.yaml").read_text()
     other = RECIPE.model_copy(update={"seed": 7})
-    with pytest.raises(BadInput, match=r"is a run of another recipe; .*\n  seed: 1 in the run, 7 in this recipe$"):
+    with pytest.raises(BadInput, match=r"is a run of another recipe; .*\n  seed: 1 in .*, 7 in this recipe; sft has used it$"):
         run.go(other)
     assert (run.folder / "recipe.yaml").read_text() == before
 

@@ -15,6 +15,10 @@ import psutil
 import pytest
 
 from visionr1.data.digits import problems
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.recipe import adopt_recipe, read_recipe
+from visionr1.rundir.steplog import StepLog
+from visionr1.storage import open_store
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -119,6 +123,7 @@ def test_a_stage_stopped_and_killed_leaves_the_same_bits(finished: Path, tmp_pat
     shutil.rmtree(run / "rollouts")
     kept = [line for line in (run / "steps.jsonl").read_text().splitlines() if json.loads(line)["phase"] == "sft"]
     (run / "steps.jsonl").write_text("".join(f"{line}\n" for line in kept))
+    begin_with_a_wrong_value(run)
 
     stage = start_stage(run, "--stop-when", "stop/me")
     wait_for_step(stage, run, 1)
@@ -152,6 +157,21 @@ def test_a_stage_stopped_and_killed_leaves_the_same_bits(finished: Path, tmp_pat
     # Only the finished run has looked at the rows; all attempts of this one took what it kept.
     assert (run / "log.txt").read_text().count("40 rows were checked before and have not changed") >= 4
     assert_same_bits(finished, run)
+
+
+def begin_with_a_wrong_value(run: Path) -> None:
+    """A first step with a wrong value, which no checkpoint has; then the value is corrected."""
+    store = open_store(str(run))
+    right = read_recipe(store)
+    wrong = right.optimiser.model_copy(update={"learning_rate": 0.01})
+    adopt_recipe(store, right.model_copy(update={"optimiser": wrong}))
+    stage = start_stage(run)
+    wait_for_step(stage, run, 1)
+    os.killpg(stage.pid, signal.SIGKILL)
+    stage.wait(30)
+    assert Checkpoints(store, "stage-1").latest() is None
+    adopt_recipe(store, right)
+    StepLog(store, "stage-1", 0)  # as the next driver does first: who waits for step 1 would see that of this one
 
 
 def assert_same_bits(one: Path, other: Path) -> None:

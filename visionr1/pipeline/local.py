@@ -23,10 +23,10 @@ from visionr1.recipe.phases import Phase, StagePhase, phases
 from visionr1.recipe.schema import Recipe
 from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
 from visionr1.rundir.committed import Committed, committed
-from visionr1.rundir.layout import STEPS, attempt_log_key, attempt_prefix
+from visionr1.rundir.layout import RECIPE, STEPS, attempt_log_key, attempt_prefix
 from visionr1.rundir.lock import run_lock
 from visionr1.rundir.progress import Progress, read_progress
-from visionr1.rundir.recipe import adopt_recipe
+from visionr1.rundir.recipe import adopt_recipe, read_recipe
 from visionr1.storage import StorageError, Store, open_store
 
 CommandFor = Callable[[Phase, str], list[str]]
@@ -70,9 +70,11 @@ def run_local(
         raise BadInput(f"{run_dir}: a run on this machine needs a local directory; only runs on a cluster can use S3")
     console = console or Console(stderr=True)
     with run_lock(store):
+        parts = store, command_for, retry or planner.Retry(), grace_seconds, console
+        # Before the recipe changes: what is left of the run may still commit what it makes from the one that is there.
+        _Runner(read_recipe(store) if store.exists(RECIPE) else recipe, *parts).end_orphans()
         adopt_recipe(store, recipe)
-        runner = _Runner(recipe, store, command_for, retry or planner.Retry(), grace_seconds, console)
-        runner.end_orphans()
+        runner = _Runner(recipe, *parts)
         with _signals() as signals, runner.display:
             return runner.run(signals)
 
