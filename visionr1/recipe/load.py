@@ -29,7 +29,8 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     A file may begin with `preset: NAME`; its other keys then change that preset: groups of keys are
     merged, lists are replaced. `overrides` are `path.to.key=value`, applied in order, last.
 
-    Paths in a file are relative to its folder, those of a preset and of `overrides` to the current one; `~` and `$NAME` are written out.
+    Paths in a file are relative to its folder, those of a preset and of `overrides` to the current one. `~` and `$NAME` are
+    written out.
 
     Raises BadInput with one line for each mistake.
     """
