@@ -57,7 +57,8 @@ def split(folder: Path) -> dict[str, str]:
 def test_the_table_of_tensors_is_that_of_transformers(tied: bool, base: Path) -> None:
     change_config(base, lambda config: config.update(tie_word_embeddings=tied))
     with torch.device("meta"):
-        model: Any = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(base))
+        build: Any = AutoModelForImageTextToText.from_config
+        model = build(AutoConfig.from_pretrained(base))
     theirs = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if tied:
         del theirs["lm_head.weight"]

@@ -108,4 +108,4 @@ def last_lines(path: Path, count: int) -> list[str]:
 def cause(lines: Sequence[str], exit_code: int | None) -> str | None:
     """The line that says why an attempt failed: the last error of a program, or what a phase printed for people at its end."""
     errors = [] if exit_code == EXIT_BAD_INPUT else [line for line in lines if _ERROR.match(line)]
-    return (errors or list(lines) or [None])[-1]
+    return next(reversed(errors or list(lines)), None)
