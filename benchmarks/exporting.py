@@ -65,7 +65,7 @@ def main() -> None:
             (scraper.on.set if on else scraper.on.clear)()
             begun = time.process_time()
             groups = engine.generate(prompts, sampling, list(range(len(prompts))))
-            if on:  # what a driver tells, which a worker tells only a part of
+            if on:  # what a driver serves; a worker serves only a part of it
                 lengths = [len(one.token_ids) for group in groups for one in group.completions]
                 exporter.update({"phase": "stage-1", "stage": 1, "step": number, "reward_mean": 0.5, "loss": 0.1})
                 exporter.observe("completion_tokens", lengths)

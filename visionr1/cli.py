@@ -15,7 +15,8 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, evaluate, grade, recipe_app, watch
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable
+from visionr1.cli_plan import plan
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable, printable
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
 from visionr1.recipe.phases import COLDSTART_PHASE
 from visionr1.recipe.values import DEMO_TEACHER
@@ -52,7 +53,7 @@ class _Commands(TyperGroup):
 
 
 def _ended(message: str, code: int) -> typer.Exit:
-    typer.echo(message, err=True)
+    typer.echo(printable(message, keep="\n"), err=True)
     return typer.Exit(code)
 
 
@@ -81,7 +82,7 @@ def options(
         bool, typer.Option("--version", help="Print the version and its commit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Takes the options that stand before a command."""
+    """Takes the options that come before a command."""
     from visionr1.preflight.machine import keep_loopback_direct
 
     keep_loopback_direct(os.environ)
@@ -323,6 +324,7 @@ def grpo(
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)
 app.add_typer(data_app, name="data", rich_help_panel=LOOK)
+app.command(rich_help_panel=RUNS)(plan)
 app.command(rich_help_panel=RUNS)(watch)
 app.command(rich_help_panel=LOOK)(grade)
 app.command("eval", rich_help_panel=LOOK)(evaluate)

@@ -29,6 +29,7 @@ def visionr1(*words: str) -> Result:
 COMMANDS = [
     "demo",
     "run",
+    "plan",
     "report",
     "watch",
     "grade",

@@ -37,7 +37,7 @@ def can_mount() -> bool:
 
 
 def reported(code: int, *words: str | Path, mount: str = "", **options: Any) -> str:
-    """What `visionr1 WORDS` said last, after it ended with `code`; `mount` is a mount command before it."""
+    """The last line of `visionr1 WORDS`, after it ended with `code`; `mount` is a mount command before it."""
     command = [*VISIONR1, *map(str, words)]
     if mount:
         command = [*NAMESPACE, "sh", "-c", f"{mount} && exec {shlex.join(command)}"]
@@ -48,7 +48,7 @@ def reported(code: int, *words: str | Path, mount: str = "", **options: Any) -> 
 
 
 def stage(run: Path, *settings: str) -> Path:
-    """A run directory whose first stage may begin."""
+    """A run directory with a first stage that may begin."""
     run.mkdir()
     (run / "recipe.yaml").write_text(to_yaml(load_recipe("demo", [*STAGE, *settings])))
     return run

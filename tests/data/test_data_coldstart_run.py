@@ -297,7 +297,7 @@ def test_data_that_lost_rows_after_the_commit_is_refused(teacher: FakeTeacher, p
     run(recipe(problems, teacher.url), tmp_path / "run")
     data = tmp_path / "run/coldstart/data.jsonl"
     data.write_text("\n".join(data.read_text().splitlines()[:4]))
-    with pytest.raises(BadInput, match="holds 4 samples, 6 were committed"):
+    with pytest.raises(BadInput, match="has 4 samples, 6 were committed"):
         load_coldstart(open_store(str(tmp_path / "run")))
 
 

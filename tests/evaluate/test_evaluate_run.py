@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from visionr1.capacity.model import DEMO_BASE
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
 from visionr1.evaluate.phase import evaluation_faults, fitted
-from visionr1.preflight.base import DEMO_BASE
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.schema import Source
 from visionr1.rundir.checkpoints import Checkpoints

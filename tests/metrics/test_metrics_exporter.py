@@ -274,6 +274,6 @@ def test_a_scraper_that_hangs_up_leaves_no_traceback_in_the_log(serve: Serve, ca
     time.sleep(0.2)
     scraper.close()
     hung_up.set()
-    assert get(exporter, "/metrics")[0] == 200  # after the other, for scrapes take turns
+    assert get(exporter, "/metrics")[0] == 200  # after the other, because scrapes take turns
     time.sleep(0.2)
     assert "Traceback" not in capfd.readouterr().err

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from visionr1.capacity.model import read_model_sizes
+from visionr1.capacity.model import DEMO_BASE, read_model_sizes
 from visionr1.errors import BadInput
 from visionr1.model.load import load_model
-from visionr1.preflight.base import DEMO_BASE, read_config
+from visionr1.preflight.base import read_config
 from visionr1.preflight.weights import check_weights, current_name, tensor_shapes
 from visionr1.recipe.schema import Model
 
@@ -57,8 +57,7 @@ def split(folder: Path) -> dict[str, str]:
 def test_the_table_of_tensors_is_that_of_transformers(tied: bool, base: Path) -> None:
     change_config(base, lambda config: config.update(tie_word_embeddings=tied))
     with torch.device("meta"):
-        build: Any = AutoModelForImageTextToText.from_config
-        model = build(AutoConfig.from_pretrained(base))
+        model: Any = cast(Any, AutoModelForImageTextToText).from_config(AutoConfig.from_pretrained(base))
     theirs = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if tied:
         del theirs["lm_head.weight"]

@@ -1,4 +1,4 @@
-"""Presets hold the numbers that the paper publishes; loading, merging and writing keep every value."""
+"""Presets have the numbers that the paper publishes; loading, merging and writing keep every value."""
 
 from __future__ import annotations
 

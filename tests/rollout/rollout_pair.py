@@ -1,4 +1,4 @@
-"""A rollout engine beside the trainer's policy, and how far apart their log-probs are."""
+"""A rollout engine and the trainer's policy, and how far apart their log-probs are."""
 
 import io
 from dataclasses import dataclass

@@ -117,7 +117,7 @@ def test_a_sync_empties_the_encoder_cache(vllm_stage: Stage) -> None:
 
 
 def test_a_stale_image_embedding_stops_the_run(vllm_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vllm#44910: embeddings of the old vision tower are served after an update, for they are kept by the picture alone."""
+    """vllm#44910: embeddings of the old vision tower are served after an update, because they are kept by the picture alone."""
     core = type(vllm_of(vllm_stage).llm_engine.engine_core.engine_core)
     with monkeypatch.context() as plant:
         # A sleep and `_forget` both empty the cache; a fault must get past both.
@@ -155,7 +155,7 @@ def test_a_tied_head_follows_every_update(tied_stage: Stage) -> None:
 
 
 def test_a_prompt_that_is_expanded_twice_stops_the_run(vllm_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM takes the processor's expanded ids and expands them again, without a word."""
+    """vLLM takes the processor's expanded ids and expands them again, without a message."""
     build = PromptBuilder.build
 
     def expanded(self: PromptBuilder, row: Row) -> Prompt:

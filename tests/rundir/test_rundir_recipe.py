@@ -135,7 +135,7 @@ def test_attempts_are_counted_from_their_records(store: Store) -> None:
     write_attempt(store, "stage-10", 3, records[1])
     assert attempts(store, "stage-1") == {0: records[0], 10: records[1]}
     store.write_bytes("phases/stage-1/attempt-10/attempt.json", b"{}")
-    with pytest.raises(BadInput, match="attempt-10/attempt.json: not the record of an attempt; delete it to go on$"):
+    with pytest.raises(BadInput, match="attempt-10/attempt.json: not the record of an attempt; delete it to continue$"):
         attempts(store, "stage-1")
 
 

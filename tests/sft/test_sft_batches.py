@@ -15,9 +15,10 @@ from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import load_model
 from visionr1.preflight.base import base_dir
+from visionr1.recipe.phases import sft_steps
 from visionr1.recipe.schema import SFT, Model
 from visionr1.sft.batches import make_batch
-from visionr1.sft.schedule import learning_rate, step_samples, total_steps, what_is_made
+from visionr1.sft.schedule import learning_rate, step_samples, what_is_made
 
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
 
@@ -71,16 +72,16 @@ def test_data_without_one_usable_sample_is_refused(tools: Tools) -> None:
 
 
 def test_steps_follow_epochs_and_their_limit() -> None:
-    assert total_steps(SFT(epochs=2, global_batch_size=32), 260_994) == 16_313
-    assert total_steps(SFT(epochs=2, global_batch_size=32, max_steps=100), 260_994) == 100
-    assert total_steps(SFT(epochs=1, global_batch_size=32), 3) == 1
+    assert sft_steps(SFT(epochs=2, global_batch_size=32), 260_994) == 16_313
+    assert sft_steps(SFT(epochs=2, global_batch_size=32, max_steps=100), 260_994) == 100
+    assert sft_steps(SFT(epochs=1, global_batch_size=32), 3) == 1
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.floats(0.1, 5))
 def test_every_sample_is_drawn_as_often_as_there_are_epochs(samples: int, batch: int, epochs: float) -> None:
     sft = SFT(epochs=epochs, global_batch_size=batch)
     sampler = PromptSampler(samples, 1, "")
-    steps = range(1, total_steps(sft, samples) + 1)
+    steps = range(1, sft_steps(sft, samples) + 1)
     sizes = [step_samples(sft, samples, step) for step in steps]
     drawn = Counter(index for size in sizes for index in sampler.next(size))
     assert drawn.total() == max(1, round(epochs * samples))

@@ -67,6 +67,8 @@ CARDS: Final = (
     _card("MI300X", 191.0, 1307, 5.3, 896, "mi300x", "AMD Instinct MI300X data sheet (amd.com)"),
 )
 """This program was never run on most of them, nor on AMD's."""
+CPU: Final = _card("CPU", 0, 0.06, 0.01, 10, "cpu", "a core of a laptop in float32; an estimate")
+"""A worker of a recipe with `rollout.device: cpu`. Its memory is not planned."""
 DESCRIBED: Final = "{memory: 80, tflops: 989, bandwidth: 3.35, link: 900}"
 """A card that is not in the list, in GiB, dense bfloat16 TFLOP/s, TB/s of memory and GB/s to the node's other GPUs."""
 ALIASES: Final = {"a100-40": "A100-40GB", "a100-80": "A100-80GB", "a100": "A100-80GB"}

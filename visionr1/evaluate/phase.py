@@ -62,7 +62,7 @@ def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callabl
 def run(run_url: str, recipe_sha256: str | None = None) -> None:
     """Scores every model of a run that has no score yet, then writes the report.
 
-    After an interruption the same call goes on with the next model. `recipe_sha256` is as in `read_recipe`.
+    After an interruption the same call continues with the next model. `recipe_sha256` is as in `read_recipe`.
 
     Raises:
         BadInput: no run, no held-out problems, or no checkpoint at `run_url`.

@@ -1,4 +1,4 @@
-"""The Ray cluster that a stage runs on: the one it is told of, or one of its own on this machine."""
+"""The Ray cluster that a stage runs on: the one that RAY_ADDRESS names, or its own on this machine."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: 
 
 
 def _asked_to_stop(store: Store, stop_when: str | None) -> bool:
-    """Whether the driver is asked to stop; a store that cannot tell is asked again after the next step, which is not lost so."""
+    """Whether the driver is asked to stop. If the store does not answer, it is asked again after the next step."""
     try:
         return stop_when is not None and store.exists(stop_when)
     except (StorageError, BadInput) as error:

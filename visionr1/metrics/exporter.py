@@ -87,7 +87,7 @@ class Exporter:
     def update(self, record: Mapping[str, Any]) -> None:
         """Takes over a step record (see `visionr1.metrics.table`) and beats; None values and unknown keys are passed over.
 
-        A worker passes its own measurements without `step`: then no step is counted and no checkpoint's age is told.
+        A worker passes its own measurements without `step`: then no step is counted, and there is no age of a checkpoint.
         """
         with self._lock:  # a scrape sees a step whole, or not yet
             self._update(record)

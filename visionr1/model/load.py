@@ -24,7 +24,7 @@ def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_V
     """The trainable model, in `model.dtype` on `device`, in training mode without dropout.
 
     Raises:
-        BadInput: the directory holds no whole model as safetensors, or the attention cannot compute in this type on a GPU.
+        BadInput: the directory has no whole model as safetensors, or the attention cannot compute in this type on a GPU.
     """
     check_weights(directory)
     packed = model.attention in ("shared", "plain")
@@ -54,7 +54,7 @@ def load_processor(directory: Path) -> Any:
     """The model's processor: tokenizer, image processor and chat template.
 
     Raises:
-        BadInput: the directory holds none that can be read without running code from it.
+        BadInput: it has none that can be read without running code from the directory.
     """
     with _readable(directory, "processor"):
         return AutoProcessor.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
@@ -69,6 +69,6 @@ def _readable(directory: Path, what: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise BadInput(
-            f"model.base: {directory} holds no {what} that can be loaded as safetensors and plain settings, "
+            f"model.base: {directory} has no {what} that can be loaded as safetensors and plain settings, "
             f"without code of its own: {one_line(str(error))}"
         ) from error

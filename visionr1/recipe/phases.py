@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Recipe, Stage
+from visionr1.recipe.schema import SFT, Recipe, Stage
 
 PhaseKind = Literal["coldstart", "sft", "grpo", "evaluate"]
 
@@ -98,6 +99,17 @@ def stage_phase(recipe: Recipe, number: int) -> StagePhase:
     if not 1 <= number <= len(stages):
         raise BadInput(f"stage {number}: the recipe has {len(stages)} stages; give a number from 1 to {len(stages)}")
     return stages[number - 1]
+
+
+def sft_draws(sft: SFT, samples: int) -> int:
+    """How many samples `epochs` passes over the data are, at least 1."""
+    return max(1, round(sft.epochs * samples))
+
+
+def sft_steps(sft: SFT, samples: int) -> int:
+    """Optimiser steps of `epochs` passes, cut by `max_steps`. The last one may be smaller, so that no sample is left over."""
+    steps = math.ceil(sft_draws(sft, samples) / sft.global_batch_size)
+    return steps if sft.max_steps is None else min(steps, sft.max_steps)
 
 
 def phases_from(recipe: Recipe, name: str) -> tuple[Phase, ...]:

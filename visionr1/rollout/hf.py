@@ -89,7 +89,7 @@ class HfEngine:
         self.load_weights(load_model(model_dir, self._settings, self._device).named_parameters())
 
     def live(self) -> dict[str, Any]:
-        """It has no queue and no cache to tell of."""
+        """Empty: it has no queue and no cache."""
         return {}
 
     def sleep(self) -> None:

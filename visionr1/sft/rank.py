@@ -16,7 +16,8 @@ from visionr1.data.fingerprint import sample_digests, shared_fingerprint
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.saving import Parts
-from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.state import load_trainer, save_trainer
+from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import (
     OptimiserSettings,
     build_zero_engine,
@@ -32,13 +33,13 @@ from visionr1.model.load import load_model
 from visionr1.model.policy import Policy
 from visionr1.preflight.base import base_dir, read_config
 from visionr1.preflight.lengths import context_tokens, sft_cutoff
-from visionr1.recipe.phases import SFT_PHASE
+from visionr1.recipe.phases import SFT_PHASE, sft_steps
 from visionr1.recipe.schema import SFT, Recipe, Source
 from visionr1.rundir import layout
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry
 from visionr1.sft.batches import Batch, ahead, make_batch
 from visionr1.sft.saving import RankSaving
-from visionr1.sft.schedule import step_samples, total_steps, what_is_made
+from visionr1.sft.schedule import step_samples, what_is_made
 from visionr1.storage import Store
 
 BETAS = (0.9, 0.999)
@@ -89,7 +90,7 @@ class SftRank:
             load_trainer(self._engine, model_dir)
         state = self._checkpoints.state(self.done)["sampler"] if self.done else None
         self._sampler = PromptSampler(len(self._samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
-        self.last_step = total_steps(sft, len(self._samples))
+        self.last_step = sft_steps(sft, len(self._samples))
         if self.rank == 0:
             print(what_is_made(sft, len(self._samples)), flush=True)
 
@@ -149,7 +150,7 @@ class SftRank:
         """Writes a checkpoint's files, once the commit before is through; each rank's entries, on all ranks."""
         self._saving.begin(step)
         folder = self._checkpoints.folder(step)
-        names = save_weights(self.policy, self._zero_stage, self._companions, folder) + save_trainer(self._engine, folder)
+        names = save_weights(self.policy, self._companions, folder) + save_trainer(self._engine, folder)
         parts: list[Any] = [None] * self._world
         dist.all_gather_object(parts, [entry.model_dump() for entry in self._checkpoints.publish(step, folder, names)])
         return [[FileEntry.model_validate(item) for item in part] for part in parts]
