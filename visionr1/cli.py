@@ -18,6 +18,7 @@ from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, doctor,
 from visionr1.cli_plan import plan
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable, printable
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
+from visionr1.recipe.phases import COLDSTART_PHASE
 from visionr1.recipe.values import DEMO_TEACHER
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
@@ -251,6 +252,7 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
 
     store = open_store(run)
     recipe = read_recipe(store, recipe_sha256)
+    _look_ahead(recipe, COLDSTART_PHASE)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
         with (
@@ -263,6 +265,16 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
             run_coldstart(recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory()))
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
+
+
+def _look_ahead(recipe: Recipe, name: str) -> None:
+    """The first phase of a run looks at what all phases need, for on a cluster nobody else can see it before."""
+    from visionr1.preflight.base import base_on_this_machine
+    from visionr1.preflight.check import check_run, reads_base
+
+    chain = phases(recipe)
+    if chain[0].name == name:
+        check_run(recipe, chain, base_on_this_machine(recipe.model) if reads_base(recipe, chain) else None, machine=False)
 
 
 def _memory() -> dict[str, int]:

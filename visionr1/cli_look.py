@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
+from visionr1.recipe import Recipe, amounts, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
 from visionr1.recipe.messages import describe
 from visionr1.recipe.paths import written_out
 from visionr1.recipe.schema import SFT, Columns, Source
@@ -91,6 +91,8 @@ def check(
     if deep:
         _look_deep(checked)
     typer.echo(f"{recipe}: good; {chain(checked)}")
+    for line in amounts(checked):
+        typer.echo(line)
 
 
 def _look_deep(recipe: Recipe) -> None:

@@ -12,12 +12,12 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from typer.testing import CliRunner
 
-from visionr1.capacity.model import QWEN2_5_VL, read_model_sizes
+from visionr1.capacity.model import DEMO_BASE, QWEN2_5_VL, read_model_sizes
 from visionr1.cli import app
 from visionr1.doctor.models import fill_vocabulary, published_config, that_fits, write_random_model
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import DEMO_BASE, load_model
+from visionr1.model.load import load_model
 from visionr1.recipe import load_recipe
 
 
@@ -53,7 +53,7 @@ def test_a_random_model_has_the_published_size(size: str) -> None:
 
 def test_a_random_model_can_be_trained_and_sampled(tmp_path: Path) -> None:
     """A published model's form with small numbers: it is written, and read by the trainer's own loader."""
-    text = {"layers": 1, "width": 256, "inner": 64, "queries": 256, "keys": 128, "vocabulary": 2000}
+    text: dict[str, Any] = {"layers": 1, "width": 256, "inner": 64, "queries": 256, "keys": 128, "vocabulary": 2000}
     vision = {"vision_layers": 2, "vision_width": 160, "vision_inner": 64, "vision_out": 256}
     small = replace(QWEN2_5_VL["3B"], **(text | vision))
     model = load_recipe("vision-r1", ["model.dtype=float32"]).model

