@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, evaluate, grade, recipe_app, watch
 from visionr1.cli_plan import plan
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
-from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
+from visionr1.recipe import Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import StorageError, open_store
@@ -198,12 +199,25 @@ def _run(recipe: Recipe, run_dir: str) -> None:
     console = Console(stderr=True)
     for line in warnings(recipe):
         typer.echo(f"note: {line}", err=True)
+    _preflight(recipe)
     Grader(recipe.reward).close()  # Reports a broken reward file now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)
     if code != 0:
         raise typer.Exit(code)
     _report(run_dir)
+
+
+def _preflight(recipe: Recipe) -> None:
+    """Raises BadInput for what surely does not fit on this machine's GPUs, or says so, as the recipe's `preflight` wants it."""
+    from visionr1.capacity.preflight import gpus_here, memory_faults
+
+    processes = recipe.sft.processes if recipe.sft else None
+    faults = memory_faults(recipe, phases(recipe), gpus_here(recipe, os.environ), processes)
+    if faults and recipe.preflight == "refuse":
+        raise BadInput("\n".join(faults))
+    for line in faults:
+        typer.echo(f"warning: {line}", err=True)
 
 
 @app.command(rich_help_panel=RUNS)

@@ -68,13 +68,19 @@ class StepTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a time is computed for."""
+    """What a time is computed for.
+
+    Attributes:
+        fleet: GPUs of the stages.
+        sft_gpus: GPUs of SFT; None takes as many of the fleet as a batch has samples.
+    """
 
     recipe: Recipe
     model: ModelSizes
     fleet: Fleet
     pace: Pace
     sizes: Sizes
+    sft_gpus: int | None = None
 
     @property
     def element(self) -> int:

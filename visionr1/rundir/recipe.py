@@ -16,6 +16,7 @@ from visionr1.storage import NotFound, Store
 
 MAY_CHANGE: Final = frozenset(
     {
+        "preflight",
         "model.attention",
         "model.gradient_checkpointing",
         "coldstart.concurrency",
