@@ -26,7 +26,7 @@ _FILE = re.compile(r"# ([\w-]+\.\w+)\n")
 
 @dataclass(frozen=True)
 class Command:
-    """One command that a reader is told to type."""
+    """One command that a reader types."""
 
     document: Path
     words: tuple[str, ...]
@@ -74,7 +74,7 @@ def yaml_blocks(document: Path) -> list[tuple[str, list[dict[str, object]]]]:
 
 
 def _lines(text: str) -> list[str]:
-    """Whole commands: a line that ends in a backslash, or within quotes, goes on."""
+    """Whole commands: a line that ends in a backslash, or within quotes, continues on the next line."""
     lines: list[str] = []
     open_line = ""
     for line in text.replace("\\\n", " ").splitlines():

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,15 +16,15 @@ from typer.core import TyperGroup
 
 from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, evaluate, grade, recipe_app, watch
 from visionr1.cli_plan import plan
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
-from visionr1.recipe import Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable, printable
+from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
+from visionr1.recipe.values import DEMO_TEACHER
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import StorageError, open_store
 from visionr1.version import version_line
 
 EXIT_INTERRUPTED: Final = 130
-DEMO_TEACHER: Final = "demo://teacher"
 RUNS: Final = "Runs"
 LOOK: Final = "Looking closer"
 PHASES: Final = "Single phases (visionr1 run does them all)"
@@ -39,8 +40,8 @@ class _Commands(TyperGroup):
             raise _ended(str(error), EXIT_BAD_INPUT) from None
         except Stopped as stopped:
             raise _ended(str(stopped), EXIT_STOPPED) from None
-        except StorageError as error:
-            raise _ended(str(error), 1) from None
+        except (StorageError, Unreachable) as error:
+            raise _ended(str(error), EXIT_FAILED) from None
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("visionr1"):
                 raise
@@ -51,7 +52,7 @@ class _Commands(TyperGroup):
 
 
 def _ended(message: str, code: int) -> typer.Exit:
-    typer.echo(message, err=True)
+    typer.echo(printable(message, keep="\n"), err=True)
     return typer.Exit(code)
 
 
@@ -80,7 +81,10 @@ def options(
         bool, typer.Option("--version", help="Print the version and its commit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Takes the options that stand before a command."""
+    """Takes the options that come before a command."""
+    from visionr1.preflight.machine import keep_loopback_direct
+
+    keep_loopback_direct(os.environ)
 
 
 RunOption = Annotated[
@@ -180,7 +184,7 @@ def run(
     elif run is not None:
         from visionr1.rundir.recipe import read_recipe
 
-        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides)
+        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides, Path.cwd())
     else:
         raise BadInput(
             "no recipe and no run: give a recipe to start (visionr1 run RECIPE), or a run to continue (visionr1 run --run DIR)"
@@ -194,12 +198,17 @@ def _engine(rollout: Engine | None) -> list[str]:
 
 def _run(recipe: Recipe, run_dir: str) -> None:
     from visionr1.pipeline.local import run_local
+    from visionr1.preflight.base import base_dir
+    from visionr1.preflight.check import check_run, notes, reads_base
     from visionr1.reward import Grader
 
     console = Console(stderr=True)
-    for line in warnings(recipe):
+    waiting = _waiting(recipe, run_dir)
+    _preflight(recipe, waiting)  # first of all: what does not fit needs no download
+    base = base_dir(recipe.model) if reads_base(recipe, waiting) else None
+    for line in (*warnings(recipe), *notes(recipe, waiting, base)):
         typer.echo(f"note: {line}", err=True)
-    _preflight(recipe)
+    check_run(recipe, waiting, base)
     Grader(recipe.reward).close()  # Reports a broken reward file now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)
@@ -208,16 +217,26 @@ def _run(recipe: Recipe, run_dir: str) -> None:
     _report(run_dir)
 
 
-def _preflight(recipe: Recipe) -> None:
+def _preflight(recipe: Recipe, chain: list[Phase]) -> None:
     """Raises BadInput for what surely does not fit on this machine's GPUs, or says so, as the recipe's `preflight` wants it."""
     from visionr1.capacity.preflight import gpus_here, memory_faults
 
     processes = recipe.sft.processes if recipe.sft else None
-    faults = memory_faults(recipe, phases(recipe), gpus_here(recipe, os.environ), processes)
+    faults = memory_faults(recipe, chain, gpus_here(recipe, os.environ), processes)
     if faults and recipe.preflight == "refuse":
         raise BadInput("\n".join(faults))
     for line in faults:
         typer.echo(f"warning: {line}", err=True)
+
+
+def _waiting(recipe: Recipe, run_dir: str) -> list[Phase]:
+    """The phases that are not done yet."""
+    from visionr1.rundir.committed import committed
+
+    store = open_store(run_dir)
+    if store.local_path(RECIPE) is None:
+        return []  # run_local refuses such a place
+    return [phase for phase in phases(recipe) if not committed(store, phase).complete]
 
 
 @app.command(rich_help_panel=RUNS)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
+from visionr1.recipe.paths import written_out
 from visionr1.recipe.schema import SFT, Source
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import open_store
@@ -52,12 +53,44 @@ def show(recipe: RecipeArgument, set_: SetOption = None) -> None:
 
 
 @recipe_app.command()
-def check(recipe: RecipeArgument, set_: SetOption = None) -> None:
+def check(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Look at this machine, too, as `visionr1 run` does before its first phase: model, data files, lengths, Ray's "
+            "settings. Downloads nothing.",
+        ),
+    ] = False,
+) -> None:
     """Check a recipe: list all mistakes, then what differs from the paper's method."""
+    from visionr1.preflight.check import recipe_faults
+
     checked = load_recipe(recipe, set_ or ())
     for line in warnings(checked):
         typer.echo(f"note: {line}", err=True)
+    faults = recipe_faults(checked, phases(checked))
+    if faults and not deep:
+        raise BadInput("\n".join(faults))
+    if deep:
+        _look_deep(checked)
     typer.echo(f"{recipe}: good; {chain(checked)}")
+
+
+def _look_deep(recipe: Recipe) -> None:
+    from visionr1.preflight.base import base_on_this_machine
+    from visionr1.preflight.check import check_run, notes, reads_base
+
+    base = None
+    if reads_base(recipe, phases(recipe)):
+        base = base_on_this_machine(recipe.model)
+        if base is None:
+            typer.echo(f"note: model.base: {recipe.model.base} is not on this machine yet, so it was not looked at", err=True)
+    for line in notes(recipe, phases(recipe), base):
+        typer.echo(f"note: {line}", err=True)
+    check_run(recipe, phases(recipe), base)
 
 
 @recipe_app.command()
@@ -114,7 +147,8 @@ def data_check(
     sources = [(source, False) for source in own.values()]
     sources += [(chosen.sft.data, True)] if chosen.sft and chosen.sft.data else []
     if path is not None:
-        sources = [(Source(path=path, image_root=image_root, limit=limit), sft)]
+        root = image_root and written_out(image_root, "--image-root")
+        sources = [(Source(path=written_out(path, "DATA"), image_root=root, limit=limit), sft)]
     builder = _builder(chosen) if tokenizer else None
     clean = True
     for source, samples in sources:
@@ -154,7 +188,7 @@ def _checked(source: Source, samples: bool, recipe: Recipe, builder: PromptBuild
 
 def _builder(recipe: Recipe) -> PromptBuilder:
     from visionr1.model.chat import PromptBuilder
-    from visionr1.model.load import base_dir
+    from visionr1.preflight.base import base_dir
 
     return PromptBuilder(base_dir(recipe.model), recipe.model)
 
@@ -251,8 +285,8 @@ def evaluate(
             room.run(run, recipe_sha256)
         return
     chosen = load_recipe(recipe, set_ or ())
-    source = Source(path=data) if data else chosen.data.held_out
+    source = Source(path=written_out(data, "--data")) if data else chosen.data.held_out
     if source is None:
         raise BadInput(f"{recipe}: data.held_out is null: give the problems with --data")
-    score = room.run_model(str(model), source, chosen, out).score
+    score = room.run_model(written_out(str(model), "MODEL"), source, chosen, out).score
     typer.echo(f"{model}: accuracy {score.accuracy:.1%} +- {score.standard_error:.1%} on {score.problems} problems")

@@ -23,10 +23,10 @@ _FILE_SECONDS: Final = 0.5
 
 
 class Advance(Protocol):
-    """Says that `n` more are done; `note` (such as the newest reward) stands beside the bar."""
+    """Says that `n` more are done; `note` (such as the newest reward) is shown after the bar."""
 
     def __call__(self, n: int, note: str = "") -> None:
-        """`n` more are done; `note` is shown beside them."""
+        """`n` more are done. `note` is shown after the bar."""
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class Rule(Part):
     """An entry of alerts.yaml. `hold` is how long `expr` must be true; `summary` may use the series' labels.
 
     `@name@` in `expr` is a threshold, `@namespace@` the namespace of the chart's release. `runbook` is
-    Markdown. Several series of one run are told apart by the labels of the scrape, which `and` and arithmetic keep.
+    Markdown. Several series of one run differ in the labels of the scrape, which `and` and arithmetic keep.
     """
 
     severity: Literal["critical", "warning"]

@@ -141,7 +141,7 @@ def _default(field: Schema) -> str:
 
 
 def _bounds(field: Schema) -> str:
-    # A structural schema says with a limit that it is exclusive; JSON Schema has such a limit under another name.
+    # A structural schema says with a limit that it is exclusive; JSON Schema has that kind of limit under another name.
     strict = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
     reported = []
     for key, words in _LIMITS.items():

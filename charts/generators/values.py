@@ -28,7 +28,7 @@ class Value:
 
 
 def documented(text: str) -> Iterator[Value]:
-    """The values of values.yaml that a `# --` comment stands before, in order."""
+    """The values of values.yaml with a `# --` comment before them, in order."""
     above: list[tuple[int, str]] = []
     comment: list[str] = []
     for line in text.splitlines():
@@ -83,6 +83,8 @@ def _typed(hint: str, default: Any) -> Schema:
             return {"type": "array", "items": {"type": "object"}}
         case "list of integers":
             return {"type": "array", "items": {"type": "integer"}}
+        case "list of strings":
+            return {"type": "array", "items": {"type": "string"}}
         case "object":
             return {"type": "object"}
         case "number":

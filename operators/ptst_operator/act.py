@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.effects import Apply, AskToStop, Delete, Effect, RollBack
-from ptst_operator.names import KIND
+from ptst_operator.names import KIND, Manifest
 from ptst_operator.status import read_status
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe
@@ -42,10 +42,14 @@ class Actor:
                     self.refused.pop(run, None)  # from here on it does not matter that the driver could not be asked to stop
 
     def _apply(self, run: str, effect: Apply) -> None:
+        kind, meta = effect.manifest["kind"], effect.manifest["metadata"]
         try:
+            there = self.api.get(kind, meta["name"])
+            if there is not None and _owner(there) != _owner(effect.manifest):
+                raise ApiError(409, "it exists and is not of this run; delete it, or give the run another name")
             self.api.apply(effect.manifest)
         except ApiError as error:
-            self.refused[run] = f"{effect.manifest['kind']} {effect.manifest['metadata']['name']}: {error}"
+            self.refused[run] = f"{kind} {meta['name']}: {error}"
             raise
         self.refused.pop(run, None)
 
@@ -70,3 +74,9 @@ class Actor:
             self.refused[run] = str(error)
             raise StorageError(str(error)) from error
         self.refused.pop(run, None)
+
+
+def _owner(manifest: Manifest) -> str:
+    """uid of the run that an object belongs to."""
+    owners = manifest["metadata"].get("ownerReferences", [])
+    return next((one["uid"] for one in owners if one.get("controller")), "")

@@ -85,6 +85,7 @@ def spec_schema() -> Schema:
     ]
     properties["storage"]["x-kubernetes-validations"] = [
         _rule("self == oldSelf", "spec.storage cannot be changed: to use another place, create a new run"),
+        _rule("!self.url.matches('(^|/)[.][.](/|$)')", "spec.storage.url must not contain '..'"),
         _rule(
             "self.url.startsWith('s3://') || (has(self.claim) && self.url.startsWith(self.claim.mountPath + '/'))",
             "spec.storage.url is a path: name its volume in spec.storage.claim, with a mountPath above that path",

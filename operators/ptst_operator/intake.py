@@ -14,7 +14,8 @@ from ptst_operator.run import ResolvedRun, WantedRun
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe, stage_name
+from visionr1.preflight.check import recipe_faults
+from visionr1.recipe import Recipe, phases, stage_name
 from visionr1.rundir.recipe import adopt_recipe, keep_decided, read_recipe
 from visionr1.storage import Store
 
@@ -34,6 +35,8 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
         wanted = _with_recipe(manifest, spec, resolve_recipe(spec, manifest["metadata"]["name"], text), version=version)
         if _is_over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
             return None
+        if not before.recipe_hash:
+            _refuse_what_cannot_work(wanted.run.recipe)
         store = open_store(spec.storage.url)
         if not (_recipe_is_there(before, wanted) or _is_over(wanted, before)):
             begun = [stage_name(number) for number in range(1, before.stages_begun + 1)]
@@ -71,6 +74,13 @@ def _with_recipe(manifest: Manifest, spec: Spec, recipe: Recipe, version: str = 
     meta = manifest["metadata"]
     run = ResolvedRun(meta["name"], meta["namespace"], meta["uid"], spec, recipe)
     return WantedRun(run, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version, recipe_fault)
+
+
+def _refuse_what_cannot_work(recipe: Recipe) -> None:
+    """What a new run would waste GPUs on. The model and the data are looked at by its first phase: only pods can see them."""
+    faults = recipe_faults(recipe, phases(recipe))
+    if faults:
+        raise BadInput("\n".join(faults))
 
 
 def _recipe_is_there(status: Status, wanted: WantedRun) -> bool:

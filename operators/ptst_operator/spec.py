@@ -6,7 +6,7 @@ import json
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from visionr1.errors import BadInput
@@ -46,6 +46,13 @@ class Claim(SpecPart):
 class Storage(SpecPart):
     """Where the run directory is. It stays when the run is deleted."""
 
+    @field_validator("url")
+    @classmethod
+    def _stays_below_its_mount(cls, url: str) -> str:
+        if ".." in url.split("/"):
+            raise ValueError("it must not contain '..'")
+        return url
+
     url: str = Field(
         description="The run directory: s3://bucket/prefix, or a path below claim.mountPath.",
         pattern=r"^(s3://|/)[-A-Za-z0-9._=/]+$",
@@ -64,6 +71,11 @@ class Pods(SpecPart):
     resources: dict[str, Any] = Field({}, description="Requests and limits, without GPUs: their number comes from the recipe.")
     shared_memory: str | None = Field(
         None, description="Size of /dev/shm, such as 64Gi. It counts as memory of the pod.", max_length=32
+    )
+    scratch: str | None = Field(
+        None,
+        description="Most that a pod may write to /tmp: models, spilled objects, checkpoints on their way to S3. Default: 512Gi.",
+        max_length=32,
     )
     env: dict[str, str] = Field({}, description="Environment variables, such as NCCL_IB_HCA.")
     env_from: Items = Field([], description="ConfigMaps and Secrets with environment variables, such as S3 keys.")

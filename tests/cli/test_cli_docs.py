@@ -1,4 +1,4 @@
-"""Every command that the documents tell a reader to type exists and takes the words that it is given.
+"""Every command that the documents show exists and takes the words that it is given.
 
 Those of helm and kubectl are run in tests/cluster/test_cluster_docs.py.
 """

@@ -1,4 +1,4 @@
-"""A node whose pods are real: containerd, kubelet, kube-proxy and DNS beside a `ControlPlane`, and KubeRay and the
+"""A node with real pods: containerd, kubelet, kube-proxy and DNS for a `ControlPlane`, and KubeRay and the
 training-operator in pods.
 
 The operator runs from its own image. The trainer's takes minutes to load, so only tests that ask for it have it. The other

@@ -19,7 +19,7 @@ mount -t tmpfs {group} /mnt
 echo $TMPDIR > {said}.new && mv {said}.new {said}
 sleep {seconds}
 """
-"""What a node leaves behind, told from that of other clusters by the cgroup's name."""
+"""What a node leaves behind. The cgroup's name shows that it is not from another cluster."""
 
 
 class Started:

@@ -1,4 +1,4 @@
-"""Beside the real Kueue: who waits is told, who is taken back has not failed, and the steps are those of a run alone."""
+"""With the real Kueue: a waiting run is reported, a run taken back has not failed, and the steps equal those of a run alone."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from fake_teacher import Answer, FakeTeacher, fake_teacher, helpful, step_of, te
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from visionr1.data.coldstart.endpoint import whole_address
 from visionr1.data.coldstart.output import load_coldstart
 from visionr1.data.coldstart.run import EndpointLost, run_coldstart
 from visionr1.errors import BadInput, Stopped
@@ -296,7 +297,7 @@ def test_data_that_lost_rows_after_the_commit_is_refused(teacher: FakeTeacher, p
     run(recipe(problems, teacher.url), tmp_path / "run")
     data = tmp_path / "run/coldstart/data.jsonl"
     data.write_text("\n".join(data.read_text().splitlines()[:4]))
-    with pytest.raises(BadInput, match="holds 4 samples, 6 were committed"):
+    with pytest.raises(BadInput, match="has 4 samples, 6 were committed"):
         load_coldstart(open_store(str(tmp_path / "run")))
 
 
@@ -390,3 +391,16 @@ def test_what_is_asked_answered_kept_and_dropped_can_be_watched(teacher: FakeTea
     assert sum(values.get("coldstart_failures", 0) for values in published) == 1
     assert [values["coldstart_answered"] for values in published if "coldstart_answered" in values][-1] == 6
     assert (published[-1]["coldstart_kept"], published[-1]["coldstart_dropped"]) == (5, {"request failed": 1})
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("http://localhost:8000", "http://localhost:8000/v1"),
+        ("http://localhost:8000/", "http://localhost:8000/v1"),
+        ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+        ("https://example.org/openai/v2/", "https://example.org/openai/v2/"),
+    ],
+)
+def test_an_address_may_leave_out_v1(written: str, asked: str) -> None:
+    assert whole_address(written) == asked

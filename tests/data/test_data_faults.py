@@ -75,7 +75,7 @@ def test_decimals_are_answers(tmp_path: Path) -> None:
 def test_an_array_in_a_file_of_lines_is_named(tmp_path: Path, indent: int | None) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps([{"problem": "?", "answer": "1"}] * 3, indent=indent))
-    with pytest.raises(BadInput, match="holds a JSON array; name it .json, or write one object per line"):
+    with pytest.raises(BadInput, match="is a JSON array; name it .json, or write one object per line"):
         load_problems(Source(path=str(file)))
 
 

@@ -251,7 +251,7 @@ def test_image_paths_stay_below_their_root(tmp_path: Path, png: bytes) -> None:
         ("rows.jsonl", "", "is empty"),
         ("rows.jsonl", "nonsense\nnonsense", "no readable row"),
         ("rows.json", "[]", "an empty one"),
-        ("rows.json", '{"problem": "?"}', "holds dict"),
+        ("rows.json", '{"problem": "?"}', "not dict"),
         ("rows.json", '{"a": 1}\n{"a": 2}', "is it a .jsonl file"),
         ("rows.json", "[" * 100_000, "not JSON"),
         ("rows.parquet", "PAR1 but not really", "cannot be read"),
@@ -269,7 +269,7 @@ def test_files_that_cannot_be_problems_say_why(tmp_path: Path, name: str, conten
 def test_missing_places_say_so(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not exist"):
         problems(tmp_path / "none.jsonl")
-    with pytest.raises(BadInput, match="holds no .parquet"):
+    with pytest.raises(BadInput, match="has no .parquet"):
         problems(tmp_path)
 
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLF
 
 from visionr1.data import digits
 from visionr1.demo import base, chains
-from visionr1.model.load import DEMO_BASE
+from visionr1.preflight.base import DEMO_BASE
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from visionr1.demo import chains, tokenizer
-from visionr1.model.load import DEMO_BASE
+from visionr1.preflight.base import DEMO_BASE
 
 
 @pytest.fixture(scope="module")

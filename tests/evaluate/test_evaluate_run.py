@@ -8,7 +8,8 @@ import pytest
 
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
-from visionr1.model.load import DEMO_BASE
+from visionr1.evaluate.phase import evaluation_faults, fitted
+from visionr1.preflight.base import DEMO_BASE
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.schema import Source
 from visionr1.rundir.checkpoints import Checkpoints
@@ -73,6 +74,16 @@ def test_any_model_is_scored_without_a_run(tmp_path: Path, held_out: Path) -> No
     assert (written["problems"], written["samples_per_problem"]) == (found.score.problems, 2) == (6, 2)
     assert [note["id"] for note in written["skipped"]] == ["test.jsonl#6", "test.jsonl#7"]
     assert len((tmp_path / "out/samples.jsonl").read_text().splitlines()) == 12
+
+
+def test_a_model_is_asked_for_no_more_than_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load_recipe("vision-r1")
+    small = fitted(recipe, 2048)
+    assert (small.data.max_prompt_tokens, small.evaluation.max_completion_tokens) == (1024, 1024)
+    assert "note: the model takes 2048 tokens" in capsys.readouterr().err
+    assert evaluation_faults(small, DEMO_BASE) == []
+    assert fitted(recipe, 18_048) is fitted(recipe, None) is recipe
+    assert evaluation_faults(recipe, DEMO_BASE)[0].endswith("may need 18048 tokens, and the model takes 2048: lower them")
 
 
 def test_runs_that_cannot_be_evaluated_say_why(tmp_path: Path) -> None:

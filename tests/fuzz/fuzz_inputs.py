@@ -104,7 +104,7 @@ class Rows:
         import datasets
 
         from visionr1.model.chat import PromptBuilder
-        from visionr1.model.load import base_dir
+        from visionr1.preflight.base import base_dir
 
         datasets.config.HF_DATASETS_CACHE = folder / "cache"
         self.folder = folder

@@ -1,4 +1,4 @@
-"""When engine and trainer are compared, what is allowed between them, and what is said beyond it."""
+"""When engine and trainer are compared, what is allowed between them, and the message if they differ more."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Checkpoints of a stage go to a bucket behind its steps, one at a time, and a failure is told."""
+"""Checkpoints of a stage go to a bucket while the next steps run, one at a time, and a failure is reported."""
 
 import tempfile
 import threading
@@ -40,7 +40,7 @@ class Stage:
         self.saving.commit(step, parts, {"step": step}, wait=wait)
 
     def staged(self) -> set[str]:
-        """Steps whose files wait on this machine."""
+        """Steps with files that wait on this machine."""
         return {path.parent.name for path in Path(tempfile.gettempdir()).rglob("staged/**/rank-*")}
 
 

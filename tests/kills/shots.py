@@ -37,7 +37,7 @@ _MARKS: Final = {
     "driver": "visionr1.cli grpo",
     "worker": "ray::Host",
 }
-"""What the command line of a victim holds."""
+"""What the command line of a victim contains."""
 _FAST, _SLOW = 0.005, 0.1
 _STUCK_SECONDS: Final = 600.0
 

@@ -15,8 +15,9 @@ from visionr1.data.readers import load_problems, load_samples, select
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler
 from visionr1.errors import BadInput
-from visionr1.model.chat import VISION_TOKENS, PromptBuilder
-from visionr1.model.load import base_dir
+from visionr1.model.chat import PromptBuilder
+from visionr1.preflight.base import base_dir
+from visionr1.preflight.tokenizer import VISION_TOKENS
 from visionr1.recipe.schema import Model, Source
 
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)

@@ -55,7 +55,7 @@ class Process:
 
 @dataclass
 class FakeCluster:
-    """`before_call` and `after_call` are told every call of the API, and may raise.
+    """`before_call` and `after_call` get every call of the API, and may raise.
 
     `late` says whether a listing of the run directory misses a phase's newest commit.
     """
@@ -199,7 +199,7 @@ class FakeCluster:
                     self.objects["pods of", process.child] = {"metadata": {}, "items": [pod]}
 
     def lose_touch(self, process: Process) -> None:
-        """KubeRay gives up a RayJob whose driver lives."""
+        """KubeRay gives up a RayJob although its driver lives."""
         for kind, child in self.children():
             if kind == "RayJob" and child["metadata"]["uid"] == process.uid:
                 child["status"] = {

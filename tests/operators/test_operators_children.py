@@ -383,3 +383,11 @@ other_reward_mean 1.0
     assert seen.tokens_per_second == 100.0 * 32 / 10.0 / 8
     with pytest.raises(ValueError):
         read_metrics("<html>{not metrics}</html> x y", stage)
+
+
+def test_a_job_s_words_cannot_control_a_terminal() -> None:
+    """Who may write a RayJob's status chooses what people then read in theirs."""
+    status = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "\x1b[2J", "message": "a\x1b]0;x\x07\u202eb"}
+    seen = rayjob.read({"metadata": OWNED, "status": status})
+    assert seen.message.isprintable() and seen.reason.isprintable()
+    assert seen.message == r"a\x1b]0;x\x07\u202eb"

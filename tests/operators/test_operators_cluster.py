@@ -17,7 +17,7 @@ OWN_CLUSTER = {"grpo": {"workersPerPod": 2, "cluster": "per-stage"}}
 
 
 def waiting_site(folder: Path) -> Site:
-    """A run whose first stage waits for its RayCluster."""
+    """A run with a first stage that waits for its RayCluster."""
     site = Site(folder, **without_coldstart())
     site.commit("sft", 3, final=True)
     assert condition(site.look(2), "Progressing").reason == "WaitsForCluster"
@@ -25,7 +25,7 @@ def waiting_site(folder: Path) -> Site:
 
 
 def running_site(folder: Path) -> Site:
-    """A run whose first stage runs."""
+    """A run with its first stage running."""
     site = waiting_site(folder)
     site.cluster.ready()
     site.look(2)

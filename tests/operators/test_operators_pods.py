@@ -37,6 +37,7 @@ FIELDS: dict[str, tuple[Any, Callable[[Pod], Any]]] = {
     "imagePullSecrets": ([{"name": "registry"}], in_spec("imagePullSecrets")),
     "gpuResource": ("amd.com/gpu", lambda pod: "".join(container(pod)["resources"]["limits"])),
     "resources": ({"requests": {"cpu": "4"}}, lambda pod: {"requests": container(pod)["resources"]["requests"]}),
+    "scratch": ("8Gi", lambda pod: named("scratch", pod["spec"]["volumes"])[0]["emptyDir"]["sizeLimit"]),
     "sharedMemory": ("8Gi", lambda pod: named("shared-memory", pod["spec"]["volumes"])[0]["emptyDir"]["sizeLimit"]),
     "env": ({"HOME": "/mine"}, lambda pod: {one["name"]: one["value"] for one in named("HOME", container(pod)["env"])}),
     "envFrom": ([{"secretRef": {"name": "s3"}}], lambda pod: container(pod)["envFrom"]),

@@ -33,7 +33,7 @@ FAST = Retry(max_attempts=2, first_wait=0.05, longest_wait=0.05)
 
 
 class Run:
-    """A run directory, what was said about it, and its attempts."""
+    """A run directory, what the runner reported about it, and its attempts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -141,7 +141,7 @@ def test_the_final_checkpoint_counts_not_the_exit_code(run: Run) -> None:
 def test_a_phase_that_was_stopped_by_others_stops_the_run(run: Run) -> None:
     assert run.go(sft=["stop itself"]) == 3
     assert run.steps("sft") == [1] and run.codes("stage-1") == []
-    assert "stopped in sft; run the same command to go on from its last checkpoint" in run.reported
+    assert "stopped in sft; run the same command to continue from its last checkpoint" in run.reported
     assert run.go() == 0
     assert attempts(run.store, "sft")[1].from_step == 1
 
@@ -212,7 +212,7 @@ def test_a_stop_commits_and_can_be_resumed(run: Run, number: signal.Signals) -> 
     assert runner.wait(20) == 3
     text = reported(runner)
     assert "stopping: stage-1 commits a checkpoint first (interrupt again to end it at once)" in text
-    assert "stopped in stage-1; run the same command to go on from its last checkpoint" in text
+    assert "stopped in stage-1; run the same command to continue from its last checkpoint" in text
     assert "Traceback" not in text
     stopped_at = max(run.steps("stage-1"))
     assert run.codes("stage-1") == [3] and stopped_at < 4

@@ -232,7 +232,7 @@ def test_five_hundred_answers_take_seconds(small: Grader) -> None:
     assert [grade.overall for grade in grades] == [1, 1, 1, 0, 1] * 100
 
 
-# None equals 23. Some are told so at once, some cost their limit.
+# None equals 23. For some the answer comes at once, some cost their limit.
 BOMBS = [HUNG, "2^{2^{36}}", "\\binom{10^{9}}{10^{8}}", "(9^{9^8})!", "2^{2^{36}}x", "\\log_{2} 9^{9^{9^9}}"]
 
 

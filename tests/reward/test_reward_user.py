@@ -1,4 +1,4 @@
-"""A user's reward file: what it gets, and what is said when it is wrong."""
+"""A user's reward file: what it gets, and the message when it is wrong."""
 
 import os
 import signal

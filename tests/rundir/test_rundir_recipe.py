@@ -52,7 +52,7 @@ def test_stages_may_be_appended() -> None:
 REFUSED = [
     ("stages.0.steps=5", ["stages.0.steps: 24 in the run, 5 in this recipe"]),
     ("stages.0.group_size=8", ["stages.0.group_size: 16 in the run, 8 in this recipe"]),
-    ("model.base=other", ['model.base: "demo" in the run, "other" in this recipe']),
+    ("model.base=an/other", ['model.base: "demo" in the run, "an/other" in this recipe']),
     ("data.held_out=null", ["data.held_out: a group of values in the run, null in this recipe"]),
     ("rollout.engine=hf", ['rollout.engine: "vllm" in the run, "hf" in this recipe']),
     ("algorithm.prompts_per_step=8", ["algorithm.prompts_per_step: 16 in the run, 8 in this recipe"]),
@@ -135,7 +135,7 @@ def test_attempts_are_counted_from_their_records(store: Store) -> None:
     write_attempt(store, "stage-10", 3, records[1])
     assert attempts(store, "stage-1") == {0: records[0], 10: records[1]}
     store.write_bytes("phases/stage-1/attempt-10/attempt.json", b"{}")
-    with pytest.raises(BadInput, match="attempt-10/attempt.json: not the record of an attempt; delete it to go on$"):
+    with pytest.raises(BadInput, match="attempt-10/attempt.json: not the record of an attempt; delete it to continue$"):
         attempts(store, "stage-1")
 
 

@@ -60,7 +60,7 @@ def test_a_torchrun_that_waits_for_a_lost_node_is_not_waited_for(tmp_path: Path,
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "open(os.environ['VISIONR1_EXIT_FILE'], 'w').write('3 SFT stopped after step 4'); time.sleep(600)"
     )
-    monkeypatch.setattr(launch, "_command", lambda processes, run_url: [sys.executable, "-c", reported])
+    monkeypatch.setattr(launch, "_command", lambda *_: [sys.executable, "-c", reported])
     monkeypatch.setattr(launch, "_BARRIER_SECONDS", 1.0)
     begun = time.monotonic()
     with pytest.raises(Stopped, match="after step 4"):

@@ -182,7 +182,7 @@ def _candidates(recipe: Recipe, stage: Stage, gpus: Gpus | None) -> Iterator[Cho
     places: Sequence[Place] = ("gpu", "host") if place == "auto" else (place,)
     if recipe.algorithm.kl_beta == 0:
         places = ("none",)
-    # A row holds the longest prompt with its completion, so shorter rows would not save anything.
+    # A row has room for the longest prompt with its completion, so shorter rows would not save anything.
     rows = sorted({max(tokens, longest) for tokens in ROWS}, reverse=True) if row is None else [row]
     for zero_stage in stages:
         for reference in places:

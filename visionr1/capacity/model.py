@@ -23,10 +23,10 @@ WINDOW_PIXELS: Final = 112
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSizes:
-    """Widths and depths; what they add up to are properties, in parameters.
+    """Widths and depths; what they add up to are properties, in parameters, as are the sizes of single tensors.
 
     Attributes:
-        width, inner: hidden size of the text model, and that of its feed-forward layers.
+        width, inner: hidden size of the text model, and of its feed-forward layers.
         queries, keys: heads times head dimension, of queries, and of keys (and values).
         tied: whether the head is the embedding.
         vision_full_layers: layers of the vision tower that attend to the whole picture, the others to a window.
@@ -52,10 +52,16 @@ class ModelSizes:
     window: int = 64
 
     @property
-    def layer(self) -> int:
+    def layer_tensors(self) -> tuple[int, ...]:
         """One layer of the text model: projections with the biases of three, feed-forward, two norms."""
-        attention = 2 * self.width * (self.queries + self.keys) + self.queries + 2 * self.keys
-        return attention + 3 * self.width * self.inner + 2 * self.width
+        width, queries, keys, inner = self.width, self.queries, self.keys, self.width * self.inner
+        attention = (width * queries, queries, width * keys, keys, width * keys, keys, queries * width)
+        return (*attention, inner, inner, inner, width, width)
+
+    @property
+    def layer(self) -> int:
+        """One layer of the text model."""
+        return sum(self.layer_tensors)
 
     @property
     def embedding(self) -> int:
@@ -68,18 +74,30 @@ class ModelSizes:
         return self.layers * self.layer + self.width
 
     @property
+    def vision_tensors(self) -> tuple[int, ...]:
+        """The vision tower with its merger."""
+        width, inner = self.vision_width, self.vision_width * self.vision_inner
+        attention = (3 * width * width, 3 * width, width * width, width)
+        block = (*attention, inner, self.vision_inner, inner, self.vision_inner, inner, width, width, width)
+        merged = self.merged * width
+        merger = (width, merged * merged, merged, merged * self.vision_out, self.vision_out)
+        return (self.patch * width, *(block * self.vision_layers), *merger)
+
+    @property
     def vision(self) -> int:
         """The vision tower with its merger."""
-        width, inner = self.vision_width, self.vision_inner
-        block = 4 * width * width + 4 * width + 3 * width * inner + 2 * inner + width + 2 * width
-        merged = self.merged * width
-        merger = width + merged * merged + merged + merged * self.vision_out + self.vision_out
-        return self.patch * width + self.vision_layers * block + merger
+        return sum(self.vision_tensors)
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """All of the model; a tied head counts once."""
+        ends = (self.embedding,) if self.tied else (self.embedding, self.embedding)
+        return (*ends, *(self.layer_tensors * self.layers), self.width, *self.vision_tensors)
 
     @property
     def parameters(self) -> int:
         """All of the model; a tied head counts once."""
-        return self.text + self.embedding * (1 if self.tied else 2) + self.vision
+        return sum(self.tensors)
 
     def trained(self, *, vision: bool) -> int:
         """Parameters that the optimiser has, with or without the vision tower."""

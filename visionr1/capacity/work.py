@@ -14,7 +14,7 @@ from visionr1.capacity.model import ModelSizes
 
 @dataclass(frozen=True)
 class Peak:
-    """What a device can do at most: FLOP/s in the training dtype, byte/s of memory; `device` says whose and how it is known."""
+    """The most that a device can do: FLOP/s in the training dtype, byte/s of memory. `device` says how the figures are known."""
 
     device: str
     flops: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, printable
 
 Kind = Literal[
     "row malformed",
@@ -62,7 +62,7 @@ class BadRow(BadInput):
 
 def one_line(text: str) -> str:
     """Text from data, made safe for a message: one line with its first characters, without characters that control a terminal."""
-    shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text[:LONGEST_DETAIL])
+    shown = printable(text[:LONGEST_DETAIL])
     return shown if len(text) <= LONGEST_DETAIL else f"{shown}..."
 
 

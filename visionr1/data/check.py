@@ -53,7 +53,7 @@ class LongestPrompt:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Result of `check_problems` and `check_samples`; `fingerprint` is that of the good rows in order."""
+    """Result of `check_problems` and `check_samples`; `fingerprint` covers the good rows, in order."""
 
     rows: int
     good: list[int]
@@ -112,7 +112,7 @@ def check_row(row: Row, min_pixels: int, max_pixels: int) -> int:
 
 
 def check_sample_text(sample: Sample) -> None:
-    """Raises BadRow for a chain of thought whose text cannot be trained on, whatever its images and its length in tokens.
+    """Raises BadRow for a chain of thought with a text that cannot be trained on. Images and length in tokens are not checked.
 
     A response may do without a thought (the paper's ablation does), but its think and answer blocks must be whole, one each,
     in this order.
@@ -140,7 +140,7 @@ def _tag_fault(response: str) -> str:
 
 def _check_text(row_id: str, name: str, text: str, longest: int) -> None:
     if not is_clean(text):
-        raise BadRow(row_id, "text unusable", f"the {name} holds a NUL character or a lone surrogate")
+        raise BadRow(row_id, "text unusable", f"the {name} has a NUL character or a lone surrogate")
     if place := eaten(text):
         raise BadRow(row_id, "text damaged", f"the {name} has {place}")
     if len(text) > longest:
@@ -210,7 +210,7 @@ def check_samples(
 
 
 def too_long(sample: Sample, tokens: int, cutoff_tokens: int) -> BadRow:
-    """The error of a sample whose prompt and response are longer than SFT takes."""
+    """The error of a sample with more tokens in prompt and response than SFT takes."""
     return BadRow(sample.id, "sample too long", f"{tokens} tokens, over sft.cutoff_tokens ({cutoff_tokens})")
 
 

@@ -35,7 +35,7 @@ class BadImage(BadInput):
 def open_image(data: bytes) -> Image.Image:
     """Decode one encoded image file to upright RGB.
 
-    EXIF rotation is applied, transparency lies on white, 16-bit grey is scaled, and of an animation
+    EXIF rotation is applied, transparency becomes white, 16-bit grey is scaled, and of an animation
     the first frame is taken. Raises BadImage for anything unreadable or over MAX_IMAGE_PIXELS.
     """
     try:
@@ -94,7 +94,7 @@ def fit_size(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple
 
     The rule is the Qwen2-VL processor's `smart_resize`, repeated until it would change nothing more, so the
     processor leaves a fitted image alone. (One round can miss the limits on very long images.)
-    Raises BadImage for an aspect ratio over MAX_ASPECT, or limits so close that no size lies between.
+    Raises BadImage for an aspect ratio over MAX_ASPECT, or limits so close that no size is between them.
     """
     shortest = math.ceil(max(width, height) / MAX_ASPECT)
     pad = f", or pad the short side to {shortest} pixels" if shortest > min(width, height) else ""

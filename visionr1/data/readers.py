@@ -60,7 +60,7 @@ def select(rows: Sequence[T], indices: Sequence[int]) -> Sequence[T]:
 def load_problems(source: Source) -> Sequence[Row]:
     """Problems in the geometry3k / Vision-R1-rl layout: `images` (or `image`), `problem` (or `question`), `answer`.
 
-    `options` (or `choices`), if there, tell the grader the texts of a multiple choice (`visionr1.data.options`).
+    `options` (or `choices`), if there, give the grader the texts of a multiple choice (`visionr1.data.options`).
     Reading row i raises BadRow if that row is damaged; here only what spoils all rows raises BadInput. A row id is
     `<file>#<place>`, counted from 0. Images are encoded files, unopened: see `check_problems`.
     """
@@ -188,7 +188,7 @@ def _from_data_address(row_id: str, address: str) -> bytes:
 
 
 def _named(value: object) -> str:
-    """What a cell holds instead of what it should, in words."""
+    """What a cell has instead of what it should have, as text."""
     names = {
         str: "unusable text",
         bool: "true or false",

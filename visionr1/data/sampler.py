@@ -11,7 +11,7 @@ from visionr1.errors import BadInput
 
 
 class PromptSampler:
-    """Draws row indices; every epoch holds each row once, in an order given by (seed, epoch) alone.
+    """Draws row indices. Every epoch has each row once, in an order that depends only on (seed, epoch).
 
     `state` is {seed, epoch, index, fingerprint}: `index` rows of `epoch` have been drawn. A sampler made with it
     goes on with exactly the rows that would have come. Raises BadInput, naming `source`, when the data or the seed is not

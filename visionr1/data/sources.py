@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 SUFFIXES: Final = (".parquet", ".jsonl", ".json")
 NOT_DATA: Final = ("dataset_info.json", "dataset_infos.json")
-"""Read by trainers and by `datasets`, but hold no rows."""
+"""Read by trainers and by `datasets`, but without rows."""
 SPLIT_NAMES: Final = ("train", "validation", "val", "dev", "test")
 MAX_IMAGE_BYTES: Final = 128 * 2**20
 _HUB_NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", re.ASCII)
 _LONGEST_INTEGER: Final = 4000
-"""Digits; Python turns longer ones into a number only when told to, for that takes long."""
+"""Digits. Longer integers stay text: Python refuses to convert very long ones, because that takes long."""
 
 Cells = Mapping[str, Any]
 OpenPath = Callable[[str], bytes]
@@ -44,7 +44,7 @@ class Table:
     """The rows of one file or data set.
 
     `cells(i)` reads row i and raises BadRow for a damaged one. `columns` are those of the file, or of its first
-    good row. `keep` holds whatever must live as long as the table (a temporary download folder).
+    good row. `keep` has what must exist as long as the table (a temporary download folder).
     """
 
     name: str
@@ -120,12 +120,12 @@ def pick_files(folder: str, names: Sequence[str]) -> list[str]:
     chosen = [name for name in names if name.endswith(SUFFIXES) and name not in NOT_DATA]
     for name in chosen:
         if not name.isprintable():
-            raise BadInput(f"{folder} holds a data file whose name cannot be shown, {ascii(name)}; rename it")
+            raise BadInput(f"{folder} has a data file with a name that cannot be shown, {ascii(name)}; rename it")
     if not chosen:
-        raise BadInput(f"{folder} holds no .parquet, .jsonl or .json file")
+        raise BadInput(f"{folder} has no .parquet, .jsonl or .json file")
     splits = {split for name in chosen for split in SPLIT_NAMES if PurePosixPath(name).stem.split("-")[0] == split}
     if len(splits) > 1:
-        raise BadInput(f"{folder} holds several splits ({', '.join(sorted(splits))}); name one file, or give each split a folder")
+        raise BadInput(f"{folder} has several splits ({', '.join(sorted(splits))}); name one file, or give each split a folder")
     return chosen
 
 
@@ -206,7 +206,7 @@ def _file_table(file: Path, open_path: OpenPath, cache_dir: str | None = None, k
 
 
 def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
-    """One JSON object a line; only the lines' places are held, so a damaged line is found when it is read."""
+    """One JSON object per line; only the lines' places are held, so a damaged line is found when it is read."""
     spans = []
     with file.open("rb") as lines:
         position = 0
@@ -217,7 +217,7 @@ def _jsonl_table(file: Path, open_path: OpenPath, keep: object) -> Table:
         if not spans:
             raise BadInput(f"{file} is empty")
         if _is_array(lines, spans):
-            raise BadInput(f"{file} holds a JSON array; name it .json, or write one object per line")
+            raise BadInput(f"{file} is a JSON array; name it .json, or write one object per line")
         text = mmap.mmap(lines.fileno(), 0, access=mmap.ACCESS_READ)
 
     def cells(index: int) -> Cells:
@@ -247,7 +247,7 @@ def _json_table(file: Path, open_path: OpenPath, keep: object) -> Table:
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{file} is not JSON in UTF-8 ({error}); is it a .jsonl file?") from None
     if not isinstance(rows, list) or not rows:
-        raise BadInput(f"{file} must hold a JSON array of rows and holds {'an empty one' if rows == [] else type(rows).__name__}")
+        raise BadInput(f"{file} must be a JSON array of rows, not {'an empty one' if rows == [] else type(rows).__name__}")
 
     def cells(index: int) -> Cells:
         return _mapping(rows[index], f"{file.name}#{index}")

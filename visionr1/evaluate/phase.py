@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from visionr1.capacity.choose import evaluation_share
+from visionr1.capacity.model import model_sizes
 from visionr1.errors import BadInput
 from visionr1.evaluate.problems import EvaluatedModel, HeldOut, evaluate_problems, load_held_out
-from visionr1.recipe import Recipe
-from visionr1.recipe.phases import BASE_MODEL, SFT_PHASE, stage_phases
+from visionr1.preflight.base import read_config
+from visionr1.preflight.lengths import cache_faults, context_tokens, length_faults
+from visionr1.preflight.machine import has_gpu
+from visionr1.recipe import Phase, Recipe
+from visionr1.recipe.phases import BASE_MODEL, EVALUATE_PHASE, SFT_PHASE, stage_phases
 from visionr1.recipe.schema import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
@@ -58,7 +62,7 @@ def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callabl
 def run(run_url: str, recipe_sha256: str | None = None) -> None:
     """Scores every model of a run that has no score yet, then writes the report.
 
-    After an interruption the same call goes on with the next model. `recipe_sha256` is as in `read_recipe`.
+    After an interruption the same call continues with the next model. `recipe_sha256` is as in `read_recipe`.
 
     Raises:
         BadInput: no run, no held-out problems, or no checkpoint at `run_url`.
@@ -110,7 +114,7 @@ def _score(
 @contextmanager
 def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
     """A local folder with the weights; a copy of a remote checkpoint is removed afterwards."""
-    from visionr1.model.load import base_dir
+    from visionr1.preflight.base import base_dir
 
     if target.phase == BASE_MODEL:
         yield base_dir(recipe.model)
@@ -132,6 +136,9 @@ def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
     from visionr1.rollout.build import build_engine
 
     builder = PromptBuilder(folder, recipe.model)
+    faults = evaluation_faults(recipe, folder)
+    if faults:
+        raise BadInput("\n".join(faults))
     # Bad data is found before the engine takes a GPU.
     problems = load_held_out(held_out, recipe, builder)
     for note in problems.skipped[:_SAID]:
@@ -154,15 +161,18 @@ def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> E
 
     Args:
         model: local directory or Hugging Face name.
-        recipe: its evaluation, rollout and reward sections are used, and all of its model section but base and revision.
+        recipe: its evaluation, rollout and reward sections are used, and all of its model section but base and revision. Its
+            lengths are cut to what the model takes, and a line reports it.
 
     Raises:
         BadInput: the model or the problems cannot be read.
     """
-    from visionr1.model.load import base_dir
+    from visionr1.preflight.base import base_dir
 
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": model, "revision": None})})
-    loaded = _load(base_dir(recipe.model), recipe, source)
+    folder = base_dir(recipe.model)
+    recipe = fitted(recipe, context_tokens(read_config(folder)))
+    loaded = _load(folder, recipe, source)
     with Grader(recipe.reward) as grader:
         evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, model)
     if out is not None:
@@ -171,6 +181,34 @@ def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> E
         about = {"model": model, "data": source.path} | as_json(evaluation, loaded.held_out)
         store.write_bytes("score.json", score_text(about))
     return evaluation
+
+
+def fitted(recipe: Recipe, context: int | None) -> Recipe:
+    """The recipe with the evaluation's lengths cut to a model's context, in tokens; half of it at most is for the prompt."""
+    prompt, completion = recipe.data.max_prompt_tokens, recipe.evaluation.max_completion_tokens
+    if context is None or prompt + completion <= context:
+        return recipe
+    prompt = min(prompt, context // 2)
+    completion = context - prompt
+    print(
+        f"note: the model takes {context} tokens, so prompts have at most {prompt} and completions {completion}, not "
+        f"{recipe.data.max_prompt_tokens} and {recipe.evaluation.max_completion_tokens}",
+        file=sys.stderr,
+    )
+    return recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"max_prompt_tokens": prompt}),
+            "evaluation": recipe.evaluation.model_copy(update={"max_completion_tokens": completion}),
+        }
+    )
+
+
+def evaluation_faults(recipe: Recipe, folder: Path) -> list[str]:
+    """Lengths that the model in `folder`, or the KV cache on a CPU, does not take."""
+    config = read_config(folder)
+    chain = [Phase(EVALUATE_PHASE, "evaluate")]
+    lines = length_faults(recipe, chain, context_tokens(config))
+    return lines if recipe.rollout.on_gpu(has_gpu()) else lines + cache_faults(recipe, chain, model_sizes(config))
 
 
 def as_json(evaluation: EvaluatedModel, held_out: HeldOut) -> dict[str, Any]:

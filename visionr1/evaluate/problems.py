@@ -25,7 +25,7 @@ from visionr1.rollout.types import Completion, RolloutEngine, Sampling
 from visionr1.rundir.scores import Sample
 
 SHOWN: Final = 24
-"""Problems whose pictures are kept with their samples, for the report."""
+"""How many problems keep their pictures with their samples. The report shows them."""
 _THUMBNAIL: Final = 192
 _ROUNDS: Final = 4
 """Times that the engine's sequences are filled by one call: more keeps it busier, fewer shows progress sooner."""
@@ -92,7 +92,7 @@ def evaluate_problems(
         title: names the model in the progress display.
 
     Raises:
-        Stopped: `should_stop` said so between two rounds of responses.
+        Stopped: `should_stop` was true between two rounds of responses.
     """
     begun = time.perf_counter()
     wanted = recipe.evaluation

@@ -66,7 +66,7 @@ def run_stage(
         stopping = should_stop()
         saved = None
         if wrong is None and (stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint)):
-            # While the engine sleeps: a GPU has no room for the trainer's state beside an engine that is awake.
+            # While the engine sleeps: when it is awake, a GPU has no room for the trainer's state.
             with clock("checkpoint"):
                 saved = crew.save(step)
             stats["checkpoint_bytes"] = total_bytes(saved)

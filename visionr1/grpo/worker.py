@@ -15,7 +15,8 @@ from visionr1.capacity.model import read_model_sizes
 from visionr1.data.check import CheckReport, check_problems
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
-from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.state import load_trainer, save_trainer
+from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import gpus_of_group, join_process_group, states_to_cpu, states_to_device
 from visionr1.grpo.effort import WorkerEffort
 from visionr1.grpo.parity import Gap, Probe, probe_sampling
@@ -25,9 +26,9 @@ from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.device import device_of, device_peak
-from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Completion, Group, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
@@ -171,8 +172,8 @@ class Worker:
         banned = set(self._builder.banned_token_ids)
         if any(not banned.isdisjoint(completion.token_ids) for group in groups for completion in group.completions):
             raise RuntimeError(
-                "the rollout engine sampled a vision token although it is banned: such a completion cannot be trained on; "
-                "the engine ignores the bias on its logits (logit_bias in vLLM, sequence_bias in transformers)"
+                "the rollout engine sampled a vision token (or an id without text) although it is banned: such a completion "
+                "cannot be trained on; the engine ignores the bias on its logits (vLLM: logit_bias, transformers: sequence_bias)"
             )
 
     def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
@@ -191,11 +192,12 @@ class Worker:
         return asdict(stats) | {"host_memory_bytes": memory}
 
     def save(self, step: int) -> list[FileEntry]:
-        """Writes this rank's files of a checkpoint; the driver commits it."""
+        """Writes this rank's files of a checkpoint; the driver commits it.
+
+        The engine is asleep, and the trainer's states are on the host: they are written from where they are.
+        """
         checkpoints = Checkpoints(open_store(self._run_url), self._phase.name)
         folder = checkpoints.folder(step)
-        states_to_device(self._trainer.engine, self._device)
-        names = save_weights(self._trainer.policy, self._trainer.zero_stage, self._companions, folder)
+        names = save_weights(self._trainer.policy, self._companions, folder)
         names += save_trainer(self._trainer.engine, folder)
-        states_to_cpu(self._trainer.engine, self._device)
         return checkpoints.publish(step, folder, names)

@@ -16,10 +16,11 @@ from visionr1.data.rows import IMAGE_MARK, Row, Sample
 from visionr1.errors import BadInput
 from visionr1.model.load import load_processor
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import read_config
+from visionr1.preflight.tokenizer import VISION_TOKENS, check_tokenizer, ids_without_text
 from visionr1.recipe.schema import Model
 
 _PROBLEM_PLACE = "\x02problem\x03"
-VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class ImageInputs:
 class PromptBuilder:
     """Builds prompts for one model directory; text of a problem never becomes a special token.
 
+    `banned_token_ids` are never to be sampled: vision tokens, and ids of the model that have no text.
+
     Raises BadInput if the directory's tokenizer or chat template cannot be used for that.
     """
 
@@ -47,7 +50,10 @@ class PromptBuilder:
         self._model = model
         self._directory = directory
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()
-        self.banned_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
+        config = read_config(directory)
+        check_tokenizer(directory, vocabulary, config)
+        vision = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
+        self.banned_token_ids = [*vision, *ids_without_text(vocabulary, config)]
         self.image_token_id = vocabulary["<|image_pad|>"]
         self._image_ids = [vocabulary["<|vision_start|>"], self.image_token_id, vocabulary["<|vision_end|>"]]
         self._refuse_special_text()
@@ -68,6 +74,10 @@ class PromptBuilder:
             eos = GenerationConfig.from_pretrained(self._directory).eos_token_id
             if eos is not None:
                 return [eos] if isinstance(eos, int) else list(eos)
+        if self.tokenizer.eos_token_id is None:
+            raise BadInput(
+                f"model.base: neither the tokenizer nor a generation_config.json in {self._directory} names an end token"
+            )
         return [int(self.tokenizer.eos_token_id)]
 
     @cached_property

@@ -63,7 +63,7 @@ def run_local(
     Returns the exit code: 0 done, 3 stopped on request, 64 bad recipe or data, 1 failed, 128 + signal
     after a second signal.
 
-    Raises BadInput if the directory is remote, in use, or holds a run of another recipe.
+    Raises BadInput if the directory is remote, in use, or has a run of another recipe.
     """
     store = open_store(run_dir)
     if store.local_path(STEPS) is None:
@@ -163,7 +163,7 @@ class _Runner:
             case planner.Finish():
                 return EXIT_DONE
             case planner.RunStopped(name):
-                self._say(f"stopped in {name}; run the same command to go on from its last checkpoint")
+                self._say(f"stopped in {name}; run the same command to continue from its last checkpoint")
                 return EXIT_STOPPED
             case planner.Fail(name, reason, exit_code):
                 self._say(f"{name} failed: {reason}")
@@ -237,7 +237,7 @@ class _Runner:
             return None
 
     def _record_end(self, child: _Child) -> None:
-        # What is left would hold memory and ports. Below a process that was killed it has nobody to end it in order.
+        # What is left would keep memory and ports. Nobody else ends the children of a process that was killed.
         processes.end_all(child.folder, 0.0 if child.process.returncode < 0 else _LEFT_BEHIND_SECONDS)
         now = self._read_committed(child.phase)
         record = replace(
@@ -275,7 +275,7 @@ class _Runner:
             processes.end_all(child.folder)
             child.process.wait()
             self._record_end(child)
-        self._say("ended at once; run the same command to go on from the last committed checkpoint")
+        self._say("ended at once; run the same command to continue from the last committed checkpoint")
         return 128 + number
 
     def _announce_retry(self, name: str, until: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Warnings about what a recipe may ask for, but is seldom meant."""
+"""Warnings about values that a recipe may have, but that are rarely meant."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -100,9 +101,14 @@ def stage_phase(recipe: Recipe, number: int) -> StagePhase:
     return stages[number - 1]
 
 
+def sft_draws(sft: SFT, samples: int) -> int:
+    """How many samples `epochs` passes over the data are, at least 1."""
+    return max(1, round(sft.epochs * samples))
+
+
 def sft_steps(sft: SFT, samples: int) -> int:
-    """Optimiser steps of SFT: `epochs` passes over so many samples, at least 1, cut by `max_steps`."""
-    steps = max(1, int(sft.epochs * samples / sft.global_batch_size))
+    """Optimiser steps of `epochs` passes, cut by `max_steps`. The last one may be smaller, so that no sample is left over."""
+    steps = math.ceil(sft_draws(sft, samples) / sft.global_batch_size)
     return steps if sft.max_steps is None else min(steps, sft.max_steps)
 
 

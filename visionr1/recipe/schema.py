@@ -18,6 +18,7 @@ from visionr1.recipe.values import (
     MOST_STAGES,
     MOST_STEPS,
     MOST_TOKENS,
+    Address,
     Bound,
     Part,
     Probability,
@@ -98,8 +99,8 @@ class Data(Part):
 class Teacher(Part):
     """One model behind an OpenAI-compatible endpoint."""
 
-    base_url: str = Field(
-        description="Endpoint, such as http://localhost:8000/v1. `demo://teacher` is the scripted teacher of the demo."
+    base_url: Address = Field(
+        description="Endpoint, such as http://localhost:8000/v1; /v1 may be left out. `demo://teacher` is the demo's own."
     )
     model: str = Field(description="Model name as the endpoint knows it.")
     api_key_env: str | None = Field(
@@ -391,6 +392,10 @@ class Recipe(Part):
         if self.model.dtype == "bfloat16" and 1 in (self.optimiser.zero_stage, self.sft and self.sft.zero_stage):
             raise ValueError("zero_stage 1 is for model.dtype float32 only: take 2, which needs less memory")
         for index, stage in enumerate(self.stages):
+            sequences = self.algorithm.prompts_per_step // self.rollout.workers * stage.group_size
+            if sequences < self.algorithm.updates_per_batch:
+                wanted = f"algorithm.updates_per_batch ({self.algorithm.updates_per_batch})"
+                raise ValueError(f"{wanted} is more than the {sequences} completions of a worker in a step of stages.{index}")
             if self.rollout.workers % stage.tensor_parallel:
                 raise ValueError(
                     f"stages.{index}.tensor_parallel ({stage.tensor_parallel}) does not divide "

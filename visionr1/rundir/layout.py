@@ -81,7 +81,7 @@ def attempt_number(key: str) -> int | None:
 
 
 def coldstart_image(name: str) -> tuple[str, str]:
-    """Where an image of the cold-start data lies: its path as COLDSTART_DATA has it, relative to itself, and its key."""
+    """Where an image of the cold-start data is: its path relative to COLDSTART_DATA, as written there, and its key."""
     path = f"images/{name}"
     return path, f"{_COLDSTART}/{path}"
 

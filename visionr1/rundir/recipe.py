@@ -1,4 +1,4 @@
-"""The recipe that a run directory holds, and which of its values may still change."""
+"""The recipe in a run directory, and which of its values may still change."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def adopt_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> N
         seen = {phase_of(key) for folder in phase_folders() for key in store.list(folder)}
         lines = difference(before, recipe, seen | set(begun))
         if lines:
-            advice = "go on with its own recipe (visionr1 run --run DIR), or start a new run directory"
+            advice = "continue with its own recipe (visionr1 run --run DIR), or start a new run directory"
             raise BadInput("\n".join([f"{store.url} is a run of another recipe; {advice}:", *(f"  {line}" for line in lines)]))
     store.write_bytes(RECIPE, to_yaml(recipe).encode())
 
@@ -111,7 +111,7 @@ def adopt_recipe(store: Store, recipe: Recipe, begun: Collection[str] = ()) -> N
 def difference(old: Recipe, new: Recipe, begun: Collection[str]) -> list[str]:
     """One line for each value of a run that may not change any more.
 
-    Stages whose name (stage-1, ...) is not in `begun` may be changed, added and left out, and what MAY_CHANGE lists and a stage's
+    Stages that are not in `begun` (names such as stage-1) may be changed, added and left out. What MAY_CHANGE lists and a stage's
     tensor_parallel may change at any time.
     """
     then, now = old.model_dump(mode="json"), new.model_dump(mode="json")

@@ -16,7 +16,7 @@ from visionr1.sft.rank import WHERE, SftRank
 
 
 class RankJournal:
-    """Lists what is left out, and tells /metrics of this rank; rank 0 writes steps.jsonl and the terminal, too."""
+    """Lists what is left out, and serves this rank's /metrics. Rank 0 also writes steps.jsonl and lines on the terminal."""
 
     def __init__(self, rank: SftRank, advance: Advance) -> None:
         self._exporter = rank.exporter

@@ -55,7 +55,7 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
             kind, _, message = exit_file.read_text().partition(" ")
             raise _ERRORS[int(kind)](message)
     if code != 0 and forwarding.asked:
-        raise Stopped("SFT was stopped before a step; it goes on from its last checkpoint, if there is one")
+        raise Stopped("SFT was stopped before a step; it continues from its last checkpoint, if there is one")
     if code != 0:
         raise RuntimeError(f"torchrun ended with exit code {code}: a rank of SFT failed, see the lines above")
     if Checkpoints(store, SFT_PHASE).latest() is None:
@@ -98,7 +98,7 @@ class _Forwarding:
     def run(self, command: list[str], environment: dict[str, str], exit_file: Path) -> int:
         """Starts torchrun, and returns its exit code; once its ranks have ended by `exit_file` it has seconds to end, too."""
         self._torchrun = subprocess.Popen(command, env=environment, start_new_session=True)
-        if self.asked:  # while it was started: nobody has told it
+        if self.asked:  # the stop came while it was started, so it has no signal yet
             self._stop()
         seconds_left = _BARRIER_SECONDS
         while True:

@@ -85,7 +85,7 @@ def make_client() -> S3Client:
 
 
 def explain_s3(error: Exception, address: str) -> Exception:
-    """The one-line error for people that stands for boto's error at `address`."""
+    """boto's error at `address` as an error of one line for people."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
     if isinstance(error, Boto3Error) and isinstance(error.__context__, (boto.ClientError, boto.BotoCoreError)):
         error = error.__context__  # boto3 wraps a failed upload and keeps only its text

@@ -76,10 +76,10 @@ class Store(Protocol):
     def put_file(self, local: Path, key: str, moved: Moved = lambda _: None) -> None: ...
 
     def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
-        """Copies to the path `local`, whose directory is made if need be."""
+        """Copies to the path `local`. Its directory is made if needed."""
 
     def local_path(self, key: str) -> Path | None:
-        """Where the key lies on this machine's file system; None for a remote store."""
+        """Where the key is on this machine's file system. None for a remote store."""
 
 
 def check_key(key: str) -> str:
@@ -96,7 +96,7 @@ def check_key(key: str) -> str:
 
 
 def explain(error: OSError, path: Path) -> Exception:
-    """The one-line error for people that stands for an operating system's error at `path`."""
+    """The operating system's error at `path` as an error of one line for people."""
     if isinstance(error, FileNotFoundError):
         return NotFound(str(path))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -147,7 +147,7 @@ def make_folders(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; what the block wrote there then replaces `path` in one move."""
+    """Yields a temporary path in the folder of `path`. What the block wrote there then replaces `path` in one move."""
     make_folders(path.parent)
     temporary = path.with_name(TEMPORARY + secrets.token_hex(8))
     try:
@@ -235,7 +235,7 @@ def open_regular(path: Path, within: Path | None = None, flags: int = os.O_RDONL
 
     Raises:
         OSError: it cannot be opened.
-        BadInput: it is no regular file, or lies outside `within`.
+        BadInput: it is not a regular file, or is outside `within`.
     """
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     try:
@@ -262,7 +262,7 @@ def _files(top: Path, url: str) -> Iterator[tuple[Path, int]]:
     """
 
     def fail(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # such a directory has just been removed
+        if not isinstance(error, FileNotFoundError):  # another process has just removed the directory
             raise error
 
     if top.is_dir():

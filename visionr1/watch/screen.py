@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, printable
 from visionr1.pipeline.display import title
 from visionr1.storage import StorageError
 from visionr1.watch.look import View
@@ -55,22 +55,22 @@ def watch(look: Callable[[float], View], console: Console, *, once: bool, every:
                     view = look(time.time())
                     live.update(frame(view), refresh=True)
                 except (StorageError, BadInput) as error:  # a network that fails, a file that is being replaced
-                    live.update(Group(frame(view), Text(f"cannot read it now: {error}", "yellow")), refresh=True)
+                    live.update(Group(frame(view), Text(f"cannot read it now: {printable(str(error))}", "yellow")), refresh=True)
         except KeyboardInterrupt:  # the user ends it
             return
 
 
 def frame(view: View) -> RenderableType:
     """The whole view."""
-    head = Text.assemble((view.name, "bold"), f"  {view.url}  ", (view.state, _STYLES[view.state]))
+    head = Text.assemble((printable(view.name), "bold"), f"  {printable(view.url)}  ", (view.state, _STYLES[view.state]))
     lines: list[RenderableType] = [head, _chain(view), _bar(view)]
     table = Table.grid(padding=(0, 2))
     for row in _curves(view):
         table.add_row(*row)
     lines.append(table)
     if view.note:
-        lines.append(Text(view.note, "dim"))
-    lines += [Text(f"! {problem}", "bold red") for problem in view.problems] or [Text("no problem seen", "dim")]
+        lines.append(Text(printable(view.note), "dim"))
+    lines += [Text(f"! {printable(problem)}", "bold red") for problem in view.problems] or [Text("no problem seen", "dim")]
     return Group(*lines)
 
 
@@ -79,14 +79,14 @@ def _chain(view: View) -> Text:
     for index, phase in enumerate(view.chain):
         finished = index < view.current or view.state == "done"
         mark, style = ("✓ ", "green") if finished else ("● ", "bold") if index == view.current else ("  ", "dim")
-        parts.append(f"{'   ' if index else ''}{mark}{title(phase)}", style)
+        parts.append(f"{'   ' if index else ''}{mark}{printable(title(phase))}", style)
     return parts
 
 
 def _bar(view: View) -> RenderableType:
     line = Table.grid(padding=(0, 2))
     count = f"{view.done}" if view.total is None else f"{view.done}/{view.total}"
-    parts = [title(view.phase), count]
+    parts = [printable(title(view.phase)), count]
     if view.seconds_left is not None:
         parts.append(f"{timedelta(seconds=min(max(0, round(view.seconds_left)), _LONGEST_LEFT))} left")
     if view.tokens_per_second is not None:

@@ -138,7 +138,7 @@ def _resources(pods: Pods, gpus: int) -> Manifest:
 
 
 def _volumes(run: ResolvedRun, pods: Pods) -> tuple[list[Manifest], list[Manifest]]:
-    volumes: list[Manifest] = [{"name": _SCRATCH[0], "emptyDir": {}}, *pods.volumes]
+    volumes: list[Manifest] = [{"name": _SCRATCH[0], "emptyDir": {"sizeLimit": pods.scratch or "512Gi"}}, *pods.volumes]
     mounts: list[Manifest] = [{"name": _SCRATCH[0], "mountPath": _SCRATCH[1]}, *pods.volume_mounts]
     if pods.shared_memory:
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": pods.shared_memory}})

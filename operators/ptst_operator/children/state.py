@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from visionr1.errors import printable
+
 ChildPhase = Literal["Pending", "Running", "Succeeded", "Failed"]
 
 
@@ -47,7 +49,8 @@ class ChildState:
         meta, spec = manifest["metadata"], manifest.get("spec", {})
         owners = meta.get("ownerReferences", [])
         owner = next((one["uid"] for one in owners if one.get("controller")), "")
-        short = " ".join(message.split())[:300]
+        # People read both in a terminal, and whoever may write a job's status chooses them.
+        short, reason = printable(" ".join(message.split())[:300]), printable(reason[:100])
         queued = phase in ("Pending", "Running") and bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
         return ChildState(phase, meta["uid"], owner, reason, short, exit_code, quiet, "deletionTimestamp" in meta, queued)
 

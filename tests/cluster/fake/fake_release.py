@@ -167,7 +167,7 @@ def ended(release: Release, names: list[str], seconds: float) -> dict[str, dict[
 
 
 def check_undisturbed(controllers: Controllers, release: FakeRelease, names: list[str]) -> None:
-    """Every run went through its phases in order, one process at a time, each child made once, no attempt in vain."""
+    """Every run went through its phases in order, one process at a time, each child made once, no attempt without a result."""
     assert controllers.reported(release.namespace, "overlap") == []
     began = controllers.reported(release.namespace)
     for name in names:

@@ -1,4 +1,4 @@
-"""A proxy before the API server that fails as networks and overloaded API servers do, at random or as it is told."""
+"""A proxy before the API server that fails as networks and overloaded API servers do, at random or as a test asks."""
 
 from __future__ import annotations
 

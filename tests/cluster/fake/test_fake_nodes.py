@@ -1,4 +1,4 @@
-"""A node is lost with a run's pods on it: the run goes on elsewhere."""
+"""A node is lost with a run's pods on it: the run continues elsewhere."""
 
 from __future__ import annotations
 

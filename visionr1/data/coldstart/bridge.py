@@ -104,7 +104,7 @@ class Bridge:
 
 
 def data_url(image: bytes, model: Model) -> str:
-    """The picture as the trained model will see it: whatever the describer tells can then be seen in training."""
+    """The picture as the trained model will see it. So training can see everything that the describer describes."""
     buffer = io.BytesIO()
     fit(open_image(image), model.min_pixels, model.max_pixels).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, Timeout
 
@@ -24,6 +25,11 @@ class RequestFailed(Exception):
     """One request got no usable answer, retries included; one line."""
 
 
+def whole_address(url: str) -> str:
+    """The address below which requests are sent: servers have them below /v1, which people leave out."""
+    return url if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/v1"
+
+
 class Endpoint:
     """Asks one teacher.
 
@@ -34,12 +40,15 @@ class Endpoint:
     def __init__(self, place: str, teacher: Teacher, url: str, retries: int) -> None:
         self._place = place
         self._teacher = teacher
-        self._url = url
+        self._url = whole_address(url)
         self._retries = retries
         self._key = _key(place, teacher)
         self._answered = False
         self._client = AsyncOpenAI(
-            base_url=url, api_key=self._key or "none", max_retries=0, timeout=Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS)
+            base_url=self._url,
+            api_key=self._key or "none",
+            max_retries=0,
+            timeout=Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
         )
 
     async def close(self) -> None:

@@ -126,7 +126,7 @@ def closing_answer(thought: str) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    r"""What the last `\boxed{...}` holds, its own braces respected."""
+    r"""The content of the last `\boxed{...}`, with the braces in it."""
     start = text.rfind("\\boxed{")
     depth = 0
     for place in range(start + 6, len(text)) if start >= 0 else ():
@@ -144,7 +144,7 @@ def _clean(text: str) -> str | None:
 
 
 def decide(candidates: Sequence[tuple[Candidate, str]], same_answer: SameAnswer) -> list[Candidate | Rejection]:
-    """Compares each candidate's answer, and the one that its chain closes with, to the true answer beside it."""
+    """Compares each candidate's answer, and the answer at the end of its chain, with its true answer."""
     right = same_answer([(candidate.answer, truth) for candidate, truth in candidates])
     closings = [candidate.closing for candidate, _ in candidates]
     doubtful = [place for place, (_, truth) in enumerate(candidates) if _may_differ(closings[place], truth)]
@@ -163,7 +163,7 @@ def decide(candidates: Sequence[tuple[Candidate, str]], same_answer: SameAnswer)
 
 
 def _may_differ(closing: str | None, truth: str) -> bool:
-    """Whether a closing answer needs the grader: not if it names the true answer, nor a value where a letter is asked for."""
+    """Whether a closing answer needs the grader. It does not if it names the true answer, or a value where a letter is needed."""
     if closing is None or re.search(rf"(?<![\w.-]){re.escape(truth.strip())}(?!\w|\.\d)", closing):
         return False
     if _LETTER.fullmatch(truth.strip()):

@@ -1,6 +1,6 @@
 """The cold-start data as the run directory keeps it, and what the report about it counts.
 
-Samples are written in Vision-R1-cold's LLaVA-CoT layout, one JSON object a line, with images as files beside them:
+Samples are written in Vision-R1-cold's LLaVA-CoT layout, one JSON object per line. Images are files in the folder next to them:
 `coldstart/data.jsonl` and `coldstart/images/<hash>.<suffix>`; `visionr1.rundir.coldstart` then commits them.
 """
 
@@ -96,5 +96,5 @@ def load_coldstart(store: Store) -> Sequence[Sample]:
         raise BadInput(f"{store.url} has no cold-start data: run `visionr1 coldstart` first, or set sft.data")
     samples = load_samples(Source(path=f"{store.url}/{COLDSTART_DATA}"))
     if len(samples) != expected:
-        raise BadInput(f"{store.url}/{COLDSTART_DATA} holds {len(samples)} samples, {expected} were committed; restore the file")
+        raise BadInput(f"{store.url}/{COLDSTART_DATA} has {len(samples)} samples, {expected} were committed; restore the file")
     return samples

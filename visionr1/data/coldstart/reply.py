@@ -37,7 +37,7 @@ def parse_completion(body: str) -> Reply:
     if not all(isinstance(part, str) for part in (reply.text, reply.reasoning, reply.finish_reason)):
         raise Garbled(f"no text in the reply: {body[:100]!r}")
     if not (is_clean(text) and is_clean(reasoning)):
-        raise Garbled("the reply holds NUL characters or lone surrogates")
+        raise Garbled("the reply has NUL characters or lone surrogates")
     if not (text.strip() or reasoning.strip()):
         raise Garbled("the reply is empty")
     return reply

@@ -17,7 +17,7 @@ FIELDS: Final = {
     "description": ({"question", "thinking process"}, set()),
     "reasoning": ({"description", "question"}, {"answer"}),
 }
-"""Fields that a template must hold, and that it may hold."""
+"""Fields that a template must have, and that it may have."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _braced(fields: set[str]) -> str:
 def fill(template: str, fields: Mapping[str, str | None]) -> str:
     """The template with its fields; the lines of a field that is None are left out.
 
-    Every field is filled once, so a question that itself holds `{answer}` stays as it is.
+    Every field is filled once, so `{answer}` in the text of a question stays as it is.
     """
     lines = [line for line in template.splitlines() if all(fields[name] is not None for name in _FIELD.findall(line))]
     return _FIELD.sub(lambda match: fields[match[1]] or "", "\n".join(lines)).strip()

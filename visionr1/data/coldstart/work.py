@@ -77,7 +77,7 @@ class WorkLog:
 def request_key(teacher: Teacher, model: Model, prompt: str, images: Iterable[bytes]) -> str:
     """Names a request by all that its reply depends on, but not by the address, since servers move.
 
-    The model's pixel limits are part of it, for they shape the pictures that are sent.
+    The model's pixel limits are part of it, because they change the pictures that are sent.
     """
     pictures = [hashlib.sha256(image).hexdigest() for image in images]
     parts = [teacher.model, teacher.temperature, teacher.max_tokens, prompt, pictures, model.min_pixels, model.max_pixels]
