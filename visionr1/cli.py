@@ -205,6 +205,7 @@ def _run(recipe: Recipe, run_dir: str) -> None:
 
     console = Console(stderr=True)
     waiting = _waiting(recipe, run_dir)
+    _preflight(recipe, waiting)  # first of all: what does not fit needs no download
     base = base_dir(recipe.model) if reads_base(recipe, waiting) else None
     for line in (*warnings(recipe), *notes(recipe, waiting, base)):
         typer.echo(f"note: {line}", err=True)
@@ -215,6 +216,18 @@ def _run(recipe: Recipe, run_dir: str) -> None:
     if code != 0:
         raise typer.Exit(code)
     _report(run_dir)
+
+
+def _preflight(recipe: Recipe, chain: list[Phase]) -> None:
+    """Raises BadInput for what surely does not fit on this machine's GPUs, or says so, as the recipe's `preflight` wants it."""
+    from visionr1.capacity.preflight import gpus_here, memory_faults
+
+    processes = recipe.sft.processes if recipe.sft else None
+    faults = memory_faults(recipe, chain, gpus_here(recipe, os.environ), processes)
+    if faults and recipe.preflight == "refuse":
+        raise BadInput("\n".join(faults))
+    for line in faults:
+        typer.echo(f"warning: {line}", err=True)
 
 
 def _waiting(recipe: Recipe, run_dir: str) -> list[Phase]:

@@ -357,6 +357,11 @@ class Recipe(Part):
     """A whole run: cold-start data, SFT, GRPO stages, evaluation."""
 
     name: str = Field("vision-r1", pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$", description="Name of the run.")
+    preflight: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="What happens to a run that surely does not fit on its GPUs. refuse: it does not start. warn: it starts, "
+        "after a line that says so.",
+    )
     seed: int = Field(1, ge=0, le=2**31 - 1, description="Seed for the order of the data and for sampling.")
     model: Model = Model()
     data: Data = Data()
