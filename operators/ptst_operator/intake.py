@@ -8,6 +8,7 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from ptst_operator.api import Api
+from ptst_operator.forecast import faults
 from ptst_operator.names import APPROVE, Manifest
 from ptst_operator.run import ResolvedRun, WantedRun, evaluation_hash
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
@@ -38,6 +39,7 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
             _refuse_what_cannot_work(wanted.run.recipe)
         store = open_store(spec.storage.url)
         if not (_recipe_is_there(before, wanted) or _is_over(wanted, before)):
+            _refuse_what_does_not_fit(spec, wanted.run.recipe)
             adopt_recipe(store, wanted.run.recipe, begun=[phase.name for phase in before.phases if phase.begun])
         if not _is_over(wanted, before):
             keep_decided(store, wanted.run.recipe)
@@ -49,6 +51,12 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
                 recipe = read_recipe(store, before.recipe_hash)
                 return _with_recipe(manifest, spec, recipe, recipe_fault=str(error)), store
         raise
+
+
+def _refuse_what_does_not_fit(spec: Spec, recipe: Recipe) -> None:
+    lines = faults(spec, recipe)
+    if lines and recipe.preflight == "refuse":
+        raise BadInput("\n".join(lines))
 
 
 def _recipe_file(api: Api, source: RecipeSource) -> tuple[str, str]:

@@ -177,6 +177,11 @@ class Status:
         default=None, description="Share of the newest step's completions that were cut at the stage's limit."
     )
     kl: float | None = Field(default=None, description="Mean KL estimate of the newest step.")
+    hours_left: float | None = Field(
+        default=None,
+        description="Hours until all phases are complete, if nothing fails: from the plan (visionr1 plan), from measured steps "
+        "as soon as there are some.",
+    )
     phases: list[PhaseStatus] = Field(default_factory=list, description="The phases that have begun or are done.")
     stages_begun: int = Field(
         default=0, ge=0, description="How many stages have begun: they are at work or have a checkpoint. They cannot be changed."

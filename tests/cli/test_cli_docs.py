@@ -96,6 +96,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "problems").mkdir()
     for name in ("problems/train.parquet", "test.parquet"):
         pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    (folder / "geo3k").mkdir()
+    verl = [{"prompt": [{"role": "user", "content": "1 + 2?"}], "reward_model": {"style": "rule", "ground_truth": "3"}}]
+    pq.write_table(pa.Table.from_pylist(verl), folder / "geo3k/train.parquet")
     data = {"train": {"path": "problems/train.parquet"}, "held_out": {"path": "test.parquet"}}
     mine = {"preset": "demo", "name": "my-run", "data": data, "coldstart": None, "sft": {"data": {"path": "chains.jsonl"}}}
     (folder / "my-run.yaml").write_text(yaml.safe_dump(mine))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +110,38 @@ def test_a_mistake_is_one_line(words: list[str], expected: str) -> None:
     result = plan("vision-r1", *words)
     assert result.exit_code == 64 and result.stdout == ""
     assert expected in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def small_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which NVIDIA's driver lists four L40S."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nfor gpu in 1 2 3 4; do echo 'NVIDIA L40S, 46068'; done\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def run(tmp_path: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """`visionr1 run` on four GPUs."""
+    four = ["--set", "rollout.workers=4", "--set", "sft.processes=4"]
+    words = ["run", "vision-r1", "--run", str(tmp_path / "run"), *four, *overrides]
+    return subprocess.run([sys.executable, "-m", "visionr1.cli", *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.usefixtures("small_gpus")
+def test_a_run_that_surely_does_not_fit_is_refused_before_it_starts(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 64
+    assert [line.split(" on ")[0] for line in done.stderr.splitlines()] == [
+        "sft does not fit", "stage-1 does not fit", "stage-2 does not fit"
+    ]  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("small_gpus")
+def test_a_run_with_preflight_warn_starts_all_the_same(tmp_path: Path) -> None:
+    done = run(tmp_path, "--set", "preflight=warn", "--set", "model.revision=none")
+    assert "warning: stage-1 does not fit on 4 x L40S" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("model.base:")  # what is looked at next: there is no such revision

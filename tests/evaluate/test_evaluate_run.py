@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from visionr1.capacity.model import DEMO_BASE
+from visionr1.cli import app
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
 from visionr1.evaluate.phase import evaluation_faults, fitted
-from visionr1.preflight.base import DEMO_BASE
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.schema import Source
@@ -101,6 +103,21 @@ def test_any_model_is_scored_without_a_run(tmp_path: Path, held_out: Path) -> No
     assert (written["problems"], written["samples_per_problem"]) == (found.score.problems, 2) == (6, 2)
     assert [note["id"] for note in written["skipped"]] == ["test.jsonl#6", "test.jsonl#7"]
     assert len((tmp_path / "out/samples.jsonl").read_text().splitlines()) == 12
+
+
+def test_the_command_scores_a_file_whose_pictures_and_columns_are_elsewhere(tmp_path: Path, held_out: Path) -> None:
+    row = json.loads(held_out.read_text().splitlines()[0])
+    picture = Path(row["images"][0])
+    file = tmp_path / "alone" / "test.jsonl"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"query": row["problem"], "label": row["answer"], "pictures": [picture.name]}) + "\n")
+    words = ["eval", str(DEMO_BASE), "--recipe", "demo", *(part for one in SETTINGS for part in ("--set", one))]
+    columns = [part for one in ("problem=query", "answer=label", "images=pictures") for part in ("--column", one)]
+    root = ["--image-root", str((held_out.parent / picture).parent)]
+    done = CliRunner().invoke(app, [*words, "--data", str(file), *root, *columns])
+    assert (done.exit_code, done.stdout) == (0, f"{DEMO_BASE}: accuracy 0.0% on 1 problem\n"), done.stderr
+    done = CliRunner().invoke(app, [*words, *root])
+    assert (done.exit_code, done.stderr.count("\n")) == (64, 1) and "are about --data" in done.stderr
 
 
 def test_a_model_is_asked_for_no_more_than_it_takes(capsys: pytest.CaptureFixture[str]) -> None:

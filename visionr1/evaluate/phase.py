@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from visionr1.capacity.choose import evaluation_share
 from visionr1.capacity.model import model_sizes
+from visionr1.data.kept import Kept
 from visionr1.errors import BadInput
 from visionr1.evaluate.problems import EvaluatedModel, HeldOut, evaluate_problems, load_held_out
 from visionr1.preflight.base import read_config
@@ -24,6 +25,7 @@ from visionr1.report import write_report
 from visionr1.reward import Grader
 from visionr1.rollout.types import RolloutEngine
 from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import CHECKED_HELD_OUT
 from visionr1.rundir.recipe import read_recipe
 from visionr1.rundir.scores import Scores, sample_lines, score_text
 from visionr1.signals import StopFlag
@@ -103,7 +105,7 @@ def _score_all(
 ) -> None:
     # The copy that the engine was built from stays to the end: vLLM reads its tokenizer again for every other model.
     with _weights(store, recipe, left[0]) as folder:
-        loaded = _load(folder, recipe, held_out)
+        loaded = _load(folder, recipe, held_out, store)
         _score(scores, recipe, left[0], loaded, grader, should_stop)
         for target in left[1:]:
             with _weights(store, recipe, target) as other:
@@ -139,7 +141,7 @@ class _Loaded:
     held_out: HeldOut
 
 
-def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
+def _load(folder: Path, recipe: Recipe, held_out: Source, store: Store | None = None) -> _Loaded:
     from visionr1.model.chat import PromptBuilder
     from visionr1.rollout.build import build_engine
 
@@ -147,8 +149,9 @@ def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
     faults = evaluation_faults(recipe, folder)
     if faults:
         raise BadInput("\n".join(faults))
+    kept = None if store is None else Kept(store, CHECKED_HELD_OUT, builder.identity)
     # Bad data is found before the engine takes a GPU.
-    problems = load_held_out(held_out, recipe, builder)
+    problems = load_held_out(held_out, recipe, builder, kept)
     for note in problems.skipped[:_SAID]:
         print(f"left out {note.id}: {note.detail}; {note.remedy}", file=sys.stderr)
     if len(problems.skipped) > _SAID:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from visionr1.pipeline import planner, processes
-from visionr1.pipeline.display import Display, last_lines
+from visionr1.pipeline.display import Display, cause, last_lines
 from visionr1.recipe.phases import Phase, StagePhase, phases
 from visionr1.recipe.schema import Recipe
 from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
@@ -257,10 +257,13 @@ class _Runner:
             self._show_log(child, record)
 
     def _show_log(self, child: _Child, record: AttemptRecord) -> None:
+        lines = last_lines(child.log, _LOG_LINES)
+        why = cause(lines, record.exit_code)
         self._say(
-            f"{child.phase.name}, attempt {child.number}, ended with exit code {record.exit_code}; the last lines of {child.log}:"
+            f"{child.phase.name}, attempt {child.number}, ended with exit code {record.exit_code}{f': {why}' if why else ''}"
         )
-        for line in last_lines(child.log, _LOG_LINES):
+        self._say(f"the last lines of {child.log}, without warnings:")
+        for line in lines:
             self._say(f"  {line}")
 
     def _ask_to_stop(self) -> None:

@@ -1,6 +1,6 @@
 """What a run is: the schema, presets, loading with messages for people. Never imports torch."""
 
-from visionr1.recipe.advice import warnings
+from visionr1.recipe.advice import amounts, warnings
 from visionr1.recipe.load import json_schema, load_recipe, parse_recipe, preset_names, preset_text, to_yaml
 from visionr1.recipe.phases import (
     EvaluatePhase,
@@ -22,6 +22,7 @@ __all__ = [
     "PhaseKind",
     "Recipe",
     "StagePhase",
+    "amounts",
     "json_schema",
     "load_recipe",
     "parse_recipe",

@@ -41,6 +41,7 @@ _COMES_AFTER: Final[dict[str, tuple[PhaseKind, ...]]] = {"coldstart": ("coldstar
 
 MAY_CHANGE: Final = frozenset(
     {
+        "preflight",
         "model.attention",
         "model.gradient_checkpointing",
         "coldstart.concurrency",
