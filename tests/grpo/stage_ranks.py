@@ -34,6 +34,7 @@ def stage(recipe_json: str, run: str, steps: int) -> list[dict[str, Any]]:
     plan = WorkerPlan(
         recipe=recipe,
         run_url=run,
+        epoch=0,
         phase=phase,
         rank=rank,
         world_size=world,

@@ -200,6 +200,11 @@ class Dying:
             raise Crash
         self._store.write_bytes(key, data)
 
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        if not self._live():
+            raise Crash
+        return self._store.create_bytes(key, data)
+
     def put_file(self, local: Path, key: str, moved: Callable[[int], object]) -> None:
         if not self._live():
             raise Crash

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from visionr1.engine.zero import join_process_group
 from visionr1.errors import BadInput, Stopped
+from visionr1.model.device import device_of
 from visionr1.recipe import load_recipe, to_yaml
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import RECIPE
@@ -18,6 +20,7 @@ from visionr1.sft.journal import RankJournal
 from visionr1.sft.loop import run_sft
 from visionr1.sft.rank import SftRank
 from visionr1.sft.saving import RankSaving
+from visionr1.sft.train import taken_over
 from visionr1.storage import open_store
 
 
@@ -70,7 +73,9 @@ def sft(run: str, faults: Faults = Faults()) -> str:
         return rank.done + taken == faults.stop_in
 
     try:
-        rank = SftRank(store, recipe, recipe.sft)
+        device = device_of(recipe)
+        join_process_group(device)
+        rank = SftRank(taken_over(store, device), recipe, recipe.sft, device)
         run_sft(rank, RankJournal(rank, lambda n, note="": None), should_stop)
     except Stopped as stopped:
         return str(stopped)

@@ -31,6 +31,7 @@ class Committer:
     def commit(self, step: int, parts: Parts, state: dict[str, Any], begun: float) -> None:
         """`begun` is when the upload began, by `time.monotonic`."""
         self._checkpoints.commit(step, [entry for part in parts for entry in part], state)
+        self._checkpoints.remove_after(step)  # steps only grow, so later ones are of an attempt that was taken over
         self._on_commit(step, time.monotonic() - begun)
         self._checkpoints.retain(self._keep(self._checkpoints.steps()))
 

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, Fenced
+from visionr1.rundir.epoch import check_epoch, epoch_of
 from visionr1.rundir.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoint_step, checkpoints_prefix
 from visionr1.rundir.reading import read_json
 from visionr1.storage.progress import showing
@@ -42,7 +43,10 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `manifest.json` of a checkpoint says; `time` is in Unix seconds, `state` is the training loop's own."""
+    """What `manifest.json` of a checkpoint says.
+
+    `time` is in Unix seconds, `state` is the training loop's own. `epoch` is that of the attempt that committed it, or 0.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,6 +55,7 @@ class Manifest(BaseModel):
     time: float
     state: dict[str, Any]
     files: tuple[FileEntry, ...]
+    epoch: int = Field(default=0, ge=0)
 
 
 _MANIFEST: Final = TypeAdapter(Manifest)
@@ -118,6 +123,7 @@ class Checkpoints:
 
         It has one step at a time. Files of other steps, which an interrupted attempt left, are removed.
         """
+        check_epoch(self.store)
         folder = self._staged(step)
         with os_errors(folder):
             make_folders(folder)
@@ -137,6 +143,7 @@ class Checkpoints:
         Raises:
             StorageError: A file is missing, or cannot be read.
         """
+        check_epoch(self.store)
         names = [check_key(name) for name in names]
         if MANIFEST in names:
             raise ValueError(f"{MANIFEST} is the name of what commits a checkpoint")
@@ -166,6 +173,7 @@ class Checkpoints:
 
         Raises:
             StorageError: A published file is not in the store whole, as when nodes do not share the run directory.
+            Fenced: Another attempt has taken the run over.
         """
         files = tuple(sorted(entries, key=lambda entry: entry.path))
         if len({entry.path for entry in files}) != len(files):
@@ -177,8 +185,9 @@ class Checkpoints:
                 raise StorageError(f"{self.store.url}/{key}: published, but missing; all nodes must share the run directory")
             if there[key] != entry.bytes:
                 raise StorageError(f"{self.store.url}/{key}: {there[key]} of {entry.bytes} bytes arrived; save it again")
-        manifest = Manifest(phase=self.phase, step=step, time=time.time(), state=state, files=files)
-        self._write_manifest(self._key(step, MANIFEST), manifest.model_dump_json(indent=1).encode())
+        epoch = epoch_of(self.store)
+        manifest = Manifest(phase=self.phase, step=step, time=time.time(), state=state, files=files, epoch=epoch)
+        self._write_manifest(step, manifest.model_dump_json(indent=1).encode())
         return sum(entry.bytes for entry in files)
 
     def steps(self) -> list[int]:
@@ -200,6 +209,14 @@ class Checkpoints:
             NotFound: The checkpoint is not committed.
         """
         return self._manifest(step).state
+
+    def epoch(self, step: int) -> int:
+        """The epoch of the attempt that committed it.
+
+        Raises:
+            NotFound: The checkpoint is not committed.
+        """
+        return self._manifest(step).epoch
 
     def fetch(self, step: int, *, trainer: bool = True) -> Path:
         """A local folder with the checkpoint's files. Every byte is checked against the manifest.
@@ -236,6 +253,12 @@ class Checkpoints:
         self._delete(step)
         self.forget(step)
 
+    def remove_after(self, step: int | None) -> None:
+        """Removes all later checkpoints, or all (None), the newest first: an older attempt has made them."""
+        for later in reversed(self.folders()):
+            if step is None or later > step:
+                self.remove(later)
+
     def retain(self, keep: Collection[int]) -> None:
         """Deletes all checkpoints but those in `keep` (see `kept`) and the newest.
 
@@ -271,9 +294,15 @@ class Checkpoints:
         fault = "this is no checkpoint manifest; delete it to use the checkpoint before"
         return read_json(self.store, self._key(step, MANIFEST), _MANIFEST, fault, _MOST_MANIFEST_BYTES)
 
-    def _write_manifest(self, key: str, data: bytes) -> None:
+    def _write_manifest(self, step: int, data: bytes) -> None:
         """Nothing vouches for the manifest itself, so a remote one is read again; one that is torn goes."""
-        self.store.write_bytes(key, data)
+        key = self._key(step, MANIFEST)
+        if not self.store.create_bytes(key, data):  # another attempt has committed the step since `staging`
+            if self._manifest(step).epoch > epoch_of(self.store):
+                raise Fenced(f"{self.store.url}/{key}: a newer attempt has committed this step; this attempt ends")
+            self.store.delete(key)
+            if not self.store.create_bytes(key, data):
+                raise StorageError(f"{self.store.url}/{key}: another process writes it, too; end that one, and start again")
         if self.local:
             return
         try:

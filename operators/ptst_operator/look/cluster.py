@@ -13,7 +13,7 @@ from ptst_operator.children.state import ChildState
 from ptst_operator.children.table import CONTAINERS, sft_kinds
 from ptst_operator.run import WantedRun
 from ptst_operator.status import Status
-from visionr1.errors import EXIT_BAD_INPUT
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FENCED
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ def find_sft_kind(api: Api, wanted: WantedRun) -> str | None:
 
 
 def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
-    """Whether a pod of a job has not ended, and the job's exit code: 64 if a pod has it, else any failure, else 0."""
+    """Whether a pod of a job has not ended, and the job's exit code: 4 or 64 if a pod has it, else any failure, else 0.
+
+    A pod whose run another attempt has taken over may make the others fail in any way.
+    """
     leftover = any(pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") for pod in pods)
     codes = [
         container["state"]["terminated"]["exitCode"]
@@ -62,6 +65,7 @@ def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
         for container in pod.get("status", {}).get("containerStatuses", [])
         if container["name"] in CONTAINERS and "terminated" in container.get("state", {})
     ]
-    if EXIT_BAD_INPUT in codes:
-        return leftover, EXIT_BAD_INPUT
+    for told in (EXIT_FENCED, EXIT_BAD_INPUT):
+        if told in codes:
+            return leftover, told
     return leftover, next((code for code in codes if code), 0 if codes else None)
