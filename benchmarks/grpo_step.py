@@ -82,7 +82,7 @@ def make_model(case: Case, folder: Path) -> None:
     import torch
     from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    from visionr1.preflight.base import DEMO_BASE
+    from visionr1.capacity.model import DEMO_BASE
 
     settings = Qwen2_5_VLConfig.from_pretrained(DEMO_BASE).to_dict()
     inner, heads = WIDTH * 27 // 80 * 8, WIDTH // 64

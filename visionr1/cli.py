@@ -14,10 +14,22 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, evaluate, grade, recipe_app, watch
+from visionr1.cli_look import (
+    DecidedOption,
+    SetOption,
+    chain,
+    data_app,
+    doctor,
+    evaluate,
+    grade,
+    recipe_app,
+    refuse_what_does_not_fit,
+    watch,
+)
 from visionr1.cli_plan import plan
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable, printable
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
+from visionr1.recipe.phases import COLDSTART_PHASE
 from visionr1.recipe.values import DEMO_TEACHER
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
@@ -204,7 +216,7 @@ def _run(recipe: Recipe, run_dir: str) -> None:
 
     console = Console(stderr=True)
     waiting = _waiting(recipe, run_dir)
-    _preflight(recipe, waiting)  # first of all: what does not fit needs no download
+    refuse_what_does_not_fit(recipe, waiting)  # first of all: what does not fit needs no download
     base = base_dir(recipe.model) if reads_base(recipe, waiting) else None
     for line in (*warnings(recipe), *notes(recipe, waiting, base)):
         typer.echo(f"note: {line}", err=True)
@@ -215,18 +227,6 @@ def _run(recipe: Recipe, run_dir: str) -> None:
     if code != 0:
         raise typer.Exit(code)
     _report(run_dir)
-
-
-def _preflight(recipe: Recipe, chain: list[Phase]) -> None:
-    """Raises BadInput for what surely does not fit on this machine's GPUs, or says so, as the recipe's `preflight` wants it."""
-    from visionr1.capacity.preflight import gpus_here, memory_faults
-
-    processes = recipe.sft.processes if recipe.sft else None
-    faults = memory_faults(recipe, chain, gpus_here(recipe, os.environ), processes)
-    if faults and recipe.preflight == "refuse":
-        raise BadInput("\n".join(faults))
-    for line in faults:
-        typer.echo(f"warning: {line}", err=True)
 
 
 def _waiting(recipe: Recipe, run_dir: str) -> list[Phase]:
@@ -264,6 +264,7 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
 
     store = open_store(run)
     recipe = read_recipe(store, recipe_sha256)
+    _look_ahead(recipe, COLDSTART_PHASE)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
         with (
@@ -276,6 +277,16 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
             run_coldstart(recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory()))
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
+
+
+def _look_ahead(recipe: Recipe, name: str) -> None:
+    """The first phase of a run looks at what all phases need, for on a cluster nobody else can see it before."""
+    from visionr1.preflight.base import base_on_this_machine
+    from visionr1.preflight.check import check_run, reads_base
+
+    chain = phases(recipe)
+    if chain[0].name == name:
+        check_run(recipe, chain, base_on_this_machine(recipe.model) if reads_base(recipe, chain) else None, machine=False)
 
 
 def _memory() -> dict[str, int]:
@@ -327,6 +338,7 @@ app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)
 app.add_typer(data_app, name="data", rich_help_panel=LOOK)
 app.command(rich_help_panel=RUNS)(plan)
 app.command(rich_help_panel=RUNS)(watch)
+app.command(rich_help_panel=LOOK)(doctor)
 app.command(rich_help_panel=LOOK)(grade)
 app.command("eval", rich_help_panel=LOOK)(evaluate)
 

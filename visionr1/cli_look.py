@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
+from visionr1.recipe import Phase, Recipe, amounts, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
+from visionr1.recipe.messages import describe
 from visionr1.recipe.paths import written_out
-from visionr1.recipe.schema import SFT, Source
+from visionr1.recipe.schema import SFT, Columns, Source
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import open_store
 
@@ -33,6 +37,18 @@ DecidedOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change one value, such as `--set stages.0.steps=5` or `--set sft=null`. You may repeat it."),
+]
+
+ImageRootOption = Annotated[
+    str | None, typer.Option("--image-root", help="Directory that DATA's image paths are relative to.", metavar="DIR")
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Where DATA has a field: problem, answer, images, options, conversations or response. You may repeat it.",
+        metavar="FIELD=COLUMN",
+    ),
 ]
 
 recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes, presets and the schema.")
@@ -77,12 +93,15 @@ def check(
     if deep:
         _look_deep(checked)
     typer.echo(f"{recipe}: good; {chain(checked)}")
+    for line in amounts(checked):
+        typer.echo(line)
 
 
 def _look_deep(recipe: Recipe) -> None:
     from visionr1.preflight.base import base_on_this_machine
     from visionr1.preflight.check import check_run, notes, reads_base
 
+    refuse_what_does_not_fit(recipe, phases(recipe))
     base = None
     if reads_base(recipe, phases(recipe)):
         base = base_on_this_machine(recipe.model)
@@ -91,6 +110,22 @@ def _look_deep(recipe: Recipe) -> None:
     for line in notes(recipe, phases(recipe), base):
         typer.echo(f"note: {line}", err=True)
     check_run(recipe, phases(recipe), base)
+
+
+def refuse_what_does_not_fit(recipe: Recipe, chain: Sequence[Phase]) -> None:
+    """Says what surely does not fit on this machine's GPUs, if the recipe's `preflight` is `warn`.
+
+    Raises:
+        BadInput: something does not fit, and `preflight` is `refuse`.
+    """
+    from visionr1.capacity.preflight import gpus_here, memory_faults
+
+    processes = recipe.sft.processes if recipe.sft else None
+    faults = memory_faults(recipe, chain, gpus_here(recipe, os.environ), processes)
+    if faults and recipe.preflight == "refuse":
+        raise BadInput("\n".join(faults))
+    for line in faults:
+        typer.echo(f"warning: {line}", err=True)
 
 
 @recipe_app.command()
@@ -123,9 +158,8 @@ def data_check(
         str, typer.Option(help="Recipe with the image sizes and the prompt limit.", metavar="RECIPE")
     ] = "vision-r1",
     set_: SetOption = None,
-    image_root: Annotated[
-        str | None, typer.Option(help="Directory that DATA's image paths are relative to.", metavar="DIR")
-    ] = None,
+    image_root: ImageRootOption = None,
+    column: ColumnOption = None,
     limit: Annotated[int | None, typer.Option(help="Check only this many rows of DATA, from the first.", min=1)] = None,
     sft: Annotated[bool, typer.Option("--sft", help="DATA has chains of thought for SFT (conversations), not problems.")] = False,
     tokenizer: Annotated[
@@ -147,8 +181,9 @@ def data_check(
     sources = [(source, False) for source in own.values()]
     sources += [(chosen.sft.data, True)] if chosen.sft and chosen.sft.data else []
     if path is not None:
-        root = image_root and written_out(image_root, "--image-root")
-        sources = [(Source(path=written_out(path, "DATA"), image_root=root, limit=limit), sft)]
+        sources = [(named_source(written_out(path, "DATA"), image_root, column, limit), sft)]
+    elif image_root or column:
+        raise BadInput("--image-root and --column are about DATA: name it, or set image_root and columns in the recipe")
     builder = _builder(chosen) if tokenizer else None
     clean = True
     for source, samples in sources:
@@ -163,6 +198,25 @@ def data_check(
             typer.echo(f"{source.path}: {result.closing()}")
     if not clean:
         raise typer.Exit(1)
+
+
+def named_source(path: str, image_root: str | None, column: list[str] | None, limit: int | None = None) -> Source:
+    """The source that a command line describes; `column` has FIELD=COLUMN each."""
+    root = image_root and written_out(image_root, "--image-root")
+    columns: dict[str, str] = {}
+    for assignment in column or ():
+        field, equals, name = assignment.partition("=")
+        if not equals:
+            raise BadInput(f"--column {assignment}: write it as FIELD=COLUMN, such as problem=query")
+        if field not in Columns.model_fields:
+            raise BadInput(f"--column {assignment}: there is no field {field!r}; choose from {', '.join(Columns.model_fields)}")
+        if field in columns:
+            raise BadInput(f"--column {field} is given twice; a field is read from one column")
+        columns[field] = name
+    try:
+        return Source(path=path, image_root=root, limit=limit, columns=Columns(**columns) if columns else None)
+    except ValidationError as error:
+        raise BadInput(f"--column: {describe(error.errors()[0])}") from None
 
 
 def _checked(source: Source, samples: bool, recipe: Recipe, builder: PromptBuilder | None) -> CheckReport:
@@ -191,6 +245,42 @@ def _builder(recipe: Recipe) -> PromptBuilder:
     from visionr1.preflight.base import base_dir
 
     return PromptBuilder(base_dir(recipe.model), recipe.model)
+
+
+def doctor(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A preset's name, or the path of a recipe file. Default: `vision-r1` where a GPU is, else `demo`.",
+            metavar="[RECIPE]",
+        ),
+    ] = None,
+    set_: SetOption = None,
+    seconds: Annotated[float, typer.Option(help="Time for the checks that train and sample.", min=1)] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON document at the end.")] = False,
+    log: Annotated[
+        Path | None, typer.Option(help="Write what the libraries print to this file.", metavar="FILE", show_default=False)
+    ] = None,
+) -> None:
+    """See whether this machine can train and sample, in about two minutes, before a run takes its GPUs.
+
+    One line per check: good, bad with what to do, or not seen. Ends with 1 if anything is bad. Downloads nothing: the model has
+    random weights, on a CPU it is the demo's.
+    """
+    from visionr1.doctor import examine
+    from visionr1.doctor.finding import closing
+    from visionr1.doctor.machine import ask_driver
+
+    name = recipe or ("vision-r1" if isinstance(ask_driver(), list) else "demo")
+    findings = examine(
+        load_recipe(name, set_ or ()), seconds, log, lambda finding: None if as_json else typer.echo(finding.line())
+    )
+    if as_json:
+        typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        typer.echo(f"{name}: {closing(findings)}")
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
 
 
 def watch(
@@ -268,6 +358,8 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Problems for MODEL. Default: the recipe's held-out problems.", metavar="DATA")
     ] = None,
+    image_root: ImageRootOption = None,
+    column: ColumnOption = None,
     recipe: Annotated[str, typer.Option(help="Recipe with the evaluation, rollout and reward for MODEL.")] = "vision-r1",
     set_: SetOption = None,
     out: Annotated[
@@ -285,8 +377,11 @@ def evaluate(
             room.run(run, recipe_sha256)
         return
     chosen = load_recipe(recipe, set_ or ())
-    source = Source(path=written_out(data, "--data")) if data else chosen.data.held_out
+    source = named_source(written_out(data, "--data"), image_root, column) if data else chosen.data.held_out
+    if data is None and (image_root or column):
+        raise BadInput("--image-root and --column are about --data: give it, or set image_root and columns in the recipe")
     if source is None:
         raise BadInput(f"{recipe}: data.held_out is null: give the problems with --data")
     score = room.run_model(written_out(str(model), "MODEL"), source, chosen, out).score
-    typer.echo(f"{model}: accuracy {score.accuracy:.1%} +- {score.standard_error:.1%} on {score.problems} problems")
+    error = "" if score.standard_error is None else f" +- {score.standard_error:.1%}"
+    typer.echo(f"{model}: accuracy {score.accuracy:.1%}{error} on {score.problems} problem{'' if score.problems == 1 else 's'}")

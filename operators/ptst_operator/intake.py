@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from ptst_operator.api import Api
 from ptst_operator.forecast import faults
 from ptst_operator.names import APPROVE, Manifest
-from ptst_operator.run import ResolvedRun, WantedRun
+from ptst_operator.run import ResolvedRun, WantedRun, evaluation_hash
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status
 from visionr1.errors import BadInput
 from visionr1.preflight.check import recipe_faults
-from visionr1.recipe import Recipe, phases, stage_name
+from visionr1.recipe import Recipe, phases
 from visionr1.rundir.recipe import adopt_recipe, keep_decided, read_recipe
 from visionr1.storage import Store
 
@@ -39,9 +39,8 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
             _refuse_what_cannot_work(wanted.run.recipe)
         store = open_store(spec.storage.url)
         if not (_recipe_is_there(before, wanted) or _is_over(wanted, before)):
-            begun = [stage_name(number) for number in range(1, before.stages_begun + 1)]
             _refuse_what_does_not_fit(spec, wanted.run.recipe)
-            adopt_recipe(store, wanted.run.recipe, begun)
+            adopt_recipe(store, wanted.run.recipe, begun=[phase.name for phase in before.phases if phase.begun])
         if not _is_over(wanted, before):
             keep_decided(store, wanted.run.recipe)
         return wanted, store
@@ -94,7 +93,8 @@ def _is_over(wanted: WantedRun, status: Status) -> bool:
     """Whether nothing is left to do until a person changes the run."""
     if status.phase == "Failed":
         return wanted.run.spec.restarts <= status.restarts
-    return status.phase == "Succeeded" and all(status.of(phase.name).complete for phase in wanted.chain)
+    same = status.evaluation in ("", evaluation_hash(wanted.run.recipe))
+    return status.phase == "Succeeded" and same and all(status.of(phase.name).complete for phase in wanted.chain)
 
 
 def _spec(manifest: Manifest) -> Spec:

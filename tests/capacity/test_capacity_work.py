@@ -7,11 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from visionr1.capacity.model import read_model_sizes
+from visionr1.capacity.model import DEMO_BASE, read_model_sizes
 from visionr1.capacity.work import ModelWork, Peak, Work, efficiency, model_work
 from visionr1.model.device import device_peak
 from visionr1.model.load import load_model
-from visionr1.preflight.base import DEMO_BASE
 from visionr1.recipe import load_recipe
 
 PLAIN = ModelWork(100, 10, 8, 4, 50, 6, 2, 4, element_bytes=2)

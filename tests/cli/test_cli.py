@@ -77,7 +77,12 @@ def test_a_bad_recipe_is_named_line_by_line() -> None:
 def test_a_good_recipe_with_a_warning() -> None:
     result = visionr1("recipe", "check", "vision-r1", "--set", "rollout.top_p=0.9")
     assert result.exit_code == 0
-    assert result.stdout == "vision-r1: good; SFT > stage 1 > stage 2 > evaluation\n"
+    assert result.stdout.splitlines() == [
+        "vision-r1: good; SFT > stage 1 > stage 2 > evaluation",
+        "SFT: 2 epochs in steps of 32 samples",
+        "stage 1: 100 steps of 512 problems, 51200 in all, 16 completions each; 100 updates",
+        "stage 2: 100 steps of 512 problems, 51200 in all, 8 completions each; 100 updates",
+    ]
     assert result.stderr.startswith("note: rollout.top_p: 0.9 biases")
 
 

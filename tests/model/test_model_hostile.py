@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile import sample_rows, write_problems
@@ -21,7 +22,7 @@ from visionr1.preflight.tokenizer import VISION_TOKENS
 from visionr1.recipe.schema import Model, Source
 
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
-LIMITS = {"min_pixels": MODEL.min_pixels, "max_pixels": MODEL.max_pixels}
+LIMITS: dict[str, Any] = {"min_pixels": MODEL.min_pixels, "max_pixels": MODEL.max_pixels}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from visionr1.preflight.base import DEMO_BASE
+from visionr1.capacity.model import DEMO_BASE
 
 
 @pytest.fixture

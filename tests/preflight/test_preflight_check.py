@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from visionr1.capacity.model import DEMO_BASE
 from visionr1.cli import app
 from visionr1.errors import BadInput
-from visionr1.preflight.base import DEMO_BASE, base_dir, local_base
+from visionr1.preflight.base import base_dir, local_base
 from visionr1.preflight.check import check_run, notes, reads_base, recipe_faults
 from visionr1.recipe import load_recipe, phases
 from visionr1.recipe.schema import Model

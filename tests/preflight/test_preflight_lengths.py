@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from visionr1.capacity.model import read_model_sizes
-from visionr1.preflight.base import DEMO_BASE, read_config
+from visionr1.capacity.model import DEMO_BASE, read_model_sizes
+from visionr1.preflight.base import read_config
 from visionr1.preflight.lengths import cache_faults, context_tokens, cutoff_note, length_faults, sft_cutoff
 from visionr1.recipe import load_recipe, phases
 from visionr1.recipe.schema import SFT

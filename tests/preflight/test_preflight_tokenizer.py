@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from visionr1.capacity.model import DEMO_BASE
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
-from visionr1.preflight.base import DEMO_BASE, read_config
+from visionr1.preflight.base import read_config
 from visionr1.preflight.tokenizer import check_tokenizer, embedding_rows, ids_without_text, read_vocabulary
 from visionr1.recipe.schema import Model
 

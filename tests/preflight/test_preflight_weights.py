@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from visionr1.capacity.model import read_model_sizes
+from visionr1.capacity.model import DEMO_BASE, read_model_sizes
 from visionr1.errors import BadInput
 from visionr1.model.load import load_model
-from visionr1.preflight.base import DEMO_BASE, read_config
+from visionr1.preflight.base import read_config
 from visionr1.preflight.weights import check_weights, current_name, tensor_shapes
 from visionr1.recipe.schema import Model
 

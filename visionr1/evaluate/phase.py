@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from visionr1.capacity.choose import evaluation_share
 from visionr1.capacity.model import model_sizes
+from visionr1.data.kept import Kept
 from visionr1.errors import BadInput
 from visionr1.evaluate.problems import EvaluatedModel, HeldOut, evaluate_problems, load_held_out
 from visionr1.preflight.base import read_config
@@ -18,13 +19,15 @@ from visionr1.preflight.lengths import cache_faults, context_tokens, length_faul
 from visionr1.preflight.machine import has_gpu
 from visionr1.recipe import Phase, Recipe
 from visionr1.recipe.phases import BASE_MODEL, EVALUATE_PHASE, SFT_PHASE, stage_phases
+from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.schema import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
 from visionr1.rollout.types import RolloutEngine
 from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import CHECKED_HELD_OUT
 from visionr1.rundir.recipe import read_recipe
-from visionr1.rundir.scores import read_score, sample_lines, score_text, write_score
+from visionr1.rundir.scores import Scores, sample_lines, score_text
 from visionr1.signals import StopFlag
 from visionr1.storage import Store, open_store
 
@@ -60,7 +63,7 @@ def targets(recipe: Recipe, latest: Callable[[str], int | None], scored: Callabl
 
 
 def run(run_url: str, recipe_sha256: str | None = None) -> None:
-    """Scores every model of a run that has no score yet, then writes the report.
+    """Scores every model of a run that has no score with the recipe's present values yet, then writes the report.
 
     After an interruption the same call continues with the next model. `recipe_sha256` is as in `read_recipe`.
 
@@ -78,37 +81,44 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
 
     if not targets(recipe, latest, lambda _: None):
         raise BadInput(f"{store.url}: no phase has committed a checkpoint yet, so there is no model to evaluate")
-    left = targets(recipe, latest, lambda phase: _scored_step(store, phase))
+    scores = Scores(store, evaluation_settings(recipe))
+    left = targets(recipe, latest, lambda phase: _scored_step(scores, phase))
     if left:
         with Grader(recipe.reward) as grader, StopFlag() as should_stop:
-            _score_all(store, recipe, recipe.data.held_out, left, grader, should_stop)
+            _score_all(store, scores, recipe, recipe.data.held_out, left, grader, should_stop)
     write_report(store)
 
 
-def _scored_step(store: Store, phase: str) -> int | None:
-    score = read_score(store, phase)
+def _scored_step(scores: Scores, phase: str) -> int | None:
+    score = scores.score(phase)
     return None if score is None else score.step
 
 
 def _score_all(
-    store: Store, recipe: Recipe, held_out: Source, left: list[Target], grader: Grader, should_stop: Callable[[], bool]
+    store: Store,
+    scores: Scores,
+    recipe: Recipe,
+    held_out: Source,
+    left: list[Target],
+    grader: Grader,
+    should_stop: Callable[[], bool],
 ) -> None:
     # The copy that the engine was built from stays to the end: vLLM reads its tokenizer again for every other model.
     with _weights(store, recipe, left[0]) as folder:
-        loaded = _load(folder, recipe, held_out)
-        _score(store, recipe, left[0], loaded, grader, should_stop)
+        loaded = _load(folder, recipe, held_out, store)
+        _score(scores, recipe, left[0], loaded, grader, should_stop)
         for target in left[1:]:
             with _weights(store, recipe, target) as other:
                 loaded.engine.load(other)
-                _score(store, recipe, target, loaded, grader, should_stop)
+                _score(scores, recipe, target, loaded, grader, should_stop)
 
 
 def _score(
-    store: Store, recipe: Recipe, target: Target, loaded: _Loaded, grader: Grader, should_stop: Callable[[], bool]
+    scores: Scores, recipe: Recipe, target: Target, loaded: _Loaded, grader: Grader, should_stop: Callable[[], bool]
 ) -> None:
     title = f"{target.phase}, step {target.step}"
     evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, title, should_stop)
-    write_score(store, target.phase, target.step, as_json(evaluation, loaded.held_out), evaluation.samples)
+    scores.write(target.phase, target.step, as_json(evaluation, loaded.held_out), evaluation.samples)
 
 
 @contextmanager
@@ -131,7 +141,7 @@ class _Loaded:
     held_out: HeldOut
 
 
-def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
+def _load(folder: Path, recipe: Recipe, held_out: Source, store: Store | None = None) -> _Loaded:
     from visionr1.model.chat import PromptBuilder
     from visionr1.rollout.build import build_engine
 
@@ -139,8 +149,9 @@ def _load(folder: Path, recipe: Recipe, held_out: Source) -> _Loaded:
     faults = evaluation_faults(recipe, folder)
     if faults:
         raise BadInput("\n".join(faults))
+    kept = None if store is None else Kept(store, CHECKED_HELD_OUT, builder.identity)
     # Bad data is found before the engine takes a GPU.
-    problems = load_held_out(held_out, recipe, builder)
+    problems = load_held_out(held_out, recipe, builder, kept)
     for note in problems.skipped[:_SAID]:
         print(f"left out {note.id}: {note.detail}; {note.remedy}", file=sys.stderr)
     if len(problems.skipped) > _SAID:

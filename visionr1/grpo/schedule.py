@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from typing import TypeVar
@@ -30,7 +29,7 @@ def probe_due(stage_step: int, every: int) -> bool:
     return (stage_step - 1) % every == 0
 
 
-def split_evenly(batch: Sequence[T], parts: int) -> list[Sequence[T]]:
+def split_evenly(batch: list[T], parts: int) -> list[list[T]]:
     """As many parts as asked for, in order; their sizes differ by 1 at most. Each has something if `batch` is long enough."""
     borders = [len(batch) * part // parts for part in range(parts + 1)]
     return [batch[start:end] for start, end in pairwise(borders)]

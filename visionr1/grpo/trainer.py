@@ -158,7 +158,7 @@ class Trainer:
         return [[batch[index] for index in indices] for indices in chosen]
 
     def _reference_logps(
-        self, prompts: list[PromptTensors], parts: list[Sequence[Experience]]
+        self, prompts: list[PromptTensors], parts: Sequence[Sequence[Experience]]
     ) -> list[list[torch.Tensor] | None]:
         """Log-probs under the reference model of each part's micro-batches. None for each if there is no reference model."""
         if self._reference is None:

@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -13,6 +14,7 @@ import torch
 from visionr1.capacity.choose import choose_stage
 from visionr1.capacity.model import read_model_sizes
 from visionr1.data.check import CheckReport, check_problems
+from visionr1.data.kept import Kept
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.engine.state import load_trainer, save_trainer
@@ -32,11 +34,16 @@ from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Completion, Group, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rundir.layout import CHECKED_TRAIN
 from visionr1.storage import open_store
 
 
 class Worker:
-    """Constructed on all ranks at the same time; every method is called on all ranks at the same time."""
+    """Constructed on all ranks at the same time; every method is called on all ranks at the same time.
+
+    Attributes:
+        efficiency: what the last update measured against the device's peak, keyed as in `visionr1.metrics`.
+    """
 
     def __init__(self, plan: WorkerPlan):
         recipe, stage = plan.recipe, plan.phase.stage
@@ -86,6 +93,7 @@ class Worker:
         self._exporter.update(self._where | self._effort.peak_values())
         self._exporter.read_at_scrape(self._engine.live)  # from now on, when the labels are there
         self._seen: Prompt | None = None
+        self.efficiency: dict[str, Any] = {}
         self.sync()
 
     def _folder(self, weights: Weights, *, trainer: bool) -> Path:
@@ -94,13 +102,14 @@ class Worker:
         return Checkpoints(open_store(self._run_url), weights.phase).fetch(weights.step, trainer=trainer)
 
     def check_problems(self) -> CheckReport:
-        """Looks at every train problem once; only one rank needs to."""
+        """Looks at every train problem once in a run; only one rank needs to."""
         return check_problems(
             load_problems(self._recipe.data.train),
             min_pixels=self._recipe.model.min_pixels,
             max_pixels=self._recipe.model.max_pixels,
             max_prompt_tokens=self._recipe.data.max_prompt_tokens,
             count_prompt_tokens=self._builder.count_tokens,
+            kept=Kept(open_store(self._run_url), CHECKED_TRAIN, self._builder.identity),
         )
 
     def sync(self) -> None:
@@ -185,10 +194,10 @@ class Worker:
             for completion, advantage in zip(group.completions, values, strict=True)
         ]
         stats = self._trainer.update(self._prompts, batch, learning_rate)
-        effort = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
+        self.efficiency = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
         trained = sum(len(experience.sequence.completion_ids) for experience in batch)
         memory = psutil.Process().memory_info().rss
-        self._exporter.update(self._where | effort | {"trained_tokens": trained, "host_memory_bytes": memory})
+        self._exporter.update(self._where | self.efficiency | {"trained_tokens": trained, "host_memory_bytes": memory})
         return asdict(stats) | {"host_memory_bytes": memory}
 
     def save(self, step: int) -> list[FileEntry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,14 @@ from visionr1.preflight.tokenizer import VISION_TOKENS, check_tokenizer, ids_wit
 from visionr1.recipe.schema import Model
 
 _PROBLEM_PLACE = "\x02problem\x03"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,15 @@ class PromptBuilder:
             number = self.tokenizer.get_vocab().get(token)
             if number is not None and number in self._encode(token, special=False):
                 raise BadInput(f"model.base: the tokenizer in {self._directory} makes a special token of the text {token}")
+
+    @cached_property
+    def identity(self) -> str:
+        """What differs where prompts may have other lengths: a hash of tokenizer, chat template and system prompt."""
+        total = hashlib.sha256(repr(self._model.system_prompt).encode())
+        for name in TOKENIZER_FILES:
+            file = self._directory / name
+            total.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
+        return total.hexdigest()
 
     @cached_property
     def eos_token_ids(self) -> list[int]:

@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.capacity.model import DEMO_BASE as DEMO_BASE
 from visionr1.data.badrow import one_line
 from visionr1.errors import BadInput
 from visionr1.model.attention import use_packed_attention

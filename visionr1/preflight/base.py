@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from visionr1.capacity.model import DEMO_BASE
 from visionr1.errors import BadInput
 from visionr1.recipe.paths import is_hub_name
 from visionr1.recipe.schema import Model
 
-DEMO_BASE: Final = Path(__file__).parents[1] / "demo" / "base"
-"""The tiny model in this package."""
 FAMILY: Final = "qwen2_5_vl"
 _PATTERNS: Final = ("*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer*")
 

@@ -79,17 +79,18 @@ def machine_faults(chain: Sequence[Phase]) -> list[str]:
     return [line for line in (ray_folder_fault(os.environ), ray_address_fault(os.environ)) if line]
 
 
-def check_run(recipe: Recipe, chain: Sequence[Phase], base: Path | None) -> None:
+def check_run(recipe: Recipe, chain: Sequence[Phase], base: Path | None, *, machine: bool = True) -> None:
     """Looks at everything that the phases in `chain`, those that are not done yet, need and that can be seen without a GPU.
 
     Args:
         base: folder of `model.base`; None if it is not on this machine, or no phase reads it.
+        machine: whether the phases will run on this very machine.
 
     Raises:
         BadInput: one line for each fault.
         StorageError: S3 cannot be reached now.
     """
-    lines = recipe_faults(recipe, chain) + file_faults(recipe, chain) + machine_faults(chain)
+    lines = recipe_faults(recipe, chain) + file_faults(recipe, chain) + (machine_faults(chain) if machine else [])
     if base is not None:
         lines += model_faults(recipe, chain, base)
     if lines:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from visionr1.errors import BadInput
+from visionr1.recipe.reads import PhaseKind, evaluation_settings
 from visionr1.recipe.schema import SFT, Recipe, Stage
-
-PhaseKind = Literal["coldstart", "sft", "grpo", "evaluate"]
 
 COLDSTART_PHASE: Final = "coldstart"
 SFT_PHASE: Final = "sft"
@@ -60,6 +59,13 @@ class StagePhase(Phase):
         return self.first_step + self.stage.steps
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluatePhase(Phase):
+    """The phase of evaluation; `settings` are the values that its scores depend on (`recipe.reads`)."""
+
+    settings: str
+
+
 def phases(recipe: Recipe) -> tuple[Phase, ...]:
     """The phases that the recipe has, of cold-start data, SFT, one phase per stage, and evaluation."""
     stages = stage_phases(recipe)
@@ -70,7 +76,8 @@ def phases(recipe: Recipe) -> tuple[Phase, ...]:
         chain.append(Phase(SFT_PHASE, "sft"))
     chain.extend(stages)
     if recipe.data.held_out is not None:
-        chain.append(Phase(EVALUATE_PHASE, "evaluate", stages[-1].name if stages else _before_stages(recipe)))
+        before = stages[-1].name if stages else _before_stages(recipe)
+        chain.append(EvaluatePhase(EVALUATE_PHASE, "evaluate", before, settings=evaluation_settings(recipe)))
     return tuple(chain)
 
 

@@ -7,18 +7,16 @@ also the source of the JSON Schema and of the custom resource's schema, so it ne
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from visionr1.recipe.coldstart import Teacher
 from visionr1.recipe.values import (
-    KEYS_OF_PROVIDERS,
     MOST_PIXELS,
     MOST_STAGES,
     MOST_STEPS,
     MOST_TOKENS,
-    Address,
     Bound,
     Part,
     Probability,
@@ -67,6 +65,30 @@ class Model(Part):
         return self
 
 
+class Columns(Part):
+    """Where other projects' files have what is read; names with dots lead into a column (`reward_model.ground_truth`)."""
+
+    problem: str | None = Field(None, description="The problem: text, or a list of messages with one from the user.")
+    answer: str | None = Field(None, description="The true answer. Of a text with an answer block, what is in the block.")
+    images: str | None = Field(None, description="An image, or a list of images.")
+    options: str | None = Field(None, description="The texts of a multiple choice.")
+    conversations: str | None = Field(None, description="Chains of thought: a list of two messages, problem and response.")
+    response: str | None = Field(None, description="Chains of thought: the response, where it has a column of its own.")
+
+    @model_validator(mode="after")
+    def _one_column_each(self) -> Columns:
+        fields: dict[str, str] = {}
+        for field, name in self.model_dump(exclude_none=True).items():
+            if not name:
+                raise ValueError(f"{field} names no column")
+            if name in fields:
+                raise ValueError(f"{fields[name]} and {field} are both read from {name!r}: give each a column of its own")
+            fields[name] = field
+        if self.conversations and (self.problem or self.response):
+            raise ValueError("conversations has problem and response in it: name either conversations, or problem and response")
+        return self
+
+
 class Source(Part):
     """Where rows come from."""
 
@@ -78,6 +100,11 @@ class Source(Part):
         None, description="Directory that image paths are relative to. Default: the directory of the file."
     )
     limit: int | None = Field(None, ge=1, le=10**9, description="Use only this many rows, from the first.")
+    columns: Columns | None = Field(
+        None,
+        description="Columns of a file that has other names, such as {problem: query, answer: label}. Fields that are not named "
+        "keep their usual columns. Images of a problem without any <image> then come before its text.",
+    )
 
 
 class Data(Part):
@@ -94,35 +121,6 @@ class Data(Part):
         le=MOST_TOKENS,
         description="Longest prompt in tokens, images included (not published, EasyR1's default). Longer ones are left out.",
     )
-
-
-class Teacher(Part):
-    """One model behind an OpenAI-compatible endpoint."""
-
-    base_url: Address = Field(
-        description="Endpoint, such as http://localhost:8000/v1; /v1 may be left out. `demo://teacher` is the demo's own."
-    )
-    model: str = Field(description="Model name as the endpoint knows it.")
-    api_key_env: str | None = Field(
-        None,
-        description="Name of the environment variable with the API key: VISIONR1_ and more, or a provider's own, such as "
-        "OPENAI_API_KEY. Never write the key itself into a recipe.",
-    )
-    temperature: Temperature = Field(0.6, description="Sampling temperature (not published, advised for DeepSeek-R1).")
-    max_tokens: int = Field(
-        16_384, ge=1, le=MOST_TOKENS, description="Longest reply in tokens (not published, equal to sft.cutoff_tokens)."
-    )
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _a_variable_for_keys(cls, name: str | None) -> str | None:
-        """A recipe must not be able to send any other secret of its pod to an endpoint."""
-        if name is not None and name not in KEYS_OF_PROVIDERS and not re.fullmatch("VISIONR1_[A-Z0-9_]+", name):
-            raise ValueError(
-                f"{name[:60]!a} is not a variable for API keys: take one that begins with VISIONR1_, "
-                f"such as VISIONR1_TEACHER_KEY, or one of {', '.join(sorted(KEYS_OF_PROVIDERS))}"
-            )
-        return name
 
 
 class ColdStart(Part):

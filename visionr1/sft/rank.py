@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from visionr1.capacity.choose import choose_sft_zero_stage
 from visionr1.capacity.model import read_model_sizes
-from visionr1.data.fingerprint import sample_digests, shared_fingerprint
+from visionr1.data.kept import Kept
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.saving import Parts
@@ -38,6 +38,7 @@ from visionr1.recipe.schema import SFT, Recipe, Source
 from visionr1.rundir import layout
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry
 from visionr1.sft.batches import Batch, ahead, make_batch
+from visionr1.sft.fingerprint import shared_fingerprint
 from visionr1.sft.saving import RankSaving
 from visionr1.sft.schedule import step_samples, what_is_made
 from visionr1.storage import Store
@@ -108,10 +109,8 @@ class SftRank:
         return int(box)
 
     def _fingerprint(self) -> str:
-        """What the samples are; each rank reads its share, and how many there are makes no difference."""
-        shares: list[Any] = [None] * self._world
-        dist.all_gather_object(shares, sample_digests(self._samples, range(self.rank, len(self._samples), self._world)))
-        return shared_fingerprint(shares)
+        """What the samples are, as rank 0 knows it; see `shared_fingerprint`."""
+        return shared_fingerprint(self._samples, Kept(self.store, layout.CHECKED_SFT), self.rank, self._world)
 
     def batches(self) -> Generator[tuple[Batch, dict[str, Any]]]:
         """This rank's part of each step that is left, made ahead of it, with the sampler's state after the step."""

@@ -13,7 +13,7 @@ from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, Ti
 
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Teacher
+from visionr1.recipe.coldstart import Teacher
 
 REPLY_SECONDS: Final = 3600.0
 """A long chain of thought on a busy server takes many minutes."""
