@@ -47,9 +47,9 @@ the recipe lets it start all the same. The operator reads the GPUs from the node
 that are left: as planned, if that node selector is there, and from measured steps as soon as there are some. The notes of the
 chart say how many GPUs and nodes, how much host memory and storage, and which quota of Kueue the chosen values need.
 
-`visionr1 plan` needs neither torch nor a GPU. It ends with 1 if the run does not fit, and then lists the changes that make it fit,
-those that cost least first. A model's sizes come from its `config.json`: of a local directory, or of what `hf download` has cached.
-Those of Qwen2.5-VL are known.
+`visionr1 plan` needs neither torch nor a GPU. It ends with 1 if the run does not fit, and then lists the changes that make it
+fit, those that cost least first. A model's sizes come from its `config.json`: of a local directory, or of what `hf download` has
+cached. Those of Qwen2.5-VL are known.
 
 ## What the figures are
 
