@@ -150,8 +150,20 @@ def test_a_separate_chain_of_thought() -> None:
     assert outcome("", reasoning="3+5=8.") == "no answer"
 
 
-def test_replies_cut_at_max_tokens_are_dropped_whatever_they_hold() -> None:
-    assert outcome(think("3+5=8."), finish_reason="length") == "truncated"
+@pytest.mark.parametrize("finish_reason", ["length", "max_tokens", "tool_calls", ""])
+def test_replies_that_did_not_stop_are_dropped_whatever_they_hold(finish_reason: str) -> None:
+    assert outcome(think("3+5=8."), finish_reason=finish_reason) == "truncated"
+
+
+def test_a_reply_that_the_server_censored_is_a_refusal() -> None:
+    assert outcome("", finish_reason="content_filter") == "refused"
+
+
+def test_a_thought_that_was_sent_twice_is_taken_once() -> None:
+    assert outcome(think("3+5=8."), reasoning="3+5=8.") == KEPT
+    assert outcome(think(" 3+5=8. "), reasoning="3+5=8.\n") == KEPT
+    assert outcome(think("3+5=8."), reasoning="3+5=8. And") == "<think> 3+5=8. And </think><answer> Final Answer:8 </answer>"
+    assert outcome(think("It is seven."), reasoning="3+5=8.") == "several ends of thought"
 
 
 def test_the_answer_block_takes_the_spelling_of_the_data() -> None:

@@ -8,8 +8,9 @@ also the source of the JSON Schema and of the custom resource's schema, so it ne
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Part(BaseModel):
@@ -84,18 +85,71 @@ class Data(Part):
     )
 
 
-class Teacher(Part):
-    """One model behind an OpenAI-compatible endpoint."""
+def _endpoint_address(url: str) -> str:
+    """The address itself. Raises ValueError, without the address in the message, for one that cannot or must not be called."""
+    try:
+        parts = urlsplit(url)
+        host, name, password = parts.hostname, parts.username, parts.password
+    except ValueError:
+        raise ValueError("not an address; write it like http://localhost:8000/v1") from None
+    if parts.scheme not in ("http", "https", "demo") or not host:
+        raise ValueError("not the address of an endpoint; write it like http://localhost:8000/v1")
+    if name or password or parts.query or parts.fragment:
+        raise ValueError("an address must not hold a user name, a password or a key; put the key into api_key_env")
+    if parts.path.rstrip("/").endswith(("/completions", "/models")):
+        raise ValueError("the address goes too far; leave out what follows /v1")
+    return url
 
-    base_url: str = Field(
-        description="Endpoint, such as http://localhost:8000/v1. `demo://teacher` is the scripted teacher of the demo."
+
+EndpointAddress = Annotated[str, AfterValidator(_endpoint_address)]
+
+
+class Endpoint(Part):
+    """One OpenAI-compatible server that answers as a teacher."""
+
+    base_url: EndpointAddress = Field(description="Address, such as http://localhost:8000/v1. Without a path, /v1 is added.")
+    api_key_env: str | None = Field(None, description="Name of the environment variable with this endpoint's API key.")
+    weight: float = Field(1.0, gt=0, description="Share of the requests that this endpoint gets, beside the others.")
+    requests_per_minute: float | None = Field(None, gt=0, description="Most requests per minute. null sets no limit.")
+    tokens_per_minute: float | None = Field(
+        None, gt=0, description="Most tokens per minute, of prompts and replies together. null sets no limit."
     )
-    model: str = Field(description="Model name as the endpoint knows it.")
+
+
+class Teacher(Part):
+    """One model behind one or more OpenAI-compatible endpoints."""
+
+    base_url: EndpointAddress | None = Field(
+        None,
+        description="Endpoint, such as http://localhost:8000/v1. Without a path, /v1 is added. `demo://teacher` is the scripted "
+        "teacher of the demo.",
+    )
+    model: str = Field(description="Model name as the endpoints know it.")
     api_key_env: str | None = Field(
         None, description="Name of the environment variable with the API key. Never write the key itself into a recipe."
     )
+    endpoints: tuple[Endpoint, ...] = Field(
+        (), description="Several endpoints of the same model, or one with limits, instead of base_url and api_key_env."
+    )
     temperature: float = Field(0.6, ge=0.0, description="Sampling temperature (not published, advised for DeepSeek-R1).")
     max_tokens: int = Field(16_384, ge=1, description="Longest reply in tokens (not published, equal to sft.cutoff_tokens).")
+    prompt_price: float = Field(0.0, ge=0, description="Price of a million tokens of prompts, for the cost that is shown.")
+    reply_price: float = Field(0.0, ge=0, description="Price of a million tokens of replies, for the cost that is shown.")
+
+    @model_validator(mode="after")
+    def _endpoints_named_once(self) -> Teacher:
+        if (self.base_url is None) == (not self.endpoints):
+            raise ValueError("give base_url, or endpoints with a base_url each")
+        if self.endpoints and self.api_key_env is not None:
+            raise ValueError("api_key_env goes with base_url; give each of the endpoints its own")
+        return self
+
+    @property
+    def servers(self) -> tuple[Endpoint, ...]:
+        """The endpoints, whichever way they are written."""
+        if self.base_url is None:
+            return self.endpoints
+        return (Endpoint(base_url=self.base_url, api_key_env=self.api_key_env),)
 
 
 class ColdStart(Part):
@@ -118,7 +172,19 @@ class ColdStart(Part):
         None, description="Directory with your own pseudo_cot.txt, description.txt and reasoning.txt."
     )
     concurrency: int = Field(64, ge=1, description="Requests that are open at the same time.")
-    retries: int = Field(4, ge=0, description="How many times a failed request is sent again.")
+    retries: int = Field(
+        4, ge=0, description="How many times a request is sent again after an error of the server or a damaged or missing reply."
+    )
+    patience_seconds: float = Field(
+        600.0, ge=0, description="How long to wait for a teacher that is not there, busy or over its rate limit."
+    )
+    first_byte_seconds: float = Field(
+        1800.0,
+        gt=0,
+        description="How long a reply may take to begin. Most servers send nothing before the whole reply is written.",
+    )
+    read_seconds: float = Field(60.0, gt=0, description="How long a reply that has begun may be silent.")
+    total_seconds: float = Field(3600.0, gt=0, description="How long a reply may take in all.")
 
 
 class SFT(Part):

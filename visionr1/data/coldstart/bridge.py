@@ -11,9 +11,10 @@ from typing import Literal
 
 from visionr1.data.badrow import BadRow
 from visionr1.data.check import check_row
-from visionr1.data.coldstart.endpoint import Endpoint, RequestFailed
+from visionr1.data.coldstart.faults import Unanswerable
 from visionr1.data.coldstart.filters import Rejection
 from visionr1.data.coldstart.reply import Reply
+from visionr1.data.coldstart.teacher import TeacherClient
 from visionr1.data.coldstart.templates import Templates, fill
 from visionr1.data.coldstart.work import WorkLog, request_key
 from visionr1.data.images import fit, open_image
@@ -44,24 +45,25 @@ class Bridge:
     recipe: ColdStart
     model: Model
     templates: Templates
-    describer: Endpoint
-    reasoner: Endpoint
+    describer: TeacherClient
+    reasoner: TeacherClient
     work: WorkLog
     asked: int = 0
     reused: int = 0
     failures: list[str] = field(default_factory=list)
 
     async def reason(self, rows: Sequence[Row], index: int) -> Bridged:
-        """The reasoner's reply about row `index`, or why there is none. Raises BadInput as `Endpoint.ask`."""
+        """The reasoner's reply about row `index`, or why there is none. Raises as `TeacherClient.ask`."""
         try:
             row = await asyncio.to_thread(self._read, rows, index)
         except BadRow as error:
             return Bridged(error.row_id, "", Rejection("bad row", str(error)))
         try:
             return Bridged(row.id, row.answer, await self._bridge(row))
-        except RequestFailed as error:
-            self.failures.append(str(error))
-            return Bridged(row.id, row.answer, Rejection("request failed", str(error)))
+        except Unanswerable as error:
+            if error.rule == "request failed":
+                self.failures.append(str(error))
+            return Bridged(row.id, row.answer, Rejection(error.rule, str(error)))
         except _NoDescription as error:
             return Bridged(row.id, row.answer, Rejection("no description", str(error)))
 
@@ -81,15 +83,18 @@ class Bridge:
 
     async def _describe(self, step: Step, row: Row, fields: Fields) -> str:
         reply = await self._ask(step, row, fields)
-        if reply.finish_reason == "length" or not reply.text.strip():
-            raise _NoDescription(f"step {step} gave {'no text' if not reply.text.strip() else 'a text cut at max_tokens'}")
-        return reply.text
+        text = without_thought(reply.text)
+        if reply.finish_reason != "stop":
+            raise _NoDescription(f"the text of step {step} was cut (finish reason {reply.finish_reason!r})")
+        if not text:
+            raise _NoDescription(f"step {step} gave no text")
+        return text
 
     async def _ask(self, step: Step, row: Row, fields: Fields) -> Reply:
         prompt = fill(getattr(self.templates, step), fields)
         sees = step != "reasoning"
         teacher = self.recipe.describer if sees else self.recipe.reasoner
-        endpoint = self.describer if sees else self.reasoner
+        client = self.describer if sees else self.reasoner
         images = row.images if sees else ()
         request = request_key(teacher, self.model, prompt, images)
         reply = self.work.get(request)
@@ -97,10 +102,16 @@ class Bridge:
             self.reused += 1
             return reply
         urls = await asyncio.to_thread(lambda: [data_url(image, self.model) for image in images])
-        reply = await endpoint.ask(prompt, urls)
+        reply = await client.ask(prompt, urls)
         self.asked += 1
         self.work.add(request, row.id, step, reply)
         return reply
+
+
+def without_thought(text: str) -> str:
+    """What a describer that thinks aloud says after its thought; "" if the thought has no end."""
+    _, end, after = text.rpartition("</think>")
+    return after.strip() if end else text.partition("<think>")[0].strip()
 
 
 def data_url(image: bytes, model: Model) -> str:

@@ -18,6 +18,7 @@ from visionr1.data.coldstart.wording import speak_of_seeing
 Rule = Literal[
     "bad row",
     "request failed",
+    "too long for the teacher",
     "no description",
     "truncated",
     "refused",
@@ -66,9 +67,11 @@ LONGEST_BARE_ANSWER: Final = 80
 
 def judge(reply: Reply) -> Candidate | Rejection:
     """Applies every rule that needs no comparison of answers, in the order of `Rule`."""
-    if reply.finish_reason == "length":
-        return Rejection("truncated", f"... {reply.text[-100:] or reply.reasoning[-100:]}")
-    whole = f"<think>{reply.reasoning}</think>{reply.text}" if reply.reasoning.strip() else reply.text
+    if reply.finish_reason == "content_filter":
+        return Rejection("refused", f"finish reason 'content_filter' {reply.text[-100:]}")
+    if reply.finish_reason != "stop":
+        return Rejection("truncated", f"finish reason {reply.finish_reason!r} ... {reply.text[-100:] or reply.reasoning[-100:]}")
+    whole = _whole(reply)
     thought, end, conclusion = whole.rpartition("</think>")
     if refused := REFUSED.search(conclusion):
         return Rejection("refused", around(conclusion, refused))
@@ -80,6 +83,18 @@ def judge(reply: Reply) -> Candidate | Rejection:
     if not thought:
         return Rejection("empty thought", whole[:100])
     return _judge_thought(thought, conclusion)
+
+
+def _whole(reply: Reply) -> str:
+    """Thought and conclusion as one text; a thought that was sent in its own field and in the text is taken once."""
+    if not reply.reasoning.strip():
+        return reply.text
+    inline, end, conclusion = reply.text.partition("</think>")
+    opened = inline.lstrip().startswith("<think>")
+    once, again = (" ".join(text.replace("<think>", "").split()) for text in (reply.reasoning, inline))
+    if end and (once == again or (opened and (once in again or again in once))):
+        return f"<think>{max(once, again, key=len) if once != again else reply.reasoning}</think>{conclusion}"
+    return f"<think>{reply.reasoning}</think>{reply.text}"
 
 
 def _judge_thought(thought: str, conclusion: str) -> Candidate | Rejection:

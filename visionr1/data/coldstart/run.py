@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from visionr1.data.coldstart.bridge import Bridge, Bridged
-from visionr1.data.coldstart.endpoint import Endpoint
 from visionr1.data.coldstart.filters import Candidate, Rejection, SameAnswer, decide, judge, response
 from visionr1.data.coldstart.output import make_report, write_samples
+from visionr1.data.coldstart.teacher import EndpointLost, TeacherClient
 from visionr1.data.coldstart.templates import load_templates
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.readers import load_problems
@@ -29,10 +29,6 @@ POLL_SECONDS: Final = 0.5
 COMPARE_AT_ONCE: Final = 512
 FEW_FAILURES: Final = 20
 """So many failed requests, or one in twenty if that is more, are reported; beyond that the endpoint is taken for lost."""
-
-
-class EndpointLost(Exception):
-    """So many requests failed that going on would only lose data; trying again later can help."""
 
 
 def run_coldstart(
@@ -79,7 +75,7 @@ def run_coldstart(
 
 def _bridge(recipe: Recipe, coldstart: ColdStart, store: Store, resolve_url: Callable[[str], str]) -> Bridge:
     describer, reasoner = (
-        Endpoint(f"coldstart.{name}", teacher, resolve_url(teacher.base_url), coldstart.retries)
+        TeacherClient(f"coldstart.{name}", teacher, coldstart, resolve_url)
         for name, teacher in (("describer", coldstart.describer), ("reasoner", coldstart.reasoner))
     )
     return Bridge(coldstart, recipe.model, load_templates(coldstart.prompts_dir), describer, reasoner, WorkLog(store))
@@ -106,6 +102,10 @@ async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[]
 
     with progress("cold start", len(rows)) as advance:
 
+        def show(answered: int) -> None:
+            advance(0, bridge.describer.waiting() or bridge.reasoner.waiting())
+            tell(answered)
+
         async def work() -> None:
             for index in todo:
                 done[index] = await bridge.reason(rows, index)
@@ -113,7 +113,7 @@ async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[]
 
         workers = {asyncio.create_task(work()) for _ in range(min(bridge.recipe.concurrency, len(rows)))}
         try:
-            await _watch(workers, bridge, done, len(rows), should_stop, tell)
+            await _watch(workers, bridge, done, len(rows), should_stop, show)
         finally:
             tell(len(done))
             for worker in workers:
@@ -131,7 +131,7 @@ async def _watch(
     done: dict[int, Bridged],
     total: int,
     should_stop: Callable[[], bool],
-    tell: _Teller,
+    show: Callable[[int], None],
 ) -> None:
     """Waits for the workers; keeps what they were told, and ends early on a stop request or a lost endpoint."""
     running = workers
@@ -140,7 +140,7 @@ async def _watch(
         for worker in finished:
             worker.result()
         bridge.work.flush()
-        tell(len(done))
+        show(len(done))
         if running and should_stop():
             raise Stopped(f"stopped with {len(done)} of {total} problems answered; the replies are kept")
         if len(bridge.failures) > max(FEW_FAILURES, total // 20):
