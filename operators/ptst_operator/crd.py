@@ -11,9 +11,10 @@ from typing import Any, Final
 import yaml
 
 from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
-from ptst_operator.spec import MOST_STAGES, Spec
+from ptst_operator.spec import Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
+from visionr1.recipe.part import MOST_STAGES
 from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
 
 LONGEST_NAME: Final = 33
@@ -113,7 +114,6 @@ def recipe_schema() -> Schema:
     del schema["properties"]["name"]
     for key in ("host", "port", "enabled"):
         del schema["properties"]["metrics"]["properties"][key]
-    schema["properties"]["stages"]["maxItems"] = MOST_STAGES
     return schema
 
 

@@ -16,11 +16,12 @@ from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 METRICS_PORT: Final = 9464
 """Where the driver and SFT's rank 0 serve /metrics in a pod."""
 
-MOST_STAGES: Final = 32
+MOST_ID: Final = (1 << 32) - 2
+"""The largest user or group id of Linux."""
 CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0,8}})$"
 
 Items = list[dict[str, Any]]
-Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[int, Field(ge=1, le=365 * 86_400)]
 
 
 PART_CONFIG: Final = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
@@ -90,8 +91,9 @@ class Pods(SpecPart):
         description="User and group id of all processes. Default: 1000. 0 sets none, for a cluster that gives each namespace its "
         "own ids (OpenShift).",
         ge=0,
+        le=MOST_ID,
     )
-    fs_group: int | None = Field(None, description="Group that owns volumes. Default: runAsUser.", ge=1)
+    fs_group: int | None = Field(None, description="Group that owns volumes. Default: runAsUser.", ge=1, le=MOST_ID)
 
 
 class SftPlatform(SpecPart):
@@ -166,12 +168,12 @@ class RetryPolicy(SpecPart):
 class Deadlines(SpecPart):
     """Times after which the operator acts by itself. It does not rely on deadlines of the children."""
 
-    pending_seconds: Positive | None = Field(
+    pending_seconds: Seconds | None = Field(
         None,
         description="An attempt fails if it does not run after this time, or if its RayCluster is not ready after this time. "
         "Time in a queue does not count.",
     )
-    attempt_seconds: Positive | None = Field(
+    attempt_seconds: Seconds | None = Field(
         None,
         description="An attempt fails if it has not ended after this time. It starts again when a queue lets the attempt in.",
     )
@@ -219,7 +221,7 @@ class Spec(SpecPart):
     )
     suspend: bool = Field(False, description="true stops after a checkpoint and frees the GPUs. false goes on from there.")
     restarts: int = Field(
-        0, ge=0, description="Raise it by one to let a failed run try again. Earlier failures then no longer count."
+        0, ge=0, le=1_000_000, description="Raise it by one to let a failed run try again. Earlier failures then no longer count."
     )
     retry: RetryPolicy = Field(default_factory=RetryPolicy, description="What happens when an attempt fails.")
     deadlines: Deadlines = Field(default_factory=Deadlines, description="How long the operator waits.")
@@ -237,14 +239,15 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
     Raises:
         BadInput: one line for each mistake.
     """
-    recipe = _parsed(json.dumps(spec.recipe), "spec.recipe", run_name) if file is None else _parsed(file, "recipeFrom", run_name)
+    text, source = (json.dumps(spec.recipe), "spec.recipe") if file is None else (file, "recipeFrom")
+    recipe = _parsed(text, source, run_name)
+    if isinstance(recipe, str):
+        raise BadInput(recipe)
     if recipe.stages and recipe.rollout.workers % spec.grpo.workers_per_pod:
         raise BadInput(
             f"spec.grpo.workersPerPod: {spec.grpo.workers_per_pod} does not divide the recipe's rollout.workers "
             f"({recipe.rollout.workers}); all worker pods have the same number of workers"
         )
-    if len(recipe.stages) > MOST_STAGES:
-        raise BadInput(f"stages: a run has at most {MOST_STAGES} stages")
     if len({stage.max_completion_tokens * stage.group_size for stage in recipe.stages}) > 1 and not spec.allow_unequal_stages:
         raise BadInput(
             "stages: PTST keeps max_completion_tokens x group_size the same in all stages; set spec.allowUnequalStages to "
@@ -253,7 +256,11 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
     return recipe
 
 
-@lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes
-def _parsed(text: str, source: str, run_name: str) -> Recipe:
+@lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes, also at one that it refuses
+def _parsed(text: str, source: str, run_name: str) -> Recipe | str:
+    """The recipe, or what is wrong with it."""
     own = [f"name={json.dumps(run_name)}", "metrics.enabled=true", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
-    return parse_recipe(text, source, own)
+    try:
+        return parse_recipe(text, source, own)
+    except BadInput as error:
+        return str(error)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -189,7 +190,19 @@ def gone(path: Path, outside: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("place", [directory, link_out, link_to_itself, huge, gone])
+def pipe(path: Path, outside: Path) -> None:
+    """Opening one waits until somebody opens its other end."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def unix_socket(path: Path, outside: Path) -> None:
+    path.unlink()
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("place", [directory, link_out, link_to_itself, huge, gone, pipe, unix_socket])
 @pytest.mark.parametrize("file", FILES)
 def test_something_else_in_its_place(
     file: str, place: Callable[[Path, Path], None], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

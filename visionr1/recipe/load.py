@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -16,6 +16,8 @@ from visionr1.recipe.document import Document, merge, override, parse_mapping, t
 from visionr1.recipe.messages import describe, dotted, shown
 from visionr1.recipe.schema import Recipe
 
+_MOST_CHARACTERS: Final = 64 << 10
+_MOST_ERRORS: Final = 20
 _PRESETS = resources.files("visionr1.recipe") / "presets"
 
 
@@ -38,6 +40,8 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe from the text of a file; `where` names it in messages. Raises BadInput."""
+    if len(text) > _MOST_CHARACTERS:
+        raise BadInput(f"{where}: longer than {_MOST_CHARACTERS >> 10} KiB, which no recipe is; give the recipe file")
     return _validated(_with_preset(parse_mapping(text, where), where), where, overrides)
 
 
@@ -114,7 +118,9 @@ def _validated(document: Document, where: str, overrides: Sequence[str]) -> Reci
         # Strict, as the Kubernetes API is: "8" is not 8, and true is not 1.
         return Recipe.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
-        lines = [f"{_origin(dotted(one['loc']), changed, where)}: {describe(one)}" for one in error.errors()]
+        lines = [f"{_origin(dotted(one['loc']), changed, where)}: {describe(one)}" for one in error.errors()[:_MOST_ERRORS]]
+        if error.error_count() > _MOST_ERRORS:
+            lines.append(f"{where}: {error.error_count() - _MOST_ERRORS} more mistakes; correct these first")
         raise BadInput("\n".join(lines)) from None
 
 

@@ -68,18 +68,16 @@ def _acquire(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise BadInput(f"{path.parent} is in use{_holder(path)}; wait for it or stop it") from error
+        raise BadInput(f"{path.parent} is in use{_holder(descriptor)}; wait for it or stop it") from error
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     holder = _Holder(os.getpid(), socket.gethostname(), shlex.join(sys.argv), now)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
 
 
-def _holder(path: Path) -> str:
-    with path.open("rb") as file:
-        text = file.read(SMALL)
+def _holder(descriptor: int) -> str:
     try:
-        holder = _HOLDER.validate_json(text)
+        holder = _HOLDER.validate_json(os.pread(descriptor, SMALL, 0))
     except ValueError:
         return ""  # read between the other's locking and writing
     return f" by process {holder.pid} on {holder.host} since {holder.time} ({holder.command})"

@@ -22,7 +22,17 @@ from botocore import exceptions as boto
 from botocore.config import Config
 
 from visionr1.errors import BadInput
-from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, check_key, os_errors, replacing
+from visionr1.storage.store import (
+    MOST_FILES,
+    Damaged,
+    Moved,
+    NotFound,
+    StorageError,
+    check_key,
+    os_errors,
+    replacing,
+    too_many_files,
+)
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -152,8 +162,12 @@ class S3Store:
     def sizes(self, prefix: str = "") -> dict[str, int]:
         start = len(self.prefix) + 1 if self.prefix else 0
         with self._errors(prefix):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
-            return {item["Key"][start:]: item["Size"] for page in pages for item in page.get("Contents", ())}
+            found: dict[str, int] = {}
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._folder(prefix)):
+                found |= {item["Key"][start:]: item["Size"] for item in page.get("Contents", ())}
+                if len(found) > MOST_FILES:
+                    raise too_many_files(self.url, MOST_FILES)
+            return found
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))

@@ -6,15 +6,19 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from visionr1.errors import BadInput
 
 TEMPORARY: Final = ".tmp-"
 """Prefix of files that are still being written; they are never listed."""
+
+MOST_FILES: Final = 100_000
+"""Files and folders in one listing. A run has some thousands, and the operator lists the folders of every run."""
 
 Moved = Callable[[int], object]
 """Told how many more bytes of a file have moved."""
@@ -57,7 +61,11 @@ class Store(Protocol):
         """Whether this very key is there; a folder is none."""
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Bytes of every key below the folder `prefix`, in order of the keys; "" is the whole store."""
+        """Bytes of every key below the folder `prefix`, in order of the keys; "" is the whole store.
+
+        Raises:
+            BadInput: there are more than MOST_FILES, which no run writes.
+        """
 
     def list(self, prefix: str = "") -> list[str]:
         """The sorted keys below the folder `prefix`."""
@@ -101,7 +109,13 @@ def explain(error: OSError, path: Path) -> Exception:
         return StorageError(f"{path}: no permission; give user {os.getuid()} access or choose another run directory")
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return BadInput(f"{path}: a file and a directory are in each other's place; choose another run directory")
+    if error.errno == errno.ENXIO:  # a pipe or socket opened for writing
+        return _not_regular(path)
     return StorageError(f"{path}: {error.strerror or error}; check the disk or mount, then start again")
+
+
+def _not_regular(path: Path) -> BadInput:
+    return BadInput(f"{path}: not a regular file but a pipe, socket or device; remove it")
 
 
 @contextmanager
@@ -164,8 +178,8 @@ class LocalStore:
 
     def read_bytes(self, key: str, most: int | None = None) -> bytes:
         path = self.local_path(key)
-        with os_errors(path), path.open("rb") as file:
-            return file.read(most)
+        with os_errors(path), open_regular(path, within=self.root) as file:
+            return file.read(-1 if most is None else most)
 
     def write_bytes(self, key: str, data: bytes) -> None:
         path = self.local_path(key)
@@ -181,10 +195,9 @@ class LocalStore:
         top = self.local_path(prefix) if prefix else self.root
         found = {}
         with os_errors(top):
-            for path in sorted(_files(top)):
+            for path, size in sorted(_files(top, self.url)):
                 if not path.name.startswith(TEMPORARY):
-                    with suppress(FileNotFoundError):  # removed since it was listed, as by a run that one looks at
-                        found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+                    found[path.relative_to(self.root).as_posix()] = size
         return found
 
     def list(self, prefix: str = "") -> list[str]:
@@ -205,23 +218,69 @@ class LocalStore:
         _copy(local, self.local_path(key), moved)
 
     def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
-        _copy(self.local_path(key), local, moved)
+        _copy(self.local_path(key), local, moved, within=self.root)
 
 
-def _files(top: Path) -> Iterator[Path]:
-    """Regular files below `top`. An unreadable directory is an error: "no checkpoints" would start the run from its beginning."""
+def too_many_files(url: str, most: int) -> BadInput:
+    """The error for a listing of more than `most` files."""
+    return BadInput(f"{url}: more than {most:,} files, which no run writes; find out what writes them, and remove them")
+
+
+def open_regular(path: Path, within: Path | None = None, flags: int = os.O_RDONLY) -> BinaryIO:
+    """Opens a regular file, and never waits: a pipe or device in its place would block whoever reads or writes it.
+
+    Args:
+        within: the folder that the opened file must lie in, however it was reached.
+        flags: as for os.open; without O_WRONLY the file can be read only.
+
+    Raises:
+        OSError: it cannot be opened.
+        BadInput: it is no regular file, or lies outside `within`.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise _not_regular(path)
+        # The descriptor's own path: a link may have been put in place since the path was checked.
+        if within is not None and not Path(os.path.realpath(f"/proc/self/fd/{descriptor}")).is_relative_to(
+            os.path.realpath(within)
+        ):
+            raise BadInput(f"{path}: a symbolic link leads out of the run directory; put the files themselves there")
+        return os.fdopen(descriptor, "ab" if flags & os.O_WRONLY else "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _files(top: Path, url: str) -> Iterator[tuple[Path, int]]:
+    """Regular files below `top` and their bytes.
+
+    An unreadable directory is an error: "no checkpoints" would start the run from its beginning.
+    """
 
     def fail(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # such a directory has just been removed
             raise error
 
     if top.is_dir():
-        for folder, _, names in os.walk(top, onerror=fail):
-            yield from (path for name in names if not (path := Path(folder, name)).is_symlink())
+        count = 0
+        for folder, folders, names in os.walk(top, onerror=fail):
+            count += len(folders) + len(names)
+            if count > MOST_FILES:
+                raise too_many_files(url, MOST_FILES)
+            for name in names:
+                path = Path(folder, name)
+                with suppress(FileNotFoundError):  # removed since it was listed, as by a run that one looks at
+                    facts = path.lstat()
+                    if stat.S_ISREG(facts.st_mode):
+                        yield path, facts.st_size
 
 
-def _copy(source: Path, target: Path, moved: Moved) -> None:
-    with os_errors(source), source.open("rb") as reader, os_errors(target), replacing(target) as temporary:
+def _copy(source: Path, target: Path, moved: Moved, within: Path | None = None) -> None:
+    with os_errors(source), open_regular(source, within) as reader, os_errors(target), replacing(target) as temporary:
         with temporary.open("wb") as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
         moved(temporary.stat().st_size)

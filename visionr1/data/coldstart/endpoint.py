@@ -15,7 +15,8 @@ from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, fault_o
 from visionr1.data.coldstart.limits import Budget, backoff
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import ColdStart, Endpoint
+from visionr1.recipe.coldstart import Endpoint
+from visionr1.recipe.schema import ColdStart
 
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 10.0

@@ -14,7 +14,8 @@ from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, Unanswe
 from visionr1.data.coldstart.limits import backoff
 from visionr1.data.coldstart.reply import Reply
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import ColdStart, Teacher
+from visionr1.recipe.coldstart import Teacher
+from visionr1.recipe.schema import ColdStart
 
 
 class EndpointLost(Exception):

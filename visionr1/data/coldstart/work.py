@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from visionr1.data.coldstart.reply import Reply
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Model, Teacher
+from visionr1.recipe.coldstart import Teacher
+from visionr1.recipe.schema import Model
 from visionr1.rundir.layout import COLDSTART_WORK, coldstart_work_key
 from visionr1.rundir.reading import read_file
 from visionr1.storage import Store

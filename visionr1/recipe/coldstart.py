@@ -1,0 +1,81 @@
+"""The teachers of the cold start, as the recipe describes them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from visionr1.recipe.part import MOST_TOKENS, Part, Temperature
+
+
+def _endpoint_address(url: str) -> str:
+    """The address itself. Raises ValueError, without the address in the message, for one that cannot or must not be called."""
+    try:
+        parts = urlsplit(url)
+        host, name, password = parts.hostname, parts.username, parts.password
+    except ValueError:
+        raise ValueError("not an address; write it like http://localhost:8000/v1") from None
+    if parts.scheme not in ("http", "https", "demo") or not host:
+        raise ValueError("not the address of an endpoint; write it like http://localhost:8000/v1")
+    if name or password or parts.query or parts.fragment:
+        raise ValueError("an address must not hold a user name, a password or a key; put the key into api_key_env")
+    if parts.path.rstrip("/").endswith(("/completions", "/models")):
+        raise ValueError("the address goes too far; leave out what follows /v1")
+    return url
+
+
+EndpointAddress = Annotated[str, AfterValidator(_endpoint_address)]
+
+
+class Endpoint(Part):
+    """One OpenAI-compatible server that answers as a teacher."""
+
+    base_url: EndpointAddress = Field(description="Address, such as http://localhost:8000/v1. Without a path, /v1 is added.")
+    api_key_env: str | None = Field(None, description="Name of the environment variable with this endpoint's API key.")
+    weight: float = Field(1.0, gt=0, le=1e6, description="Share of the requests that this endpoint gets, beside the others.")
+    requests_per_minute: float | None = Field(None, gt=0, le=1e12, description="Most requests per minute. null sets no limit.")
+    tokens_per_minute: float | None = Field(
+        None, gt=0, le=1e12, description="Most tokens per minute, of prompts and replies together. null sets no limit."
+    )
+
+
+class Teacher(Part):
+    """One model behind one or more OpenAI-compatible endpoints."""
+
+    base_url: EndpointAddress | None = Field(
+        None,
+        description="Endpoint, such as http://localhost:8000/v1. Without a path, /v1 is added. `demo://teacher` is the scripted "
+        "teacher of the demo.",
+    )
+    model: str = Field(description="Model name as the endpoints know it.")
+    api_key_env: str | None = Field(
+        None, description="Name of the environment variable with the API key. Never write the key itself into a recipe."
+    )
+    endpoints: tuple[Endpoint, ...] = Field(
+        (),
+        max_length=1000,
+        description="Several endpoints of the same model, or one with limits, instead of base_url and api_key_env.",
+    )
+    temperature: Temperature = Field(0.6, description="Sampling temperature (not published, advised for DeepSeek-R1).")
+    max_tokens: int = Field(
+        16_384, ge=1, le=MOST_TOKENS, description="Longest reply in tokens (not published, equal to sft.cutoff_tokens)."
+    )
+    prompt_price: float = Field(0.0, ge=0, le=1e6, description="Price of a million tokens of prompts.")
+    reply_price: float = Field(0.0, ge=0, le=1e6, description="Price of a million tokens of replies.")
+
+    @model_validator(mode="after")
+    def _endpoints_named_once(self) -> Teacher:
+        if (self.base_url is None) == (not self.endpoints):
+            raise ValueError("give base_url, or endpoints with a base_url each")
+        if self.endpoints and self.api_key_env is not None:
+            raise ValueError("api_key_env goes with base_url; give each of the endpoints its own")
+        return self
+
+    @property
+    def servers(self) -> tuple[Endpoint, ...]:
+        """The endpoints, whichever way they are written."""
+        if self.base_url is None:
+            return self.endpoints
+        return (Endpoint(base_url=self.base_url, api_key_env=self.api_key_env),)
