@@ -223,6 +223,7 @@ def _report(run_url: str) -> None:
 def coldstart(run: RunOption) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
     from visionr1.data.coldstart.run import run_coldstart
+    from visionr1.data.coldstart.summary import coldstart_table
     from visionr1.data.coldstart.teacher import EndpointLost
     from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
@@ -240,9 +241,12 @@ def coldstart(run: RunOption) -> None:
             _teacher(recipe) as resolve_url,
             StopFlag() as should_stop,
         ):
-            run_coldstart(recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory()))
+            report = run_coldstart(
+                recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory())
+            )
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
+    Console().print(coldstart_table(report))
 
 
 def _memory() -> dict[str, int]:

@@ -6,21 +6,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionr1.data.coldstart.filters import Candidate, Rejection, boxed, closing_answer, decide, final_answer, judge, response
+from visionr1.data.coldstart.extract import boxed, closing_answer, final_answer
+from visionr1.data.coldstart.filters import Rejection, decide, judge, response
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.data.coldstart.signs import SPEAKS_OF_DESCRIPTION
 from visionr1.data.coldstart.wording import speak_of_seeing
+from visionr1.recipe.coldstart import Filters
+
+ALL = Filters()
 
 
 def same_text(pairs: list[tuple[str, str]]) -> list[bool]:
-    return [given.strip("$ ").lower() == truth.strip("$ ").lower() for given, truth in pairs]
+    return [" ".join(given.strip("$ ").lower().split()) == " ".join(truth.strip("$ ").lower().split()) for given, truth in pairs]
 
 
-def outcome(text: str, truth: str = "8", reasoning: str = "", finish_reason: str = "stop") -> str:
-    judged = judge(Reply(text, reasoning, finish_reason))
-    if isinstance(judged, Candidate):
-        (judged,) = decide([(judged, truth)], same_text)
-    return judged.rule if isinstance(judged, Rejection) else response(judged, truth)
+def outcome(text: str, truth: str = "8", reasoning: str = "", finish_reason: str = "stop", filters: Filters = ALL) -> str:
+    judged = judge(Reply(text, reasoning, finish_reason), filters)
+    if isinstance(judged, Rejection):
+        return judged.rule
+    (decided,) = decide([(judged, truth)], same_text, filters)
+    return decided.rule if isinstance(decided, Rejection) else response(decided)
 
 
 def think(thought: str, conclusion: str = "Final Answer: 8") -> str:
@@ -167,9 +172,8 @@ def test_a_thought_that_was_sent_twice_is_taken_once() -> None:
 
 
 def test_the_answer_block_takes_the_spelling_of_the_data() -> None:
-    candidate = judge(Reply(think("It is sky blue.", "Final Answer: SKY BLUE"), "", "stop"))
-    assert isinstance(candidate, Candidate)
-    assert response(candidate, "Sky\n blue ") == "<think> It is sky blue. </think><answer> Final Answer:Sky blue </answer>"
+    kept = "<think> It is sky blue. </think><answer> Final Answer:Sky blue </answer>"
+    assert outcome(think("It is sky blue.", "Final Answer: SKY BLUE"), truth="Sky\n blue") == kept
 
 
 @pytest.mark.parametrize(
@@ -231,7 +235,7 @@ def test_replacing_glues_no_words_together_and_leaves_no_description_unnoticed(w
         "as",
         "in",
     }
-    assert SPEAKS_OF_DESCRIPTION.search(replaced) or "description" not in replaced.lower()
+    assert SPEAKS_OF_DESCRIPTION.search(replaced.lower()) or "description" not in replaced.lower()
 
 
 def test_answers_are_read_from_what_follows_the_thought() -> None:

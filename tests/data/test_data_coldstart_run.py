@@ -206,10 +206,9 @@ def test_a_killed_process_loses_only_what_was_not_yet_written(teacher: FakeTeach
     config = tmp_path / "recipe.json"
     config.write_text(recipe(problems, teacher.url).model_dump_json())
     script = f"""
-from visionr1.data.coldstart import run, work
+from visionr1.data.coldstart import run
 from visionr1.recipe.schema import Recipe
 from visionr1.storage import open_store
-work.FLUSH_SECONDS, run.POLL_SECONDS = 0, 0.05
 recipe = Recipe.model_validate_json(open({str(config)!r}).read())
 run.run_coldstart(recipe, open_store({str(tmp_path / "run")!r}), None, lambda: False)
 """

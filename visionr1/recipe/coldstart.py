@@ -1,13 +1,13 @@
-"""The teachers of the cold start, as the recipe describes them."""
+"""The teachers and the filters of the cold start, as the recipe describes them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from visionr1.recipe.part import MOST_TOKENS, Part, Temperature
+from visionr1.recipe.part import MOST_TOKENS, Part, Probability, Temperature
 
 
 def _endpoint_address(url: str) -> str:
@@ -79,3 +79,41 @@ class Teacher(Part):
         if self.base_url is None:
             return self.endpoints
         return (Endpoint(base_url=self.base_url, api_key_env=self.api_key_env),)
+
+
+Switchable = Literal[
+    "description tells the answer",
+    "refused",
+    "image not seen",
+    "answer was told",
+    "speaks of the description",
+    "wrong language",
+    "repeats itself",
+    "wrong answer",
+    "contradicts itself",
+]
+
+
+class Filters(Part):
+    """Which chains of thought become training data. The paper names no rules; these are ours."""
+
+    off: tuple[Switchable, ...] = Field(
+        (), max_length=20, description="Rules that are not applied. Without `wrong answer`, a wrong chain keeps its own answer."
+    )
+    min_words: int | None = Field(None, ge=1, le=MOST_TOKENS, description="A chain with fewer words is dropped (`too short`).")
+    max_words: int | None = Field(None, ge=1, le=MOST_TOKENS, description="A chain with more words is dropped (`too long`).")
+    most_repeated: Probability = Field(
+        0.3,
+        description="A chain of which more than this share of its runs of ten words come again is dropped (`repeats itself`).",
+    )
+    near_duplicates: Annotated[float, Field(ge=0.5, le=1.0)] | None = Field(
+        None,
+        description="A chain that shares this much of its runs of five words with one before it is dropped (`near duplicate`), "
+        "as MinHash estimates it. null keeps all: chains about problems of one kind may well be alike.",
+    )
+    evaluation_sets: tuple[str, ...] = Field(
+        (),
+        max_length=100,
+        description="Problems that a model will be scored on, by paths as in `data.train.path`. A problem with the same "
+        "picture and a similar question, or with thirteen words in a row of one of theirs, is dropped (`in an evaluation set`).",
+    )

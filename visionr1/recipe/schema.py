@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visionr1.recipe.coldstart import Teacher
+from visionr1.recipe.coldstart import Filters, Teacher
 from visionr1.recipe.part import MOST_PIXELS, MOST_STAGES, MOST_STEPS, MOST_TOKENS, Part, Probability, Temperature
 
 Bound = Annotated[float, Field(gt=0, le=1e6)]
@@ -104,9 +104,24 @@ class ColdStart(Part):
         True,
         description="Put the true answer into the reasoner's prompt, as the authors do. false makes the answer filter stronger.",
     )
-    prompts_dir: str | None = Field(
-        None, description="Directory with your own pseudo_cot.txt, description.txt and reasoning.txt."
+    pseudo_cot: bool = Field(
+        True,
+        description="Ask for a pseudo-CoT before the description, as the authors do. false is the paper's ablation (figure 5).",
     )
+    control: Literal["none", "text", "anchored"] = Field(
+        "none",
+        description="`text`: the describer gets no picture, which shows what the picture is good for (not published). "
+        "`anchored`: the  description must say where things are.",
+    )
+    prompts_dir: str | None = Field(
+        None,
+        description="Directory with your own prompts: pseudo_cot.txt, description.txt, description_alone.txt, anchored.txt, "
+        "reasoning.txt.",
+    )
+    samples: int = Field(1, ge=1, le=256, description="Chains of thought per problem. At most one of them is kept.")
+    choose: Literal["first", "shortest", "longest"] = Field("first", description="Which of a problem's good chains is kept.")
+    keep_wrong: bool = Field(False, description="Also write the chains that are dropped, with the reason, for preference data.")
+    filters: Filters = Filters()
     concurrency: int = Field(64, ge=1, le=10_000, description="Requests that are open at the same time.")
     retries: int = Field(
         4,

@@ -40,6 +40,11 @@ class TeacherClient:
         self._answered_at: float | None = None
 
     @property
+    def tokens(self) -> int:
+        """Tokens of prompts and replies so far, as the endpoints have counted them."""
+        return self.prompt_tokens + self.reply_tokens
+
+    @property
     def cost(self) -> float:
         """What the tokens so far cost, in the currency of the recipe's prices."""
         return (self.prompt_tokens * self._teacher.prompt_price + self.reply_tokens * self._teacher.reply_price) / 1e6
