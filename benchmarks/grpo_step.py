@@ -1,4 +1,4 @@
-"""The training phase of one GRPO step beside TRL's GRPOTrainer: the same model, pictures and planted completions.
+"""The training phase of one GRPO step, compared with TRL's GRPOTrainer: the same model, pictures and planted completions.
 
 Nothing is sampled: the completions' lengths are drawn once, long-tailed as real ones are, so the figures are of log-probs under
 policy and reference, loss, gradient and optimiser step. TRL runs as its documentation says for a vision-language model, with the
@@ -82,7 +82,7 @@ def make_model(case: Case, folder: Path) -> None:
     import torch
     from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    from visionr1.model.load import DEMO_BASE
+    from visionr1.capacity.model import DEMO_BASE
 
     settings = Qwen2_5_VLConfig.from_pretrained(DEMO_BASE).to_dict()
     inner, heads = WIDTH * 27 // 80 * 8, WIDTH // 64

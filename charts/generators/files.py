@@ -12,6 +12,7 @@ from generators.alerts import alerts_page, load_alerts, rules_file, rules_templa
 from generators.board import load_dashboards
 from generators.grafana import to_json
 from generators.metrics import metrics_page
+from generators.plans import plans_page
 from generators.reference import ptstrun_page, recipe_page
 from generators.values import documented, readme, schema
 
@@ -32,6 +33,7 @@ def files() -> dict[str, str]:
         f"{chart}/rules/visionr1-ptst.yaml.in": rules_template(alerts),
         "docs/alerts.md": alerts_page(alerts),
         "docs/metrics.md": metrics_page(),
+        "docs/plans.md": plans_page(),
         "docs/reference-recipe.md": recipe_page(),
         "docs/reference-ptstrun.md": ptstrun_page(),
     }

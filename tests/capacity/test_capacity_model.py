@@ -8,9 +8,8 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.capacity.model import QWEN2_5_VL, model_sizes, read_model_sizes
+from visionr1.capacity.model import DEMO_BASE, QWEN2_5_VL, model_sizes, read_model_sizes
 from visionr1.errors import BadInput
-from visionr1.model.load import DEMO_BASE
 
 PUBLISHED_BYTES = {"3B": 7_509_245_952, "7B": 16_584_333_312, "32B": 66_905_436_672, "72B": 146_821_554_688}
 """`total_size` in the models' model.safetensors.index.json, in bfloat16."""
@@ -36,6 +35,7 @@ def test_the_parts_of_the_demo_are_those_that_transformers_builds(tied: bool) ->
     assert sizes.parameters == count(model)
     assert sizes.vision == count(model.model.visual)
     assert sizes.layer == count(model.model.language_model.layers[0])
+    assert sorted(sizes.tensors) == sorted(parameter.numel() for parameter in model.parameters())
     assert sizes.trained(vision=False) == count(model) - count(model.model.visual)
 
 

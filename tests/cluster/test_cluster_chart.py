@@ -108,3 +108,43 @@ def test_the_notes_name_a_run_only_where_there_is_one(notes: Callable[..., str])
     assert "describe ptst vision-r1" in notes()
     without = notes("--set", "run.enabled=false")
     assert "ptst vision-r1" not in without and "No run was created" in without
+
+
+def doctor(*settings: str) -> dict[str, Any]:
+    """The Job of the doctor."""
+    chosen = [word for value in ("doctor.enabled=true", *settings) for word in ("--set", value)]
+    (made,) = [one for one in rendered("values", *chosen) if one["kind"] == "Job"]
+    return dict(made["spec"])
+
+
+def test_the_doctor_is_asked_for() -> None:
+    assert "Job" not in {one["kind"] for one in rendered("values")}
+
+
+def test_the_doctor_takes_all_gpus_of_so_many_nodes_as_the_run_s_pods_would() -> None:
+    spec = doctor("doctor.nodes=3", "doctor.gpus=4", "run.pods.gpuResource=amd.com/gpu", "run.pods.nodeSelector.pool=gpu")
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    assert spec["completions"] == spec["parallelism"] == 3 and pod["nodeSelector"] == {"pool": "gpu"}
+    assert container["resources"] == {"limits": {"amd.com/gpu": 4}}
+    assert container["image"] == "visionr1-ptst/trainer:0.1.0"
+    assert container["command"] == ["visionr1", "doctor", "vision-r1", "--seconds", "300"]
+    (apart,) = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["labelSelector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    shared = next(volume for volume in pod["volumes"] if volume["name"] == "shared-memory")
+    assert shared["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Gi"}
+
+
+def test_the_doctor_without_gpus_has_its_own_resources() -> None:
+    (container,) = doctor("doctor.gpus=0", "doctor.resources.requests.cpu=2")["template"]["spec"]["containers"]
+    assert container["resources"] == {"requests": {"cpu": 2}}
+
+
+def test_the_doctor_s_pod_is_restricted() -> None:
+    pod = doctor()["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == 1000
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    (container,) = pod["containers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] and not container["securityContext"]["allowPrivilegeEscalation"]
+    assert not pod["automountServiceAccountToken"]

@@ -16,7 +16,6 @@ from rude_endpoint import Behaviour, RudeEndpoint, dribble, endless, half, reset
 
 from visionr1.data.coldstart import endpoint as endpoint_room
 from visionr1.data.coldstart import limits as limits_room
-from visionr1.data.coldstart.endpoint import address
 from visionr1.data.coldstart.faults import Busy, Failed, Refused, Unanswerable, fault_of
 from visionr1.data.coldstart.limits import Budget, asked_wait
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
@@ -303,30 +302,17 @@ def test_a_budget_refills_and_pays_its_debts() -> None:
     assert Budget(None, now=0).wait(0) == 0
 
 
-def test_addresses_with_and_without_v1() -> None:
-    assert address("http://localhost:8000") == address("http://localhost:8000/") == "http://localhost:8000/v1"
-    assert address("http://localhost:8000/v1/") == "http://localhost:8000/v1"
-    assert address("https://api.example.com/compatible/v2") == "https://api.example.com/compatible/v2"
+def test_an_address_without_v1_is_asked_below_it() -> None:
     with rude_endpoint() as endpoint:
         ask(endpoint)
     assert endpoint.paths == ["/v1/chat/completions"]
 
 
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("localhost:8000/v1", "not the address of an endpoint"),
-        ("ftp://host/v1", "not the address of an endpoint"),
-        ("http://", "not the address of an endpoint"),
-        ("http://[::1/v1", "not an address"),
-        ("http://me:sk-secret@host/v1", "must not hold a user name, a password or a key"),
-        ("http://host/v1?api_key=sk-secret", "must not hold a user name, a password or a key"),
-        ("http://host/v1/chat/completions", "goes too far"),
-    ],
-)
-def test_addresses_that_cannot_work(url: str, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+@pytest.mark.parametrize("url", ["http://me:sk-secret@host/v1", "http://host/v1?api_key=sk-secret", "http://sk-secret@host"])
+def test_an_address_with_a_key_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ValidationError, match="must not have a user name, a password or a key in it") as caught:
         Teacher(model="m", base_url=url)
+    assert "sk-secret" not in str(caught.value.errors(include_input=False))
 
 
 @pytest.mark.parametrize(
@@ -334,7 +320,7 @@ def test_addresses_that_cannot_work(url: str, said: str) -> None:
     [
         ({}, "give base_url, or endpoints"),
         ({"base_url": "http://a/v1", "endpoints": [{"base_url": "http://b/v1"}]}, "give base_url, or endpoints"),
-        ({"endpoints": [{"base_url": "http://b/v1"}], "api_key_env": "KEY"}, "api_key_env goes with base_url"),
+        ({"endpoints": [{"base_url": "http://b/v1"}], "api_key_env": "VISIONR1_KEY"}, "api_key_env goes with base_url"),
     ],
 )
 def test_endpoints_are_named_once(values: dict[str, Any], said: str) -> None:

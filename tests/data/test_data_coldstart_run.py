@@ -19,6 +19,7 @@ from fake_teacher import Answer, FakeTeacher, fake_teacher, helpful, step_of, te
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from visionr1.data.coldstart.endpoint import whole_address
 from visionr1.data.coldstart.output import load_coldstart
 from visionr1.data.coldstart.run import run_coldstart
 from visionr1.data.coldstart.teacher import EndpointLost
@@ -137,7 +138,7 @@ def test_faults_that_pass_are_met_by_asking_again(teacher: FakeTeacher, problems
 def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(
     teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEER_KEY", KEY)
+    monkeypatch.setenv("VISIONR1_SEER_KEY", KEY)
 
     def picky(request: dict[str, Any]) -> Answer:
         if "What is 1+5?" in text_of(request):
@@ -147,7 +148,7 @@ def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(
         return helpful(request)
 
     teacher.answer = picky
-    settings = {"base_url": teacher.url, "model": "seer", "api_key_env": "SEER_KEY"}
+    settings = {"base_url": teacher.url, "model": "seer", "api_key_env": "VISIONR1_SEER_KEY"}
     report = run(recipe(problems, teacher.url, describer=settings, concurrency=1, retries=1), tmp_path / "run")
     assert (report.kept, report.rejected) == (4, {"request failed": 1, "too long for the teacher": 1})
     assert Counter(text_of(request) for request in teacher.requests if "What is 1+5?" in text_of(request)).total() == 2
@@ -166,13 +167,13 @@ def test_an_endpoint_that_is_not_there_is_one_clear_line(problems: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know the model 'seer'")]
+    ("status", "reported"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know the model 'seer'")]
 )
 def test_an_endpoint_that_refuses_is_one_clear_line(
-    teacher: FakeTeacher, problems: Path, tmp_path: Path, status: int, said: str
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, status: int, reported: str
 ) -> None:
     teacher.answer = lambda request: (status, {"error": {"message": "no"}})
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=reported):
         run(recipe(problems, teacher.url), tmp_path / "run")
     assert len(teacher.requests) <= 4
 
@@ -180,9 +181,9 @@ def test_an_endpoint_that_refuses_is_one_clear_line(
 def test_a_key_that_is_not_set_is_named(
     teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    settings = {"base_url": teacher.url, "model": "thinker", "api_key_env": "NO_SUCH_KEY"}
-    with pytest.raises(BadInput, match=r"coldstart.reasoner.api_key_env: the environment variable NO_SUCH_KEY is not set"):
+    monkeypatch.delenv("VISIONR1_NO_KEY", raising=False)
+    settings = {"base_url": teacher.url, "model": "thinker", "api_key_env": "VISIONR1_NO_KEY"}
+    with pytest.raises(BadInput, match=r"coldstart.reasoner.api_key_env: the environment variable VISIONR1_NO_KEY is not set"):
         run(recipe(problems, teacher.url, reasoner=settings), tmp_path / "run")
     assert not teacher.requests
 
@@ -299,7 +300,7 @@ def test_data_that_lost_rows_after_the_commit_is_refused(teacher: FakeTeacher, p
     run(recipe(problems, teacher.url), tmp_path / "run")
     data = tmp_path / "run/coldstart/data.jsonl"
     data.write_text("\n".join(data.read_text().splitlines()[:4]))
-    with pytest.raises(BadInput, match="holds 4 samples, 6 were committed"):
+    with pytest.raises(BadInput, match="has 4 samples, 6 were committed"):
         load_coldstart(open_store(str(tmp_path / "run")))
 
 
@@ -384,12 +385,25 @@ def test_the_demo_s_teacher(tmp_path: Path) -> None:
 
 def test_what_is_asked_answered_kept_and_dropped_can_be_watched(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     teacher.answer = lambda request: (400, {"error": "no"}) if "What is 5+5?" in text_of(request) else helpful(request)
-    told: list[dict[str, Any]] = []
+    published: list[dict[str, Any]] = []
     store = open_store(str(tmp_path / "run"))
-    report = run_coldstart(recipe(problems, teacher.url), store, same, lambda: False, tell=told.append)
-    assert all(values["phase"] == "coldstart" and values.keys() <= KEYS for values in told)
-    assert told[0]["coldstart_problems"] == 6
-    assert sum(values.get("coldstart_requests", 0) for values in told) == report.asked
-    assert sum(values.get("coldstart_failures", 0) for values in told) == 1
-    assert [values["coldstart_answered"] for values in told if "coldstart_answered" in values][-1] == 6
-    assert (told[-1]["coldstart_kept"], told[-1]["coldstart_dropped"]) == (5, {"request failed": 1})
+    report = run_coldstart(recipe(problems, teacher.url), store, same, lambda: False, publish=published.append)
+    assert all(values["phase"] == "coldstart" and values.keys() <= KEYS for values in published)
+    assert published[0]["coldstart_problems"] == 6
+    assert sum(values.get("coldstart_requests", 0) for values in published) == report.asked
+    assert sum(values.get("coldstart_failures", 0) for values in published) == 1
+    assert [values["coldstart_answered"] for values in published if "coldstart_answered" in values][-1] == 6
+    assert (published[-1]["coldstart_kept"], published[-1]["coldstart_dropped"]) == (5, {"request failed": 1})
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("http://localhost:8000", "http://localhost:8000/v1"),
+        ("http://localhost:8000/", "http://localhost:8000/v1"),
+        ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+        ("https://example.org/openai/v2/", "https://example.org/openai/v2/"),
+    ],
+)
+def test_an_address_may_leave_out_v1(written: str, asked: str) -> None:
+    assert whole_address(written) == asked

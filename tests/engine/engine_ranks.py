@@ -9,19 +9,21 @@ import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_optimizer_state
 from PIL import Image
 
+from visionr1.capacity import memory, shards
 from visionr1.capacity.choose import choose_stage
 from visionr1.capacity.model import read_model_sizes
 from visionr1.data.rows import Row
 from visionr1.engine import zero
-from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.state import load_trainer, pieces, save_trainer
+from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import join_process_group
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir, load_model
+from visionr1.model.load import load_model
 from visionr1.model.pack import TrainSequence, prompt_tensors
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import Recipe, load_recipe
 
 CPU = torch.device("cpu")
@@ -39,7 +41,7 @@ class Case:
         steps: numbers of the steps to take; each has its own advantages.
         shared: whether the completions of a prompt share its pictures' features, as they do in training.
         save_after: step after which `folder` is written.
-        offloads: whether the states leave and come back after each step, as they do between the steps on a GPU.
+        offloads: whether the states leave after each step and come back before the next, as they do on a GPU.
     """
 
     name: str
@@ -98,6 +100,7 @@ def run_cases(cases: list[Case], policy: str) -> dict[str, Outcome]:
     """Runs the cases one after the other; only rank 0 has outcomes."""
     join_process_group(CPU)
     partition_small_parameters()
+    shards.SMALLEST_SHARD = 100_000  # or the tiny model's weights would be one file
     outcomes = {case.name: run_case(case, policy) for case in cases}
     return outcomes if dist.get_rank() == 0 else {}
 
@@ -126,18 +129,25 @@ def run_case(case: Case, policy: str) -> Outcome:
         outcome.stats.append(vars(trainer.update(*(prompts, mine) if case.shared else unshared(prompts, mine), LEARNING_RATE)))
         if case.offloads:
             trainer.engine.offload_states(non_blocking=False)
-            zero.reload_states(trainer.engine)
         if step == case.save_after and case.folder:
-            save_weights(trainer.policy, trainer.zero_stage, read_companions(Path(case.start or policy)), Path(case.folder))
+            save_weights(trainer.policy, read_companions(Path(case.start or policy)), Path(case.folder))
             save_trainer(trainer.engine, Path(case.folder))
             dist.barrier()
+        if case.offloads:
+            trainer.engine.reload_states(non_blocking=False)
     outcome.weights = {name: tensor.float().numpy().copy() for name, tensor in trainer.weights()}
-    outcome.moments = {
-        name: safe_get_full_optimizer_state(parameter, "exp_avg").numpy().copy().reshape(-1)
-        for name, parameter in trainer.policy.inner.named_parameters()
-        if parameter.requires_grad
-    }
+    outcome.moments = whole_moments(trainer)
     return outcome
+
+
+def whole_moments(trainer: Trainer) -> dict[str, np.ndarray]:
+    """First moments, put together from all ranks' pieces."""
+    every: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(every, [(piece.name, piece.start, piece.values["exp_avg"]) for piece in pieces(trainer.engine)])
+    parts: dict[str, list[tuple[int, torch.Tensor]]] = {}
+    for name, start, moment in (piece for rank in every for piece in rank):
+        parts.setdefault(name, []).append((start, moment))
+    return {name: torch.cat([part for _, part in sorted(found, key=lambda one: one[0])]).numpy() for name, found in parts.items()}
 
 
 def unshared(prompts: list[Any], batch: list[Experience]) -> tuple[list[Any], list[Experience]]:
@@ -194,7 +204,7 @@ def weights_under_zero3(policy: str) -> dict[str, np.ndarray]:
     """What `full_weights` hands on, in several groups."""
     join_process_group(CPU)
     partition_small_parameters()
-    zero.GATHER_BYTES = 300_000
+    memory.GATHER_BYTES = 300_000
     trainer, _ = build(recipe_of(("optimiser.zero_stage=3",)), Path(policy))
     return {name: tensor.numpy().copy() for name, tensor in trainer.weights()}
 
@@ -202,7 +212,7 @@ def weights_under_zero3(policy: str) -> dict[str, np.ndarray]:
 def away_under_zero3(policy: str) -> tuple[set[torch.dtype], set[torch.dtype]]:
     """What becomes of master weights and moments that are moved, and of whole weights handed on meanwhile.
 
-    float64 stands for another device, for a CPU has none.
+    float64 takes the place of another device, because a CPU has none.
     """
     join_process_group(CPU)
     partition_small_parameters()

@@ -1,4 +1,4 @@
-"""What the plan of memory counts for the policy is what a real engine holds, in bytes."""
+"""What the plan of memory counts for the policy is what a real engine has, in bytes."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from engine_ranks import (
 )
 from ranks import run_ranks
 
+from visionr1.capacity import memory
 from visionr1.capacity.memory import GIB, Setup, sft_moments
 from visionr1.capacity.model import read_model_sizes
-from visionr1.engine import zero
-from visionr1.engine.state import _flat_states
+from visionr1.engine.state import flat_states
 from visionr1.engine.zero import MOMENTS, join_process_group, step_groups
 from visionr1.grpo.trainer import Trainer
 
@@ -33,7 +33,7 @@ CASES = [("float32", 1), ("float32", 2), ("float32", 3), ("bfloat16", 2), ("bflo
 
 def held(trainer: Trainer) -> dict[str, int]:
     """Bytes of weights and states on this rank."""
-    states = _flat_states(trainer.engine)
+    states = flat_states(trainer.engine)
     weights = [vars(parameter).get("ds_tensor", parameter) for parameter in trainer.policy.parameters()]
     return {
         "weights": sum(tensor.nbytes for tensor in weights),
@@ -55,7 +55,7 @@ def gradients(engine: Any) -> int:
 
 
 def measured(cases: list[tuple[str, int]], policy: str, groups_of: int) -> list[dict[str, int]]:
-    zero.STEP_PARAMETERS = groups_of
+    memory.STEP_PARAMETERS = groups_of
     join_process_group(CPU)
     partition_small_parameters()
     found = []
@@ -100,7 +100,7 @@ def test_the_plan_counts_what_an_engine_holds(tmp_path: Path, world: int) -> Non
 
 
 def grouped(sizes: list[int], most: int) -> list[list[int]]:
-    zero.STEP_PARAMETERS = most
+    memory.STEP_PARAMETERS = most
     join_process_group(CPU)
     dist.barrier()
     groups = step_groups([torch.nn.Parameter(torch.zeros(size)) for size in sizes])

@@ -1,17 +1,19 @@
-"""A checkpoint of two ranks goes on with two, one or three, under any ZeRO stage, as if nothing had happened."""
+"""A checkpoint of two ranks continues with two, one or three, under any ZeRO stage, as if nothing had happened."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from engine_ranks import Case, Outcome, away_under_zero3, policy_weights, relative, run_cases, weights_under_zero3
 from ranks import run_ranks
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.model.load import DEMO_BASE
+from visionr1.capacity.model import DEMO_BASE
 
 pytestmark = pytest.mark.timeout(900)
 BFLOAT16 = "model.dtype=bfloat16"
@@ -103,7 +105,7 @@ def assert_same_step(ours: Outcome, theirs: Outcome) -> None:
 
 @pytest.mark.parametrize("world", [1, 3])
 def test_bfloat16_masters_survive_another_number_of_ranks(outcomes: dict[str, Outcome], world: int) -> None:
-    """Rounded weights alone would lose what float32 masters hold: the second step would start elsewhere."""
+    """Rounded weights alone would lose what float32 masters have: the second step would start elsewhere."""
     ours, theirs = outcomes[f"bf16 with {world}"], outcomes["bf16"]
     assert ours.stats[-1]["loss"] == pytest.approx(theirs.stats[-1]["loss"], rel=1e-2)
     changed = {name: np.mean(ours.weights[name] != value) for name, value in theirs.weights.items()}
@@ -135,7 +137,8 @@ def test_the_trainers_state_is_safetensors_in_a_folder_of_its_own(outcomes: dict
     for name in SAVED:
         files = sorted(str(path.relative_to(folder / name)) for path in (folder / name).rglob("*") if path.is_file())
         assert [file for file in files if file.endswith((".safetensors", ".pt", ".bin", ".pkl"))] == [
-            "model.safetensors",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
             "trainer/rank-00000-of-00002.safetensors",
             "trainer/rank-00001-of-00002.safetensors",
         ]
@@ -143,14 +146,76 @@ def test_the_trainers_state_is_safetensors_in_a_folder_of_its_own(outcomes: dict
         assert names["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
 
 
-def test_each_rank_writes_its_share_of_the_state(outcomes: dict[str, Outcome], folder: Path) -> None:
-    shares = [load_file(folder / f"zero3/trainer/rank-0000{rank}-of-00002.safetensors") for rank in (0, 1)]
-    weights = load_file(folder / "zero3/model.safetensors")
-    assert not shares[0].keys() & shares[1].keys()
-    assert {name.rsplit("/", 1)[0] for share in shares for name in share} == set(weights)
-    for name, tensor in weights.items():
-        [master] = [share[f"{name}/master"] for share in shares if f"{name}/master" in share]
-        assert torch.equal(master, tensor), name
+@pytest.mark.parametrize("name", SAVED)
+def test_the_weights_have_the_names_that_transformers_itself_writes(
+    outcomes: dict[str, Outcome], folder: Path, tmp_path: Path, name: str
+) -> None:
+    """Releases of transformers from before 5 and other programs know the published names alone."""
+    load: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained  # its types know no loading info
+    model, found = load(folder / name, dtype="auto", output_loading_info=True)
+    assert not any(found.values()), found
+    for key, value in outcomes[name + " again"].weights.items():
+        assert model.get_parameter(key).shape == value.shape
+    model.save_pretrained(tmp_path)
+    assert weights_in(folder / name).keys() == weights_in(tmp_path).keys() == weights_in(DEMO_BASE).keys()
+    for key, tensor in weights_in(tmp_path).items():
+        assert torch.equal(weights_in(folder / name)[key], tensor), key
+    index = json.loads((folder / name / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in weights_in(tmp_path).values())
+    for file in set(index["weight_map"].values()):
+        assert load_file(folder / name / file).keys() == {key for key, place in index["weight_map"].items() if place == file}
+
+
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
+def test_each_rank_writes_its_share_of_weights_and_state(outcomes: dict[str, Outcome], folder: Path) -> None:
+    for name in ("zero2", "zero3"):
+        states = [load_file(folder / name / f"trainer/rank-0000{rank}-of-00002.safetensors") for rank in (0, 1)]
+        weights = [load_file(folder / name / f"model-0000{number}-of-00002.safetensors") for number in (1, 2)]
+        for shares in (states, weights):
+            sizes = [sum(tensor.nbytes for tensor in share.values()) for share in shares]
+            assert sizes[0] == pytest.approx(sizes[1], rel=0.05), (name, sizes)
+        module = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / name, dtype="auto")
+        for key, parameter in module.named_parameters():
+            parts = {int(place): share[f"{key}/master/{place}"] for share in states for place in places(share, f"{key}/master/")}
+            assert torch.equal(torch.cat([parts[start] for start in sorted(parts)]), parameter.detach().flatten()), key
+
+
+def places(share: dict[str, torch.Tensor], prefix: str) -> list[str]:
+    return [key.removeprefix(prefix) for key in share if key.startswith(prefix)]
+
+
+def test_a_checkpoint_of_an_older_release_goes_on(outcomes: dict[str, Outcome], folder: Path, tmp_path: Path) -> None:
+    """They had one file of weights under the module's own names, and whole tensors in the trainer's state."""
+    shutil.copytree(folder / "zero2", tmp_path / "old", ignore=shutil.ignore_patterns("*.safetensors", "*.index.json"))
+    module = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "zero2", dtype="auto")
+    shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+    save_file({name: parameter.detach() for name, parameter in module.named_parameters()}, tmp_path / "old/model.safetensors")
+    states: dict[str, dict[int, torch.Tensor]] = {}
+    for file in (folder / "zero2/trainer").iterdir():
+        for key, part in load_file(file).items():
+            name, kind, place = key.split("/")
+            states.setdefault(f"{name}/{kind}", {})[int(place)] = part
+    whole = {key: torch.cat([parts[start] for start in sorted(parts)]) for key, parts in states.items()}
+    whole = {key: tensor.reshape(shapes[key.split("/")[0]]) for key, tensor in whole.items()}
+    names = sorted(whole)
+    for rank in (0, 1):
+        share = {name: whole[name] for name in names[rank::2]}
+        save_file(share, tmp_path / f"old/trainer/rank-0000{rank}-of-00002.safetensors", metadata={"updates": "1"})
+    case = Case("old", settings=settings(2), start=str(tmp_path / "old"), steps=(2,), save_after=2, folder=str(tmp_path / "new"))
+    (tmp_path / "new").mkdir()
+    first, _ = run_ranks(run_cases, 2, [case], str(tmp_path / "old"))
+    for key, expected in outcomes["zero2"].weights.items():
+        assert np.array_equal(first["old"].weights[key], expected), key
+    assert weights_in(tmp_path / "new").keys() == weights_in(DEMO_BASE).keys(), "the next checkpoint has the published names"
+
+
+def test_a_state_of_other_parameters_is_refused_in_one_line(outcomes: dict[str, Outcome], folder: Path) -> None:
+    case = Case("thawed", settings=settings(1), start=str(folder / "frozen"), steps=(2,))
+    with pytest.raises(AssertionError, match=r"BadInput: .*/frozen/trainer has not all of master of model\.visual\."):
+        run_ranks(run_cases, 1, [case], str(folder / "frozen"))
 
 
 def test_whole_weights_under_zero3_are_the_loaded_ones_on_every_rank(policy: str) -> None:

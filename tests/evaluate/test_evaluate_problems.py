@@ -1,4 +1,4 @@
-"""Sampling and grading of held-out problems, with an engine whose responses are known."""
+"""Sampling and grading of held-out problems, with an engine that gives known responses."""
 
 import base64
 import io

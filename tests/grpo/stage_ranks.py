@@ -50,7 +50,8 @@ def stage(recipe_json: str, run: str, steps: int) -> list[dict[str, Any]]:
     done = []
     for step in range(start.step + 1, start.step + steps + 1):
         rows = [problems[index] for index in sampler.next(recipe.algorithm.prompts_per_step)][size * rank : size * (rank + 1)]
-        groups = worker.rollout(rows, sampling, [request_seed(recipe.seed, step, row.id) for row in rows])
+        places = range(size * rank, size * (rank + 1))
+        groups = worker.rollout(rows, sampling, [request_seed(recipe.seed, step, place) for place in places])
         rewards_PG = np.array([[reward(completion) for completion in group] for group in groups])
         stats = worker.update(advantages(rewards_PG, True).tolist(), recipe.optimiser.learning_rate)
         worker.sync()

@@ -43,6 +43,7 @@ class Crew:
     def __init__(self) -> None:
         self.committed: dict[int, dict[str, Any]] = {}
         self.sampled: list[list[str]] = []
+        self.seeds: list[list[int]] = []
         self.dies_at: int | None = None
         self.waited: list[int] = []
         self.probed: list[int] = []
@@ -51,6 +52,7 @@ class Crew:
 
     def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
         self.sampled.append([row.id for row in rows])
+        self.seeds.append(seeds)
         return [[Completion("no tags", [1, 2], [-1.0, -1.0], "stop")] * sampling.n for _ in rows]
 
     def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
@@ -157,6 +159,15 @@ def test_a_run_that_goes_on_logs_no_step_twice_and_draws_the_same_rows(run: Go) 
     run(later, first_step=2, state=crew.committed[2]["sampler"])
     assert run.steps == [1, 2, 3, 4]
     assert crew.sampled[:2] + later.sampled == whole.sampled
+    assert crew.seeds[:2] + later.seeds == whole.seeds
+
+
+def test_a_row_that_a_step_draws_more_than_once_gets_a_seed_for_each_draw(run: Go) -> None:
+    more = load_recipe("demo", ['stages=[{"max_completion_tokens":8,"group_size":2,"steps":1}]', "algorithm.prompts_per_step=16"])
+    crew = Crew()
+    run(crew, recipe=more)
+    assert len(crew.sampled[0]) == 16 > len(set(crew.sampled[0])), "six rows make sixteen draws"
+    assert len(set(crew.seeds[0])) == 16
 
 
 def test_steps_logged_behind_a_commit_that_never_came_are_not_logged_twice(run: Go) -> None:

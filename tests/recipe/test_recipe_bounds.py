@@ -86,3 +86,14 @@ def test_the_operator_reads_a_refused_recipe_once() -> None:
             resolve_recipe(spec, "run", text)
         seconds.append(time.process_time() - begun)
     assert seconds[1] < seconds[0] / 10
+
+
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "PATH", "WANDB_API_KEY", "visionr1_key", "VISIONR1_"])
+def test_a_recipe_cannot_send_another_secret_to_a_teacher(name: str) -> None:
+    with pytest.raises(BadInput, match=f"coldstart.reasoner.api_key_env: '{name}' is not a variable for API keys: take one that"):
+        parse_recipe(f"preset: demo\ncoldstart: {{reasoner: {{api_key_env: {name}}}}}\n", "r.yaml")
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "VISIONR1_TEACHER_KEY"])
+def test_a_teacher_s_key_may_have_these_names(name: str) -> None:
+    parse_recipe(f"preset: demo\ncoldstart: {{reasoner: {{api_key_env: {name}}}}}\n", "r.yaml")

@@ -84,7 +84,7 @@ class Stage:
 
 
 def tied_model(folder: Path, base: Path) -> str:
-    """A tiny model whose head is tied to its embeddings, as the real 3B model's is; its tokenizer is `base`'s."""
+    """A tiny model with a head that is tied to its embeddings, as in the real 3B model; its tokenizer is `base`'s."""
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
     untied = tiny_model(tokenizer, seed=5)
     config: Any = untied.config

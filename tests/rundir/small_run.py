@@ -7,12 +7,13 @@ from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.rows import Row
 from visionr1.recipe import StagePhase, parse_recipe, phases
+from visionr1.recipe.reads import evaluation_settings
 from visionr1.rundir import coldstart, layout
 from visionr1.rundir.attempts import AttemptRecord, write_attempt
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.progress import Progress, write_progress
 from visionr1.rundir.recipe import adopt_recipe
-from visionr1.rundir.scores import Sample, write_score
+from visionr1.rundir.scores import Sample, Scores
 from visionr1.rundir.steplog import StepLog
 from visionr1.storage import Store
 
@@ -64,6 +65,7 @@ def small_run(store: Store) -> Store:
     outcome = Outcome(0, row.id, 0, "3", Kept("1+2=3", "3", True), (), 1.0)
     assert len([*write_samples(store, [row], [outcome], several_images=True)]) == 1
     coldstart.commit(store, 1)
+    scores = Scores(store, evaluation_settings(RECIPE))
     for place, phase in enumerate(phases(RECIPE)):
         write_attempt(store, phase.name, 0, AttemptRecord(["visionr1"], 100.0 * place, None, 100.0 * place + 90, 0, None, 2**30))
         folder = store.local_path(layout.attempt_prefix(phase.name, 0))
@@ -78,7 +80,7 @@ def small_run(store: Store) -> Store:
             (checkpoints.staging(last) / "config.json").write_text("{}")
             published = checkpoints.publish(last, checkpoints.folder(last), ["config.json"])
             checkpoints.commit(last, published, {"final": True})
-            write_score(store, phase.name, last, {"accuracy": 0.5, "standard_error": 0.1}, [sample(5), sample(6)])
+            scores.write(phase.name, last, {"accuracy": 0.5, "standard_error": 0.1}, [sample(5), sample(6)])
     return store
 
 

@@ -1,4 +1,4 @@
-"""What lies in memory at each moment of a GRPO stage or of SFT, by item, on one GPU and on one node's host.
+"""What is in memory at each moment of a GRPO stage or of SFT, by item, on one GPU and on one node's host.
 
 It follows the engine: `visionr1.engine.zero` (what leaves the GPU, and when), `visionr1.grpo.worker` (the order of a step) and
 DeepSpeed 0.19's buffers. Weights, gradients and optimiser states are counted on real engines by
@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from visionr1.capacity.model import ModelSizes
+from visionr1.capacity.shards import Shard, weight_shards
 
 GIB: Final = 2**30
 STEP_PARAMETERS = 2**28
 """Parameters of a rank that AdamW updates at a time, a larger tensor alone: bounds the copies that a step makes."""
 REDUCE_BUCKET: Final = 50_000_000
-"""Parameters whose gradients are reduced at a time."""
+"""Gradients of so many parameters are reduced at a time."""
 GATHER_BYTES = 512 * 2**20
 """Whole parameters that exist at a time while ZeRO-3's weights are handed on."""
 LIVE_PARAMETERS: Final = 1_000_000_000
 """Whole parameters that ZeRO-3 keeps at a time (DeepSpeed's stage3_max_live_parameters)."""
 LOGIT_CHUNK: Final = 512
-"""Tokens whose logits exist at a time: 512 x 152,064 x 4 bytes = 311 MB for a 7B model."""
+"""Logits of so many tokens exist at a time: 512 x 152,064 x 4 bytes = 311 MB for a 7B model."""
 
 CONTEXT: Final = 1.0
 """GiB of the CUDA context, loaded kernels and libraries' workspaces of trainer and engine; an estimate."""
@@ -33,7 +34,7 @@ GRAPHS_PER_LAYER: Final = 0.04
 ENGINE_ACTIVATIONS: Final = 3.0
 """GiB that vLLM keeps free for activations, logits and its vision tower, as it profiles at its start; an estimate."""
 ENGINE_SEQUENCES: Final = 4
-"""Sequences of full length that an engine's KV cache holds at least; with fewer a stage would crawl."""
+"""An engine's KV cache has room for at least so many sequences of full length. With fewer a stage would be very slow."""
 PINNED: Final = 1.5
 """Pinned host memory by the bytes asked for: torch rounds each buffer up to a power of two."""
 PROCESS: Final = 6.0
@@ -73,7 +74,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Moment:
-    """Items in GiB; those of the host are of all processes of a node."""
+    """Items in GiB. Items of the host are for all processes of a node."""
 
     name: str
     gpu: Items
@@ -106,7 +107,7 @@ def stage_moments(setup: Setup) -> list[Moment]:
         _moment(setup, "rollout", base | stays | engine, host_rest),
         *([_moment(setup, "reference", base | _stays(setup) | here | forward, away)] if here else []),
         *_training(setup, base | reference, host_rest),
-        _moment(setup, "save", base | states | reference | _saved_tensor(setup), host_rest | _saved(setup)),
+        _moment(setup, "save", base | stays | reference | _saved_tensor(setup), host_rest | _saved_files(setup)),
         _moment(setup, "sync", base | stays | weights | _handed_on(setup), host_rest),
         _moment(setup, "probe", base | states | reference | _live(setup) | forward, host_rest),
     ]
@@ -118,8 +119,14 @@ def sft_moments(setup: Setup) -> list[Moment]:
     return [
         _load_moment(setup, {}),
         *_training(setup, base, {}),
-        _moment(setup, "save", base | states | _saved_tensor(setup), _saved(setup)),
+        _moment(setup, "save", base | states | _saved_tensor(setup), _saved_states(setup) | _saved_files(setup)),
     ]
+
+
+def evaluation_moment(setup: Setup) -> Moment:
+    """Sampling alone, with no trainer on the GPU."""
+    graphs = {"vLLM's CUDA graphs": GRAPHS_PER_LAYER * setup.model.layers * GIB}
+    return _moment(setup, "rollout", _base(setup) | graphs | _engine(setup), {})
 
 
 def _training(setup: Setup, base: Items, host: Items) -> list[Moment]:
@@ -135,7 +142,7 @@ def _training(setup: Setup, base: Items, host: Items) -> list[Moment]:
 
 
 def _load_moment(setup: Setup, reference: Items) -> Moment:
-    """Each model comes whole, by way of the host: the policy before it is divided, then the reference beside what is left."""
+    """Each model is loaded whole, through the host: first the policy, which is then divided, and after it the reference."""
     gradients = _stays(setup).get("gradients", 0.0)
     left = {"master weights": _states(setup)["master weights"], "gradients": gradients}
     policy = left | {"whole weights": _whole(setup)} | _stays(setup)
@@ -183,7 +190,7 @@ def _edges(setup: Setup) -> float:
 
 
 def _states(setup: Setup) -> dict[str, float]:
-    """The policy while it trains, without gradients; DeepSpeed has float32 master weights beside float32 weights, too."""
+    """The policy while it trains, without gradients; DeepSpeed has float32 master weights even if the weights are float32."""
     trained = _trained(setup) / setup.gpus
     return {"weights": _weights(setup), "master weights": 4 * trained, "moments": 8 * trained}
 
@@ -196,7 +203,7 @@ def _stays(setup: Setup) -> dict[str, float]:
 
 
 def _away(setup: Setup) -> dict[str, float]:
-    """The host's side of `states_to_cpu`, whose memory is kept for the next time."""
+    """The host's side of `states_to_cpu`. Its memory is kept for the next time."""
     states = _states(setup)
     if setup.zero_stage == 3:
         return {"optimiser's states": states["master weights"] + states["moments"]}
@@ -255,14 +262,34 @@ def _handed_on(setup: Setup) -> dict[str, float]:
 
 
 def _saved_tensor(setup: Setup) -> dict[str, float]:
-    """The largest tensor's master weight and moments, whole."""
-    return {"whole tensors": 3 * 4 * setup.model.embedding}
+    """What comes from all ranks to the one that writes it: under ZeRO-3 the largest tensor."""
+    return {"a gathered tensor": setup.element * setup.model.embedding} if setup.zero_stage == 3 else {}
 
 
-def _saved(setup: Setup) -> dict[str, float]:
-    """Each rank's share of master weights and moments; all weights once, by the first rank."""
-    weights = _whole(setup) / min(setup.gpus, setup.gpus_per_node)
-    return {"a checkpoint's weights": weights, "a checkpoint's states": 12 * _trained(setup) / setup.gpus}
+def _saved_states(setup: Setup) -> dict[str, float]:
+    """A rank's share of master weights and moments; in GRPO it is on the host already."""
+    return {"a checkpoint's states": 12 * _trained(setup) / setup.gpus}
+
+
+def _saved_files(setup: Setup) -> dict[str, float]:
+    """The largest file of weights, of which a process writes one at a time."""
+    return {"a checkpoint's weights": max(shard.bytes for shard in _shards(setup))}
+
+
+def save_bytes(setup: Setup) -> float:
+    """Bytes that a save moves for the rank that has most to do: what it writes and, under ZeRO-3, what it sends to the writers.
+
+    Master weights and moments are written where they are.
+    """
+    written = [0] * setup.gpus
+    for shard in _shards(setup):
+        written[shard.rank] += shard.bytes
+    sent = _weights(setup) if setup.zero_stage == 3 else 0.0
+    return max(written) + sum(_saved_states(setup).values()) + sent
+
+
+def _shards(setup: Setup) -> list[Shard]:
+    return weight_shards({str(place): setup.element * size for place, size in enumerate(setup.model.tensors)}, setup.gpus)
 
 
 def with_room_for_engine(setup: Setup, limit_gib: float, most: float = 0.9) -> Setup:

@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from visionr1.capacity import memory
 from visionr1.capacity.choose import Gpus
-from visionr1.capacity.memory import GATHER_BYTES as GATHER_BYTES
 from visionr1.capacity.memory import GIB, REDUCE_BUCKET
-from visionr1.capacity.memory import STEP_PARAMETERS as STEP_PARAMETERS
 from visionr1.model.policy import Policy
 
 MicroBatch = TypeVar("MicroBatch")
@@ -78,7 +77,7 @@ def build_zero_engine(policy: Policy, settings: OptimiserSettings, dtype: str) -
             "contiguous_gradients": True,
             "overlap_comm": False,
             "reduce_bucket_size": REDUCE_BUCKET,
-            "sub_group_size": STEP_PARAMETERS,
+            "sub_group_size": memory.STEP_PARAMETERS,
         },
         "steps_per_print": 1_000_000_000,
     }
@@ -92,7 +91,7 @@ def step_groups(parameters: Sequence[torch.nn.Parameter]) -> list[dict[str, Any]
     ZeRO-1 and 2 step group by group, each with a copy of its gradients and AdamW's temporary tensors: with one group for all,
     these would be as large as the master weights three times. ZeRO-3 has `sub_group_size` for it, and counts no parameters here.
     """
-    most = STEP_PARAMETERS * dist.get_world_size()
+    most = memory.STEP_PARAMETERS * dist.get_world_size()
     groups: list[list[torch.nn.Parameter]] = [[]]
     size = 0
     for parameter in parameters:
@@ -161,11 +160,32 @@ def _groups(named: Iterable[tuple[str, Any]]) -> Iterator[list[tuple[str, Any]]]
     for name, parameter in named:
         group.append((name, parameter))
         size += parameter.ds_numel * parameter.element_size()
-        if size >= GATHER_BYTES:
+        if size >= memory.GATHER_BYTES:
             yield group
             group, size = [], 0
     if group:
         yield group
+
+
+def is_divided(parameter: Any) -> bool:
+    """Whether ZeRO-3 holds this parameter in parts; it is an empty stub between its uses."""
+    return "ds_shape" in vars(parameter)
+
+
+def whole_shape(parameter: Any) -> torch.Size:
+    """The parameter's shape, also where each rank holds a part."""
+    return torch.Size(parameter.ds_shape if is_divided(parameter) else parameter.shape)
+
+
+def gathered_on(rank: int, parameter: Any) -> torch.Tensor | None:
+    """The whole tensor on one rank, None on the others; collective where ZeRO-3 holds it in parts."""
+    here = dist.get_rank() == rank
+    if not is_divided(parameter):
+        return parameter.detach() if here else None
+    part = parameter.ds_tensor.detach()
+    whole = part.new_empty(part.numel() * dist.get_world_size()) if here else None
+    dist.gather(part, None if whole is None else list(whole.split(part.numel())), dst=rank)
+    return None if whole is None else whole[: parameter.ds_numel].view(parameter.ds_shape)
 
 
 def states_to_cpu(engine: Any, device: torch.device) -> None:
@@ -187,20 +207,7 @@ def states_to_device(engine: Any, device: torch.device) -> None:
         if engine.zero_optimization_stage() == 3:
             move_zero_3(engine, device)
         else:
-            reload_states(engine)
-
-
-def reload_states(engine: Any) -> None:
-    """Brings back what `offload_states` of ZeRO-1 and 2 took away.
-
-    DeepSpeed 0.19 then links the master weights to their parameters again, but not the moments: whatever reads a moment by its
-    parameter, as saving does, would fail.
-    """
-    engine.reload_states(non_blocking=False)
-    optimizer = engine.optimizer
-    if optimizer.optimizer.state:
-        optimizer._hp_optimizer_states_linked = False
-        optimizer._lazy_init_hp_params_optimizer_state()
+            engine.reload_states(non_blocking=False)
 
 
 def move_zero_3(engine: Any, device: torch.device) -> None:

@@ -137,7 +137,7 @@ class Crew:
         ]
 
     def _worker_rows(self, n_rows: int) -> list[np.ndarray]:
-        """For each worker, the indices of the rows whose groups it keeps and trains on."""
+        """For each worker, the indices of its rows. It keeps their groups and trains on them."""
         indices = np.arange(n_rows)
         parts = self._engine_parts(n_rows)
         return [indices[part][rank % self._tensor_parallel :: self._tensor_parallel] for rank, part in enumerate(parts)]
@@ -157,7 +157,7 @@ class Crew:
 
 
 def places_on_nodes(nodes: list[str]) -> list[int]:
-    """For each rank, how many ranks before it are on its node: workers of one pod need different ports, those of all do not."""
+    """For each rank, how many ranks before it are on its node. Only workers of the same pod need different ports."""
     return [nodes[:rank].count(node) for rank, node in enumerate(nodes)]
 
 

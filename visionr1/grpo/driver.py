@@ -12,6 +12,7 @@ from visionr1.data.sampler import PromptSampler
 from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.cluster import ray_cluster, require_shared_memory
 from visionr1.grpo.journal import StageJournal
+from visionr1.grpo.schedule import what_is_made
 from visionr1.grpo.start import stage_start
 from visionr1.metrics.exporter import Exporter
 from visionr1.progress import progress
@@ -24,11 +25,12 @@ from visionr1.signals import StopFlag
 from visionr1.storage import StorageError, Store, open_store
 
 
-def run(run_url: str, number: int, stop_when: str | None = None) -> None:
+def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: str | None = None) -> None:
     """Runs stage `number` (from 1) of the run directory's recipe to its end, from where it was.
 
     Args:
         stop_when: key in the run directory; once it is there the driver stops, before its first step or after any other.
+        recipe_sha256: as in `read_recipe`.
 
     Raises:
         BadInput: the recipe, the data, the machine or the chain of checkpoints is not as it must be.
@@ -37,7 +39,7 @@ def run(run_url: str, number: int, stop_when: str | None = None) -> None:
         RuntimeError: training went wrong; see `visionr1.grpo.parity`.
     """
     store = open_store(run_url)
-    recipe = read_recipe(store)
+    recipe = read_recipe(store, recipe_sha256)
     phase = stage_phase(recipe, number)
     start = stage_start(
         recipe,
@@ -69,6 +71,7 @@ def run(run_url: str, number: int, stop_when: str | None = None) -> None:
         report = crew.usable_problems()
         _list_bad_rows(report)
         rows = select(load_problems(recipe.data.train), report.usable())
+        print(what_is_made(recipe, phase, len(rows)), flush=True)
         sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)
         with progress(title, stage.steps, start.step - phase.first_step) as advance:
             journal = StageJournal(recipe, phase, store, log, exporter, advance)
@@ -77,7 +80,7 @@ def run(run_url: str, number: int, stop_when: str | None = None) -> None:
 
 
 def _asked_to_stop(store: Store, stop_when: str | None) -> bool:
-    """Whether the driver is asked to stop; a store that cannot tell is asked again after the next step, which is not lost so."""
+    """Whether the driver is asked to stop. If the store does not answer, it is asked again after the next step."""
     try:
         return stop_when is not None and store.exists(stop_when)
     except (StorageError, BadInput) as error:

@@ -45,7 +45,7 @@ def run_stage(
         clock = Clock()
         batch = [rows[index] for index in sampler.next(recipe.algorithm.prompts_per_step)]
         with clock("rollout"):
-            groups = crew.rollout(batch, sampling, [request_seed(recipe.seed, step, row.id) for row in batch])
+            groups = crew.rollout(batch, sampling, [request_seed(recipe.seed, step, place) for place in range(len(batch))])
         timeouts = grader.timeouts
         with clock("reward"):
             completions = [completion for group in groups for completion in group]
@@ -66,7 +66,7 @@ def run_stage(
         stopping = should_stop()
         saved = None
         if wrong is None and (stopping or checkpoint_due(step, phase.first_step, last_step, recipe.checkpoint)):
-            # While the engine sleeps: a GPU has no room for the trainer's state beside an engine that is awake.
+            # While the engine sleeps: when it is awake, a GPU has no room for the trainer's state.
             with clock("checkpoint"):
                 saved = crew.save(step)
             stats["checkpoint_bytes"] = total_bytes(saved)

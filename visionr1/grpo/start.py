@@ -44,7 +44,7 @@ class StageStart:
 def stage_start(
     recipe: Recipe, phase: StagePhase, latest: Callable[[str], int | None], state: Callable[[str, int], Mapping[str, Any]]
 ) -> StageStart:
-    """Decides from the last committed checkpoint of this phase, else from that of the phase before.
+    """Decides from the last committed checkpoint of this phase. Without one, from the last one of the phase before.
 
     Args:
         latest: last committed step of a phase, or None.

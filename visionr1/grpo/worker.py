@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -13,9 +14,11 @@ import torch
 from visionr1.capacity.choose import choose_stage
 from visionr1.capacity.model import read_model_sizes
 from visionr1.data.check import CheckReport, check_problems
+from visionr1.data.kept import Kept
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
-from visionr1.engine.state import load_trainer, read_companions, save_trainer, save_weights
+from visionr1.engine.state import load_trainer, save_trainer
+from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import gpus_of_group, join_process_group, states_to_cpu, states_to_device
 from visionr1.grpo.effort import WorkerEffort
 from visionr1.grpo.parity import Gap, Probe, probe_sampling
@@ -24,19 +27,23 @@ from visionr1.grpo.start import Weights
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.device import device_of
-from visionr1.model.load import base_dir
+from visionr1.model.device import device_of, device_peak
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
-from visionr1.model.peak import device_peak
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Completion, Group, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rundir.layout import CHECKED_TRAIN
 from visionr1.storage import open_store
 
 
 class Worker:
-    """Constructed on all ranks at the same time; every method is called on all ranks at the same time."""
+    """Constructed on all ranks at the same time; every method is called on all ranks at the same time.
+
+    Attributes:
+        efficiency: what the last update measured against the device's peak, keyed as in `visionr1.metrics`.
+    """
 
     def __init__(self, plan: WorkerPlan):
         recipe, stage = plan.recipe, plan.phase.stage
@@ -59,7 +66,8 @@ class Worker:
         self._builder = PromptBuilder(model_dir, recipe.model)
         reference_dir = self._folder(start.reference, trainer=False)
         gpus = gpus_of_group(self._device)
-        choice = choose_stage(recipe, stage, read_model_sizes(model_dir), gpus)
+        sizes = read_model_sizes(model_dir)
+        choice = choose_stage(recipe, stage, sizes, gpus)
         if gpus is not None and plan.rank == 0:
             print(f"memory: {choice}", flush=True)
         self._trainer = Trainer(model_dir, reference_dir, recipe, choice, self._builder.banned_token_ids, self._device)
@@ -78,13 +86,14 @@ class Worker:
         self._engine.sleep()
         port = 1 + plan.place_on_node
         self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=port)
-        self._effort = WorkerEffort(recipe, self._trainer.policy.inner.config, device_peak(self._device, recipe.model.dtype))
+        self._effort = WorkerEffort(recipe, sizes, device_peak(self._device, recipe.model.dtype))
         self._where = {"phase": self._phase.name, "stage": self._phase.number}
         self._groups: list[Group] = []
         self._prompts: list[PromptTensors] = []
         self._exporter.update(self._where | self._effort.peak_values())
         self._exporter.read_at_scrape(self._engine.live)  # from now on, when the labels are there
         self._seen: Prompt | None = None
+        self.efficiency: dict[str, Any] = {}
         self.sync()
 
     def _folder(self, weights: Weights, *, trainer: bool) -> Path:
@@ -93,13 +102,14 @@ class Worker:
         return Checkpoints(open_store(self._run_url), weights.phase).fetch(weights.step, trainer=trainer)
 
     def check_problems(self) -> CheckReport:
-        """Looks at every train problem once; only one rank needs to."""
+        """Looks at every train problem once in a run; only one rank needs to."""
         return check_problems(
             load_problems(self._recipe.data.train),
             min_pixels=self._recipe.model.min_pixels,
             max_pixels=self._recipe.model.max_pixels,
             max_prompt_tokens=self._recipe.data.max_prompt_tokens,
             count_prompt_tokens=self._builder.count_tokens,
+            kept=Kept(open_store(self._run_url), CHECKED_TRAIN, self._builder.identity),
         )
 
     def sync(self) -> None:
@@ -171,8 +181,8 @@ class Worker:
         banned = set(self._builder.banned_token_ids)
         if any(not banned.isdisjoint(completion.token_ids) for group in groups for completion in group.completions):
             raise RuntimeError(
-                "the rollout engine sampled a vision token although it is banned: such a completion cannot be trained on; "
-                "the engine ignores the bias on its logits (logit_bias in vLLM, sequence_bias in transformers)"
+                "the rollout engine sampled a vision token (or an id without text) although it is banned: such a completion "
+                "cannot be trained on; the engine ignores the bias on its logits (vLLM: logit_bias, transformers: sequence_bias)"
             )
 
     def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
@@ -184,18 +194,19 @@ class Worker:
             for completion, advantage in zip(group.completions, values, strict=True)
         ]
         stats = self._trainer.update(self._prompts, batch, learning_rate)
-        effort = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
+        self.efficiency = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
         trained = sum(len(experience.sequence.completion_ids) for experience in batch)
         memory = psutil.Process().memory_info().rss
-        self._exporter.update(self._where | effort | {"trained_tokens": trained, "host_memory_bytes": memory})
+        self._exporter.update(self._where | self.efficiency | {"trained_tokens": trained, "host_memory_bytes": memory})
         return asdict(stats) | {"host_memory_bytes": memory}
 
     def save(self, step: int) -> list[FileEntry]:
-        """Writes this rank's files of a checkpoint; the driver commits it."""
+        """Writes this rank's files of a checkpoint; the driver commits it.
+
+        The engine is asleep, and the trainer's states are on the host: they are written from where they are.
+        """
         checkpoints = Checkpoints(open_store(self._run_url), self._phase.name)
         folder = checkpoints.folder(step)
-        states_to_device(self._trainer.engine, self._device)
-        names = save_weights(self._trainer.policy, self._trainer.zero_stage, self._companions, folder)
+        names = save_weights(self._trainer.policy, self._companions, folder)
         names += save_trainer(self._trainer.engine, folder)
-        states_to_cpu(self._trainer.engine, self._device)
         return checkpoints.publish(step, folder, names)

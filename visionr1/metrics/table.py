@@ -17,7 +17,7 @@ LABELS: Final = ("run", "stage", "role")
 class Instrument:
     """One metric.
 
-    `label` is its own label, besides LABELS. The value is then a mapping from the label's values to numbers.
+    `label` is its own label, in addition to LABELS. The value is then a mapping from the label's values to numbers.
     `key` is the key of its value in `Exporter.update`. A counter grows by that value. None: the exporter computes it.
     `logged`: step records have that key, too. Otherwise only the process that measures the value has it.
     """
@@ -53,9 +53,7 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("reward_mean", "reward", "Mean reward of the step's completions."),
     _gauge("reward_std", "reward", "Standard deviation of the step's rewards."),
     _gauge("reward_component_mean", "reward", "Mean of each part of the reward.", "component"),
-    _gauge(
-        "advantage_zero_std_ratio", "ratio", "Share of groups whose completions all have the same reward. They teach nothing."
-    ),
+    _gauge("advantage_zero_std_ratio", "ratio", "Share of groups in which all rewards are equal. Nothing is learned from them."),
     _counter("grading_timeouts", "answers", "Answers that took too long to grade and scored 0.", "grading_timeouts"),
     # Length: what PTST is about.
     Instrument(
@@ -120,7 +118,7 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("grad_norm", "1", "Norm of the gradient before clipping."),
     _gauge("kl_mean", "nats", "Mean KL estimate per token, against the reference model."),
     _gauge("entropy_mean", "nats", "Mean entropy of the policy per token."),
-    _gauge("clip_ratio", "ratio", "Share of tokens whose probability ratio was clipped."),
+    _gauge("clip_ratio", "ratio", "Share of tokens with a clipped probability ratio."),
     _gauge("logprob_mismatch", "nats", "Mean absolute difference per token between the log-probs of rollout engine and trainer."),
     _gauge("logprob_mismatch_max", "nats", "Largest such difference in the step's rollouts."),
     _gauge(

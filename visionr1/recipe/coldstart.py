@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from visionr1.recipe.part import MOST_TOKENS, Part, Probability, Temperature
+from visionr1.recipe.values import KEYS_OF_PROVIDERS, MOST_TOKENS, Address, Part, Probability, Temperature
 
 
-def _endpoint_address(url: str) -> str:
-    """The address itself. Raises ValueError, without the address in the message, for one that cannot or must not be called."""
-    try:
-        parts = urlsplit(url)
-        host, name, password = parts.hostname, parts.username, parts.password
-    except ValueError:
-        raise ValueError("not an address; write it like http://localhost:8000/v1") from None
-    if parts.scheme not in ("http", "https", "demo") or not host:
-        raise ValueError("not the address of an endpoint; write it like http://localhost:8000/v1")
-    if name or password or parts.query or parts.fragment:
-        raise ValueError("an address must not hold a user name, a password or a key; put the key into api_key_env")
-    if parts.path.rstrip("/").endswith(("/completions", "/models")):
-        raise ValueError("the address goes too far; leave out what follows /v1")
-    return url
+def _variable_for_keys(name: str | None) -> str | None:
+    """A recipe must not be able to send any other secret of its pod to an endpoint."""
+    if name is not None and name not in KEYS_OF_PROVIDERS and not re.fullmatch("VISIONR1_[A-Z0-9_]+", name):
+        raise ValueError(
+            f"{name[:60]!a} is not a variable for API keys: take one that begins with VISIONR1_, "
+            f"such as VISIONR1_TEACHER_KEY, or one of {', '.join(sorted(KEYS_OF_PROVIDERS))}"
+        )
+    return name
 
 
-EndpointAddress = Annotated[str, AfterValidator(_endpoint_address)]
+KeyVariable = Annotated[str | None, AfterValidator(_variable_for_keys)]
 
 
 class Endpoint(Part):
     """One OpenAI-compatible server that answers as a teacher."""
 
-    base_url: EndpointAddress = Field(description="Address, such as http://localhost:8000/v1. Without a path, /v1 is added.")
-    api_key_env: str | None = Field(None, description="Name of the environment variable with this endpoint's API key.")
+    base_url: Address = Field(description="Address, such as http://localhost:8000/v1. Without a path, /v1 is added.")
+    api_key_env: KeyVariable = Field(None, description="Name of the environment variable with this endpoint's API key.")
     weight: float = Field(1.0, gt=0, le=1e6, description="Share of the requests that this endpoint gets, beside the others.")
     requests_per_minute: float | None = Field(None, gt=0, le=1e12, description="Most requests per minute. null sets no limit.")
     tokens_per_minute: float | None = Field(
@@ -44,14 +38,16 @@ class Endpoint(Part):
 class Teacher(Part):
     """One model behind one or more OpenAI-compatible endpoints."""
 
-    base_url: EndpointAddress | None = Field(
+    base_url: Address | None = Field(
         None,
         description="Endpoint, such as http://localhost:8000/v1. Without a path, /v1 is added. `demo://teacher` is the scripted "
         "teacher of the demo.",
     )
     model: str = Field(description="Model name as the endpoints know it.")
-    api_key_env: str | None = Field(
-        None, description="Name of the environment variable with the API key. Never write the key itself into a recipe."
+    api_key_env: KeyVariable = Field(
+        None,
+        description="Name of the environment variable with the API key: VISIONR1_ and more, or a provider's own, such as "
+        "OPENAI_API_KEY. Never write the key itself into a recipe.",
     )
     endpoints: tuple[Endpoint, ...] = Field(
         (),

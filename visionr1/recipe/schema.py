@@ -7,16 +7,22 @@ also the source of the JSON Schema and of the custom resource's schema, so it ne
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from visionr1.recipe.coldstart import Filters, Teacher
-from visionr1.recipe.part import MOST_PIXELS, MOST_STAGES, MOST_STEPS, MOST_TOKENS, Part, Probability, Temperature
-
-Bound = Annotated[float, Field(gt=0, le=1e6)]
-"""A limit for a norm or a ratio."""
-ZeroStage = Literal["auto", 1, 2, 3]
+from visionr1.recipe.values import (
+    MOST_PIXELS,
+    MOST_STAGES,
+    MOST_STEPS,
+    MOST_TOKENS,
+    Bound,
+    Part,
+    Probability,
+    Temperature,
+    ZeroStage,
+)
 
 
 class Model(Part):
@@ -59,6 +65,30 @@ class Model(Part):
         return self
 
 
+class Columns(Part):
+    """Where other projects' files have what is read; names with dots lead into a column (`reward_model.ground_truth`)."""
+
+    problem: str | None = Field(None, description="The problem: text, or a list of messages with one from the user.")
+    answer: str | None = Field(None, description="The true answer. Of a text with an answer block, what is in the block.")
+    images: str | None = Field(None, description="An image, or a list of images.")
+    options: str | None = Field(None, description="The texts of a multiple choice.")
+    conversations: str | None = Field(None, description="Chains of thought: a list of two messages, problem and response.")
+    response: str | None = Field(None, description="Chains of thought: the response, where it has a column of its own.")
+
+    @model_validator(mode="after")
+    def _one_column_each(self) -> Columns:
+        fields: dict[str, str] = {}
+        for field, name in self.model_dump(exclude_none=True).items():
+            if not name:
+                raise ValueError(f"{field} names no column")
+            if name in fields:
+                raise ValueError(f"{fields[name]} and {field} are both read from {name!r}: give each a column of its own")
+            fields[name] = field
+        if self.conversations and (self.problem or self.response):
+            raise ValueError("conversations has problem and response in it: name either conversations, or problem and response")
+        return self
+
+
 class Source(Part):
     """Where rows come from."""
 
@@ -70,6 +100,11 @@ class Source(Part):
         None, description="Directory that image paths are relative to. Default: the directory of the file."
     )
     limit: int | None = Field(None, ge=1, le=10**9, description="Use only this many rows, from the first.")
+    columns: Columns | None = Field(
+        None,
+        description="Columns of a file that has other names, such as {problem: query, answer: label}. Fields that are not named "
+        "keep their usual columns. Images of a problem without any <image> then come before its text.",
+    )
 
 
 class Data(Part):
@@ -353,6 +388,11 @@ class Recipe(Part):
     """A whole run: cold-start data, SFT, GRPO stages, evaluation."""
 
     name: str = Field("vision-r1", pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$", description="Name of the run.")
+    preflight: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="What happens to a run that surely does not fit on its GPUs. refuse: it does not start. warn: it starts, "
+        "after a line that says so.",
+    )
     seed: int = Field(1, ge=0, le=2**31 - 1, description="Seed for the order of the data and for sampling.")
     model: Model = Model()
     data: Data = Data()
@@ -381,6 +421,10 @@ class Recipe(Part):
         if self.model.dtype == "bfloat16" and 1 in (self.optimiser.zero_stage, self.sft and self.sft.zero_stage):
             raise ValueError("zero_stage 1 is for model.dtype float32 only: take 2, which needs less memory")
         for index, stage in enumerate(self.stages):
+            sequences = self.algorithm.prompts_per_step // self.rollout.workers * stage.group_size
+            if sequences < self.algorithm.updates_per_batch:
+                wanted = f"algorithm.updates_per_batch ({self.algorithm.updates_per_batch})"
+                raise ValueError(f"{wanted} is more than the {sequences} completions of a worker in a step of stages.{index}")
             if self.rollout.workers % stage.tensor_parallel:
                 raise ValueError(
                     f"stages.{index}.tensor_parallel ({stage.tensor_parallel}) does not divide "

@@ -58,8 +58,8 @@ class Grader:
         function, ValueError if the lists differ in length.
         """
         if any(len(responses) != len(other) for other in (answers, lengths, options) if other is not None):
-            told = f"{len(responses)} responses, {len(answers)} answers"
-            raise ValueError(f"{told}, {lengths and len(lengths)} lengths and {options and len(options)} lists of options")
+            counts = f"{len(responses)} responses, {len(answers)} answers"
+            raise ValueError(f"{counts}, {lengths and len(lengths)} lengths and {options and len(options)} lists of options")
         with self._lock:
             if self._user is not None:
                 return self._user.grade(responses, answers, lengths)
@@ -95,8 +95,10 @@ class Grader:
                 unknown[comparison] = verdict.rule
             else:
                 known[comparison] = _Verdict(RIGHT if verdict.right else WRONG, verdict.rule)
-        told = self._pool.compare(list(unknown))
-        known |= {comparison: _Verdict(reason, rule) for (comparison, rule), reason in zip(unknown.items(), told, strict=True)}
+        verdicts = self._pool.compare(list(unknown))
+        known |= {
+            comparison: _Verdict(reason, rule) for (comparison, rule), reason in zip(unknown.items(), verdicts, strict=True)
+        }
         return [known[comparison] for comparison in comparisons]
 
     def _graded(self, reading: Reading, verdict: _Verdict) -> Grade:

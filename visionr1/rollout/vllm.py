@@ -28,6 +28,8 @@ _CUDA_ENVIRONMENT = {
     "VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
     "VLLM_ALLREDUCE_USE_FLASHINFER": "0",
 }
+_MOST_BANNED = 1024
+"""Entries of a logit_bias that vLLM takes on a GPU (MAX_NUM_LOGIT_BIAS_TOKENS)."""
 _CPU_ENVIRONMENT = {
     # The CPU worker otherwise binds threads and memory for itself and takes them from the trainer.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -90,7 +92,7 @@ class VllmEngine:
         banned_token_ids: tokens that are never sampled.
 
     Raises:
-        BadInput: vLLM is not installed, or libnuma is not.
+        BadInput: vLLM is not installed, libnuma is not, or more ids are banned than vLLM takes.
     """
 
     def __init__(
@@ -117,6 +119,11 @@ class VllmEngine:
                 "rollout.engine is vllm, but vLLM is not installed: "
                 "install visionr1-ptst[rollout-gpu] or [rollout-cpu], or use --rollout hf"
             ) from error
+        if cuda and len(banned_token_ids) > _MOST_BANNED:
+            raise BadInput(
+                f"model.base: {len(banned_token_ids)} ids of the model have no text in its tokenizer, and vLLM can keep only "
+                f"{_MOST_BANNED} from being sampled: copy the tokenizer of this very model"
+            )
         self._banned = dict.fromkeys(banned_token_ids, BAN)
         self._eos = eos_token_ids
         options = device_options(recipe, cuda, max_model_len, gpu_share)
@@ -174,7 +181,8 @@ class VllmEngine:
                 stop_token_ids=self._eos,
                 ignore_eos=True,
                 detokenize=True,
-                skip_special_tokens=True,
+                # The tags may be special tokens of this tokenizer; the end token is left out all the same.
+                skip_special_tokens=False,
             )
             for seed in seeds
         ]

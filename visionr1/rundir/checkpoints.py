@@ -74,7 +74,7 @@ def kept(steps: Collection[int], keep_last: int, stage_end: int | None, keep_sta
 
 
 def forget_copies(store: Store, keep: Collection[tuple[str, int]]) -> None:
-    """Removes this machine's copies of a remote run's checkpoints, but those of the phases and steps in `keep`."""
+    """Removes this machine's copies of a remote run's checkpoints, except for the phases and steps in `keep`."""
     if store.local_path(RECIPE) is not None:
         return
     top = _scratch(store.url) / "fetched"
@@ -116,7 +116,7 @@ class Checkpoints:
     def folder(self, step: int) -> Path:
         """What `staging` gave, for the other processes that write; for a remote store each machine has its own.
 
-        There it holds one step at a time: what an attempt that was interrupted left of other steps goes.
+        It has one step at a time. Files of other steps, which an interrupted attempt left, are removed.
         """
         folder = self._staged(step)
         with os_errors(folder):
@@ -124,7 +124,7 @@ class Checkpoints:
             if not self.local:
                 for other in folder.parent.iterdir():
                     if other != folder:
-                        shutil.rmtree(other, ignore_errors=True)  # a process beside this one does the same
+                        shutil.rmtree(other, ignore_errors=True)  # another process on this machine may do the same
         return folder
 
     def publish(self, step: int, folder: Path, names: Iterable[str]) -> list[FileEntry]:
@@ -202,7 +202,7 @@ class Checkpoints:
         return self._manifest(step).state
 
     def fetch(self, step: int, *, trainer: bool = True) -> Path:
-        """A local folder that holds the checkpoint's files, every byte checked against the manifest.
+        """A local folder with the checkpoint's files. Every byte is checked against the manifest.
 
         Without `trainer`, its states, which are several times as large as the weights, are left out.
 

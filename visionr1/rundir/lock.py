@@ -47,7 +47,7 @@ def run_lock(store: Store) -> Iterator[int | None]:
     A remote store yields None: there the cluster's controller sees to it that a run has one driver.
 
     Raises:
-        BadInput: Another process holds it.
+        BadInput: Another process uses it.
     """
     path = store.local_path(LOCK)
     if path is None:
@@ -85,10 +85,10 @@ def _holder(descriptor: int) -> str:
 
 @contextmanager
 def phase_lock(store: Store) -> Iterator[None]:
-    """Holds a local run directory for one phase, unless `visionr1 run` holds it for this phase, or SFT's other nodes share it.
+    """Locks a local run directory for one phase. Not if `visionr1 run` has locked it for it, or SFT's other nodes share it.
 
     Raises:
-        BadInput: Another process holds it.
+        BadInput: Another process uses it.
     """
     shared = ATTEMPT in os.environ or "PET_NNODES" in os.environ
     with nullcontext() if shared else run_lock(store):

@@ -59,7 +59,7 @@ def read_json(store: Store, key: str, shape: TypeAdapter[T], fault: str, most: i
     """A file that is one JSON value of the given shape.
 
     Args:
-        fault: what to tell of a file that is none: what it is not, and what to do.
+        fault: the message for a file of another kind: what it is not, and what to do.
         most: bytes that it may have.
 
     Raises:

@@ -18,7 +18,7 @@ from visionr1.storage.store import NotFound, Store, open_regular, os_errors
 _MOST_BYTES: Final = 16 << 20
 """Some 20,000 steps; the operator, which has little memory, reads the log of every run."""
 _BY_LABEL: Final = frozenset(item.key for item in TABLE if item.label is not None)
-"""Keys whose value has a number for each value of a label."""
+"""Keys with a number for each value of a label."""
 _MEASURED: Final = RECORD_KEYS - {"phase", "stage", "step", "time"}
 
 

@@ -67,6 +67,12 @@ class Store(Protocol):
             BadInput: there are more than MOST_FILES, which no run writes.
         """
 
+    def version(self, key: str) -> str | None:
+        """What differs once a key has been written again: its size with its time (a directory) or ETag (S3). None without it."""
+
+    def versions(self) -> dict[str, str]:
+        """The version of every key; on S3 of any number of them, for images lie there, too."""
+
     def list(self, prefix: str = "") -> list[str]:
         """The sorted keys below the folder `prefix`."""
 
@@ -76,10 +82,10 @@ class Store(Protocol):
     def put_file(self, local: Path, key: str, moved: Moved = lambda _: None) -> None: ...
 
     def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
-        """Copies to the path `local`, whose directory is made if need be."""
+        """Copies to the path `local`. Its directory is made if needed."""
 
     def local_path(self, key: str) -> Path | None:
-        """Where the key lies on this machine's file system; None for a remote store."""
+        """Where the key is on this machine's file system. None for a remote store."""
 
 
 def check_key(key: str) -> str:
@@ -96,7 +102,7 @@ def check_key(key: str) -> str:
 
 
 def explain(error: OSError, path: Path) -> Exception:
-    """The one-line error for people that stands for an operating system's error at `path`."""
+    """The operating system's error at `path` as an error of one line for people."""
     if isinstance(error, FileNotFoundError):
         return NotFound(str(path))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -147,7 +153,7 @@ def make_folders(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; what the block wrote there then replaces `path` in one move."""
+    """Yields a temporary path in the folder of `path`. What the block wrote there then replaces `path` in one move."""
     make_folders(path.parent)
     temporary = path.with_name(TEMPORARY + secrets.token_hex(8))
     try:
@@ -192,13 +198,20 @@ class LocalStore:
             return path.is_file()
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
+        return {key: found.st_size for key, found in self._found(prefix)}
+
+    def version(self, key: str) -> str | None:
+        return _version(self.local_path(key).stat()) if self.exists(key) else None
+
+    def versions(self) -> dict[str, str]:
+        return {key: _version(found) for key, found in self._found("")}
+
+    def _found(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         top = self.local_path(prefix) if prefix else self.root
-        found = {}
         with os_errors(top):
-            for path, size in sorted(_files(top, self.url)):
+            for path, facts in sorted(_files(top, self.url)):
                 if not path.name.startswith(TEMPORARY):
-                    found[path.relative_to(self.root).as_posix()] = size
-        return found
+                    yield path.relative_to(self.root).as_posix(), facts
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
@@ -221,6 +234,10 @@ class LocalStore:
         _copy(self.local_path(key), local, moved, within=self.root)
 
 
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
 def too_many_files(url: str, most: int) -> BadInput:
     """The error for a listing of more than `most` files."""
     return BadInput(f"{url}: more than {most:,} files, which no run writes; find out what writes them, and remove them")
@@ -235,7 +252,7 @@ def open_regular(path: Path, within: Path | None = None, flags: int = os.O_RDONL
 
     Raises:
         OSError: it cannot be opened.
-        BadInput: it is no regular file, or lies outside `within`.
+        BadInput: it is not a regular file, or is outside `within`.
     """
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     try:
@@ -255,14 +272,14 @@ def open_regular(path: Path, within: Path | None = None, flags: int = os.O_RDONL
         raise
 
 
-def _files(top: Path, url: str) -> Iterator[tuple[Path, int]]:
-    """Regular files below `top` and their bytes.
+def _files(top: Path, url: str) -> Iterator[tuple[Path, os.stat_result]]:
+    """Regular files below `top` and what is known of them.
 
     An unreadable directory is an error: "no checkpoints" would start the run from its beginning.
     """
 
     def fail(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # such a directory has just been removed
+        if not isinstance(error, FileNotFoundError):  # another process has just removed the directory
             raise error
 
     if top.is_dir():
@@ -276,7 +293,7 @@ def _files(top: Path, url: str) -> Iterator[tuple[Path, int]]:
                 with suppress(FileNotFoundError):  # removed since it was listed, as by a run that one looks at
                     facts = path.lstat()
                     if stat.S_ISREG(facts.st_mode):
-                        yield path, facts.st_size
+                        yield path, facts
 
 
 def _copy(source: Path, target: Path, moved: Moved, within: Path | None = None) -> None:

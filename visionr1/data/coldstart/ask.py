@@ -32,14 +32,14 @@ async def ask_all(
     outcomes: Outcomes,
     same_answer: SameAnswer,
     should_stop: Callable[[], bool],
-    tell: Callable[[dict[str, Any]], None],
+    publish: Callable[[dict[str, Any]], None],
 ) -> None:
     """Fills `outcomes`, at most `concurrency` problems at a time, each with one request in flight.
 
     Raises Stopped when asked to stop, EndpointLost when too much fails, and as `TeacherClient.ask`.
     """
     with progress("cold start", len(rows)) as advance:
-        view = _View(bridge, outcomes, len(rows), advance, tell)
+        view = _View(bridge, outcomes, len(rows), advance, publish)
         source, finished = _Source(rows), asyncio.Queue[Bridged | None](2 * SIFT_AT_ONCE)
 
         async def work() -> None:
@@ -150,24 +150,24 @@ def _first(error: BaseException) -> BaseException:
 
 
 class _View:
-    """What can be seen while it runs: the progress line, and what is told to the metrics."""
+    """What can be seen while it runs: the progress line, and what is published as metrics."""
 
     def __init__(
-        self, bridge: Bridge, outcomes: Outcomes, total: int, advance: Advance, tell: Callable[[dict[str, Any]], None]
+        self, bridge: Bridge, outcomes: Outcomes, total: int, advance: Advance, publish: Callable[[dict[str, Any]], None]
     ) -> None:
-        self._bridge, self._outcomes, self._total, self._advance, self._tell = bridge, outcomes, total, advance, tell
+        self._bridge, self._outcomes, self._total, self._advance, self._publish = bridge, outcomes, total, advance, publish
         self._shown = self._asked = self._failed = 0
         self._tokens = {"describer": 0, "reasoner": 0}
         self._past: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
 
     def show(self) -> None:
-        """Shows and tells what is new since the last time."""
+        """Shows and publishes what is new since the last time."""
         bridge, done = self._bridge, len(self._outcomes)
         waiting = bridge.describer.waiting() or bridge.reasoner.waiting()
         self._advance(done - self._shown, f"{waiting}; {self._note()}" if waiting else self._note())
         self._shown = done
         now = {"describer": bridge.describer.tokens, "reasoner": bridge.reasoner.tokens}
-        self._tell(
+        self._publish(
             {
                 "coldstart_answered": done,
                 "coldstart_kept": self._outcomes.kept,

@@ -212,7 +212,7 @@ def without_thought(text: str) -> str:
 
 
 def data_url(image: Image.Image, model: Model) -> str:
-    """The picture as the trained model will see it: whatever the describer tells can then be seen in training."""
+    """The picture as the trained model will see it. So training can see everything that the describer describes."""
     buffer = io.BytesIO()
     fit(image, model.min_pixels, model.max_pixels).save(buffer, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -135,7 +136,7 @@ class EndpointClient:
             raise self._fault(Failed(str(error))) from None
 
     async def _exchange(self, payload: dict[str, Any]) -> Reply:
-        request = self._client.build_request("POST", f"{self.url}/chat/completions", json=payload)
+        request = self._client.build_request("POST", f"{self.url.rstrip('/')}/chat/completions", json=payload)
         silent = f"no reply began within {self._limits.first_byte_seconds:g} s (coldstart.first_byte_seconds)"
         response = await self._in_time(self._client.send(request, stream=True), self._limits.first_byte_seconds, silent)
         try:
@@ -178,10 +179,9 @@ class EndpointClient:
         return fault
 
 
-def address(base_url: str) -> str:
-    """Where requests go: a base_url without a path means the usual /v1."""
-    url = httpx2.URL(base_url)
-    return base_url.rstrip("/") if url.path.strip("/") else f"{base_url.rstrip('/')}/v1"
+def whole_address(url: str) -> str:
+    """The address below which requests are sent: servers have them below /v1, which people leave out."""
+    return url if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/v1"
 
 
 def _key(place: str, endpoint: Endpoint) -> str | None:

@@ -225,5 +225,5 @@ def load_coldstart(store: Store) -> Sequence[Sample]:
     key = layout.COLDSTART_DATA
     samples = load_samples(Source(path=f"{store.url}/{key}"))
     if len(samples) != expected:
-        raise BadInput(f"{store.url}/{key} holds {len(samples)} samples, {expected} were committed; restore the file")
+        raise BadInput(f"{store.url}/{key} has {len(samples)} samples, {expected} were committed; restore the file")
     return samples

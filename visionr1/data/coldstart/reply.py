@@ -54,7 +54,7 @@ def parse_completion(body: str) -> Reply:
     if reply.finish_reason in BROKEN_OFF:
         raise Garbled(f"the server broke the reply off ({reply.finish_reason})")
     if not (is_clean(reply.text) and is_clean(reply.reasoning)):
-        raise Garbled("the reply holds NUL characters or lone surrogates")
+        raise Garbled("the reply has NUL characters or lone surrogates")
     if reply.finish_reason in ("stop", "") and not (reply.text.strip() or reply.reasoning.strip()):
         raise Garbled("the reply is empty")
     return reply

@@ -31,7 +31,7 @@ from visionr1.rundir.coldstart import ColdStartReport, TeacherUse, commit, is_co
 from visionr1.rundir.layout import COLDSTART_CARD, COLDSTART_MANIFEST, COLDSTART_REPORT
 from visionr1.storage import Store
 
-Tell = Callable[[dict[str, Any]], None]
+Publish = Callable[[dict[str, Any]], None]
 WHERE: Final = {"phase": COLDSTART_PHASE, "stage": None}
 
 
@@ -41,12 +41,12 @@ def run_coldstart(
     same_answer: SameAnswer,
     should_stop: Callable[[], bool],
     resolve_url: Callable[[str], str] = lambda url: url,
-    tell: Tell = lambda _: None,
+    publish: Publish = lambda _: None,
 ) -> ColdStartReport:
     """Makes the cold-start data of a run (section 3.3.1) and commits it with a manifest; returns the report.
 
     Committed data is left as it is. `same_answer` compares (answer, true answer) pairs; `resolve_url` turns a teacher's
-    base_url into an address that can be called (for `demo://teacher`). `tell` is given what can be watched, keyed as in
+    base_url into an address that can be called (for `demo://teacher`). `publish` gets the numbers for metrics, keyed as in
     `visionr1.metrics`.
 
     Raises Stopped when asked to stop (what was answered is kept), BadInput for recipes, data or endpoints that cannot work
@@ -61,11 +61,11 @@ def run_coldstart(
             raise BadInput(f"{store.url}/{COLDSTART_REPORT} is missing; delete {COLDSTART_MANIFEST}, and both are written again")
         return report
     rows = load_problems(coldstart.problems)
-    tell(WHERE | {"coldstart_problems": len(rows), "started_timestamp_seconds": time.time()})
+    publish(WHERE | {"coldstart_problems": len(rows), "started_timestamp_seconds": time.time()})
     with closing(WorkLog(store)) as work, Outcomes(len(rows), coldstart.keep_wrong) as outcomes:
         bridge = _bridge(recipe, coldstart, work, resolve_url)
-        asyncio.run(ask_all(bridge, rows, outcomes, same_answer, should_stop, lambda now: tell(WHERE | now)))
-        return _write(store, coldstart, rows, outcomes, bridge, should_stop, tell)
+        asyncio.run(ask_all(bridge, rows, outcomes, same_answer, should_stop, lambda now: publish(WHERE | now)))
+        return _write(store, coldstart, rows, outcomes, bridge, should_stop, publish)
 
 
 def _bridge(recipe: Recipe, coldstart: ColdStart, work: WorkLog, resolve_url: Callable[[str], str]) -> Bridge:
@@ -86,7 +86,7 @@ def _write(
     outcomes: Outcomes,
     bridge: Bridge,
     should_stop: Callable[[], bool],
-    tell: Tell,
+    publish: Publish,
 ) -> ColdStartReport:
     """Writes and commits what was kept."""
     tally, use = (
@@ -114,7 +114,7 @@ def _write(
     report = tally.report(outcomes, bridge.asked, bridge.reused, use)
     store.write_bytes(COLDSTART_CARD, card(report, tally, coldstart, bridge.templates.digests()).encode())
     write_report(store, report)
-    tell(WHERE | {"coldstart_kept": report.kept, "coldstart_dropped": report.rejected})
+    publish(WHERE | {"coldstart_kept": report.kept, "coldstart_dropped": report.rejected})
     commit(store, report.kept)
     return report
 

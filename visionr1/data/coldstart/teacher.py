@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from visionr1.data.coldstart.endpoint import EndpointClient, address
+from visionr1.data.coldstart.endpoint import EndpointClient, whole_address
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, Unanswerable
 from visionr1.data.coldstart.limits import backoff
 from visionr1.data.coldstart.reply import Reply
@@ -35,7 +35,7 @@ class TeacherClient:
         self._teacher = teacher
         self._limits = limits
         self._endpoints = [
-            EndpointClient(place, endpoint, address(resolve_url(endpoint.base_url)), limits) for endpoint in teacher.servers
+            EndpointClient(place, endpoint, whole_address(resolve_url(endpoint.base_url)), limits) for endpoint in teacher.servers
         ]
         self._answered_at: float | None = None
 
