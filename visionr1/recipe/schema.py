@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from visionr1.recipe.coldstart import Teacher
+from visionr1.recipe.coldstart import Filters, Teacher
 from visionr1.recipe.values import (
     MOST_PIXELS,
     MOST_STAGES,
@@ -139,11 +139,42 @@ class ColdStart(Part):
         True,
         description="Put the true answer into the reasoner's prompt, as the authors do. false makes the answer filter stronger.",
     )
-    prompts_dir: str | None = Field(
-        None, description="Directory with your own pseudo_cot.txt, description.txt and reasoning.txt."
+    pseudo_cot: bool = Field(
+        True,
+        description="Ask for a pseudo-CoT before the description, as the authors do. false is the paper's ablation (figure 5).",
     )
+    control: Literal["none", "text", "anchored"] = Field(
+        "none",
+        description="`text`: the describer gets no picture, which shows what the picture is good for (not published). "
+        "`anchored`: the  description must say where things are.",
+    )
+    prompts_dir: str | None = Field(
+        None,
+        description="Directory with your own prompts: pseudo_cot.txt, description.txt, description_alone.txt, anchored.txt, "
+        "reasoning.txt.",
+    )
+    samples: int = Field(1, ge=1, le=256, description="Chains of thought per problem. At most one of them is kept.")
+    choose: Literal["first", "shortest", "longest"] = Field("first", description="Which of a problem's good chains is kept.")
+    keep_wrong: bool = Field(False, description="Also write the chains that are dropped, with the reason, for preference data.")
+    filters: Filters = Filters()
     concurrency: int = Field(64, ge=1, le=10_000, description="Requests that are open at the same time.")
-    retries: int = Field(4, ge=0, le=1000, description="How many times a failed request is sent again.")
+    retries: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="How many times a request is sent again after an error of the server or a damaged or missing reply.",
+    )
+    patience_seconds: float = Field(
+        600.0, ge=0, le=1e6, description="How long to wait for a teacher that is not there, busy or over its rate limit."
+    )
+    first_byte_seconds: float = Field(
+        1800.0,
+        gt=0,
+        le=1e6,
+        description="How long a reply may take to begin. Most servers send nothing before the whole reply is written.",
+    )
+    read_seconds: float = Field(60.0, gt=0, le=1e6, description="How long a reply that has begun may be silent.")
+    total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
 
 
 class SFT(Part):
