@@ -157,9 +157,7 @@ class Trainer:
         chosen = micro_batches(prompts, sequences, self._choice.row_tokens, shared=self._shared)
         return [[batch[index] for index in indices] for indices in chosen]
 
-    def _reference_logps(
-        self, prompts: list[PromptTensors], parts: list[Sequence[Experience]]
-    ) -> list[list[torch.Tensor] | None]:
+    def _reference_logps(self, prompts: list[PromptTensors], parts: list[list[Experience]]) -> list[list[torch.Tensor] | None]:
         """Log-probs under the reference model of each part's micro-batches. None for each if there is no reference model."""
         if self._reference is None:
             return [None] * len(parts)
