@@ -53,7 +53,7 @@ def test_a_random_model_has_the_published_size(size: str) -> None:
 
 def test_a_random_model_can_be_trained_and_sampled(tmp_path: Path) -> None:
     """A published model's form with small numbers: it is written, and read by the trainer's own loader."""
-    text = {"layers": 1, "width": 256, "inner": 64, "queries": 256, "keys": 128, "vocabulary": 2000}
+    text: dict[str, Any] = {"layers": 1, "width": 256, "inner": 64, "queries": 256, "keys": 128, "vocabulary": 2000}
     vision = {"vision_layers": 2, "vision_width": 160, "vision_inner": 64, "vision_out": 256}
     small = replace(QWEN2_5_VL["3B"], **(text | vision))
     model = load_recipe("vision-r1", ["model.dtype=float32"]).model
