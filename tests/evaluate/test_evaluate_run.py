@@ -14,7 +14,7 @@ from visionr1.evaluate import run, run_model
 from visionr1.evaluate.phase import evaluation_faults, fitted
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.reads import evaluation_settings
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.report import write_report
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import EVAL, REPORT, SUMMARY, eval_key, eval_samples_key, eval_settings_key

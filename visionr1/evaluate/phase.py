@@ -20,7 +20,7 @@ from visionr1.preflight.machine import has_gpu
 from visionr1.recipe import Phase, Recipe
 from visionr1.recipe.phases import BASE_MODEL, EVALUATE_PHASE, SFT_PHASE, stage_phases
 from visionr1.recipe.reads import evaluation_settings
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
 from visionr1.rollout.types import RolloutEngine
