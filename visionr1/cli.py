@@ -256,7 +256,9 @@ def _report(run_url: str) -> None:
 @app.command(rich_help_panel=PHASES)
 def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
-    from visionr1.data.coldstart.run import EndpointLost, run_coldstart
+    from visionr1.data.coldstart.run import run_coldstart
+    from visionr1.data.coldstart.summary import coldstart_table
+    from visionr1.data.coldstart.teacher import EndpointLost
     from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
     from visionr1.rundir.recipe import read_recipe
@@ -274,9 +276,12 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
             _teacher(recipe) as resolve_url,
             StopFlag() as should_stop,
         ):
-            run_coldstart(recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory()))
+            report = run_coldstart(
+                recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory())
+            )
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
+    Console().print(coldstart_table(report))
 
 
 def _look_ahead(recipe: Recipe, name: str) -> None:
@@ -298,8 +303,8 @@ def _memory() -> dict[str, int]:
 @contextmanager
 def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
     """Serve the demo's scripted teacher if the recipe asks for it. Yields a function from a teacher's base_url to its address."""
-    used = recipe.coldstart and {recipe.coldstart.describer.base_url, recipe.coldstart.reasoner.base_url}
-    if not used or DEMO_TEACHER not in used:
+    teachers = (recipe.coldstart.describer, recipe.coldstart.reasoner) if recipe.coldstart else ()
+    if not any(server.base_url == DEMO_TEACHER for teacher in teachers for server in teacher.servers):
         yield lambda url: url
         return
     from visionr1.demo.teacher import scripted_teacher

@@ -18,7 +18,8 @@ from visionr1.errors import BadInput
 from visionr1.recipe import Phase, Recipe, amounts, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
 from visionr1.recipe.messages import describe
 from visionr1.recipe.paths import written_out
-from visionr1.recipe.schema import SFT, Columns, Source
+from visionr1.recipe.schema import SFT
+from visionr1.recipe.source import Columns, Source
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import open_store
 

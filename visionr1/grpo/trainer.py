@@ -45,7 +45,10 @@ class Experience:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateStats:
-    """Means over all tokens of the global batch, but for one maximum; the same on every rank."""
+    """Means over all tokens of the global batch, but for one maximum; the same on every rank.
+
+    `idle_passes` counts forward and backward passes of all ranks that trained nothing, see `even_passes`.
+    """
 
     loss: float
     kl_mean: float
@@ -55,6 +58,7 @@ class UpdateStats:
     logprob_mismatch_max: float
     grad_norm: float
     trained_tokens: int
+    idle_passes: int
 
 
 class TokenSums(NamedTuple):
@@ -197,12 +201,13 @@ class Trainer:
         learning_rate: float,
     ) -> UpdateStats:
         rows = self._rows(prompts, batch)
-        totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch)], device=self._device)
+        totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch), len(rows)], device=self._device)
         dist.all_reduce(totals)
-        tokens, sequences = (int(total) for total in totals)
+        tokens, sequences, used = (int(total) for total in totals)
+        passes = even_passes(rows, self._device)
         sums = TokenSums.zeros(self._device)
         farthest = torch.zeros((), device=self._device)
-        for index, (row, idle) in enumerate(even_passes(rows, self._device)):
+        for index, (row, idle) in enumerate(passes):
             old_logps_N = None if old is None else old[index]
             reference_N = None if reference is None else reference[index]
             share = 0.0 if idle else 1.0
@@ -221,6 +226,7 @@ class Trainer:
             logprob_mismatch_max=float(farthest),
             grad_norm=grad_norm,
             trained_tokens=tokens,
+            idle_passes=len(passes) * dist.get_world_size() - used,
         )
 
     def _micro_batch(
@@ -278,4 +284,5 @@ def _merged(results: list[UpdateStats]) -> UpdateStats:
         logprob_mismatch_max=results[0].logprob_mismatch_max,
         grad_norm=mean("grad_norm"),
         trained_tokens=tokens,
+        idle_passes=sum(result.idle_passes for result in results),
     )

@@ -34,7 +34,8 @@ from visionr1.model.policy import Policy
 from visionr1.preflight.base import base_dir, read_config
 from visionr1.preflight.lengths import context_tokens, sft_cutoff
 from visionr1.recipe.phases import SFT_PHASE, sft_steps
-from visionr1.recipe.schema import SFT, Recipe, Source
+from visionr1.recipe.schema import SFT, Recipe
+from visionr1.recipe.source import Source
 from visionr1.rundir import layout
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry
 from visionr1.sft.batches import Batch, ahead, make_batch

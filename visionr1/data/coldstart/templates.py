@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ _FIELD: Final = re.compile(r"\{(question|answer|description|thinking process)\}"
 FIELDS: Final = {
     "pseudo_cot": ({"question", "answer"}, set()),
     "description": ({"question", "thinking process"}, set()),
+    "description_alone": ({"question"}, set()),
+    "anchored": (set(), set()),
     "reasoning": ({"description", "question"}, {"answer"}),
 }
 """Fields that a template must have, and that it may have."""
@@ -27,7 +30,15 @@ class Templates:
 
     pseudo_cot: str
     description: str
+    description_alone: str
+    """Without a pseudo-CoT."""
+    anchored: str
+    """What is added to a description's request that must say where things are."""
     reasoning: str
+
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each, by name."""
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in vars(self).items()}
 
 
 def load_templates(folder: str | None) -> Templates:
