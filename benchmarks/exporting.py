@@ -20,7 +20,7 @@ from rich.console import Console
 from visionr1.data.readers import load_problems
 from visionr1.metrics import Exporter
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import load_recipe
 from visionr1.recipe.schema import Metrics
 from visionr1.rollout.build import build_engine

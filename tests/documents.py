@@ -68,7 +68,15 @@ def yaml_blocks(document: Path) -> list[tuple[str, list[dict[str, object]]]]:
         if language == "yaml":
             parts = list(yaml.safe_load_all(text))
             heads = {key for part in parts for key in part}
-            kind = "manifests" if "apiVersion" in heads else "values" if heads <= keys else "recipe" if "stages" in heads else ""
+            kind = (
+                "manifests"
+                if "apiVersion" in heads
+                else "values"
+                if heads <= keys
+                else "recipe"
+                if heads & {"stages", "preset"}
+                else ""
+            )
             found.append((kind or ("prometheus" if "scrape_configs" in heads else "unknown"), parts))
     return found
 

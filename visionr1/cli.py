@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -14,15 +16,16 @@ from typer.core import TyperGroup
 
 from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, doctor, evaluate, grade, recipe_app, watch
 from visionr1.cli_plan import plan
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped, printable
-from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable, printable
+from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
+from visionr1.recipe.phases import COLDSTART_PHASE
+from visionr1.recipe.values import DEMO_TEACHER
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import StorageError, open_store
 from visionr1.version import version_line
 
 EXIT_INTERRUPTED: Final = 130
-DEMO_TEACHER: Final = "demo://teacher"
 RUNS: Final = "Runs"
 LOOK: Final = "Looking closer"
 PHASES: Final = "Single phases (visionr1 run does them all)"
@@ -38,8 +41,8 @@ class _Commands(TyperGroup):
             raise _ended(str(error), EXIT_BAD_INPUT) from None
         except Stopped as stopped:
             raise _ended(str(stopped), EXIT_STOPPED) from None
-        except StorageError as error:
-            raise _ended(str(error), 1) from None
+        except (StorageError, Unreachable) as error:
+            raise _ended(str(error), EXIT_FAILED) from None
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("visionr1"):
                 raise
@@ -80,6 +83,9 @@ def options(
     ] = False,
 ) -> None:
     """Takes the options that come before a command."""
+    from visionr1.preflight.machine import keep_loopback_direct
+
+    keep_loopback_direct(os.environ)
 
 
 RunOption = Annotated[
@@ -179,7 +185,7 @@ def run(
     elif run is not None:
         from visionr1.rundir.recipe import read_recipe
 
-        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides)
+        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides, Path.cwd())
     else:
         raise BadInput(
             "no recipe and no run: give a recipe to start (visionr1 run RECIPE), or a run to continue (visionr1 run --run DIR)"
@@ -193,17 +199,45 @@ def _engine(rollout: Engine | None) -> list[str]:
 
 def _run(recipe: Recipe, run_dir: str) -> None:
     from visionr1.pipeline.local import run_local
+    from visionr1.preflight.base import base_dir
+    from visionr1.preflight.check import check_run, notes, reads_base
     from visionr1.reward import Grader
 
     console = Console(stderr=True)
-    for line in warnings(recipe):
+    waiting = _waiting(recipe, run_dir)
+    _preflight(recipe, waiting)  # first of all: what does not fit needs no download
+    base = base_dir(recipe.model) if reads_base(recipe, waiting) else None
+    for line in (*warnings(recipe), *notes(recipe, waiting, base)):
         typer.echo(f"note: {line}", err=True)
+    check_run(recipe, waiting, base)
     Grader(recipe.reward).close()  # Reports a broken reward file now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)
     if code != 0:
         raise typer.Exit(code)
     _report(run_dir)
+
+
+def _preflight(recipe: Recipe, chain: list[Phase]) -> None:
+    """Raises BadInput for what surely does not fit on this machine's GPUs, or says so, as the recipe's `preflight` wants it."""
+    from visionr1.capacity.preflight import gpus_here, memory_faults
+
+    processes = recipe.sft.processes if recipe.sft else None
+    faults = memory_faults(recipe, chain, gpus_here(recipe, os.environ), processes)
+    if faults and recipe.preflight == "refuse":
+        raise BadInput("\n".join(faults))
+    for line in faults:
+        typer.echo(f"warning: {line}", err=True)
+
+
+def _waiting(recipe: Recipe, run_dir: str) -> list[Phase]:
+    """The phases that are not done yet."""
+    from visionr1.rundir.committed import committed
+
+    store = open_store(run_dir)
+    if store.local_path(RECIPE) is None:
+        return []  # run_local refuses such a place
+    return [phase for phase in phases(recipe) if not committed(store, phase).complete]
 
 
 @app.command(rich_help_panel=RUNS)
@@ -223,7 +257,9 @@ def _report(run_url: str) -> None:
 @app.command(rich_help_panel=PHASES)
 def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
-    from visionr1.data.coldstart.run import EndpointLost, run_coldstart
+    from visionr1.data.coldstart.run import run_coldstart
+    from visionr1.data.coldstart.summary import coldstart_table
+    from visionr1.data.coldstart.teacher import EndpointLost
     from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
     from visionr1.rundir.recipe import read_recipe
@@ -231,6 +267,7 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
 
     store = open_store(run)
     recipe = read_recipe(store, recipe_sha256)
+    _look_ahead(recipe, COLDSTART_PHASE)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
         with (
@@ -240,9 +277,22 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
             _teacher(recipe) as resolve_url,
             StopFlag() as should_stop,
         ):
-            run_coldstart(recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory()))
+            report = run_coldstart(
+                recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory())
+            )
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
+    Console().print(coldstart_table(report))
+
+
+def _look_ahead(recipe: Recipe, name: str) -> None:
+    """The first phase of a run looks at what all phases need, for on a cluster nobody else can see it before."""
+    from visionr1.preflight.base import base_on_this_machine
+    from visionr1.preflight.check import check_run, reads_base
+
+    chain = phases(recipe)
+    if chain[0].name == name:
+        check_run(recipe, chain, base_on_this_machine(recipe.model) if reads_base(recipe, chain) else None, machine=False)
 
 
 def _memory() -> dict[str, int]:
@@ -254,8 +304,8 @@ def _memory() -> dict[str, int]:
 @contextmanager
 def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
     """Serve the demo's scripted teacher if the recipe asks for it. Yields a function from a teacher's base_url to its address."""
-    used = recipe.coldstart and {recipe.coldstart.describer.base_url, recipe.coldstart.reasoner.base_url}
-    if not used or DEMO_TEACHER not in used:
+    teachers = (recipe.coldstart.describer, recipe.coldstart.reasoner) if recipe.coldstart else ()
+    if not any(server.base_url == DEMO_TEACHER for teacher in teachers for server in teacher.servers):
         yield lambda url: url
         return
     from visionr1.demo.teacher import scripted_teacher

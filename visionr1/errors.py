@@ -25,5 +25,9 @@ class BadInput(Exception):
     """
 
 
+class Unreachable(Exception):
+    """Something outside does not answer now; the same command may work later. The message is shown as it is."""
+
+
 class Stopped(Exception):
     """The phase was asked to stop and has committed a checkpoint."""

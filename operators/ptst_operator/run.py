@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from ptst_operator.spec import Spec
 from visionr1.recipe import Phase, Recipe, phases
+from visionr1.recipe.reads import evaluation_settings
 from visionr1.rundir.recipe import decided_recipe
 
 
@@ -46,6 +48,11 @@ class WantedRun:
     def chain(self) -> tuple[Phase, ...]:
         """The phases of its recipe, in order."""
         return phases(self.run.recipe)
+
+
+def evaluation_hash(recipe: Recipe) -> str:
+    """SHA-256 of the values that scores depend on, to notice that evaluation is to be done again."""
+    return hashlib.sha256(evaluation_settings(recipe).encode()).hexdigest()
 
 
 def recipe_hash(recipe: Recipe) -> str:

@@ -107,6 +107,12 @@ class PhaseStatus:
     complete: bool = Field(default=False, description="Whether its final checkpoint or output is committed.")
     completed: Time | None = Field(default=None, description="When the operator saw that.")
 
+    @property
+    def begun(self) -> bool:
+        """Whether it is at work or has committed something; the values that it reads are then used."""
+        at_work = bool(self.attempts) and self.attempts[-1].ended is None
+        return at_work or self.complete or self.committed_step is not None
+
 
 @dataclass(frozen=True, kw_only=True, config=PART_CONFIG)
 class ClusterStatus:
@@ -171,8 +177,15 @@ class Status:
         default=None, description="Share of the newest step's completions that were cut at the stage's limit."
     )
     kl: float | None = Field(default=None, description="Mean KL estimate of the newest step.")
+    hours_left: float | None = Field(
+        default=None,
+        description="Hours until all phases are complete, if nothing fails: from the plan (visionr1 plan), from measured steps "
+        "as soon as there are some.",
+    )
     phases: list[PhaseStatus] = Field(default_factory=list, description="The phases that have begun or are done.")
-    stages_begun: int = Field(default=0, ge=0, description="How many stages have begun. They cannot be changed.")
+    stages_begun: int = Field(
+        default=0, ge=0, description="How many stages have begun: they are at work or have a checkpoint. They cannot be changed."
+    )
     cluster: ClusterStatus | None = Field(default=None, description="The RayCluster, while there is one.")
     clusters_begun: int = Field(default=0, ge=0, description="How many RayClusters were created.")
     restarts: int = Field(default=0, ge=0, description="Value of spec.restarts that the operator acted on.")
@@ -181,6 +194,9 @@ class Status:
     recipe_version: str = Field(default="", description="resourceVersion of the recipe's ConfigMap that the operator acted on.")
     recipe_hash: str = Field(
         default="", description="SHA-256 of the recipe that the operator acted on. The run directory has that recipe."
+    )
+    evaluation: str = Field(
+        default="", description="SHA-256 of the values that the operator last let the evaluation use. Others begin it again."
     )
     conditions: list[Condition] = Field(
         default_factory=list, description="RecipeValid, Progressing, Held, Suspended, Complete and Failed."

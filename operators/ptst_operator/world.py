@@ -21,6 +21,7 @@ class Progress:
     tokens_per_second: float | None = None
     truncated: float | None = None
     kl: float | None = None
+    step_seconds: float | None = None
 
 
 @dataclass(frozen=True)

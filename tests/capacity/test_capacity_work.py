@@ -7,10 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from visionr1.capacity.model import read_model_sizes
+from visionr1.capacity.model import DEMO_BASE, read_model_sizes
 from visionr1.capacity.work import ModelWork, Peak, Work, efficiency, model_work
 from visionr1.model.device import device_peak
-from visionr1.model.load import DEMO_BASE, load_model
+from visionr1.model.load import load_model
 from visionr1.recipe import load_recipe
 
 PLAIN = ModelWork(100, 10, 8, 4, 50, 6, 2, 4, element_bytes=2)
@@ -19,7 +19,9 @@ PLAIN = ModelWork(100, 10, 8, 4, 50, 6, 2, 4, element_bytes=2)
 @pytest.fixture(scope="module")
 def model() -> Qwen2_5_VLForConditionalGeneration:
     settings = load_recipe("demo").model.model_copy(update={"attention": "eager"})
-    return load_model(DEMO_BASE, settings, torch.device("cpu")).eval()
+    loaded: Qwen2_5_VLForConditionalGeneration = load_model(DEMO_BASE, settings, torch.device("cpu"))
+    loaded.train(False)
+    return loaded
 
 
 def counted(call: Callable[[], object]) -> int:

@@ -77,7 +77,12 @@ def test_a_bad_recipe_is_named_line_by_line() -> None:
 def test_a_good_recipe_with_a_warning() -> None:
     result = visionr1("recipe", "check", "vision-r1", "--set", "rollout.top_p=0.9")
     assert result.exit_code == 0
-    assert result.stdout == "vision-r1: good; SFT > stage 1 > stage 2 > evaluation\n"
+    assert result.stdout.splitlines() == [
+        "vision-r1: good; SFT > stage 1 > stage 2 > evaluation",
+        "SFT: 2 epochs in steps of 32 samples",
+        "stage 1: 100 steps of 512 problems, 51200 in all, 16 completions each; 100 updates",
+        "stage 2: 100 steps of 512 problems, 51200 in all, 8 completions each; 100 updates",
+    ]
     assert result.stderr.startswith("note: rollout.top_p: 0.9 biases")
 
 
@@ -140,11 +145,11 @@ def ran(monkeypatch: pytest.MonkeyPatch, code: int = 3) -> list[tuple[Recipe, st
 
 def test_run_takes_presets_overrides_and_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = ran(monkeypatch)
-    result = visionr1("run", "vision-r1", "--set", "stages.0.steps=3", "--rollout", "hf")
+    result = visionr1("run", "demo", "--set", "stages.0.steps=3", "--rollout", "hf")
     ((recipe, run_dir),) = calls
-    assert (result.exit_code, run_dir) == (3, "runs/vision-r1")
+    assert (result.exit_code, run_dir) == (3, "runs/demo")
     assert (recipe.stages[0].steps, recipe.rollout.engine) == (3, "hf")
-    assert result.stderr == "vision-r1 in runs/vision-r1: SFT > stage 1 > stage 2 > evaluation\n"
+    assert result.stderr.endswith("demo in runs/demo: cold start > SFT > stage 1 > stage 2 > stage 3 > evaluation\n")
 
 
 def test_a_broken_reward_file_ends_a_run_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

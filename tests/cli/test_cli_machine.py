@@ -81,12 +81,24 @@ def test_a_read_only_run_directory(tmp_path: Path) -> None:
         assert "no permission; give user" in line or "read-only; mount it writable" in line
 
 
-def test_a_metrics_port_that_is_taken(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        run = stage(tmp_path / "run", f"metrics.port={port}", "metrics.host=127.0.0.1", "metrics.enabled=true")
-        line = reported(64, "grpo", "--run", run, "--stage", "1")
-    assert line == f"metrics: port {port} on 127.0.0.1 is taken; set metrics.port to another one, or to 0 for any free one"
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+@pytest.mark.parametrize("words", [["grpo", "--stage", "1"], ["run"]])
+def test_a_folder_that_is_too_long_for_rays_sockets(tmp_path: Path, name: str, words: list[str]) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": "/tmp", name: str(folder)}
+    line = reported(64, *words, "--run", stage(tmp_path / "run"), env=environment)
+    assert line.startswith(f"{name}: {folder} is too long for Ray, whose sockets are below it: set RAY_TMPDIR to a folder")
+
+
+def test_a_ray_cluster_that_does_not_answer(tmp_path: Path) -> None:
+    run = stage(tmp_path / "run")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        line = reported(1, "grpo", "--stage", "1", "--run", run, env={**os.environ, "RAY_ADDRESS": address})
+    assert line.startswith(f"RAY_ADDRESS: no Ray cluster answers at {address} (20 s): start it, correct the address")
+    line = reported(64, "run", "--run", run, env={**os.environ, "RAY_ADDRESS": address})
+    assert line.startswith(f"RAY_ADDRESS: no Ray cluster answers at {address} (Connection refused)")
 
 
 @pytest.mark.parametrize("shared_memory", ["size=64m", "ro"])

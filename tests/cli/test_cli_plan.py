@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from samples import step_record
 from typer.testing import CliRunner, Result
 
 from visionr1.capacity.cards import DESCRIBED
@@ -17,7 +21,10 @@ from visionr1.capacity.model import find_model_sizes
 from visionr1.capacity.plan import default_fleet, plan_run
 from visionr1.cli import app
 from visionr1.cli_plan import screen
-from visionr1.recipe import load_recipe
+from visionr1.recipe import load_recipe, to_yaml
+from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.steplog import StepLog
+from visionr1.storage import open_store
 
 
 def plan(*words: str) -> Result:
@@ -108,3 +115,61 @@ def test_a_mistake_is_one_line(words: list[str], expected: str) -> None:
     result = plan("vision-r1", *words)
     assert result.exit_code == 64 and result.stdout == ""
     assert expected in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def small_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which NVIDIA's driver lists four L40S."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nfor gpu in 1 2 3 4; do echo 'NVIDIA L40S, 46068'; done\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def run(tmp_path: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """`visionr1 run` on four GPUs."""
+    four = ["--set", "rollout.workers=4", "--set", "sft.processes=4"]
+    words = ["run", "vision-r1", "--run", str(tmp_path / "run"), *four, *overrides]
+    return subprocess.run([sys.executable, "-m", "visionr1.cli", *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.usefixtures("small_gpus")
+def test_a_run_that_surely_does_not_fit_is_refused_before_it_starts(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 64
+    assert [line.split(" on ")[0] for line in done.stderr.splitlines()] == [
+        "sft does not fit", "stage-1 does not fit", "stage-2 does not fit"
+    ]  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("small_gpus")
+def test_a_run_with_preflight_warn_starts_all_the_same(tmp_path: Path) -> None:
+    done = run(tmp_path, "--set", "preflight=warn", "--set", "model.revision=none")
+    assert "warning: stage-1 does not fit on 4 x L40S" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("model.base:")  # what is looked at next: there is no such revision
+
+
+def test_a_run_that_has_begun_is_compared_with_its_plan(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.write_bytes(RECIPE, to_yaml(load_recipe("demo")).encode())
+    result = plan("--run", str(tmp_path))
+    assert result.exit_code == 64 and "no step is logged yet" in result.stderr
+    log = StepLog(store, "stage-1", 0)
+    for step in (1, 2, 3):
+        log.append(step_record(step))
+    result = plan("--run", str(tmp_path))
+    assert result.exit_code == 0
+    assert re.search(r"stage 1: 48 x 16, 2 steps", result.stdout)
+    assert re.search(r"rollout +[0-9.]+ +4\.00 +[0-9.]+ +[0-9.]+\n", result.stdout)
+    assert "Farthest from its floor: rollout" in result.stdout
+    (phase,) = json.loads(plan("--run", str(tmp_path), "--json").stdout)
+    assert phase["farthest"]["measured"] == 4
+
+
+def test_a_recipe_or_a_run_is_planned() -> None:
+    for words in ([], ["demo", "--run", "somewhere"]):
+        result = plan(*words)
+        assert result.exit_code == 64 and "give one of the two" in result.stderr

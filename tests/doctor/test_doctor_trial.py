@@ -12,12 +12,12 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from typer.testing import CliRunner
 
-from visionr1.capacity.model import QWEN2_5_VL, read_model_sizes
+from visionr1.capacity.model import DEMO_BASE, QWEN2_5_VL, read_model_sizes
 from visionr1.cli import app
 from visionr1.doctor.models import fill_vocabulary, published_config, that_fits, write_random_model
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import DEMO_BASE, load_model
+from visionr1.model.load import load_model
 from visionr1.recipe import load_recipe
 
 

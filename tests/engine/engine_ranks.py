@@ -21,8 +21,9 @@ from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import join_process_group
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir, load_model
+from visionr1.model.load import load_model
 from visionr1.model.pack import TrainSequence, prompt_tensors
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import Recipe, load_recipe
 
 CPU = torch.device("cpu")

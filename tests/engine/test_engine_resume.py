@@ -13,7 +13,7 @@ from ranks import run_ranks
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.model.load import DEMO_BASE
+from visionr1.capacity.model import DEMO_BASE
 
 pytestmark = pytest.mark.timeout(900)
 BFLOAT16 = "model.dtype=bfloat16"

@@ -33,7 +33,8 @@ from visionr1.data.readers import load_problems, load_samples
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput
 from visionr1.recipe import parse_recipe, phases, preset_names, preset_text, to_yaml, warnings
-from visionr1.recipe.schema import Model, Reward, Source
+from visionr1.recipe.schema import Model, Reward
+from visionr1.recipe.source import Source
 from visionr1.reward import Grader
 
 Target = Callable[[Random], None]
@@ -104,7 +105,7 @@ class Rows:
         import datasets
 
         from visionr1.model.chat import PromptBuilder
-        from visionr1.model.load import base_dir
+        from visionr1.preflight.base import base_dir
 
         datasets.config.HF_DATASETS_CACHE = folder / "cache"
         self.folder = folder

@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from visionr1.errors import BadInput
-from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed
+from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed, split_evenly, what_is_made
 from visionr1.grpo.start import BASE, StageStart, Weights, stage_start
+from visionr1.recipe import load_recipe
 from visionr1.recipe.phases import stage_phase
 from visionr1.recipe.schema import Checkpoint, Optimiser, Recipe
 
@@ -81,3 +84,19 @@ def test_request_seeds_depend_on_run_step_and_place_only() -> None:
     assert len(seeds) == 8
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert request_seed(1, 1, 0) == request_seed(1, 1, 0)
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_a_batch_has_as_many_parts_as_there_are_updates(size: int, parts: int) -> None:
+    batch = list(range(size))
+    found = split_evenly(batch, parts)
+    assert [index for part in found for index in part] == batch
+    assert len(found) == parts
+    sizes = [len(part) for part in found]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_what_a_stage_makes_is_printed() -> None:
+    recipe = load_recipe("demo", ["algorithm.updates_per_batch=2"])
+    line = "stage 2: 24 steps of 16 of 1500 problems, 384 in all (0.256 epochs), 8 completions each; 48 updates"
+    assert what_is_made(recipe, stage_phase(recipe, 2), 1500) == line

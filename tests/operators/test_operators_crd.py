@@ -46,7 +46,8 @@ def test_kubectl_get_shows_how_a_run_is() -> None:
     columns = spec["versions"][0]["additionalPrinterColumns"]
     narrow = [column["name"] for column in columns if not column.get("priority")]
     assert narrow == ["Phase", "Stage", "Step", "Reward", "Length", "Tok/s/GPU", "Age"]
-    assert [column["name"] for column in columns if column.get("priority")] == ["Truncated", "KL", "Reason", "Message"]
+    wide = [column["name"] for column in columns if column.get("priority")]
+    assert wide == ["Hours left", "Truncated", "KL", "Reason", "Message"]
     status = spec["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
     shown = {column["jsonPath"].removeprefix(".status."): column["type"] for column in columns}
     reported = {path for path in shown if path.startswith("conditions")}

@@ -111,7 +111,7 @@ def test_a_crash_is_retried_from_the_last_checkpoint(run: Run) -> None:
     assert (first.exit_code, first.from_step, first.to_step) == (1, None, 2)
     assert (second.exit_code, second.from_step, second.to_step) == (0, 2, 4)
     assert run.codes("sft") == [1, 0]
-    assert "sft, attempt 0, ended with exit code 1; the last lines of " in run.reported
+    assert "sft, attempt 0, ended with exit code 1: Traceback: it broke\nthe last lines of " in run.reported
     assert "  Traceback: it broke\n" in run.reported
     assert re.search(r"^sft is tried again in [0-3] s, from its last committed checkpoint$", run.reported, re.MULTILINE)
     assert "stage-1 is tried again" not in run.reported, "after a checkpoint there is nothing to wait for"
@@ -174,7 +174,7 @@ def test_another_recipe_is_refused(run: Run) -> None:
     assert run.go() == 0
     before = (run.folder / "recipe.yaml").read_text()
     other = RECIPE.model_copy(update={"seed": 7})
-    with pytest.raises(BadInput, match=r"is a run of another recipe; .*\n  seed: 1 in the run, 7 in this recipe$"):
+    with pytest.raises(BadInput, match=r"is a run of another recipe; .*\n  seed: 1 in .*, 7 in this recipe; sft has used it$"):
         run.go(other)
     assert (run.folder / "recipe.yaml").read_text() == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,13 @@ def test_overrides_reach_everywhere() -> None:
     assert recipe.sft is None and recipe.coldstart is None
     assert limits(recipe) == [(48, 16, 24), (96, 8, 24), (8, 2, 1)]
     assert load_recipe("vision-r1", ["coldstart.problems.path=a.jsonl"]).coldstart is not None, "a null section can be begun"
+
+
+@pytest.mark.parametrize("text", ["010", "1:30", "yes", "2001-01-01", "1e5", "null", "0x10"])
+def test_a_text_that_looks_like_a_number_is_quoted_for_readers_with_other_rules(text: str) -> None:
+    recipe = load_recipe("demo", [f"model.system_prompt={json.dumps(text)}"])
+    assert yaml.safe_load(to_yaml(recipe))["model"]["system_prompt"] == text
+    assert parse_recipe(to_yaml(recipe), "r.yaml") == recipe
 
 
 @given(

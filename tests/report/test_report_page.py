@@ -81,8 +81,8 @@ def test_the_panels_name_buckets_phases_words_and_limits(make_run: Callable[...,
     text = (folder / "report.html").read_text()
     panels = {part[0]: Page(part).text for part in text.split('<figure id="panel-')[1:]}
     for letter, expected in {
-        "A": ["share of outputs", "0–4K", "4K–8K", "8K+", "completion length, tokens", "cold start", "stage 3"],
-        "B": ["accuracy", "cold start", "stage 1", "stage 2", "stage 3"],
+        "A": ["share of outputs", "0–4K", "4K–8K", "8K+", "completion length, tokens", "SFT", "stage 3"],
+        "B": ["accuracy", "SFT", "stage 1", "stage 2", "stage 3"],
         "C": ["Wait", "Hmm", "Mistake", "Alternatively", "Check", "occurrences"],
         "D": ["tokens", "global step", "limit 4K", "limit 8K", "limit 16K ↑", "300"],
         "E": ["accuracy", "global step", "stage 2"],

@@ -7,8 +7,8 @@ import pytest
 
 from visionr1.data.rows import Row
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import load_recipe
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import RolloutEngine, Sampling

@@ -70,7 +70,7 @@ def test_hf_samples_by_the_recipe_and_not_by_the_models_generation_config(
 
     from rollout_pair import make_pair
 
-    from visionr1.model.load import base_dir
+    from visionr1.preflight.base import base_dir
     from visionr1.recipe import load_recipe
     from visionr1.rollout.build import build_engine
 

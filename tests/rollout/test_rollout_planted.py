@@ -15,9 +15,9 @@ from visionr1.data.rows import Row
 from visionr1.grpo import worker as worker_module
 from visionr1.grpo.parity import LARGEST, LIMITS
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, prompt_tensors
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import load_recipe
 from visionr1.rollout.vllm import VllmEngine
 
@@ -186,7 +186,7 @@ def test_a_sampled_image_token_stops_the_run(stage: Stage, monkeypatch: pytest.M
         plant.setattr(
             engine, "_banned" if isinstance(engine, VllmEngine) else "_bias", {} if isinstance(engine, VllmEngine) else None
         )
-        with pytest.raises(RuntimeError, match=r"sampled a vision token .* ignores the bias"):
+        with pytest.raises(RuntimeError, match=r"sampled a vision token .* although it is banned.* ignores the bias"):
             stage.worker.rollout(ROWS, SAMPLING, list(range(len(ROWS))))
     with torch.no_grad():
         head_VD.copy_(kept_VD)

@@ -1,5 +1,7 @@
 """Seeds, bans and ends: what an engine samples and when it stops."""
 
+from collections import Counter
+
 import pytest
 import torch
 from rollout_pair import LIMIT, Pair
@@ -64,6 +66,23 @@ def test_banned_tokens_are_never_sampled_and_the_trainer_knows(pair: Pair) -> No
     sampled = {token for group in groups for completion in group.completions for token in completion.token_ids}
     assert sampled.isdisjoint(pair.builder.banned_token_ids)
     assert pair.distance(groups) <= LIMIT
+
+
+def test_the_text_is_as_it_was_sampled_special_tokens_included(pair: Pair) -> None:
+    """A tokenizer may declare <think> as a special token: left out, it would be missing when the response is graded."""
+    tokenizer = pair.builder.tokenizer
+    special = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert special in tokenizer.all_special_ids
+    likely = Counter(token for group in pair.sample() for c in group.completions for token in c.token_ids[:-1])
+    with torch.no_grad():
+        head_VD = pair.policy.inner.lm_head.weight
+        head_VD[special] = head_VD[likely.most_common(1)[0][0]]
+    pair.sync()
+    completions = [completion for group in pair.sample() for completion in group.completions]
+    assert any("<|im_start|>" in completion.text for completion in completions)
+    for completion in completions:
+        kept = completion.token_ids[:-1] if completion.finish_reason == "stop" else completion.token_ids
+        assert completion.text == tokenizer.decode(kept, skip_special_tokens=False)
 
 
 @pytest.fixture

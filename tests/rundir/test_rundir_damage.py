@@ -20,12 +20,14 @@ from visionr1.evaluate.phase import _scored_step
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
 from visionr1.recipe import phases
+from visionr1.recipe.reads import evaluation_settings
 from visionr1.report import terminal_summary, write_report
 from visionr1.rundir import scores
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.committed import committed
 from visionr1.rundir.recipe import adopt_recipe, read_recipe
 from visionr1.rundir.rollback import Rollback, is_rolled_back, refusal, roll_back
+from visionr1.rundir.scores import Scores
 from visionr1.rundir.steplog import StepLog
 from visionr1.storage import StorageError, Store, open_store
 from visionr1.watch.look import look
@@ -41,6 +43,7 @@ FILES = {
     "score": "eval/sft.json",
     "last score": "eval/stage-2.json",
     "samples": "eval/sft.samples.jsonl",
+    "evaluation's values": "eval/settings.json",
     "cold-start report": "coldstart/report.json",
     "cold-start manifest": "coldstart/manifest.json",
     "cold-start replies": "coldstart/work/replies.jsonl",
@@ -72,7 +75,7 @@ def watch(store: Store) -> None:
 
 def evaluation(store: Store) -> None:
     for phase in ("sft", "stage-1", "stage-2", "base"):
-        _scored_step(store, phase)
+        _scored_step(Scores(store, evaluation_settings(RECIPE)), phase)
 
 
 def plan(store: Store) -> None:
@@ -218,7 +221,8 @@ def test_something_else_in_its_place(
 ODD = ["x", -1, 10**400, float("nan"), 1e300, [1], {"x": "y"}, True, None]
 
 
-@pytest.mark.parametrize("file", [name for name in FILES if name != "recipe"])
+# An odd value of the evaluation is only another value: its scores are then those of another evaluation.
+@pytest.mark.parametrize("file", [name for name in FILES if name not in ("recipe", "evaluation's values")])
 def test_odd_values_in_each_field(file: str, store: Store) -> None:
     """The last line keeps its sound values: of a step log it may be cut short."""
     lines = store.read_bytes(FILES[file]).decode()

@@ -31,7 +31,7 @@ def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path: Path, number: 
     sft.send_signal(number)
     reported = sft.communicate(timeout=60)[1]
     assert sft.returncode == 3, reported
-    assert "SFT was stopped before a step; it goes on" in reported
+    assert "SFT was stopped before a step; it continues" in reported
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in torchrun)
 
 
@@ -49,7 +49,7 @@ def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(subprocess, "Popen", StartedAndStopped)
-    with pytest.raises(Stopped, match="before a step; it goes on"):
+    with pytest.raises(Stopped, match="before a step; it continues"):
         launch.run(run)
     assert [process.returncode for process in started] == [-signal.SIGTERM]
 

@@ -26,6 +26,16 @@ def test_no_more_is_read_than_was_asked_for(store: Store) -> None:
     assert len(store.read_bytes("steps.jsonl", 6_000_000)) == len(store.read_bytes("steps.jsonl")) == 5_000_000
 
 
+def test_a_version_differs_once_a_key_was_written_again(store: Store) -> None:
+    store.write_bytes("data/a", b"one")
+    store.write_bytes("data/ab", b"one")
+    before = store.versions()
+    assert list(before) == ["data/a", "data/ab"] and before["data/a"] == store.version("data/a") == store.version("data/a")
+    store.write_bytes("data/a", b"two")
+    assert store.version("data/a") != before["data/a"] and store.version("data/ab") == before["data/ab"]
+    assert store.version("data") is None and store.version("data/b") is None
+
+
 def test_files_come_back(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source.bin"
     source.write_bytes(os.urandom(100_000))

@@ -9,6 +9,7 @@ from typing import Final
 from visionr1.capacity.memory import Moment, Place, Setup, evaluation_moment, sft_moments, stage_moments, with_room_for_engine
 from visionr1.capacity.model import ModelSizes
 from visionr1.errors import BadInput
+from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import SFT, Recipe, Stage
 
 SPARE: Final = 0.08
@@ -63,6 +64,18 @@ class Fit:
     def fits(self) -> bool:
         """Whether each moment stays within the limit."""
         return self.tightest.gpu_total <= self.limit
+
+
+def refuses(recipe: Recipe, phase: Phase, fit: Fit, gib: float) -> bool:
+    """Whether the phase surely fails on GPUs of so many GiB.
+
+    Where the recipe leaves something open, the phase refuses to begin; else it may use the part that is kept free, too.
+    """
+    if phase.kind == "grpo":
+        leaves = _leaves_something(recipe)
+    else:
+        leaves = phase.kind == "sft" and recipe.sft is not None and recipe.sft.zero_stage == "auto"
+    return not fit.fits if leaves else fit.tightest.gpu_total > gib
 
 
 def choose_stage(recipe: Recipe, stage: Stage, model: ModelSizes, gpus: Gpus | None) -> Choice:

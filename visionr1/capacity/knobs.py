@@ -84,9 +84,18 @@ def knobs(setting: Setting, phase: Phase) -> Iterator[tuple[str, bool, Setting]]
         if setting.recipe.stages and setting.recipe.algorithm.prompts_per_step % fleet.count:
             continue
         workers = setting.recipe.rollout.model_copy(update={"workers": fleet.count})
-        other = replace(setting, recipe=setting.recipe.model_copy(update={"rollout": workers}), fleet=fleet)
+        other = replace(
+            setting,
+            recipe=setting.recipe.model_copy(update={"rollout": workers}),
+            fleet=fleet,
+            sft_gpus=_times(setting.sft_gpus, times),
+        )
         if _tightest(_plan(other, phase.name)) < before:
             yield f"--gpus {fleet.count}x{fleet.card.name}", True, other
+
+
+def _times(count: int | None, times: int) -> int | None:
+    return None if count is None else times * count
 
 
 def _plan(setting: Setting, name: str) -> PhasePlan:

@@ -72,6 +72,8 @@ def assumed_sizes(recipe: Recipe) -> Sizes:
     """Without a look at the data."""
     digits = recipe.data.train.path.startswith("demo://")
     picture = min(max(PICTURE_PIXELS, recipe.model.min_pixels), recipe.model.max_pixels) / PIXELS_OF_TOKEN
+    image: float
+    text: float
     image, text, response = DIGITS if digits else (picture, TEXT_TOKENS, SFT_RESPONSE_TOKENS)
     text += len(recipe.model.system_prompt or "") / CHARACTERS
     prompt = min(image + text, recipe.data.max_prompt_tokens)

@@ -8,6 +8,7 @@ DeepSpeed 0.19's buffers. Weights, gradients and optimiser states are counted on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal
 
 from visionr1.capacity.model import ModelSizes
@@ -288,8 +289,13 @@ def save_bytes(setup: Setup) -> float:
     return max(written) + sum(_saved_states(setup).values()) + sent
 
 
-def _shards(setup: Setup) -> list[Shard]:
-    return weight_shards({str(place): setup.element * size for place, size in enumerate(setup.model.tensors)}, setup.gpus)
+def _shards(setup: Setup) -> tuple[Shard, ...]:
+    return _shards_of(setup.model, setup.element, setup.gpus)
+
+
+@lru_cache(maxsize=64)  # a choice asks for the same shards hundreds of times
+def _shards_of(model: ModelSizes, element: int, gpus: int) -> tuple[Shard, ...]:
+    return tuple(weight_shards({str(place): element * size for place, size in enumerate(model.tensors)}, gpus))
 
 
 def with_room_for_engine(setup: Setup, limit_gib: float, most: float = 0.9) -> Setup:

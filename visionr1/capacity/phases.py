@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from visionr1.capacity.cards import Fleet
@@ -68,8 +68,10 @@ def fleet_gpus(fleet: Fleet) -> Gpus | None:
     return Gpus(fleet.card.gib, fleet.count) if fleet.card.gib else None
 
 
-def sft_fleet(sft: SFT, fleet: Fleet) -> Fleet:
-    """As many of the GPUs as a batch has samples, in whole nodes of `sft.processes`; at most one node on a CPU."""
+def sft_fleet(sft: SFT, fleet: Fleet, count: int | None = None) -> Fleet:
+    """`count` GPUs, or as many as a batch has samples, in whole nodes of `sft.processes`; at most one node on a CPU."""
+    if count is not None:
+        return Fleet(fleet.card, count, min(sft.processes, count))
     if not fleet.card.gib:
         return Fleet(fleet.card, sft.processes, sft.processes)
     most = min(fleet.count, max(sft.global_batch_size, 1))
@@ -121,10 +123,10 @@ def _stage(setting: Setting, phase: StagePhase) -> PhasePlan:
 
 
 def _sft(setting: Setting, phase: Phase, sft: SFT) -> PhasePlan:
-    fleet = sft_fleet(sft, setting.fleet)
+    fleet = sft_fleet(sft, setting.fleet, setting.sft_gpus)
     gpus = fleet_gpus(fleet)
     fit = None if gpus is None else fit_sft(setting.recipe, sft, setting.model, gpus)
-    own = Setting(recipe=setting.recipe, model=setting.model, fleet=fleet, pace=setting.pace, sizes=setting.sizes)
+    own = replace(setting, fleet=fleet)
     zero_stage = 2 if fit is None else fit.choice.zero_stage
     steps = sft_steps(sft, setting.sizes.sft_samples)
     times = sft_times(own, sft, zero_stage, steps)
@@ -150,7 +152,7 @@ def _evaluation(setting: Setting, phase: Phase) -> PhasePlan:
     recipe = setting.recipe
     models = 1 + len(recipe.stages)
     parallel = recipe.stages[-1].tensor_parallel if recipe.stages else 1
-    own = Setting(recipe=recipe, model=setting.model, fleet=setting.fleet.of(parallel), pace=setting.pace, sizes=setting.sizes)
+    own = replace(setting, fleet=setting.fleet.of(parallel))
     limit = recipe.evaluation.max_completion_tokens
     mean = min(setting.sizes.completion_tokens[-1] if recipe.stages else CI_LENGTH, MOST_OF_LIMIT * limit)
     count = setting.sizes.held_out * recipe.evaluation.samples

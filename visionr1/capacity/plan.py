@@ -79,15 +79,23 @@ def default_fleet(recipe: Recipe) -> Fleet:
     return parse_fleet(f"{recipe.rollout.workers}x{PAPER_CARD}")
 
 
-def plan_run(recipe: Recipe, model: ModelSizes, fleet: Fleet, sizes: Sizes | None = None, price: float | None = None) -> RunPlan:
+def plan_run(
+    recipe: Recipe,
+    model: ModelSizes,
+    fleet: Fleet,
+    sizes: Sizes | None = None,
+    price: float | None = None,
+    sft_gpus: int | None = None,
+) -> RunPlan:
     """The plan of a recipe.
 
     Args:
         fleet: GPUs of the stages; the recipe must have as many workers.
         sizes: of the data; None assumes them.
         price: of a GPU for an hour.
+        sft_gpus: GPUs of SFT; None takes as many of the fleet as a batch has samples.
     """
-    setting = setting_of(recipe, model, fleet, sizes)
+    setting = setting_of(recipe, model, fleet, sizes, sft_gpus)
     planned = plan_phases(setting)
     tight = [(phase, plan) for phase, plan in planned if plan.fit is not None and not plan.fit.fits]
     hours = sum(plan.gpu_hours for _, plan in planned)
@@ -104,10 +112,12 @@ def plan_run(recipe: Recipe, model: ModelSizes, fleet: Fleet, sizes: Sizes | Non
     )
 
 
-def setting_of(recipe: Recipe, model: ModelSizes, fleet: Fleet, sizes: Sizes | None = None) -> Setting:
+def setting_of(
+    recipe: Recipe, model: ModelSizes, fleet: Fleet, sizes: Sizes | None = None, sft_gpus: int | None = None
+) -> Setting:
     """What times are computed for."""
     pace = GPU if fleet.card.gib else CPU_PACE
-    return Setting(recipe=recipe, model=model, fleet=fleet, pace=pace, sizes=sizes or assumed_sizes(recipe))
+    return Setting(recipe=recipe, model=model, fleet=fleet, pace=pace, sizes=sizes or assumed_sizes(recipe), sft_gpus=sft_gpus)
 
 
 def plan_phases(setting: Setting) -> list[tuple[Phase, PhasePlan]]:

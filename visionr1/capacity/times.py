@@ -68,13 +68,19 @@ class StepTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a time is computed for."""
+    """What a time is computed for.
+
+    Attributes:
+        fleet: GPUs of the stages.
+        sft_gpus: GPUs of SFT; None takes as many of the fleet as a batch has samples.
+    """
 
     recipe: Recipe
     model: ModelSizes
     fleet: Fleet
     pace: Pace
     sizes: Sizes
+    sft_gpus: int | None = None
 
     @property
     def element(self) -> int:
@@ -279,6 +285,5 @@ def saves(recipe: Recipe, stage: Stage) -> int:
 
 
 def _save_seconds(setting: Setting, trained: int) -> float:
-    """The first rank writes all weights, each rank its part of the optimiser's states; a node's files share its disk."""
-    states = 12 * trained / setting.fleet.nodes
-    return (setting.weight_bytes + states) / setting.pace.disk
+    """Ranks write weights and the optimiser's states together, each its part; a node's files share its disk."""
+    return (setting.weight_bytes + 12 * trained) / setting.fleet.nodes / setting.pace.disk

@@ -69,3 +69,16 @@ def one_line(text: str) -> str:
 def is_clean(text: str) -> bool:
     """Whether tokenizers and files can take the text: no NUL, no lone surrogate."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def what(value: object) -> str:
+    """What a cell has instead of what it should have, in words."""
+    names = {
+        str: "unusable text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a group of keys",
+    }
+    return "missing" if value is None else names.get(type(value), "something else")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ class PromptSampler:
         self._seed = seed
         self._fingerprint = fingerprint
         self._epoch, self._index = (0, 0) if state is None else self._resume(state)
-        self._order = shuffled(n_rows, seed, self._epoch)
+        self._order = array("q", shuffled(n_rows, seed, self._epoch))
 
     def _resume(self, state: Mapping[str, Any]) -> tuple[int, int]:
         changed = difference(state["fingerprint"], self._fingerprint)
@@ -51,7 +52,7 @@ class PromptSampler:
         while len(drawn) < k:
             if self._index == self._n_rows:
                 self._epoch, self._index = self._epoch + 1, 0
-                self._order = shuffled(self._n_rows, self._seed, self._epoch)
+                self._order = array("q", shuffled(self._n_rows, self._seed, self._epoch))
             taken = self._order[self._index : self._index + k - len(drawn)]
             drawn += taken
             self._index += len(taken)

@@ -10,9 +10,9 @@ from typing import Any, Final
 import torch
 
 from visionr1.capacity.choose import Gpus, choose_stage
-from visionr1.capacity.model import ModelSizes
+from visionr1.capacity.model import DEMO_BASE, ModelSizes
 from visionr1.errors import BadInput
-from visionr1.model.load import DEMO_BASE, DTYPES, load_processor
+from visionr1.model.load import DTYPES, load_processor
 from visionr1.recipe.schema import Model, Recipe
 
 HEAD: Final = 128

@@ -13,6 +13,7 @@ from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.batches import Batches
 from visionr1.grpo.cluster import ray_cluster, require_shared_memory
 from visionr1.grpo.journal import StageJournal
+from visionr1.grpo.schedule import what_is_made
 from visionr1.grpo.start import stage_start
 from visionr1.metrics.exporter import Exporter
 from visionr1.progress import progress
@@ -71,6 +72,7 @@ def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: 
         report = crew.usable_problems()
         _list_bad_rows(report)
         rows = select(load_problems(recipe.data.train), report.usable())
+        print(what_is_made(recipe, phase, len(rows)), flush=True)
         sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)
         with progress(title, stage.steps, start.step - phase.first_step) as advance:
             journal = StageJournal(recipe, phase, store, log, exporter, advance)

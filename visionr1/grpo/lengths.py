@@ -48,8 +48,8 @@ class Lengths:
 def spread(n_rows: int, expected: Sequence[float] | None, engines: int) -> list[np.ndarray]:
     """For each engine, the indices of its rows in the order in which it is asked: as many for each engine.
 
-    With expected tokens, every engine begins with its longest row, and the sums are nearly equal: each row goes to the engine that
-    has least, the longest row first. Without, rows keep their order.
+    With expected tokens, every engine begins with its longest row, and the sums are nearly equal: the longest row first, each
+    row goes to the engine that has least. Without, rows keep their order.
     """
     size = n_rows // engines
     if expected is None:

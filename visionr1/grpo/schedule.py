@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from itertools import pairwise
+from typing import TypeVar
 
-from visionr1.recipe.schema import Checkpoint, Optimiser
+from visionr1.recipe.phases import StagePhase
+from visionr1.recipe.schema import Checkpoint, Optimiser, Recipe
+
+T = TypeVar("T")
 
 
 def learning_rate(optimiser: Optimiser, stage_step: int) -> float:
@@ -22,6 +27,22 @@ def checkpoint_due(step: int, first_step: int, last_step: int, checkpoint: Check
 def probe_due(stage_step: int, every: int) -> bool:
     """The stage's first step and every `every`-th after it; `stage_step` counts from 1 in each stage."""
     return (stage_step - 1) % every == 0
+
+
+def split_evenly(batch: list[T], parts: int) -> list[list[T]]:
+    """As many parts as asked for, in order; their sizes differ by 1 at most. Each has something if `batch` is long enough."""
+    borders = [len(batch) * part // parts for part in range(parts + 1)]
+    return [batch[start:end] for start, end in pairwise(borders)]
+
+
+def what_is_made(recipe: Recipe, phase: StagePhase, problems: int) -> str:
+    """One line for people: how many steps, problems and updates a stage has."""
+    steps, per_step, updates = phase.stage.steps, recipe.algorithm.prompts_per_step, recipe.algorithm.updates_per_batch
+    drawn = steps * per_step
+    return (
+        f"{phase.title}: {steps} steps of {per_step} of {problems} problems, {drawn} in all ({drawn / problems:.4g} epochs), "
+        f"{phase.stage.group_size} completions each; {steps * updates} updates"
+    )
 
 
 def request_seed(run_seed: int, step: int, place: int) -> int:

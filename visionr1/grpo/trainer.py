@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from visionr1.engine.zero import (
     states_to_device,
 )
 from visionr1.grpo.loss import grpo_terms, token_weights
+from visionr1.grpo.schedule import split_evenly
 from visionr1.model.load import load_model
 from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack
 from visionr1.model.policy import Policy
@@ -144,8 +145,7 @@ class Trainer:
         both. With one update the old policy is the current one, so there is no pass for its log-probs.
         """
         updates = self._recipe.algorithm.updates_per_batch
-        size = -(-len(batch) // updates)
-        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        parts = split_evenly(batch, updates)
         reference = self._reference_logps(prompts, parts)
         states_to_device(self.engine, self._device)
         old = [self._logps(self.engine, prompts, part) for part in parts] if updates > 1 else [None]
@@ -156,12 +156,14 @@ class Trainer:
         states_to_cpu(self.engine, self._device)
         return results[0] if updates == 1 else _merged(results)
 
-    def _rows(self, prompts: list[PromptTensors], batch: list[Experience]) -> list[list[Experience]]:
+    def _rows(self, prompts: list[PromptTensors], batch: Sequence[Experience]) -> list[list[Experience]]:
         sequences = [experience.sequence for experience in batch]
         chosen = micro_batches(prompts, sequences, self._choice.row_tokens, shared=self._shared)
         return [[batch[index] for index in indices] for indices in chosen]
 
-    def _reference_logps(self, prompts: list[PromptTensors], parts: list[list[Experience]]) -> list[list[torch.Tensor] | None]:
+    def _reference_logps(
+        self, prompts: list[PromptTensors], parts: Sequence[Sequence[Experience]]
+    ) -> list[list[torch.Tensor] | None]:
         """Log-probs under the reference model of each part's micro-batches. None for each if there is no reference model."""
         if self._reference is None:
             return [None] * len(parts)
@@ -176,7 +178,7 @@ class Trainer:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()  # vLLM's room is outside torch's cache
 
-    def _logps(self, model: Any, prompts: list[PromptTensors], batch: list[Experience]) -> list[torch.Tensor]:
+    def _logps(self, model: Any, prompts: list[PromptTensors], batch: Sequence[Experience]) -> list[torch.Tensor]:
         """Log-probs under `model` of the tokens of each micro-batch, repeated ones too, without gradient."""
         with torch.no_grad():
             return [model(self._pack(prompts, row)).logps_N for row, _ in even_passes(self._rows(prompts, batch), self._device)]
@@ -193,7 +195,7 @@ class Trainer:
     def _step(
         self,
         prompts: list[PromptTensors],
-        batch: list[Experience],
+        batch: Sequence[Experience],
         old: list[torch.Tensor] | None,
         reference: list[torch.Tensor] | None,
         learning_rate: float,

@@ -14,6 +14,7 @@ import torch
 from visionr1.capacity.choose import choose_stage
 from visionr1.capacity.model import read_model_sizes
 from visionr1.data.check import CheckReport, check_problems
+from visionr1.data.kept import Kept
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.engine.state import load_trainer, save_trainer
@@ -28,12 +29,13 @@ from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.device import device_of, device_peak
-from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Group, Reply, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rundir.layout import CHECKED_TRAIN
 from visionr1.storage import open_store
 
 
@@ -102,13 +104,14 @@ class Worker:
         return Checkpoints(open_store(self._run_url), weights.phase).fetch(weights.step, trainer=trainer)
 
     def check_problems(self) -> CheckReport:
-        """Looks at every train problem once; only one rank needs to."""
+        """Looks at every train problem once in a run; only one rank needs to."""
         return check_problems(
             load_problems(self._recipe.data.train),
             min_pixels=self._recipe.model.min_pixels,
             max_pixels=self._recipe.model.max_pixels,
             max_prompt_tokens=self._recipe.data.max_prompt_tokens,
             count_prompt_tokens=self._builder.count_tokens,
+            kept=Kept(open_store(self._run_url), CHECKED_TRAIN, self._builder.identity),
         )
 
     def sync(self) -> None:
@@ -182,8 +185,8 @@ class Worker:
         banned = set(self._builder.banned_token_ids)
         if any(not banned.isdisjoint(completion.token_ids) for group in groups for completion in group.completions):
             raise RuntimeError(
-                "the rollout engine sampled a vision token although it is banned: such a completion cannot be trained on; "
-                "the engine ignores the bias on its logits (logit_bias in vLLM, sequence_bias in transformers)"
+                "the rollout engine sampled a vision token (or an id without text) although it is banned: such a completion "
+                "cannot be trained on; the engine ignores the bias on its logits (vLLM: logit_bias, transformers: sequence_bias)"
             )
 
     def update(self, advantages: list[list[float]], learning_rate: float, upcoming: list[Row]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Finding and loading Qwen2.5-VL; only weights in safetensors, never code from a model repository."""
+"""Loading Qwen2.5-VL; only weights in safetensors, never code from a model repository."""
 
 from __future__ import annotations
 
@@ -11,47 +11,22 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.capacity.model import DEMO_BASE as DEMO_BASE
 from visionr1.data.badrow import one_line
 from visionr1.errors import BadInput
 from visionr1.model.attention import use_packed_attention
+from visionr1.preflight.weights import check_weights
 from visionr1.recipe.schema import Model
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-def base_dir(model: Model) -> Path:
-    """Local directory of `model.base`, downloading a Hugging Face model once.
-
-    Raises:
-        BadInput: the directory is missing or the name cannot be downloaded.
-    """
-    if model.base == "demo":
-        return DEMO_BASE
-    local = Path(model.base)
-    if local.is_dir():
-        return local
-    if model.base.startswith((".", "/")) or model.base.count("/") != 1:
-        raise BadInput(f"model.base: {model.base!r} is no directory here, and no Hugging Face name (owner/name)")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer*"]
-    try:
-        return Path(snapshot_download(model.base, revision=model.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise BadInput(
-            f"model.base: {model.base!r} could not be downloaded ({type(error).__name__}): "
-            "check the name and the network, or give a local directory"
-        ) from error
 
 
 def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_VLForConditionalGeneration:
     """The trainable model, in `model.dtype` on `device`, in training mode without dropout.
 
     Raises:
-        BadInput: the directory has no such model as safetensors, or the attention cannot compute in this type on a GPU.
+        BadInput: the directory has no whole model as safetensors, or the attention cannot compute in this type on a GPU.
     """
+    check_weights(directory)
     packed = model.attention in ("shared", "plain")
     if packed and device.type == "cuda" and model.dtype == "float32":
         raise BadInput(

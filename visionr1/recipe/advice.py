@@ -16,6 +16,22 @@ def warnings(recipe: Recipe) -> list[str]:
     return [*_stage_warnings(recipe), *_data_warnings(recipe), *_sampling_warnings(recipe)]
 
 
+def amounts(recipe: Recipe) -> list[str]:
+    """One line per phase that trains: how many steps and updates it makes, as far as a recipe shows without its data."""
+    lines = []
+    sft, updates = recipe.sft, recipe.algorithm.updates_per_batch
+    if sft is not None:
+        limit = "" if sft.max_steps is None else f", at most {sft.max_steps} steps"
+        lines.append(f"SFT: {sft.epochs:g} epochs in steps of {sft.global_batch_size} samples{limit}")
+    for number, stage in enumerate(recipe.stages, start=1):
+        steps, problems = stage.steps, stage.steps * recipe.algorithm.prompts_per_step
+        lines.append(
+            f"stage {number}: {steps} steps of {recipe.algorithm.prompts_per_step} problems, {problems} in all, "
+            f"{stage.group_size} completions each; {steps * updates} updates"
+        )
+    return lines
+
+
 def _stage_warnings(recipe: Recipe) -> list[str]:
     lines = []
     stages = recipe.stages

@@ -7,13 +7,13 @@ also the source of the JSON Schema and of the custom resource's schema, so it ne
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from visionr1.recipe.coldstart import Filters, Teacher
+from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
-    KEYS_OF_PROVIDERS,
     MOST_PIXELS,
     MOST_STAGES,
     MOST_STEPS,
@@ -66,19 +66,6 @@ class Model(Part):
         return self
 
 
-class Source(Part):
-    """Where rows come from."""
-
-    path: str = Field(
-        description="A .parquet, .jsonl or .json file, a directory of them, s3://bucket/key, hf://owner/name[@split], "
-        "or demo://digits/train|held-out."
-    )
-    image_root: str | None = Field(
-        None, description="Directory that image paths are relative to. Default: the directory of the file."
-    )
-    limit: int | None = Field(None, ge=1, le=10**9, description="Use only this many rows, from the first.")
-
-
 class Data(Part):
     """Problems for reinforcement learning and for evaluation: images, problem with <image>, answer."""
 
@@ -93,35 +80,6 @@ class Data(Part):
         le=MOST_TOKENS,
         description="Longest prompt in tokens, images included (not published, EasyR1's default). Longer ones are left out.",
     )
-
-
-class Teacher(Part):
-    """One model behind an OpenAI-compatible endpoint."""
-
-    base_url: str = Field(
-        description="Endpoint, such as http://localhost:8000/v1. `demo://teacher` is the scripted teacher of the demo."
-    )
-    model: str = Field(description="Model name as the endpoint knows it.")
-    api_key_env: str | None = Field(
-        None,
-        description="Name of the environment variable with the API key: VISIONR1_ and more, or a provider's own, such as "
-        "OPENAI_API_KEY. Never write the key itself into a recipe.",
-    )
-    temperature: Temperature = Field(0.6, description="Sampling temperature (not published, advised for DeepSeek-R1).")
-    max_tokens: int = Field(
-        16_384, ge=1, le=MOST_TOKENS, description="Longest reply in tokens (not published, equal to sft.cutoff_tokens)."
-    )
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _a_variable_for_keys(cls, name: str | None) -> str | None:
-        """A recipe must not be able to send any other secret of its pod to an endpoint."""
-        if name is not None and name not in KEYS_OF_PROVIDERS and not re.fullmatch("VISIONR1_[A-Z0-9_]+", name):
-            raise ValueError(
-                f"{name[:60]!a} is not a variable for API keys: take one that begins with VISIONR1_, "
-                f"such as VISIONR1_TEACHER_KEY, or one of {', '.join(sorted(KEYS_OF_PROVIDERS))}"
-            )
-        return name
 
 
 class ColdStart(Part):
@@ -140,11 +98,42 @@ class ColdStart(Part):
         True,
         description="Put the true answer into the reasoner's prompt, as the authors do. false makes the answer filter stronger.",
     )
-    prompts_dir: str | None = Field(
-        None, description="Directory with your own pseudo_cot.txt, description.txt and reasoning.txt."
+    pseudo_cot: bool = Field(
+        True,
+        description="Ask for a pseudo-CoT before the description, as the authors do. false is the paper's ablation (figure 5).",
     )
+    control: Literal["none", "text", "anchored"] = Field(
+        "none",
+        description="`text`: the describer gets no picture, which shows what the picture is good for (not published). "
+        "`anchored`: the  description must say where things are.",
+    )
+    prompts_dir: str | None = Field(
+        None,
+        description="Directory with your own prompts: pseudo_cot.txt, description.txt, description_alone.txt, anchored.txt, "
+        "reasoning.txt.",
+    )
+    samples: int = Field(1, ge=1, le=256, description="Chains of thought per problem. At most one of them is kept.")
+    choose: Literal["first", "shortest", "longest"] = Field("first", description="Which of a problem's good chains is kept.")
+    keep_wrong: bool = Field(False, description="Also write the chains that are dropped, with the reason, for preference data.")
+    filters: Filters = Filters()
     concurrency: int = Field(64, ge=1, le=10_000, description="Requests that are open at the same time.")
-    retries: int = Field(4, ge=0, le=1000, description="How many times a failed request is sent again.")
+    retries: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="How many times a request is sent again after an error of the server or a damaged or missing reply.",
+    )
+    patience_seconds: float = Field(
+        600.0, ge=0, le=1e6, description="How long to wait for a teacher that is not there, busy or over its rate limit."
+    )
+    first_byte_seconds: float = Field(
+        1800.0,
+        gt=0,
+        le=1e6,
+        description="How long a reply may take to begin. Most servers send nothing before the whole reply is written.",
+    )
+    read_seconds: float = Field(60.0, gt=0, le=1e6, description="How long a reply that has begun may be silent.")
+    total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
 
 
 class SFT(Part):
@@ -358,6 +347,11 @@ class Recipe(Part):
     """A whole run: cold-start data, SFT, GRPO stages, evaluation."""
 
     name: str = Field("vision-r1", pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$", description="Name of the run.")
+    preflight: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="What happens to a run that surely does not fit on its GPUs. refuse: it does not start. warn: it starts, "
+        "after a line that says so.",
+    )
     seed: int = Field(1, ge=0, le=2**31 - 1, description="Seed for the order of the data and for sampling.")
     model: Model = Model()
     data: Data = Data()
@@ -386,6 +380,10 @@ class Recipe(Part):
         if self.model.dtype == "bfloat16" and 1 in (self.optimiser.zero_stage, self.sft and self.sft.zero_stage):
             raise ValueError("zero_stage 1 is for model.dtype float32 only: take 2, which needs less memory")
         for index, stage in enumerate(self.stages):
+            sequences = self.algorithm.prompts_per_step // self.rollout.workers * stage.group_size
+            if sequences < self.algorithm.updates_per_batch:
+                wanted = f"algorithm.updates_per_batch ({self.algorithm.updates_per_batch})"
+                raise ValueError(f"{wanted} is more than the {sequences} completions of a worker in a step of stages.{index}")
             if self.rollout.workers % stage.tensor_parallel:
                 raise ValueError(
                     f"stages.{index}.tensor_parallel ({stage.tensor_parallel}) does not divide "

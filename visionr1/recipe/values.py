@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MOST_TOKENS: Final = 1 << 24
 """No model's context is longer."""
@@ -18,6 +19,26 @@ KEYS_OF_PROVIDERS: Final = frozenset(
 )
 """Variables in which people have a provider's API key anyway."""
 
+DEMO_TEACHER: Final = "demo://teacher"
+"""The address of the demo's scripted teacher."""
+
+
+def _address(url: str) -> str:
+    """The address of a server that answers; ValueError for anything else."""
+    if url == DEMO_TEACHER:
+        return url
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:  # not shown: it may have a key in it
+        raise ValueError("an address must not have a user name, a password or a key in it; put the key into api_key_env")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url} is no address: begin it with http:// or https://, such as http://localhost:8000/v1")
+    if parts.path.rstrip("/").endswith("/completions"):
+        raise ValueError(f"{url} is the address of one kind of request: end it before /chat/completions")
+    return url
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""Where an OpenAI-compatible server is."""
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Temperature = Annotated[float, Field(ge=0.0, le=100.0)]
 Bound = Annotated[float, Field(gt=0, le=1e6)]

@@ -10,6 +10,7 @@ from typing import Any, Final
 from visionr1.data.reflection import count_reflection
 from visionr1.recipe import Phase, Recipe, StagePhase, phases
 from visionr1.recipe.phases import BASE_MODEL, COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE
+from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.schema import Stage
 from visionr1.rundir.attempts import AttemptRecord, State, attempts, phase_state
 from visionr1.rundir.checkpoints import Checkpoints
@@ -25,13 +26,13 @@ from visionr1.rundir.layout import (
     rollouts_prefix,
 )
 from visionr1.rundir.recipe import read_recipe
-from visionr1.rundir.scores import PhaseScore, Sample, read_samples, read_score
+from visionr1.rundir.scores import PhaseScore, Sample, Scores
 from visionr1.rundir.steplog import read_steps
 from visionr1.storage import Store
 
 _TITLES: Final = {
     COLDSTART_PHASE: "cold-start data",
-    SFT_PHASE: "cold start",
+    SFT_PHASE: "SFT",
     BASE_MODEL: "base model",
     EVALUATE_PHASE: "evaluation",
 }
@@ -112,7 +113,7 @@ class Run:
 
 
 def read_run(store: Store) -> Run:
-    """Reads a run directory.
+    """Reads a run directory. Of its scores, those that were made with the recipe's present values.
 
     Raises:
         BadInput: it has no recipe, or a file in it is damaged.
@@ -122,11 +123,12 @@ def read_run(store: Store) -> Run:
     chain = list(phases(recipe))
     if recipe.sft is None and recipe.data.held_out is not None:
         chain.insert(0, Phase(BASE_MODEL, "evaluate"))
-    records = [_record(store, phase, steps) for phase in chain]
-    return Run(store.url, recipe, records, read_report(store), _files(store, chain))
+    scores = Scores(store, evaluation_settings(recipe))
+    records = [_record(store, scores, phase, steps) for phase in chain]
+    return Run(store.url, recipe, records, read_report(store), _files(store, scores, chain))
 
 
-def _record(store: Store, phase: Phase, steps: list[dict[str, Any]]) -> PhaseRecord:
+def _record(store: Store, scores: Scores, phase: Phase, steps: list[dict[str, Any]]) -> PhaseRecord:
     own = {step["step"]: step for step in steps if step["phase"] == phase.name}
     tried = attempts(store, phase.name)
     return PhaseRecord(
@@ -137,8 +139,8 @@ def _record(store: Store, phase: Phase, steps: list[dict[str, Any]]) -> PhaseRec
         state=phase_state(committed(store, phase).complete, tried, bool(own)),
         attempts=tried,
         steps=[own[step] for step in sorted(own)],
-        score=read_score(store, phase.name) or PhaseScore(step=0),
-        samples=_samples(read_samples(store, phase.name)),
+        score=scores.score(phase.name) or PhaseScore(step=0),
+        samples=_samples(scores.samples(phase.name)),
     )
 
 
@@ -156,7 +158,7 @@ def _samples(responses: Iterable[Sample]) -> Samples:
     return samples
 
 
-def _files(store: Store, chain: list[Phase]) -> list[tuple[str, str]]:
+def _files(store: Store, scores: Scores, chain: list[Phase]) -> list[tuple[str, str]]:
     """(key, what it is) of the files and folders that exist."""
     known = {
         RECIPE: "the resolved recipe",
@@ -171,8 +173,9 @@ def _files(store: Store, chain: list[Phase]) -> list[tuple[str, str]]:
             present.append((weights, f"weights after {_title(phase)}: a Hugging Face directory"))
         if store.list(rollouts_prefix(phase.name)):
             present.append((f"{rollouts_prefix(phase.name)}/", f"every completion of {_title(phase)}, with its reward"))
-        if store.exists(eval_samples_key(phase.name)):
-            present.append((eval_samples_key(phase.name), f"every scored response after {_title(phase)}"))
+        if store.exists(eval_samples_key(phase.name, scores.folder)):
+            present.append((eval_samples_key(phase.name, scores.folder), f"every scored response after {_title(phase)}"))
         if store.list(attempts_prefix(phase.name)):
             present.append((f"{attempts_prefix(phase.name)}/", f"log of {_title(phase)}"))
+    present += [(f"{folder}/", "scores that were made with other values of the recipe") for folder in scores.others()]
     return present

@@ -109,7 +109,7 @@ def headline(run: Run) -> list[Tile]:
 
 
 def _after(first: PhaseRecord) -> str:
-    return f"of the {first.title}" if first.name == BASE_MODEL else f"after the {first.title}"
+    return f"of the {first.title}" if first.name == BASE_MODEL else f"after {first.title}"
 
 
 @dataclass(frozen=True)

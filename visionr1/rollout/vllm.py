@@ -29,6 +29,8 @@ _CUDA_ENVIRONMENT = {
     "VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
     "VLLM_ALLREDUCE_USE_FLASHINFER": "0",
 }
+_MOST_BANNED = 1024
+"""Entries of a logit_bias that vLLM takes on a GPU (MAX_NUM_LOGIT_BIAS_TOKENS)."""
 _CPU_ENVIRONMENT = {
     # The CPU worker otherwise binds threads and memory for itself and takes them from the trainer.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -96,7 +98,7 @@ class VllmEngine:
         banned_token_ids: tokens that are never sampled.
 
     Raises:
-        BadInput: vLLM is not installed, or libnuma is not.
+        BadInput: vLLM is not installed, libnuma is not, or more ids are banned than vLLM takes.
     """
 
     def __init__(
@@ -123,6 +125,11 @@ class VllmEngine:
                 "rollout.engine is vllm, but vLLM is not installed: "
                 "install visionr1-ptst[rollout-gpu] or [rollout-cpu], or use --rollout hf"
             ) from error
+        if cuda and len(banned_token_ids) > _MOST_BANNED:
+            raise BadInput(
+                f"model.base: {len(banned_token_ids)} ids of the model have no text in its tokenizer, and vLLM can keep only "
+                f"{_MOST_BANNED} from being sampled: copy the tokenizer of this very model"
+            )
         self._banned = dict.fromkeys(banned_token_ids, BAN)
         self._eos = eos_token_ids
         self._most_sequences = recipe.rollout.max_sequences
@@ -220,7 +227,9 @@ class VllmEngine:
     def _completion(self, output: Any) -> Completion:
         token_ids = list(output.token_ids)
         logprobs = [place[token].logprob for token, place in zip(token_ids, output.logprobs, strict=True)]
-        text = self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        sampled = token_ids[:-1] if token_ids and token_ids[-1] in self._eos else token_ids
+        # As it was sampled: the tags may be special tokens of this tokenizer.
+        text = self._tokenizer.decode(sampled, skip_special_tokens=False)
         return Completion(text, token_ids, logprobs, "length" if output.finish_reason == "length" else "stop")
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from visionr1.recipe import Phase, Recipe, phases, phases_from
 from visionr1.rundir.checkpoints import Checkpoints
-from visionr1.rundir.layout import STEPS, checkpoint_prefix, eval_key, eval_samples_key, rolled_back_steps_key
+from visionr1.rundir.layout import STEPS, checkpoint_prefix, rolled_back_steps_key
+from visionr1.rundir.scores import delete_scores
 from visionr1.rundir.steplog import as_lines, read_steps
 from visionr1.storage import Store
 
@@ -52,8 +53,7 @@ def roll_back(store: Store, recipe: Recipe, to: Rollback, archive: str) -> None:
     if back:  # first, because afterwards nobody can see what was deleted below
         store.write_bytes(rolled_back_steps_key(archive), as_lines(back))
     for name in {phase.name for phase in phases_from(recipe, to.phase)[1:]} | {phase.name for phase, _ in after}:
-        store.delete(eval_key(name))
-        store.delete(eval_samples_key(name))
+        delete_scores(store, name)
     for phase, step in after:
         Checkpoints(store, phase.name).remove(step)
     if back:

@@ -153,21 +153,31 @@ class S3Store:
             self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
 
     def exists(self, key: str) -> bool:
+        return self.version(key) is not None
+
+    def version(self, key: str) -> str | None:
         # A listing, since a HEAD request answers 404 for a wrong bucket as well, and 403 for a missing key without ListBucket.
         name = self._name(key)
         with self._errors(key):
             found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1)
-        return any(item["Key"] == name for item in found.get("Contents", ()))
+        return next((_version(item) for item in found.get("Contents", ()) if item["Key"] == name), None)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
+        found: dict[str, int] = {}
+        for key, item in self._found(prefix):
+            found[key] = item["Size"]
+            if len(found) > MOST_FILES:
+                raise too_many_files(self.url, MOST_FILES)
+        return found
+
+    def versions(self) -> dict[str, str]:
+        return {key: _version(item) for key, item in self._found("")}
+
+    def _found(self, prefix: str) -> Iterator[tuple[str, Any]]:
         start = len(self.prefix) + 1 if self.prefix else 0
         with self._errors(prefix):
-            found: dict[str, int] = {}
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._folder(prefix)):
-                found |= {item["Key"][start:]: item["Size"] for item in page.get("Contents", ())}
-                if len(found) > MOST_FILES:
-                    raise too_many_files(self.url, MOST_FILES)
-            return found
+                yield from ((item["Key"][start:], item) for item in page.get("Contents", ()))
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
@@ -206,3 +216,8 @@ class S3Store:
             yield
         except (boto.BotoCoreError, boto.ClientError, Boto3Error) as error:
             raise explain_s3(error, f"{self.url}/{key}".rstrip("/")) from error
+
+
+def _version(item: Any) -> str:
+    """Of an entry in a listing."""
+    return f"{item['Size']}:{item['ETag']}"

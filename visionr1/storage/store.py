@@ -67,6 +67,12 @@ class Store(Protocol):
             BadInput: there are more than MOST_FILES, which no run writes.
         """
 
+    def version(self, key: str) -> str | None:
+        """What differs once a key has been written again: its size with its time (a directory) or ETag (S3). None without it."""
+
+    def versions(self) -> dict[str, str]:
+        """The version of every key; on S3 of any number of them, for images lie there, too."""
+
     def list(self, prefix: str = "") -> list[str]:
         """The sorted keys below the folder `prefix`."""
 
@@ -192,13 +198,20 @@ class LocalStore:
             return path.is_file()
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
+        return {key: found.st_size for key, found in self._found(prefix)}
+
+    def version(self, key: str) -> str | None:
+        return _version(self.local_path(key).stat()) if self.exists(key) else None
+
+    def versions(self) -> dict[str, str]:
+        return {key: _version(found) for key, found in self._found("")}
+
+    def _found(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         top = self.local_path(prefix) if prefix else self.root
-        found = {}
         with os_errors(top):
-            for path, size in sorted(_files(top, self.url)):
+            for path, facts in sorted(_files(top, self.url)):
                 if not path.name.startswith(TEMPORARY):
-                    found[path.relative_to(self.root).as_posix()] = size
-        return found
+                    yield path.relative_to(self.root).as_posix(), facts
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
@@ -219,6 +232,10 @@ class LocalStore:
 
     def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
         _copy(self.local_path(key), local, moved, within=self.root)
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_size}:{found.st_mtime_ns}"
 
 
 def too_many_files(url: str, most: int) -> BadInput:
@@ -255,8 +272,8 @@ def open_regular(path: Path, within: Path | None = None, flags: int = os.O_RDONL
         raise
 
 
-def _files(top: Path, url: str) -> Iterator[tuple[Path, int]]:
-    """Regular files below `top` and their bytes.
+def _files(top: Path, url: str) -> Iterator[tuple[Path, os.stat_result]]:
+    """Regular files below `top` and what is known of them.
 
     An unreadable directory is an error: "no checkpoints" would start the run from its beginning.
     """
@@ -276,7 +293,7 @@ def _files(top: Path, url: str) -> Iterator[tuple[Path, int]]:
                 with suppress(FileNotFoundError):  # removed since it was listed, as by a run that one looks at
                     facts = path.lstat()
                     if stat.S_ISREG(facts.st_mode):
-                        yield path, facts.st_size
+                        yield path, facts
 
 
 def _copy(source: Path, target: Path, moved: Moved, within: Path | None = None) -> None:

@@ -110,4 +110,5 @@ def read_metrics(text: str, stage: StageScale) -> Progress:
         tokens_per_second=stage.speed(length, seconds),
         truncated=values.get("visionr1_completion_truncated_ratio"),
         kl=values.get("visionr1_kl_mean"),
+        step_seconds=seconds or None,
     )

@@ -57,6 +57,7 @@ def newest_progress(store: Store, wanted: WantedRun, status: Status, seen: Mappi
         tokens_per_second=scale_of(wanted, record["phase"]).speed(length, seconds),
         truncated=values["completion_truncated_ratio"],
         kl=values["kl_mean"],
+        step_seconds=seconds or None,
     )
 
 
