@@ -1,8 +1,8 @@
 """The training phase of one GRPO step as planned and as measured on a CPU, for steps of different shapes.
 
-One constant of the plan is set by the first shape: the part of the peak FLOP/s that a pass reaches. The other shapes are then
-predicted. Steps are measured in CPU seconds of one thread, so that other work on the machine counts little; the fastest of each
-shape counts.
+One constant of the plan is calibrated: the part of the peak FLOP/s that a pass reaches, so that the largest error over all shapes
+is the least. Steps are measured in CPU seconds of one thread, so that other work on the machine counts little. The fastest step
+of each shape counts.
 
     python -m benchmarks.plan_seconds
     python -m benchmarks.plan_seconds --steps 5 --json seconds.json
@@ -40,7 +40,7 @@ SHAPES: Final = (
     Case(vocabulary=32_768, group_size=16, prompts=2, longest=256, row_tokens=1_024, steps=3),
     Case(vocabulary=65_536, group_size=8, prompts=2, longest=256, row_tokens=2_048, steps=3),
 )
-"""The first one sets the constant; the others have more pictures, longer or more completions, shorter rows, a larger head."""
+"""After the first one: more pictures, longer completions, more of them in shorter rows, a larger head."""
 
 
 def planned(case: Case, folder: Path, pace: Pace) -> float:
@@ -75,19 +75,21 @@ def planned(case: Case, folder: Path, pace: Pace) -> float:
     return parts["update"].expected + parts["reference"].expected
 
 
-def calibrated(case: Case, folder: Path, seconds: float) -> Pace:
-    """The pace with which the plan of a shape is what was measured."""
+def calibrated(measured: list[tuple[Case, Path, float]]) -> Pace:
+    """The pace with which the plan is as much too long for one shape as it is too short for another."""
     low, high = 1e-3, 10.0
-    for _ in range(60):
+    for _ in range(40):
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if planned(case, folder, replace(CPU_PACE, compute=middle)) < seconds else (middle, high)
-    return replace(CPU_PACE, compute=middle)
+        pace = replace(CPU_PACE, compute=middle)
+        ratios = [planned(case, folder, pace) / seconds for case, folder, seconds in measured]
+        low, high = (low, middle) if max(ratios) * min(ratios) < 1 else (middle, high)
+    return pace
 
 
 def main() -> None:
     """Measures all shapes, and prints each beside its plan."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3, help="steps per shape; the first one is not counted")
+    parser.add_argument("--steps", type=int, default=4, help="steps per shape; the first one is not counted")
     parser.add_argument("--json", type=Path, help="file for the figures")
     asked = parser.parse_args()
     alone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
@@ -98,20 +100,20 @@ def main() -> None:
     table = Table(title="update and reference passes of one GRPO step, CPU seconds")
     for column in ("prompts", "group", "longest", "row", "vocabulary", "measured", "planned", "ratio"):
         table.add_column(column, justify="right")
-    pace: Pace | None = None
-    report = []
-    for shape in SHAPES:
-        case = replace(shape, steps=asked.steps)
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+    with tempfile.TemporaryDirectory() as name:
+        measured = []
+        for place, shape in enumerate(SHAPES):
+            case, folder = replace(shape, steps=asked.steps), Path(name) / str(place)
             make_model(case, folder)
             seconds, _ = ours(case, folder, "shared", time.process_time)
-            measured = min(seconds[1:])
-            pace = pace or calibrated(case, folder, measured)
-            expected = planned(case, folder, pace)
+            measured.append((case, folder, min(seconds[1:])))
+        pace = calibrated(measured)
+        expected = [planned(case, folder, pace) for case, folder, _ in measured]
+    report = []
+    for (case, _, real), plan in zip(measured, expected, strict=True):
         figures = (case.prompts, case.group_size, case.longest, case.row_tokens, case.vocabulary)
-        table.add_row(*map(str, figures), f"{measured:.2f}", f"{expected:.2f}", f"{expected / measured:.2f}")
-        report.append({"case": asdict(case), "measured": measured, "planned": expected, "compute": pace.compute})
+        table.add_row(*map(str, figures), f"{real:.2f}", f"{plan:.2f}", f"{plan / real:.2f}")
+        report.append({"case": asdict(case), "measured": real, "planned": plan, "compute": pace.compute})
     Console().print(table)
     print(json.dumps(report))
     if asked.json:

@@ -47,9 +47,9 @@ the recipe lets it start all the same. The operator reads the GPUs from the node
 that are left: as planned, if that node selector is there, and from measured steps as soon as there are some. The notes of the
 chart say how many GPUs and nodes, how much host memory and storage, and which quota of Kueue the chosen values need.
 
-It needs neither torch nor a GPU. It ends with 1 if the run does not fit, and then lists the changes that make it fit, those
-that cost least first. A model's sizes come from its `config.json`: of a local directory, or of what `hf download` has cached.
-Those of Qwen2.5-VL are known.
+`visionr1 plan` needs neither torch nor a GPU. It ends with 1 if the run does not fit, and then lists the changes that make it
+fit, those that cost least first. A model's sizes come from its `config.json`: of a local directory, or of what `hf download` has
+cached. Those of Qwen2.5-VL are known.
 
 ## What the figures are
 
@@ -78,7 +78,7 @@ rows are packed, so the plan of the same stages on the same GPUs is much shorter
 
 ## Cards
 
-Published peaks, dense bfloat16. This program was never run on most of them, and never on AMD's.
+Published peaks, dense bfloat16. The project has not run on any of them yet. Nothing here was written for AMD.
 
 """
 
@@ -90,7 +90,7 @@ def plans_page() -> str:
         figures = f"{card.gib} | {card.flops / 1e12:,.4g} | {card.bandwidth / 1e12:.4g} | {card.link / 1e9:,.0f}"
         cards += f"| {card.name} | {figures} | {card.source} |\n"
     plans = "".join(map(_plan, preset_names()))
-    return f"<!-- {made_from('visionr1/capacity')} -->{_PAGE}{cards}\n{plans}".rstrip() + "\n"
+    return f"<!-- {made_from('charts/generators/plans.py and visionr1/capacity')} -->{_PAGE}{cards}\n{plans}".rstrip() + "\n"
 
 
 def _plan(preset: str) -> str:
