@@ -23,9 +23,7 @@ def recipe(sft: bool = True, **second: Any) -> Recipe:
 
 
 def start(recipe: Recipe, number: int, committed: dict[str, int]) -> StageStart:
-    return stage_start(
-        recipe, stage_phase(recipe, number), committed.get, lambda name, step: {"sampler": {"of": name, "step": step}}
-    )
+    return stage_start(recipe, stage_phase(recipe, number), committed.get, lambda name, step: {"of": name, "step": step})
 
 
 def test_first_stage_starts_from_sft() -> None:

@@ -43,7 +43,7 @@ def run(run_url: str, number: int, stop_when: str | None = None) -> None:
         recipe,
         phase,
         latest=lambda name: Checkpoints(store, name).latest(),
-        state=lambda name, step: Checkpoints(store, name).state(step),
+        sampler=lambda name, step: Checkpoints(store, name).sampler(step),
     )
     if start.step == phase.last_step:
         return

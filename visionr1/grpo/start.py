@@ -42,13 +42,13 @@ class StageStart:
 
 
 def stage_start(
-    recipe: Recipe, phase: StagePhase, latest: Callable[[str], int | None], state: Callable[[str, int], Mapping[str, Any]]
+    recipe: Recipe, phase: StagePhase, latest: Callable[[str], int | None], sampler: Callable[[str, int], Mapping[str, Any]]
 ) -> StageStart:
     """Decides from the last committed checkpoint of this phase, else from that of the phase before.
 
     Args:
         latest: last committed step of a phase, or None.
-        state: what a checkpoint was committed with.
+        sampler: place in the data that a checkpoint was committed with.
 
     Raises:
         BadInput: the phase before has committed nothing.
@@ -63,12 +63,12 @@ def stage_start(
             reference=reference,
             restore_trainer=True,
             step=own,
-            sampler=state(phase.name, own)["sampler"],
+            sampler=sampler(phase.name, own),
         )
     earlier_stage = phase.number > 1
-    sampler = state(str(before.phase), before.step)["sampler"] if earlier_stage else None
+    place = sampler(str(before.phase), before.step) if earlier_stage else None
     carry = earlier_stage and phase.stage.carry == "weights+optimizer"
-    return StageStart(policy=before, reference=reference, restore_trainer=carry, step=phase.first_step, sampler=sampler)
+    return StageStart(policy=before, reference=reference, restore_trainer=carry, step=phase.first_step, sampler=place)
 
 
 def _last(phase: str | None, latest: Callable[[str], int | None]) -> Weights:

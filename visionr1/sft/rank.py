@@ -84,7 +84,7 @@ class SftRank:
         self._engine = build_zero_engine(self.policy.to(self.device), settings, recipe.model.dtype)
         if self.done:
             load_trainer(self._engine, model_dir)
-        state = self._checkpoints.state(self.done)["sampler"] if self.done else None
+        state = self._checkpoints.sampler(self.done) if self.done else None
         self._sampler = PromptSampler(len(self._samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
         self.last_step = total_steps(sft, len(self._samples))
 
