@@ -16,6 +16,7 @@ from visionr1.capacity.model import read_model_sizes
 from visionr1.data.fingerprint import sample_digests, shared_fingerprint
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
+from visionr1.engine.divided import load_divided
 from visionr1.engine.saving import Parts
 from visionr1.engine.state import load_trainer, save_trainer
 from visionr1.engine.weights import read_companions, save_weights
@@ -71,7 +72,8 @@ class SftRank:
         self._builder = PromptBuilder(model_dir, recipe.model)
         self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
         self._zero_stage = self._choose_zero_stage(model_dir)
-        self.policy = Policy(load_model(model_dir, recipe.model, self.device), self._builder.banned_token_ids, 1.0)
+        load = load_divided if self._zero_stage == 3 else load_model
+        self.policy = Policy(load(model_dir, recipe.model, self.device), self._builder.banned_token_ids, 1.0)
         if sft.freeze_vision_tower:
             self.policy.freeze_vision_tower()
         settings = OptimiserSettings(
