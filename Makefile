@@ -17,7 +17,7 @@ SYNCED := .venv/.synced
 # The environment is .venv and nothing else, whatever the shell has activated.
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH
 
-# uv does not read pip's variables: a machine where pip is told of its index needs to be told no more.
+# uv does not read pip's variables: on a machine that gives pip its index, nothing else has to be set.
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
@@ -67,7 +67,7 @@ $(UV_READY): $(LOCKS)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCKS)/uv.txt
 	@touch $@
 
-# Compiled here and once: without, each process of a run compiles vLLM and its like again where PYTHONDONTWRITEBYTECODE is set.
+# Compiled here and once: otherwise each process of a run compiles vLLM and other packages again if PYTHONDONTWRITEBYTECODE is set.
 $(SYNCED): $(UV_READY) $(LOCKS)/cpu.txt pyproject.toml
 	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python --require-hashes $(LOCKS)/cpu.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
@@ -150,7 +150,7 @@ generate: $(SYNCED) ## write every generated file: definition, schema, dashboard
 	@PYTHONPATH=charts $(BIN)/python -m generators
 
 .PHONY: bench
-bench: $(UV_READY) $(LOCKS)/bench.txt ## the training phase of one GRPO step beside TRL's, in an environment of its own [ARGS="--groups 8"]
+bench: $(UV_READY) $(LOCKS)/bench.txt ## the training phase of one GRPO step, compared with TRL's, in its own environment [ARGS="--groups 8"]
 	@[ -x .venv-bench/bin/python ] || $(PYTHON) -m venv --without-pip .venv-bench
 	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes $(LOCKS)/bench.txt
 	@$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --no-deps .
@@ -181,6 +181,7 @@ lint: $(SYNCED) ## style, format, types, who imports whom, the Dockerfiles, spel
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	@for one in tests/fuzz/fuzz_inputs.py $(wildcard tests/*/conftest.py tests/*/*/conftest.py); do $(BIN)/mypy --no-error-summary "$$one" || exit 1; done
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/*/Dockerfile
 	$(BIN)/codespell *.md .ci .github Makefile pyproject.toml benchmarks charts docs images operators tests visionr1

@@ -20,7 +20,7 @@ from rich.console import Console
 from visionr1.data.readers import load_problems
 from visionr1.metrics import Exporter
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import load_recipe
 from visionr1.recipe.schema import Metrics
 from visionr1.rollout.build import build_engine
@@ -65,7 +65,7 @@ def main() -> None:
             (scraper.on.set if on else scraper.on.clear)()
             begun = time.process_time()
             groups = engine.generate(prompts, sampling, list(range(len(prompts))))
-            if on:  # what a driver tells, which a worker tells only a part of
+            if on:  # what a driver serves; a worker serves only a part of it
                 lengths = [len(one.token_ids) for group in groups for one in group.completions]
                 exporter.update({"phase": "stage-1", "stage": 1, "step": number, "reward_mean": 0.5, "loss": 0.1})
                 exporter.observe("completion_tokens", lengths)

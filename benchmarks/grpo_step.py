@@ -1,4 +1,4 @@
-"""The training phase of one GRPO step beside TRL's GRPOTrainer: the same model, pictures and planted completions.
+"""The training phase of one GRPO step, compared with TRL's GRPOTrainer: the same model, pictures and planted completions.
 
 Nothing is sampled: the completions' lengths are drawn once, long-tailed as real ones are, so the figures are of log-probs under
 policy and reference, loss, gradient and optimiser step. TRL runs as its documentation says for a vision-language model, with the
@@ -82,7 +82,7 @@ def make_model(case: Case, folder: Path) -> None:
     import torch
     from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    from visionr1.model.load import DEMO_BASE
+    from visionr1.capacity.model import DEMO_BASE
 
     settings = Qwen2_5_VLConfig.from_pretrained(DEMO_BASE).to_dict()
     inner, heads = WIDTH * 27 // 80 * 8, WIDTH // 64
@@ -117,7 +117,7 @@ def make_model(case: Case, folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def ours(case: Case, folder: Path, attention: str) -> tuple[list[float], int]:
+def ours(case: Case, folder: Path, attention: str, clock: Callable[[], float] = time.perf_counter) -> tuple[list[float], int]:
     """Seconds of each step, and the model's parameters."""
     import torch
 
@@ -161,7 +161,7 @@ def ours(case: Case, folder: Path, attention: str) -> tuple[list[float], int]:
         for index, group in enumerate(completions(case))
         for ids in group
     ]
-    seconds = timed(lambda: trainer.update(prompts, batch, 1e-6), case.steps)
+    seconds = timed(lambda: trainer.update(prompts, batch, 1e-6), case.steps, clock)
     return seconds, sum(parameter.numel() for parameter in trainer.policy.parameters())
 
 
@@ -221,13 +221,13 @@ def trl(case: Case, folder: Path) -> tuple[list[float], int]:
     return np.diff(ends).tolist(), sum(parameter.numel() for parameter in model.parameters())
 
 
-def timed(call: Callable[[], object], times: int) -> list[float]:
+def timed(call: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter) -> list[float]:
     """Seconds of each of so many calls."""
     seconds = []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun = clock()
         call()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(clock() - begun)
     return seconds
 
 

@@ -34,7 +34,7 @@ MIB: Final = 2**20
 WARM_UP: Final = 50
 BLOCK: Final = 25
 FLAT_PERCENT: Final = 1.0
-"""Growth in 100 steps, in percent of a process's mean RSS, that is still called flat."""
+"""Growth in 100 steps, in percent of a process's mean RSS, that still counts as flat."""
 _WORKER: Final = "ray::Host"
 _LOOK_SECONDS: Final = 0.05
 

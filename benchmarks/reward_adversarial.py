@@ -93,7 +93,7 @@ def tag_soup(rng: random.Random) -> Attack:
 
 
 def broken_form(rng: random.Random) -> Attack:
-    """A right response to whose form one or two things were done."""
+    """A right response with one or two changes of its form."""
     truth = secret(rng)
     pieces = ["<think>", "I see.", "</think>", "\n", "<answer>", truth, "</answer>"]
     extra = [*TAGS, truth, "So: ", "\\boxed{1}", "<answer>7</answer>", "\x00", "<|im_end|>", "."]
@@ -221,7 +221,7 @@ def attacks(strings: int, seed: int) -> list[Attack]:
 
 
 def _has_form(response: str) -> bool:
-    """Exactly one pair of blocks and nothing else, told without the package's own reading."""
+    """Exactly one pair of blocks and nothing else, decided without the package's own reading."""
     found = ONE_PAIR.fullmatch(response)
     return (
         bool(found and found["thought"].strip() and found["answer"].strip()) and [response.count(tag) for tag in TAGS] == [1] * 4

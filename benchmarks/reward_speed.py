@@ -1,7 +1,7 @@
-"""How fast ordinary answers are graded, beside plain math-verify in one process.
+"""How fast ordinary answers are graded, compared with math-verify alone in one process.
 
 The answers are spread as in the paper's kind of data: letters of a multiple choice, numbers with and without a unit, degrees,
-fractions, roots, multiples of pi and algebra, about half of them right, hardly two alike. CPU seconds are those of all
+fractions, roots, multiples of pi and algebra, about half of them right, hardly any of them twice. CPU seconds are those of all
 grading processes together, so they tell the rate on a machine that has other work too.
 
     python benchmarks/reward_speed.py --answers 10000

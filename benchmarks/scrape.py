@@ -84,10 +84,10 @@ def main() -> None:
             return stack.enter_context(closing(Exporter(Metrics(port=0), role, "vision-r1", LIMIT)))
 
         driver = exporter("driver")
-        told = values(lambda key, item: item.logged or key.startswith(("stage_", "started", "completion"))) | step
+        reported = values(lambda key, item: item.logged or key.startswith(("stage_", "started", "completion"))) | step
 
         def end_of_step() -> None:
-            driver.update(told)
+            driver.update(reported)
             driver.observe("completion_tokens", lengths)
 
         driver_step = min(cpu_ms(end_of_step) for _ in range(ROUNDS))

@@ -1,4 +1,4 @@
-"""Hatchling's hook: wheel and sdist record the commit that they are built from, for `visionr1 --version`."""
+"""Hatchling's hook: wheel and sdist record the commit that they are built from. `visionr1 --version` shows it."""
 
 from __future__ import annotations
 

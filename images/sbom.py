@@ -1,4 +1,4 @@
-"""Writes what an image holds as CycloneDX 1.6: Python packages of the environment, packages of Debian."""
+"""Writes the contents of an image as CycloneDX 1.6: Python packages of the environment, packages of Debian."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _FILE = re.compile(r"# ([\w-]+\.\w+)\n")
 
 @dataclass(frozen=True)
 class Command:
-    """One command that a reader is told to type."""
+    """One command that a reader types."""
 
     document: Path
     words: tuple[str, ...]
@@ -68,13 +68,21 @@ def yaml_blocks(document: Path) -> list[tuple[str, list[dict[str, object]]]]:
         if language == "yaml":
             parts = list(yaml.safe_load_all(text))
             heads = {key for part in parts for key in part}
-            kind = "manifests" if "apiVersion" in heads else "values" if heads <= keys else "recipe" if "stages" in heads else ""
+            kind = (
+                "manifests"
+                if "apiVersion" in heads
+                else "values"
+                if heads <= keys
+                else "recipe"
+                if heads & {"stages", "preset"}
+                else ""
+            )
             found.append((kind or ("prometheus" if "scrape_configs" in heads else "unknown"), parts))
     return found
 
 
 def _lines(text: str) -> list[str]:
-    """Whole commands: a line that ends in a backslash, or within quotes, goes on."""
+    """Whole commands: a line that ends in a backslash, or within quotes, continues on the next line."""
     lines: list[str] = []
     open_line = ""
     for line in text.replace("\\\n", " ").splitlines():

@@ -39,7 +39,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def zeros(size: int) -> bytes:
-    """`size` zero bytes as zlib packs them, a thousandth as long; made of one packed MiB, for packing gigabytes takes long."""
+    """`size` zero bytes as zlib packs them, a thousandth as long. Made of one packed MiB: packing gigabytes takes long."""
     whole, rest = divmod(size, 2**20)
     packer, last = (zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS) for _ in range(2))
     block = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -126,7 +126,7 @@ def problem(image: Any = "plain.png", text: Any = "<image>?", answer: Any = "1",
 def write_problems(root: Path) -> tuple[Path, list[str | None]]:
     """A data set with one row of each sort: `root`/set/rows.jsonl, and for each row the kind of mistake, or None.
 
-    `root` also gets what rows must not reach: secret.png, and a folder beside the set.
+    `root` also gets what rows must not reach: secret.png, and a folder outside the set.
     """
     folder = root / "set"
     folder.mkdir()

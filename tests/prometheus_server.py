@@ -83,7 +83,7 @@ class Prometheus:
             for selector in self.selectors(f"{item.name}{{{where}}}", at):
                 label = re.findall(rf'{item.label}="([^"]*)"', selector)[0] if item.label else None
                 for when, value in self.scrapes(selector, at).items():
-                    if when not in step_at:  # told at the start, before the first step
+                    if when not in step_at:  # served at the start, before the first step
                         continue
                     record = records[step_at[when]]
                     logged = record.get(item.key) if label is None else record.get(item.key, {}).get(label)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from visionr1.cli_look import SetOption, chain, data_app, evaluate, grade, recipe_app, watch
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_STOPPED, BadInput, Stopped
-from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml, warnings
+from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, doctor, evaluate, grade, recipe_app, watch
+from visionr1.cli_plan import plan
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable, printable
+from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
+from visionr1.recipe.phases import COLDSTART_PHASE
+from visionr1.recipe.values import DEMO_TEACHER
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import StorageError, open_store
 from visionr1.version import version_line
 
 EXIT_INTERRUPTED: Final = 130
-DEMO_TEACHER: Final = "demo://teacher"
 RUNS: Final = "Runs"
 LOOK: Final = "Looking closer"
 PHASES: Final = "Single phases (visionr1 run does them all)"
@@ -37,8 +41,8 @@ class _Commands(TyperGroup):
             raise _ended(str(error), EXIT_BAD_INPUT) from None
         except Stopped as stopped:
             raise _ended(str(stopped), EXIT_STOPPED) from None
-        except StorageError as error:
-            raise _ended(str(error), 1) from None
+        except (StorageError, Unreachable) as error:
+            raise _ended(str(error), EXIT_FAILED) from None
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("visionr1"):
                 raise
@@ -49,7 +53,7 @@ class _Commands(TyperGroup):
 
 
 def _ended(message: str, code: int) -> typer.Exit:
-    typer.echo(message, err=True)
+    typer.echo(printable(message, keep="\n"), err=True)
     return typer.Exit(code)
 
 
@@ -78,7 +82,10 @@ def options(
         bool, typer.Option("--version", help="Print the version and its commit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Takes the options that stand before a command."""
+    """Takes the options that come before a command."""
+    from visionr1.preflight.machine import keep_loopback_direct
+
+    keep_loopback_direct(os.environ)
 
 
 RunOption = Annotated[
@@ -178,7 +185,7 @@ def run(
     elif run is not None:
         from visionr1.rundir.recipe import read_recipe
 
-        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides)
+        chosen = parse_recipe(to_yaml(read_recipe(open_store(run))), f"{run}/{RECIPE}", overrides, Path.cwd())
     else:
         raise BadInput(
             "no recipe and no run: give a recipe to start (visionr1 run RECIPE), or a run to continue (visionr1 run --run DIR)"
@@ -192,17 +199,45 @@ def _engine(rollout: Engine | None) -> list[str]:
 
 def _run(recipe: Recipe, run_dir: str) -> None:
     from visionr1.pipeline.local import run_local
+    from visionr1.preflight.base import base_dir
+    from visionr1.preflight.check import check_run, notes, reads_base
     from visionr1.reward import Grader
 
     console = Console(stderr=True)
-    for line in warnings(recipe):
+    waiting = _waiting(recipe, run_dir)
+    _preflight(recipe, waiting)  # first of all: what does not fit needs no download
+    base = base_dir(recipe.model) if reads_base(recipe, waiting) else None
+    for line in (*warnings(recipe), *notes(recipe, waiting, base)):
         typer.echo(f"note: {line}", err=True)
+    check_run(recipe, waiting, base)
     Grader(recipe.reward).close()  # Reports a broken reward file now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)
     if code != 0:
         raise typer.Exit(code)
     _report(run_dir)
+
+
+def _preflight(recipe: Recipe, chain: list[Phase]) -> None:
+    """Raises BadInput for what surely does not fit on this machine's GPUs, or says so, as the recipe's `preflight` wants it."""
+    from visionr1.capacity.preflight import gpus_here, memory_faults
+
+    processes = recipe.sft.processes if recipe.sft else None
+    faults = memory_faults(recipe, chain, gpus_here(recipe, os.environ), processes)
+    if faults and recipe.preflight == "refuse":
+        raise BadInput("\n".join(faults))
+    for line in faults:
+        typer.echo(f"warning: {line}", err=True)
+
+
+def _waiting(recipe: Recipe, run_dir: str) -> list[Phase]:
+    """The phases that are not done yet."""
+    from visionr1.rundir.committed import committed
+
+    store = open_store(run_dir)
+    if store.local_path(RECIPE) is None:
+        return []  # run_local refuses such a place
+    return [phase for phase in phases(recipe) if not committed(store, phase).complete]
 
 
 @app.command(rich_help_panel=RUNS)
@@ -220,16 +255,19 @@ def _report(run_url: str) -> None:
 
 
 @app.command(rich_help_panel=PHASES)
-def coldstart(run: RunOption) -> None:
+def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
-    from visionr1.data.coldstart.run import EndpointLost, run_coldstart
+    from visionr1.data.coldstart.run import run_coldstart
+    from visionr1.data.coldstart.summary import coldstart_table
+    from visionr1.data.coldstart.teacher import EndpointLost
     from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
     from visionr1.rundir.recipe import read_recipe
     from visionr1.signals import StopFlag
 
     store = open_store(run)
-    recipe = read_recipe(store)
+    recipe = read_recipe(store, recipe_sha256)
+    _look_ahead(recipe, COLDSTART_PHASE)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     try:
         with (
@@ -239,9 +277,22 @@ def coldstart(run: RunOption) -> None:
             _teacher(recipe) as resolve_url,
             StopFlag() as should_stop,
         ):
-            run_coldstart(recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory()))
+            report = run_coldstart(
+                recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory())
+            )
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
+    Console().print(coldstart_table(report))
+
+
+def _look_ahead(recipe: Recipe, name: str) -> None:
+    """The first phase of a run looks at what all phases need, for on a cluster nobody else can see it before."""
+    from visionr1.preflight.base import base_on_this_machine
+    from visionr1.preflight.check import check_run, reads_base
+
+    chain = phases(recipe)
+    if chain[0].name == name:
+        check_run(recipe, chain, base_on_this_machine(recipe.model) if reads_base(recipe, chain) else None, machine=False)
 
 
 def _memory() -> dict[str, int]:
@@ -253,8 +304,8 @@ def _memory() -> dict[str, int]:
 @contextmanager
 def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
     """Serve the demo's scripted teacher if the recipe asks for it. Yields a function from a teacher's base_url to its address."""
-    used = recipe.coldstart and {recipe.coldstart.describer.base_url, recipe.coldstart.reasoner.base_url}
-    if not used or DEMO_TEACHER not in used:
+    teachers = (recipe.coldstart.describer, recipe.coldstart.reasoner) if recipe.coldstart else ()
+    if not any(server.base_url == DEMO_TEACHER for teacher in teachers for server in teacher.servers):
         yield lambda url: url
         return
     from visionr1.demo.teacher import scripted_teacher
@@ -264,12 +315,12 @@ def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
 
 
 @app.command(rich_help_panel=PHASES)
-def sft(run: RunOption) -> None:
+def sft(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Fine-tune on the cold-start data, from the last checkpoint if there is one. Starts torchrun itself."""
     from visionr1.sft import launch
 
     with phase_lock(open_store(run)):
-        launch.run(run)
+        launch.run(run, recipe_sha256)
 
 
 @app.command(rich_help_panel=PHASES)
@@ -280,17 +331,20 @@ def grpo(
         str | None,
         typer.Option(help="Stop between two steps when a file with this key is in the run directory.", metavar="KEY"),
     ] = None,
+    recipe_sha256: DecidedOption = None,
 ) -> None:
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before it."""
     from visionr1.grpo import driver
 
     with phase_lock(open_store(run)):
-        driver.run(run, stage, stop_when)
+        driver.run(run, stage, stop_when, recipe_sha256)
 
 
 app.add_typer(recipe_app, name="recipe", rich_help_panel=LOOK)
 app.add_typer(data_app, name="data", rich_help_panel=LOOK)
+app.command(rich_help_panel=RUNS)(plan)
 app.command(rich_help_panel=RUNS)(watch)
+app.command(rich_help_panel=LOOK)(doctor)
 app.command(rich_help_panel=LOOK)(grade)
 app.command("eval", rich_help_panel=LOOK)(evaluate)
 

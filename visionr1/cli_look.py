@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
-from visionr1.recipe.schema import SFT, Source
+from visionr1.recipe import Recipe, amounts, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
+from visionr1.recipe.messages import describe
+from visionr1.recipe.paths import written_out
+from visionr1.recipe.schema import SFT
+from visionr1.recipe.source import Columns, Source
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import open_store
 
@@ -22,9 +26,28 @@ if TYPE_CHECKING:
     from visionr1.model.chat import PromptBuilder
 
 RecipeArgument = Annotated[str, typer.Argument(help="A preset's name, or the path of a recipe file.", metavar="RECIPE")]
+DecidedOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Act on the recipe with this SHA-256 in the run directory's folder `recipes`, where the operator puts it.",
+        metavar="HEX",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change one value, such as `--set stages.0.steps=5` or `--set sft=null`. You may repeat it."),
+]
+
+ImageRootOption = Annotated[
+    str | None, typer.Option("--image-root", help="Directory that DATA's image paths are relative to.", metavar="DIR")
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="Where DATA has a field: problem, answer, images, options, conversations or response. You may repeat it.",
+        metavar="FIELD=COLUMN",
+    ),
 ]
 
 recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes, presets and the schema.")
@@ -45,12 +68,46 @@ def show(recipe: RecipeArgument, set_: SetOption = None) -> None:
 
 
 @recipe_app.command()
-def check(recipe: RecipeArgument, set_: SetOption = None) -> None:
+def check(
+    recipe: RecipeArgument,
+    set_: SetOption = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Look at this machine, too, as `visionr1 run` does before its first phase: model, data files, lengths, Ray's "
+            "settings. Downloads nothing.",
+        ),
+    ] = False,
+) -> None:
     """Check a recipe: list all mistakes, then what differs from the paper's method."""
+    from visionr1.preflight.check import recipe_faults
+
     checked = load_recipe(recipe, set_ or ())
     for line in warnings(checked):
         typer.echo(f"note: {line}", err=True)
+    faults = recipe_faults(checked, phases(checked))
+    if faults and not deep:
+        raise BadInput("\n".join(faults))
+    if deep:
+        _look_deep(checked)
     typer.echo(f"{recipe}: good; {chain(checked)}")
+    for line in amounts(checked):
+        typer.echo(line)
+
+
+def _look_deep(recipe: Recipe) -> None:
+    from visionr1.preflight.base import base_on_this_machine
+    from visionr1.preflight.check import check_run, notes, reads_base
+
+    base = None
+    if reads_base(recipe, phases(recipe)):
+        base = base_on_this_machine(recipe.model)
+        if base is None:
+            typer.echo(f"note: model.base: {recipe.model.base} is not on this machine yet, so it was not looked at", err=True)
+    for line in notes(recipe, phases(recipe), base):
+        typer.echo(f"note: {line}", err=True)
+    check_run(recipe, phases(recipe), base)
 
 
 @recipe_app.command()
@@ -83,9 +140,8 @@ def data_check(
         str, typer.Option(help="Recipe with the image sizes and the prompt limit.", metavar="RECIPE")
     ] = "vision-r1",
     set_: SetOption = None,
-    image_root: Annotated[
-        str | None, typer.Option(help="Directory that DATA's image paths are relative to.", metavar="DIR")
-    ] = None,
+    image_root: ImageRootOption = None,
+    column: ColumnOption = None,
     limit: Annotated[int | None, typer.Option(help="Check only this many rows of DATA, from the first.", min=1)] = None,
     sft: Annotated[bool, typer.Option("--sft", help="DATA has chains of thought for SFT (conversations), not problems.")] = False,
     tokenizer: Annotated[
@@ -107,7 +163,9 @@ def data_check(
     sources = [(source, False) for source in own.values()]
     sources += [(chosen.sft.data, True)] if chosen.sft and chosen.sft.data else []
     if path is not None:
-        sources = [(Source(path=path, image_root=image_root, limit=limit), sft)]
+        sources = [(named_source(written_out(path, "DATA"), image_root, column, limit), sft)]
+    elif image_root or column:
+        raise BadInput("--image-root and --column are about DATA: name it, or set image_root and columns in the recipe")
     builder = _builder(chosen) if tokenizer else None
     clean = True
     for source, samples in sources:
@@ -122,6 +180,25 @@ def data_check(
             typer.echo(f"{source.path}: {result.closing()}")
     if not clean:
         raise typer.Exit(1)
+
+
+def named_source(path: str, image_root: str | None, column: list[str] | None, limit: int | None = None) -> Source:
+    """The source that a command line describes; `column` has FIELD=COLUMN each."""
+    root = image_root and written_out(image_root, "--image-root")
+    columns: dict[str, str] = {}
+    for assignment in column or ():
+        field, equals, name = assignment.partition("=")
+        if not equals:
+            raise BadInput(f"--column {assignment}: write it as FIELD=COLUMN, such as problem=query")
+        if field not in Columns.model_fields:
+            raise BadInput(f"--column {assignment}: there is no field {field!r}; choose from {', '.join(Columns.model_fields)}")
+        if field in columns:
+            raise BadInput(f"--column {field} is given twice; a field is read from one column")
+        columns[field] = name
+    try:
+        return Source(path=path, image_root=root, limit=limit, columns=Columns(**columns) if columns else None)
+    except ValidationError as error:
+        raise BadInput(f"--column: {describe(error.errors()[0])}") from None
 
 
 def _checked(source: Source, samples: bool, recipe: Recipe, builder: PromptBuilder | None) -> CheckReport:
@@ -147,9 +224,45 @@ def _checked(source: Source, samples: bool, recipe: Recipe, builder: PromptBuild
 
 def _builder(recipe: Recipe) -> PromptBuilder:
     from visionr1.model.chat import PromptBuilder
-    from visionr1.model.load import base_dir
+    from visionr1.preflight.base import base_dir
 
     return PromptBuilder(base_dir(recipe.model), recipe.model)
+
+
+def doctor(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A preset's name, or the path of a recipe file. Default: `vision-r1` where a GPU is, else `demo`.",
+            metavar="[RECIPE]",
+        ),
+    ] = None,
+    set_: SetOption = None,
+    seconds: Annotated[float, typer.Option(help="Time for the checks that train and sample.", min=1)] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON document at the end.")] = False,
+    log: Annotated[
+        Path | None, typer.Option(help="Write what the libraries print to this file.", metavar="FILE", show_default=False)
+    ] = None,
+) -> None:
+    """See whether this machine can train and sample, in about two minutes, before a run takes its GPUs.
+
+    One line per check: good, bad with what to do, or not seen. Ends with 1 if anything is bad. Downloads nothing: the model has
+    random weights, on a CPU it is the demo's.
+    """
+    from visionr1.doctor import examine
+    from visionr1.doctor.finding import closing
+    from visionr1.doctor.machine import ask_driver
+
+    name = recipe or ("vision-r1" if isinstance(ask_driver(), list) else "demo")
+    findings = examine(
+        load_recipe(name, set_ or ()), seconds, log, lambda finding: None if as_json else typer.echo(finding.line())
+    )
+    if as_json:
+        typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        typer.echo(f"{name}: {closing(findings)}")
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
 
 
 def watch(
@@ -227,11 +340,14 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Problems for MODEL. Default: the recipe's held-out problems.", metavar="DATA")
     ] = None,
+    image_root: ImageRootOption = None,
+    column: ColumnOption = None,
     recipe: Annotated[str, typer.Option(help="Recipe with the evaluation, rollout and reward for MODEL.")] = "vision-r1",
     set_: SetOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Write MODEL's score.json and samples.jsonl to this directory.", metavar="DIR")
     ] = None,
+    recipe_sha256: DecidedOption = None,
 ) -> None:
     """Score the models of a run (--run DIR), or any model (MODEL)."""
     from visionr1 import evaluate as room
@@ -240,11 +356,14 @@ def evaluate(
         raise BadInput("give one of the two: a model to score (visionr1 eval MODEL), or a run (visionr1 eval --run DIR)")
     if run is not None:
         with phase_lock(open_store(run)):
-            room.run(run)
+            room.run(run, recipe_sha256)
         return
     chosen = load_recipe(recipe, set_ or ())
-    source = Source(path=data) if data else chosen.data.held_out
+    source = named_source(written_out(data, "--data"), image_root, column) if data else chosen.data.held_out
+    if data is None and (image_root or column):
+        raise BadInput("--image-root and --column are about --data: give it, or set image_root and columns in the recipe")
     if source is None:
         raise BadInput(f"{recipe}: data.held_out is null: give the problems with --data")
-    score = room.run_model(str(model), source, chosen, out).score
-    typer.echo(f"{model}: accuracy {score.accuracy:.1%} +- {score.standard_error:.1%} on {score.problems} problems")
+    score = room.run_model(written_out(str(model), "MODEL"), source, chosen, out).score
+    error = "" if score.standard_error is None else f" +- {score.standard_error:.1%}"
+    typer.echo(f"{model}: accuracy {score.accuracy:.1%}{error} on {score.problems} problem{'' if score.problems == 1 else 's'}")

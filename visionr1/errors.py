@@ -6,11 +6,16 @@ from typing import Final
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
-"""Went wrong in a way that may pass; the same command goes on from the last committed checkpoint."""
+"""An error that may go away. The same command continues from the last committed checkpoint."""
 EXIT_STOPPED: Final = 3
-"""Stopped on request after a checkpoint; the same command goes on from there."""
+"""Stopped on request after a checkpoint. The same command continues from there."""
 EXIT_BAD_INPUT: Final = 64
 """Bad recipe or data: trying again cannot help."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text that a stranger may have written, without characters that control a terminal; those in `keep` stay."""
+    return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
 
 
 class BadInput(Exception):
@@ -18,6 +23,10 @@ class BadInput(Exception):
 
     The message is shown as it is and must say what is wrong, where, and what to do.
     """
+
+
+class Unreachable(Exception):
+    """Something outside does not answer now; the same command may work later. The message is shown as it is."""
 
 
 class Stopped(Exception):

@@ -23,10 +23,10 @@ _FILE_SECONDS: Final = 0.5
 
 
 class Advance(Protocol):
-    """Says that `n` more are done; `note` (such as the newest reward) stands beside the bar."""
+    """Says that `n` more are done; `note` (such as the newest reward) is shown after the bar."""
 
     def __call__(self, n: int, note: str = "") -> None:
-        """`n` more are done; `note` is shown beside them."""
+        """`n` more are done. `note` is shown after the bar."""
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def progress(title: str, total: int, completed: int = 0) -> Iterator[Advance]:
     began = last_line = last_file = time.monotonic()
     done = completed
     newest = ""
-    _tell(title, done, total, newest)
+    _report(title, done, total, newest)
 
     def advance(n: int, note: str = "") -> None:
         nonlocal done, last_line, last_file, newest
@@ -58,7 +58,7 @@ def progress(title: str, total: int, completed: int = 0) -> Iterator[Advance]:
         now = time.monotonic()
         if now - last_file >= _FILE_SECONDS or done >= total:
             last_file = now
-            _tell(title, done, total, newest)
+            _report(title, done, total, newest)
         if now - last_line >= LINE_SECONDS:
             last_line = now
             print(f"{title}: {done} of {total}  {note}".rstrip(), file=sys.stderr, flush=True)
@@ -68,7 +68,7 @@ def progress(title: str, total: int, completed: int = 0) -> Iterator[Advance]:
         print(f"{title}: {done} of {total}, {time.monotonic() - began:.0f} s  {newest}".rstrip(), file=sys.stderr, flush=True)
 
 
-def _tell(title: str, done: int, total: int, note: str) -> None:
+def _report(title: str, done: int, total: int, note: str) -> None:
     """Write the file for the local runner, if one has started this process."""
     folder = os.environ.get(ATTEMPT)
     if folder is not None:

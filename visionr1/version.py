@@ -1,4 +1,4 @@
-"""Which version of this project runs, and of which commit it is. Uses nothing but Python, for the build reads it, too."""
+"""Which version of this project runs, and of which commit it is. Uses only Python, because the build reads it, too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def commit(project: Path) -> str:
     """Seven digits of the commit that the files in `project` are of: as its build recorded it, else as its checkout says.
 
     `-dirty` behind them says that files differ from it, `, changes unknown` that git is not there to ask whether they do.
-    `unknown` alone: there is neither a record nor a checkout.
+    `unknown` alone means that there is no record and no checkout.
     """
     recorded = project / "visionr1" / RECORDED
     if recorded.exists():

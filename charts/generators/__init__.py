@@ -1,6 +1,6 @@
 """Writes every generated file of the repository: `make generate`. Not part of the installed package.
 
-`files.py` lists what is written. The sources that people edit lie beside it (`dashboards/`, `alerts.yaml`) or are named at the
+`files.py` lists what is written. The sources that people edit are here (`dashboards/`, `alerts.yaml`) or are named at the
 top of each generated file.
 """
 

@@ -23,7 +23,7 @@ _PAGE: Final = f"""\
 # Alerts
 
 The rules are in [`rules/visionr1-ptst.yaml`](../{_CHART}/rules/visionr1-ptst.yaml) for any Prometheus. The chart makes a
-`PrometheusRule` of them, with thresholds from its values. `visionr1 watch` says the same about a run directory, by the same
+`PrometheusRule` of them, with thresholds from its values. `visionr1 watch` checks a run directory in the same way, with the same
 thresholds. [Monitoring](monitoring.md) says how all of it is set up.
 
 | Threshold | Default | Unit | Meaning |
@@ -35,7 +35,7 @@ class Rule(Part):
     """An entry of alerts.yaml. `hold` is how long `expr` must be true; `summary` may use the series' labels.
 
     `@name@` in `expr` is a threshold, `@namespace@` the namespace of the chart's release. `runbook` is
-    Markdown. Several series of one run are told apart by the labels of the scrape, which `and` and arithmetic keep.
+    Markdown. Several series of one run differ in the labels of the scrape, which `and` and arithmetic keep.
     """
 
     severity: Literal["critical", "warning"]

@@ -141,14 +141,14 @@ def _default(field: Schema) -> str:
 
 
 def _bounds(field: Schema) -> str:
-    # A structural schema says with a limit that it is exclusive; JSON Schema has such a limit under another name.
+    # A structural schema says with a limit that it is exclusive; JSON Schema has that kind of limit under another name.
     strict = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
-    said = []
+    reported = []
     for key, words in _LIMITS.items():
         value = field.get(key)
         if value is not None and value is not True:
-            said.append(_LIMITS[strict[key]].format(value) if field.get(strict.get(key, "")) is True else words.format(value))
-    return ", ".join(said)
+            reported.append(_LIMITS[strict[key]].format(value) if field.get(strict.get(key, "")) is True else words.format(value))
+    return ", ".join(reported)
 
 
 def _rules(node: Schema) -> Iterator[Schema]:

@@ -28,7 +28,7 @@ class Value:
 
 
 def documented(text: str) -> Iterator[Value]:
-    """The values of values.yaml that a `# --` comment stands before, in order."""
+    """The values of values.yaml with a `# --` comment before them, in order."""
     above: list[tuple[int, str]] = []
     comment: list[str] = []
     for line in text.splitlines():
@@ -41,10 +41,10 @@ def documented(text: str) -> Iterator[Value]:
             indent = len(match[1])
             above = [one for one in above if one[0] < indent] + [(indent, match[2])]
             if comment:
-                said = " ".join(comment)
-                hint = _HINT.match(said)
+                reported = " ".join(comment)
+                hint = _HINT.match(reported)
                 path = ".".join(name for _, name in above)
-                yield Value(path, hint[1] if hint else "", said[hint.end() :] if hint else said)
+                yield Value(path, hint[1] if hint else "", reported[hint.end() :] if hint else reported)
             comment = []
         else:
             comment = []
@@ -83,6 +83,8 @@ def _typed(hint: str, default: Any) -> Schema:
             return {"type": "array", "items": {"type": "object"}}
         case "list of integers":
             return {"type": "array", "items": {"type": "integer"}}
+        case "list of strings":
+            return {"type": "array", "items": {"type": "string"}}
         case "object":
             return {"type": "object"}
         case "number":

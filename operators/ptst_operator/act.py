@@ -1,4 +1,4 @@
-"""Does what was decided: creates or deletes a child, asks a driver to stop, takes a run directory back."""
+"""Does what was decided: creates or deletes a child, asks a driver to stop, rolls a run directory back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.effects import Apply, AskToStop, Delete, Effect, RollBack
-from ptst_operator.names import KIND
+from ptst_operator.names import KIND, Manifest
 from ptst_operator.status import read_status
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe
@@ -39,13 +39,17 @@ class Actor:
                     self._roll_back(run, effect, store, recipe)
                 case Delete():
                     self.api.delete(effect.kind, effect.name, effect.uid)
-                    self.refused.pop(run, None)  # a driver that could not be asked to stop has had its time
+                    self.refused.pop(run, None)  # from here on it does not matter that the driver could not be asked to stop
 
     def _apply(self, run: str, effect: Apply) -> None:
+        kind, meta = effect.manifest["kind"], effect.manifest["metadata"]
         try:
+            there = self.api.get(kind, meta["name"])
+            if there is not None and _owner(there) != _owner(effect.manifest):
+                raise ApiError(409, "it exists and is not of this run; delete it, or give the run another name")
             self.api.apply(effect.manifest)
         except ApiError as error:
-            self.refused[run] = f"{effect.manifest['kind']} {effect.manifest['metadata']['name']}: {error}"
+            self.refused[run] = f"{kind} {meta['name']}: {error}"
             raise
         self.refused.pop(run, None)
 
@@ -53,13 +57,13 @@ class Actor:
         try:
             if not store.exists(effect.key):
                 store.write_bytes(effect.key, b"")
-        except (StorageError, BadInput) as error:  # training pods write there, too, and may have put something in the way
+        except (StorageError, BadInput) as error:  # training pods write there, too, and may have made a directory of that name
             self.refused[run] = f"the driver cannot be asked to stop: {error}"
             raise StorageError(str(error)) from error
         self.refused.pop(run, None)
 
     def _roll_back(self, run: str, effect: RollBack, store: Store, recipe: Recipe) -> None:
-        """Reads the run again first: another operator may have done the rollback already, and the run may have gone on."""
+        """Reads the run again first: another operator may have done the rollback already, and the run may have continued."""
         manifest = self.api.get(KIND, run)
         breach = read_status(manifest).breach if manifest is not None else None
         if manifest is None or breach is None or breach.number != effect.number or breach.rolled_back:
@@ -70,3 +74,9 @@ class Actor:
             self.refused[run] = str(error)
             raise StorageError(str(error)) from error
         self.refused.pop(run, None)
+
+
+def _owner(manifest: Manifest) -> str:
+    """uid of the run that an object belongs to."""
+    owners = manifest["metadata"].get("ownerReferences", [])
+    return next((one["uid"] for one in owners if one.get("controller")), "")

@@ -1,7 +1,7 @@
-"""The few calls of the Kubernetes API that the operator makes, over the official client's transport.
+"""The few calls of the Kubernetes API that the operator makes, through the transport of the official client.
 
-Paths are known, so nothing is discovered: a cluster that lacks KubeRay answers 404 where a RayCluster is asked for, and no
-sooner. Reads have no resourceVersion, so the API server answers with what is now, not with what it once knew.
+The paths are known, so the operator does not ask which kinds there are. A cluster without KubeRay answers 404 when a
+RayCluster is asked for. Reads have no resourceVersion, so the API server answers with the present state, not with a cached one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RESOURCES: Final = {one.kind: one for one in _OWN_RESOURCES} | RESOURCES
 
 
 class ApiError(Exception):
-    """The API server refused, or could not be asked; `status` is 0 then. One line."""
+    """The API server refused a call, or did not answer (`status` is 0). The message is one line."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -46,14 +46,14 @@ class Api:
 
     @staticmethod
     def connected(namespace: str) -> Api:
-        """By KUBECONFIG where it is set, else as a pod."""
+        """A connection by KUBECONFIG if it is set, else with the rights of the pod."""
         settings = client.Configuration()
-        settings.retries = False  # else urllib3 tries again by itself, and waits in here for as long as a Retry-After says
+        settings.retries = False  # otherwise urllib3 tries again, and blocks for as long as a Retry-After header asks
         config.load_config(client_configuration=settings)
         return Api(namespace, client.ApiClient(settings))
 
     def get(self, kind: str, name: str) -> Manifest | None:
-        """One object as it is now; None if there is none, or no such kind."""
+        """One object as it is now. None if it does not exist, or if the cluster does not have the kind."""
         try:
             return self._call("GET", f"{self._path(kind)}/{name}")
         except ApiError as error:
@@ -82,7 +82,7 @@ class Api:
         self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
 
     def delete(self, kind: str, name: str, uid: str) -> None:
-        """Deletes one object, if it is still the one with this uid; when it is gone, its kind says."""
+        """Deletes one object, if it still has this uid. It is gone before or after its pods, see `ApiResource.deletion`."""
         body = {"propagationPolicy": _RESOURCES[kind].deletion, "preconditions": {"uid": uid}}
         try:
             self._call("DELETE", f"{self._path(kind)}/{name}", body=body)
@@ -101,7 +101,7 @@ class Api:
         }
         path = f"{self._path(KIND)}/{run['metadata']['name']}/status"
         try:
-            # An older definition would drop what it does not know, and the operator write it again at every look.
+            # An older definition would drop unknown fields, and the operator would write them again at every look.
             self._call("PUT", path, {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}, body)
         except ApiError as error:
             if "unknown field" not in str(error):
@@ -136,7 +136,11 @@ class Api:
         )
 
     def watch(self, kind: str, version: str, seconds: int) -> Iterator[Manifest]:
-        """Changes of a kind since `version`, for at most so many seconds; ApiError 410 if that is too long ago."""
+        """Yields the changes of a kind since `version`, for at most `seconds`.
+
+        Raises:
+            ApiError: 410 if `version` is too old.
+        """
         query = {
             "watch": "true",
             "resourceVersion": version,
@@ -150,7 +154,7 @@ class Api:
                 if event["type"] == "ERROR":
                     raise ApiError(int(event["object"].get("code", 0)), str(event["object"].get("message", "")))
                 yield event
-        except (HTTPError, ValueError) as error:  # a line may be cut in its middle
+        except (HTTPError, ValueError) as error:  # the end of a line may be missing
             raise ApiError(0, f"watching {kind}: {error}") from error
         finally:
             response.release_conn()

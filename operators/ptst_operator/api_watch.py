@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 class ApiWatcher(threading.Thread):
     """Lists and watches one kind, and adds to the queue the run that each object belongs to.
 
-    `beat` is the monotonic time of the API server's last answer. A watch ends by itself after a minute, so a beat older
-    than a few minutes means that the watch hangs. A kind without an installed CRD is tried again from time to time.
+    `beat` is the monotonic time of the API server's last answer. The API server ends a watch after a minute, so a beat
+    older than a few minutes means that the watch hangs. A kind without an installed CRD is tried again from time to time.
     """
 
     def __init__(self, api: Api, kind: str, queue: RunQueue) -> None:

@@ -1,7 +1,7 @@
 """The custom resource's definition, made from the models of the spec, the status and the recipe.
 
 `python -m ptst_operator.crd` prints it. A Kubernetes schema is *structural*: no $ref, a type everywhere, and
-`nullable` in place of null. Defaults are left out of the recipe, whose preset they would hide.
+`nullable` in place of null. The recipe has no defaults here, because they would replace the values of its preset.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Any, Final
 import yaml
 
 from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
-from ptst_operator.spec import MOST_STAGES, Spec
+from ptst_operator.spec import Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
 from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
+from visionr1.recipe.values import MOST_STAGES
 
 LONGEST_NAME: Final = 33
 """KubeRay refuses RayJobs with names of more than 47 characters, and `-evaluate-0` or `-stage-32-9999` come after the run's."""
@@ -29,6 +30,7 @@ _COLUMNS: Final = (
     ("Length", "number", ".status.length", 0),
     ("Tok/s/GPU", "number", ".status.tokensPerSecondPerGpu", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
+    ("Hours left", "number", ".status.hoursLeft", 1),
     ("Truncated", "number", ".status.truncated", 1),
     ("KL", "number", ".status.kl", 1),
     ("Reason", "string", '.status.conditions[?(@.type=="Progressing")].reason', 1),
@@ -82,7 +84,8 @@ def spec_schema() -> Schema:
         _rule("!has(self.rollbackTo) || self.action == 'Rollback'", "a gate's rollbackTo needs action: Rollback"),
     ]
     properties["storage"]["x-kubernetes-validations"] = [
-        _rule("self == oldSelf", "spec.storage cannot be changed: for another place, create a new run"),
+        _rule("self == oldSelf", "spec.storage cannot be changed: to use another place, create a new run"),
+        _rule("!self.url.matches('(^|/)[.][.](/|$)')", "spec.storage.url must not contain '..'"),
         _rule(
             "self.url.startsWith('s3://') || (has(self.claim) && self.url.startsWith(self.claim.mountPath + '/'))",
             "spec.storage.url is a path: name its volume in spec.storage.claim, with a mountPath above that path",
@@ -113,7 +116,6 @@ def recipe_schema() -> Schema:
     del schema["properties"]["name"]
     for key in ("host", "port", "enabled"):
         del schema["properties"]["metrics"]["properties"][key]
-    schema["properties"]["stages"]["maxItems"] = MOST_STAGES
     return schema
 
 

@@ -8,13 +8,15 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from ptst_operator.api import Api
+from ptst_operator.forecast import faults
 from ptst_operator.names import APPROVE, Manifest
-from ptst_operator.run import ResolvedRun, WantedRun, recipe_hash
+from ptst_operator.run import ResolvedRun, WantedRun, evaluation_hash
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe, stage_name
-from visionr1.rundir.recipe import adopt_recipe, read_recipe
+from visionr1.preflight.check import recipe_faults
+from visionr1.recipe import Recipe, phases
+from visionr1.rundir.recipe import adopt_recipe, keep_decided, read_recipe
 from visionr1.storage import Store
 
 
@@ -33,19 +35,28 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
         wanted = _with_recipe(manifest, spec, resolve_recipe(spec, manifest["metadata"]["name"], text), version=version)
         if _is_over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
             return None
+        if not before.recipe_hash:
+            _refuse_what_cannot_work(wanted.run.recipe)
         store = open_store(spec.storage.url)
         if not (_recipe_is_there(before, wanted) or _is_over(wanted, before)):
-            begun = [stage_name(number) for number in range(1, before.stages_begun + 1)]
-            adopt_recipe(store, wanted.run.recipe, begun)
+            _refuse_what_does_not_fit(spec, wanted.run.recipe)
+            adopt_recipe(store, wanted.run.recipe, begun=[phase.name for phase in before.phases if phase.begun])
+        if not _is_over(wanted, before):
+            keep_decided(store, wanted.run.recipe)
         return wanted, store
     except BadInput as error:
         if spec.suspend and before.recipe_hash:
             store = open_store(spec.storage.url)
             with suppress(BadInput):  # training pods may have written anything there; the first error is the one to report
-                recipe = read_recipe(store)
-                if recipe_hash(recipe) == before.recipe_hash:
-                    return _with_recipe(manifest, spec, recipe, recipe_fault=str(error)), store
+                recipe = read_recipe(store, before.recipe_hash)
+                return _with_recipe(manifest, spec, recipe, recipe_fault=str(error)), store
         raise
+
+
+def _refuse_what_does_not_fit(spec: Spec, recipe: Recipe) -> None:
+    lines = faults(spec, recipe)
+    if lines and recipe.preflight == "refuse":
+        raise BadInput("\n".join(lines))
 
 
 def _recipe_file(api: Api, source: RecipeSource) -> tuple[str, str]:
@@ -64,6 +75,13 @@ def _with_recipe(manifest: Manifest, spec: Spec, recipe: Recipe, version: str = 
     return WantedRun(run, meta["generation"], meta.get("annotations", {}).get(APPROVE, ""), version, recipe_fault)
 
 
+def _refuse_what_cannot_work(recipe: Recipe) -> None:
+    """What a new run would waste GPUs on. The model and the data are looked at by its first phase: only pods can see them."""
+    faults = recipe_faults(recipe, phases(recipe))
+    if faults:
+        raise BadInput("\n".join(faults))
+
+
 def _recipe_is_there(status: Status, wanted: WantedRun) -> bool:
     """Whether the run directory has the recipe of this generation of the spec, or of its ConfigMap."""
     valid = any(one.type == "RecipeValid" and one.status == "True" for one in status.conditions)
@@ -75,7 +93,8 @@ def _is_over(wanted: WantedRun, status: Status) -> bool:
     """Whether nothing is left to do until a person changes the run."""
     if status.phase == "Failed":
         return wanted.run.spec.restarts <= status.restarts
-    return status.phase == "Succeeded" and all(status.of(phase.name).complete for phase in wanted.chain)
+    same = status.evaluation in ("", evaluation_hash(wanted.run.recipe))
+    return status.phase == "Succeeded" and same and all(status.of(phase.name).complete for phase in wanted.chain)
 
 
 def _spec(manifest: Manifest) -> Spec:

@@ -10,8 +10,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from ptst_operator.api import Api, ApiError
@@ -19,6 +17,7 @@ from ptst_operator.api_watch import WATCHED, ApiWatcher
 from ptst_operator.metrics import OperatorMetrics, serve
 from ptst_operator.reconcile import Reconciler
 from ptst_operator.run_queue import RunQueue, backoff
+from ptst_operator.workers import Workers
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
 from visionr1.storage import StorageError
 
@@ -40,20 +39,13 @@ class Operator:
         self.watchers = [ApiWatcher(api, kind, self._queue) for kind in WATCHED]
         self._failures: dict[str, int] = {}
         self._stop = threading.Event()
-        self._workers: list[threading.Thread] = []
+        self._workers = Workers(self._queue, self._look)
 
     def run(self, workers: int) -> None:
         """Works until `stop`."""
         for watcher in self.watchers:
             watcher.start()
-        started = [threading.Thread(target=self._work, name=f"worker-{number}", daemon=True) for number in range(workers)]
-        for worker in started:
-            worker.start()
-        self._workers = started  # set only now: a thread that has not begun would count as ended
-        self._stop.wait()
-        end = time.monotonic() + _LAST_SECONDS
-        for worker in self._workers:
-            worker.join(timeout=max(0.0, end - time.monotonic()))
+        self._workers.run(workers, self._stop, _LAST_SECONDS)
 
     def stop(self) -> None:
         """Lets current work end, and begins nothing more."""
@@ -65,27 +57,12 @@ class Operator:
         for watcher in self.watchers:
             if watcher.ready.is_set() and now - watcher.beat > STALLED_SECONDS or not watcher.is_alive():
                 return f"{watcher.name} has stalled"
-        dead = [worker.name for worker in self._workers if not worker.is_alive()]
-        return f"{dead[0]} has ended" if dead else None
+        return self._workers.unhealthy()
 
     def unready(self) -> str | None:
         """What is not ready, or None."""
         late = [watcher.name for watcher in self.watchers if not watcher.ready.is_set()]
         return f"{late[0]} has not listed yet" if late else self.unhealthy()
-
-    def _work(self) -> None:
-        while not self._stop.is_set():
-            name = self._queue.take(1.0)
-            if name is not None:
-                with self._handled(name):
-                    self._queue.add(name, time.monotonic() + self._look(name))  # at infinity if the run is gone
-
-    @contextmanager
-    def _handled(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._queue.done(name)
 
     def _look(self, name: str) -> float:
         """Looks at a run. Returns the seconds until the next look."""
@@ -127,6 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not options.namespace:
             raise BadInput("no namespace: give --namespace, or set POD_NAMESPACE")
+        # A look must not wait for minutes: what cannot be reached now is tried again soon.
+        os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
         operator = Operator(Api.connected(options.namespace), options.resync)
     except BadInput as error:
         print(error, file=sys.stderr)

@@ -15,7 +15,7 @@ from ptst_operator.status import RunPhase, Status
 
 @dataclass(frozen=True)
 class OperatorInstrument:
-    """One metric. `labels` are its own labels; those of the scrape come on top."""
+    """One metric. `labels` are its own labels. Prometheus adds the labels of the scrape."""
 
     name: str
     kind: Literal["gauge", "counter", "histogram"]
@@ -25,7 +25,7 @@ class OperatorInstrument:
 
 
 RUN_PHASE: Final = OperatorInstrument(
-    "visionr1_ptst_run_phase", "gauge", "1", "1 for the present phase of the PTSTRun, 0 for the others.", ("run", "phase")
+    "visionr1_ptst_run_phase", "gauge", "1", "1 for the current phase of the PTSTRun, 0 for the others.", ("run", "phase")
 )
 STAGE_TRANSITIONS: Final = OperatorInstrument(
     "visionr1_ptst_stage_transitions_total",

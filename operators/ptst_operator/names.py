@@ -14,7 +14,7 @@ KIND: Final = "PTSTRun"
 PLURAL: Final = "ptstruns"
 
 APPROVE: Final = f"{GROUP}/approve"
-"""Annotation for approval: a phase's name starts that phase; `breach-0`, ... lets the run go on in spite of that gate."""
+"""Annotation for approval: a phase's name starts that phase. `breach-0`, ... lets the run continue after that breach."""
 
 RUN_LABEL: Final = f"{GROUP}/run"
 PHASE_LABEL: Final = f"{GROUP}/phase"

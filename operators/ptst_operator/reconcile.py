@@ -25,7 +25,7 @@ Changed = Callable[[str, Status, Status], None]
 
 @dataclass
 class Reconciler:
-    """Keeps nothing that a new operator would miss, only the last refusal, for the condition."""
+    """Does one look at a run. It remembers only the last refusal, for the condition; a new operator does not need that."""
 
     api: Api
     changed: Changed = lambda name, before, after: None
@@ -47,7 +47,7 @@ class Reconciler:
         """
         manifest = self.api.get(KIND, name)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
-            self.gone(name)  # its children go with it; checkpoints stay
+            self.gone(name)  # Kubernetes deletes its children; checkpoints stay
             return math.inf
         before = read_status(manifest)
         self.changed(name, before, before)  # a new operator has no metrics yet, and this status may never change

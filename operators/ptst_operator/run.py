@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ptst_operator.spec import Spec
 from visionr1.recipe import Phase, Recipe, phases
+from visionr1.recipe.reads import evaluation_settings
+from visionr1.rundir.recipe import decided_recipe
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class WantedRun:
 
     Attributes:
         generation: of the spec.
-        approved: value of the annotation with which a person lets the run go on.
+        approved: value of the annotation by which a person lets the run continue.
         recipe_version: resourceVersion of the recipe's ConfigMap, if it has one.
-        recipe_fault: what is wrong with its new recipe; the run is then being suspended, and has its earlier recipe.
+        recipe_fault: what is wrong with its new recipe. The run then has its earlier recipe, and is being suspended.
     """
 
     run: ResolvedRun
@@ -48,6 +50,16 @@ class WantedRun:
         return phases(self.run.recipe)
 
 
+def evaluation_hash(recipe: Recipe) -> str:
+    """SHA-256 of the values that scores depend on, to notice that evaluation is to be done again."""
+    return hashlib.sha256(evaluation_settings(recipe).encode()).hexdigest()
+
+
 def recipe_hash(recipe: Recipe) -> str:
-    """SHA-256 of the whole recipe, to notice a change."""
-    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+    """SHA-256 of the whole recipe: pods get it in their command, and act on no other recipe."""
+    return decided_recipe(recipe)[0]
+
+
+def phase_command(run: ResolvedRun, command: str, *options: str) -> list[str]:
+    """What the pod of a phase executes."""
+    return ["visionr1", command, "--run", run.spec.storage.url, "--recipe-sha256", recipe_hash(run.recipe), *options]

@@ -14,7 +14,7 @@ LONGEST_WAIT: Final = 30.0
 
 
 class RunQueue:
-    """Names of runs with the time at which they are due; a name is in it once, and handed to one worker at a time."""
+    """Names of runs with the time at which they are due. A name is in the queue once, and only one worker has it at a time."""
 
     def __init__(self) -> None:
         self._due: dict[str, float] = {}
@@ -23,9 +23,9 @@ class RunQueue:
         self._lock = threading.Condition()
 
     def add(self, name: str, at: float = 0.0) -> None:
-        """The name is due at `at` (monotonic seconds), or earlier if it was; infinity is never.
+        """Makes the name due at `at` (monotonic seconds). An earlier time that it already has stays. Infinity means never.
 
-        What is due at once waits behind those that have been due for longer.
+        Names that have been due for longer come first.
         """
         at = max(at, time.monotonic())
         with self._lock:
@@ -35,7 +35,7 @@ class RunQueue:
                 self._lock.notify()
 
     def take(self, wait: float) -> str | None:
-        """A name that is due; None if there is none for `wait` seconds. Call `done` after."""
+        """A name that is due. None if no name is due within `wait` seconds. Call `done` when the work is finished."""
         end = time.monotonic() + wait
         with self._lock:
             while True:

@@ -6,7 +6,7 @@ import json
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from visionr1.errors import BadInput
@@ -16,11 +16,12 @@ from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 METRICS_PORT: Final = 9464
 """Where the driver and SFT's rank 0 serve /metrics in a pod."""
 
-MOST_STAGES: Final = 32
+MOST_ID: Final = (1 << 32) - 2
+"""The largest user or group id of Linux."""
 CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0,8}})$"
 
 Items = list[dict[str, Any]]
-Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[int, Field(ge=1, le=365 * 86_400)]
 
 
 PART_CONFIG: Final = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
@@ -45,6 +46,13 @@ class Claim(SpecPart):
 class Storage(SpecPart):
     """Where the run directory is. It stays when the run is deleted."""
 
+    @field_validator("url")
+    @classmethod
+    def _stays_below_its_mount(cls, url: str) -> str:
+        if ".." in url.split("/"):
+            raise ValueError("it must not contain '..'")
+        return url
+
     url: str = Field(
         description="The run directory: s3://bucket/prefix, or a path below claim.mountPath.",
         pattern=r"^(s3://|/)[-A-Za-z0-9._=/]+$",
@@ -64,14 +72,19 @@ class Pods(SpecPart):
     shared_memory: str | None = Field(
         None, description="Size of /dev/shm, such as 64Gi. It counts as memory of the pod.", max_length=32
     )
+    scratch: str | None = Field(
+        None,
+        description="Most that a pod may write to /tmp: models, spilled objects, checkpoints on their way to S3. Default: 512Gi.",
+        max_length=32,
+    )
     env: dict[str, str] = Field({}, description="Environment variables, such as NCCL_IB_HCA.")
     env_from: Items = Field([], description="ConfigMaps and Secrets with environment variables, such as S3 keys.")
     volumes: Items = Field([], description="More volumes, as in a pod.")
     volume_mounts: Items = Field([], description="Where these volumes are mounted.")
     init_containers: Items = Field(
         [],
-        description="More containers, as in a pod. Each runs before the run's own, or beside it with restartPolicy Always "
-        "(Kubernetes 1.29). A container without a securityContext gets that of the run's own.",
+        description="More containers, as in a pod. Each runs before the run's own container, or at the same time with "
+        "restartPolicy Always (Kubernetes 1.29). A container without a securityContext gets that of the run's own container.",
     )
     labels: dict[str, str] = Field({}, description="More labels of the pods.")
     annotations: dict[str, str] = Field({}, description="Annotations of the pods.")
@@ -83,15 +96,18 @@ class Pods(SpecPart):
     scheduler_name: str | None = Field(None, description="Name of the scheduler, if not the default one.", max_length=253)
     runtime_class_name: str | None = Field(None, description="Runtime class, such as nvidia.", max_length=253)
     service_account_name: str | None = Field(
-        None, description="Service account, for cloud storage by workload identity. Its token is not mounted.", max_length=253
+        None,
+        description="Service account. Use it to reach cloud storage by workload identity. Its token is not mounted.",
+        max_length=253,
     )
     run_as_user: int | None = Field(
         None,
         description="User and group id of all processes. Default: 1000. 0 sets none, for a cluster that gives each namespace its "
         "own ids (OpenShift).",
         ge=0,
+        le=MOST_ID,
     )
-    fs_group: int | None = Field(None, description="Group that owns volumes. Default: runAsUser.", ge=1)
+    fs_group: int | None = Field(None, description="Group that owns volumes. Default: runAsUser.", ge=1, le=MOST_ID)
 
 
 class SftPlatform(SpecPart):
@@ -111,8 +127,8 @@ class GrpoPlatform(SpecPart):
 
     cluster: Literal["shared", "per-stage"] = Field(
         "shared",
-        description="shared: one RayCluster keeps the GPUs through all stages. per-stage: each attempt has its own, and "
-        "gives its GPUs back at the end, for queues.",
+        description="shared: one RayCluster keeps the GPUs through all stages. per-stage: each attempt has its own RayCluster "
+        "and gives the GPUs back at its end. Use that with a queue.",
     )
     workers_per_pod: int = Field(
         8,
@@ -131,7 +147,7 @@ class JobPlatform(SpecPart):
 
 
 class Gate(SpecPart):
-    """Bounds for a metric of a stage. A run goes on by itself only if its stages stay within them."""
+    """Bounds for a metric of a stage. If a stage is out of them, the run waits for a person."""
 
     metric: Literal["reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean"] = Field(
         description="A key of steps.jsonl."
@@ -164,14 +180,14 @@ class RetryPolicy(SpecPart):
 
 
 class Deadlines(SpecPart):
-    """Times after which the operator acts by itself. It does not rely on deadlines of the children."""
+    """Times after which the operator ends an attempt. It does not use the deadlines of Kubernetes' own kinds."""
 
-    pending_seconds: Positive | None = Field(
+    pending_seconds: Seconds | None = Field(
         None,
         description="An attempt fails if it does not run after this time, or if its RayCluster is not ready after this time. "
         "Time in a queue does not count.",
     )
-    attempt_seconds: Positive | None = Field(
+    attempt_seconds: Seconds | None = Field(
         None,
         description="An attempt fails if it has not ended after this time. It starts again when a queue lets the attempt in.",
     )
@@ -210,16 +226,17 @@ class Spec(SpecPart):
     hold_before: list[Annotated[str, Field(max_length=32)]] = Field(
         [],
         max_length=40,
-        description="Phases (sft, stage-1, stage-2, ..., evaluate) that wait for a person. The Held condition says how to go on.",
+        description="Phases (sft, stage-1, stage-2, ..., evaluate) that wait for a person. "
+        "The Held condition has the command that starts the phase.",
     )
     gates: list[Gate] = Field(
         [],
         max_length=16,
         description="Checked while a stage runs and between two stages. A stage that does not pass waits for a person.",
     )
-    suspend: bool = Field(False, description="true stops after a checkpoint and frees the GPUs. false goes on from there.")
+    suspend: bool = Field(False, description="true stops after a checkpoint and frees the GPUs. false continues from there.")
     restarts: int = Field(
-        0, ge=0, description="Raise it by one to let a failed run try again. Earlier failures then no longer count."
+        0, ge=0, le=1_000_000, description="Raise it by one to let a failed run try again. Earlier failures then no longer count."
     )
     retry: RetryPolicy = Field(default_factory=RetryPolicy, description="What happens when an attempt fails.")
     deadlines: Deadlines = Field(default_factory=Deadlines, description="How long the operator waits.")
@@ -237,14 +254,15 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
     Raises:
         BadInput: one line for each mistake.
     """
-    recipe = _parsed(json.dumps(spec.recipe), "spec.recipe", run_name) if file is None else _parsed(file, "recipeFrom", run_name)
+    text, source = (json.dumps(spec.recipe), "spec.recipe") if file is None else (file, "recipeFrom")
+    recipe = _parsed(text, source, run_name)
+    if isinstance(recipe, str):
+        raise BadInput(recipe)
     if recipe.stages and recipe.rollout.workers % spec.grpo.workers_per_pod:
         raise BadInput(
             f"spec.grpo.workersPerPod: {spec.grpo.workers_per_pod} does not divide the recipe's rollout.workers "
             f"({recipe.rollout.workers}); all worker pods have the same number of workers"
         )
-    if len(recipe.stages) > MOST_STAGES:
-        raise BadInput(f"stages: a run has at most {MOST_STAGES} stages")
     if len({stage.max_completion_tokens * stage.group_size for stage in recipe.stages}) > 1 and not spec.allow_unequal_stages:
         raise BadInput(
             "stages: PTST keeps max_completion_tokens x group_size the same in all stages; set spec.allowUnequalStages to "
@@ -253,7 +271,11 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
     return recipe
 
 
-@lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes
-def _parsed(text: str, source: str, run_name: str) -> Recipe:
+@lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes, also at one that it refuses
+def _parsed(text: str, source: str, run_name: str) -> Recipe | str:
+    """The recipe, or what is wrong with it."""
     own = [f"name={json.dumps(run_name)}", "metrics.enabled=true", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
-    return parse_recipe(text, source, own)
+    try:
+        return parse_recipe(text, source, own)
+    except BadInput as error:
+        return str(error)

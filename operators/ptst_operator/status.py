@@ -1,4 +1,4 @@
-"""What the operator writes down about a run: all that it needs to go on after it was killed at any point.
+"""What the operator writes down about a run: all that it needs to continue after it was killed at any point.
 
 The parts are frozen pydantic dataclasses, changed with `dataclasses.replace`. mypy checks the names and types of the changes,
 and pydantic checks them again when the code runs.
@@ -21,7 +21,7 @@ from visionr1.rundir.rollback import Rollback
 
 RunPhase = Literal["Pending", "Queued", "Running", "Stopping", "Suspended", "Held", "Succeeded", "Failed"]
 KEPT_ATTEMPTS: Final = 12
-"""So many attempts of a phase stay in its history: more than may fail in a row."""
+"""How many attempts of a phase stay in its history. This is more than may fail in a row."""
 
 
 def moment(seconds: float) -> datetime:
@@ -101,11 +101,17 @@ class PhaseStatus:
     count_from: int = Field(default=0, ge=0, description="Attempts before this number no longer count as failures.")
     taken_back: int = Field(default=0, ge=0, description="How many of the first attempts a rollback has undone.")
     past_gates: bool = Field(
-        default=False, description="Whether a person let it go on although it did not pass a gate. Gates do not stop it again."
+        default=False, description="Whether a person let it continue although it did not pass a gate. Gates do not stop it again."
     )
     committed_step: int | None = Field(default=None, description="Newest committed global step.")
     complete: bool = Field(default=False, description="Whether its final checkpoint or output is committed.")
     completed: Time | None = Field(default=None, description="When the operator saw that.")
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is at work or has committed something; the values that it reads are then used."""
+        at_work = bool(self.attempts) and self.attempts[-1].ended is None
+        return at_work or self.complete or self.committed_step is not None
 
 
 @dataclass(frozen=True, kw_only=True, config=PART_CONFIG)
@@ -125,7 +131,7 @@ class ClusterStatus:
 
 @dataclass(frozen=True, kw_only=True, config=PART_CONFIG)
 class BreachStatus:
-    """A gate that stopped the run. It stays here until a person lets the run go on."""
+    """A gate that stopped the run. It stays here until a person lets the run continue."""
 
     number: int = Field(ge=0, description="Counted from 0 within the run.")
     stage: str = Field(description="Stage that did not pass the gate.")
@@ -147,7 +153,7 @@ class Condition:
     """A condition as Kubernetes defines it."""
 
     type: str = Field(description="Name of the condition.")
-    status: Literal["True", "False"] = Field(description="Whether it holds.")
+    status: Literal["True", "False"] = Field(description="True or False.")
     reason: str = Field(description="Why, in one word.")
     message: str = Field(default="", description="Why, in a sentence.", max_length=4096)
     last_transition_time: Time = Field(description="When the status last changed.")
@@ -171,8 +177,15 @@ class Status:
         default=None, description="Share of the newest step's completions that were cut at the stage's limit."
     )
     kl: float | None = Field(default=None, description="Mean KL estimate of the newest step.")
+    hours_left: float | None = Field(
+        default=None,
+        description="Hours until all phases are complete, if nothing fails: from the plan (visionr1 plan), from measured steps "
+        "as soon as there are some.",
+    )
     phases: list[PhaseStatus] = Field(default_factory=list, description="The phases that have begun or are done.")
-    stages_begun: int = Field(default=0, ge=0, description="How many stages have begun. They cannot be changed.")
+    stages_begun: int = Field(
+        default=0, ge=0, description="How many stages have begun: they are at work or have a checkpoint. They cannot be changed."
+    )
     cluster: ClusterStatus | None = Field(default=None, description="The RayCluster, while there is one.")
     clusters_begun: int = Field(default=0, ge=0, description="How many RayClusters were created.")
     restarts: int = Field(default=0, ge=0, description="Value of spec.restarts that the operator acted on.")
@@ -182,12 +195,15 @@ class Status:
     recipe_hash: str = Field(
         default="", description="SHA-256 of the recipe that the operator acted on. The run directory has that recipe."
     )
+    evaluation: str = Field(
+        default="", description="SHA-256 of the values that the operator last let the evaluation use. Others begin it again."
+    )
     conditions: list[Condition] = Field(
         default_factory=list, description="RecipeValid, Progressing, Held, Suspended, Complete and Failed."
     )
 
     def of(self, phase: str) -> PhaseStatus:
-        """A phase's part; a phase that has not begun has an empty one."""
+        """The part of a phase. It is empty if the phase has not begun."""
         return next((one for one in self.phases if one.name == phase), PhaseStatus(name=phase))
 
     def with_phase(self, changed: PhaseStatus) -> Status:
@@ -202,7 +218,7 @@ class Status:
         return self.with_phase(replace(before, attempts=[*before.attempts[:-1], attempt]))
 
     def live(self) -> tuple[PhaseStatus, AttemptStatus] | None:
-        """The attempt that has not ended, if there is one; there are never two."""
+        """The attempt that has not ended, if there is one. There are never two."""
         for phase in self.phases:
             if phase.attempts and phase.attempts[-1].ended is None:
                 return phase, phase.attempts[-1]

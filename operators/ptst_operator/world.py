@@ -21,6 +21,7 @@ class Progress:
     tokens_per_second: float | None = None
     truncated: float | None = None
     kl: float | None = None
+    step_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,16 @@ class World:
     Attributes:
         child: the child of the attempt that has not ended, by its name.
         leftover: whether that child has pods that have not ended.
-        pod_exit_code: exit code of that child's pods, if they have ended; 64 if one of them has that code.
+        pod_exit_code: exit code of that child's pods, if they have ended. It is 64 if one of them has that code.
         cluster: the RayCluster of the status, by its name.
-        driver_ended: whether the driver of an attempt that is being ended has stopped serving; None if that is not known.
+        driver_ended: whether the driver of an attempt that is being ended serves no metrics any more. None if not known.
         committed: what phases have committed, up to the first phase that is not complete.
         progress: the newest step's numbers, from the driver or from the step log.
-        sft_kind: kind of child for an attempt at SFT now; None if the cluster has no kind that the run may use.
+        sft_kind: kind of child for an attempt at SFT now. None if the cluster has no kind that the run may use.
         breaches: gates that keep the next phase from starting.
         breach: a gate that stops a stage, checked at its new checkpoint.
-        rollback: how far the due rollback is; None if none is due, or while anything of the run is at work.
-        refused: why the operator could not do what it had decided last: create a child, ask a driver to stop, roll back.
+        rollback: how far the due rollback is. None if none is due, or while a process of the run is left.
+        refused: why the operator could not do its last decision: create a child, ask a driver to stop, or roll back.
     """
 
     child: ChildState | None = None

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs commands in a new clone of the last commit, on a Debian system that has what README asks for and nothing else, as a user
 # without rights. The network is this machine's, and so is what tells pip and uv of their index. All is gone when the last command
-# ends, or when this script is told to end; what is left when it is killed (kill -9) is a folder, and the next one removes that.
+# ends, or when this script is asked to end; what is left when it is killed (kill -9) is a folder, and the next one removes that.
 # Usage: run.sh COMMAND...    Each COMMAND is a line for the shell; all are run, also after one fails.
 # Environment: RUNS, a folder that gets what the commands leave in runs/; COVERAGE, which make test reads.
 # Needs root, debootstrap, git and 12 GB in /var/tmp.

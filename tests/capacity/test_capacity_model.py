@@ -8,9 +8,8 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.capacity.model import QWEN2_5_VL, model_sizes, read_model_sizes
+from visionr1.capacity.model import DEMO_BASE, QWEN2_5_VL, model_sizes, read_model_sizes
 from visionr1.errors import BadInput
-from visionr1.model.load import DEMO_BASE
 
 PUBLISHED_BYTES = {"3B": 7_509_245_952, "7B": 16_584_333_312, "32B": 66_905_436_672, "72B": 146_821_554_688}
 """`total_size` in the models' model.safetensors.index.json, in bfloat16."""

@@ -128,7 +128,7 @@ def test_a_source_is_read_with_its_selectors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "instead", "said"),
+    ("text", "instead", "reported"),
     [
         ("unit: short", "unit: short\n        colour: red", "mine.yaml: rows.0.panels.0.colour: unknown key"),
         ("unit: short", "unit: furlong", "mine.yaml: rows.0.panels.0.unit: Input should be 'short', "),
@@ -148,11 +148,11 @@ def test_a_source_is_read_with_its_selectors(tmp_path: Path) -> None:
         ("{@run@}", "", "mine.yaml: no query uses the selector run; remove it"),
     ],
 )
-def test_a_mistake_in_a_source_is_named_with_its_place(text: str, instead: str, said: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_source_is_named_with_its_place(text: str, instead: str, reported: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(SOURCE.replace(text, instead, 1))
     with pytest.raises(BadInput) as error:
         load_dashboards(tmp_path)
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(reported)
 
 
 ALERT = """\
@@ -166,7 +166,7 @@ MyAlert:
 
 
 @pytest.mark.parametrize(
-    ("text", "instead", "said"),
+    ("text", "instead", "reported"),
     [
         ("for: 5m", "hold: 5m", "mine.yaml: MyAlert: for: missing"),
         ("for: 5m", "for: 5m\n  wait: 5m", "mine.yaml: MyAlert: wait: unknown key"),
@@ -175,9 +175,9 @@ MyAlert:
         ("warning", "bad", "mine.yaml: MyAlert: severity: Input should be 'critical' or 'warning'"),
     ],
 )
-def test_a_mistake_in_an_alert_is_named_with_its_place(text: str, instead: str, said: str, tmp_path: Path) -> None:
+def test_a_mistake_in_an_alert_is_named_with_its_place(text: str, instead: str, reported: str, tmp_path: Path) -> None:
     source = tmp_path / "mine.yaml"
     source.write_text(ALERT.replace(text, instead, 1))
     with pytest.raises(BadInput) as error:
         load_alerts(source)
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(reported)

@@ -29,6 +29,7 @@ def visionr1(*words: str) -> Result:
 COMMANDS = [
     "demo",
     "run",
+    "plan",
     "report",
     "watch",
     "grade",
@@ -76,7 +77,12 @@ def test_a_bad_recipe_is_named_line_by_line() -> None:
 def test_a_good_recipe_with_a_warning() -> None:
     result = visionr1("recipe", "check", "vision-r1", "--set", "rollout.top_p=0.9")
     assert result.exit_code == 0
-    assert result.stdout == "vision-r1: good; SFT > stage 1 > stage 2 > evaluation\n"
+    assert result.stdout.splitlines() == [
+        "vision-r1: good; SFT > stage 1 > stage 2 > evaluation",
+        "SFT: 2 epochs in steps of 32 samples",
+        "stage 1: 100 steps of 512 problems, 51200 in all, 16 completions each; 100 updates",
+        "stage 2: 100 steps of 512 problems, 51200 in all, 8 completions each; 100 updates",
+    ]
     assert result.stderr.startswith("note: rollout.top_p: 0.9 biases")
 
 
@@ -139,11 +145,11 @@ def ran(monkeypatch: pytest.MonkeyPatch, code: int = 3) -> list[tuple[Recipe, st
 
 def test_run_takes_presets_overrides_and_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = ran(monkeypatch)
-    result = visionr1("run", "vision-r1", "--set", "stages.0.steps=3", "--rollout", "hf")
+    result = visionr1("run", "demo", "--set", "stages.0.steps=3", "--rollout", "hf")
     ((recipe, run_dir),) = calls
-    assert (result.exit_code, run_dir) == (3, "runs/vision-r1")
+    assert (result.exit_code, run_dir) == (3, "runs/demo")
     assert (recipe.stages[0].steps, recipe.rollout.engine) == (3, "hf")
-    assert result.stderr == "vision-r1 in runs/vision-r1: SFT > stage 1 > stage 2 > evaluation\n"
+    assert result.stderr.endswith("demo in runs/demo: cold start > SFT > stage 1 > stage 2 > stage 3 > evaluation\n")
 
 
 def test_a_broken_reward_file_ends_a_run_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +190,7 @@ def test_quick_recipes_are_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (Stopped("stopped after step 3"), 3, "stopped after step 3\n"),
         (StorageError("s3://b/r: cannot be reached; check the network"), 1, "s3://b/r: cannot be reached; check the network\n"),
@@ -192,14 +198,14 @@ def test_quick_recipes_are_valid(name: str) -> None:
     ],
 )
 def test_what_a_person_can_act_on_is_one_line(
-    error: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> int:
         raise error
 
     monkeypatch.setattr(local, "run_local", fail)
     result = visionr1("run", "demo")
-    assert (result.exit_code, result.stderr.splitlines(keepends=True)[-1]) == (code, said)
+    assert (result.exit_code, result.stderr.splitlines(keepends=True)[-1]) == (code, message)
 
 
 def test_grade_prints_a_line_for_each_response(tmp_path: Path) -> None:
@@ -212,9 +218,9 @@ def test_grade_prints_a_line_for_each_response(tmp_path: Path) -> None:
     assert "2 graded: reward 0.500, format 1.000, accuracy 0.500; 1 lines could not be read" in result.stderr
     assert visionr1("grade", str(tmp_path / "none.jsonl")).exit_code == 64
     assert [json.loads(line)["rule"] for line in result.stdout.splitlines()] == ["spelling", "number"]
-    told = visionr1("grade", str(file), "--explain").stdout
-    assert told.startswith("line 1: right (rule: spelling)\n  reward   1 = format 1, accuracy 1\n")
-    assert "line 2: wrong answer (rule: number)\n" in told and told.count("  read as  ") == 4
+    printed = visionr1("grade", str(file), "--explain").stdout
+    assert printed.startswith("line 1: right (rule: spelling)\n  reward   1 = format 1, accuracy 1\n")
+    assert "line 2: wrong answer (rule: number)\n" in printed and printed.count("  read as  ") == 4
 
 
 def test_data_check_names_bad_rows(tmp_path: Path) -> None:

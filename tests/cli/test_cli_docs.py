@@ -1,6 +1,7 @@
-"""Every command that the documents tell a reader to type exists and takes the words that it is given.
+"""Every command that the documents show exists and takes the words that it is given.
 
-Those of helm and kubectl are run in tests/cluster/test_cluster_docs.py.
+Those of helm and kubectl are run in tests/cluster/test_cluster_docs.py, those of docs/one-machine.md, one after the other, in
+tests/runs/test_runs_one_machine.py.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ CHEAP = (
     "recipe show",
     "recipe schema",
     "recipe check my-run",
+    "plan ",
     "data check ",
     "grade answers",
     "report ",
@@ -41,15 +43,16 @@ CHEAP = (
 )
 """Beginnings of commands that take a moment and are run as they stand, in a reader's folder."""
 CHECKED = {"visionr1", "ptst-operator", "make", "helm", "kubectl", "python"}
-KNOWN = {"git", "cd", "docker", "gpg", "pip", "python3", "uv", "run"}
+KNOWN = {"git", "cd", "docker", "gpg", "echo", "pip", "python3", "uv", "run"}
 """Commands of others that set up a machine or an image: nothing of ours to check."""
 
+RUN_WHOLE = ROOT / "docs/one-machine.md"
 ALL = [command for document in DOCUMENTS for command in commands(document)]
 VISIONR1 = [command for command in ALL if command.words[0] == "visionr1"]
 OPERATOR = [command for command in ALL if command.words[0] == "ptst-operator"]
 MAKE = [command for command in ALL if command.words[0] == "make"]
-PROGRAMS = sorted({command.words[1:] for command in ALL if command.words[0] == "python"})
-CHEAP_ONES = [command for command in VISIONR1 if " ".join(command.words[1:]).startswith(CHEAP)]
+PROGRAMS = sorted({command.words[1:] for command in ALL if command.words[0] == "python" and command.document != RUN_WHOLE})
+CHEAP_ONES = [command for command in VISIONR1 if " ".join(command.words[1:]).startswith(CHEAP) and command.document != RUN_WHOLE]
 FOLDERS = ("visionr1", "operators", "charts", "tests", "benchmarks", "docs", "images", ".ci", ".github")
 NAMED_FILE = re.compile(r"(?<!`)`([\w.*-]+(?:/[\w.*-]+)+)/?`(?!`)")
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)")
@@ -80,8 +83,8 @@ def test_the_documented_operator_takes_its_words(capsys: pytest.CaptureFixture[s
         with pytest.raises(SystemExit) as ended:
             operator([*command.words[1:], "--help"])
         assert ended.value.code == 0
-        told = capsys.readouterr().out
-        assert [word for word in command.words if word.startswith("--") and word not in told] == []
+        reported = capsys.readouterr().out
+        assert [word for word in command.words if word.startswith("--") and word not in reported] == []
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "problems").mkdir()
     for name in ("problems/train.parquet", "test.parquet"):
         pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    (folder / "geo3k").mkdir()
+    verl = [{"prompt": [{"role": "user", "content": "1 + 2?"}], "reward_model": {"style": "rule", "ground_truth": "3"}}]
+    pq.write_table(pa.Table.from_pylist(verl), folder / "geo3k/train.parquet")
     data = {"train": {"path": "problems/train.parquet"}, "held_out": {"path": "test.parquet"}}
     mine = {"preset": "demo", "name": "my-run", "data": data, "coldstart": None, "sft": {"data": {"path": "chains.jsonl"}}}
     (folder / "my-run.yaml").write_text(yaml.safe_dump(mine))

@@ -36,8 +36,8 @@ def can_mount() -> bool:
     return subprocess.run([*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode == 0
 
 
-def said(code: int, *words: str | Path, mount: str = "", **options: Any) -> str:
-    """What `visionr1 WORDS` said last, after it ended with `code`; `mount` is a mount command before it."""
+def reported(code: int, *words: str | Path, mount: str = "", **options: Any) -> str:
+    """The last line of `visionr1 WORDS`, after it ended with `code`; `mount` is a mount command before it."""
     command = [*VISIONR1, *map(str, words)]
     if mount:
         command = [*NAMESPACE, "sh", "-c", f"{mount} && exec {shlex.join(command)}"]
@@ -48,7 +48,7 @@ def said(code: int, *words: str | Path, mount: str = "", **options: Any) -> str:
 
 
 def stage(run: Path, *settings: str) -> Path:
-    """A run directory whose first stage may begin."""
+    """A run directory with a first stage that may begin."""
     run.mkdir()
     (run / "recipe.yaml").write_text(to_yaml(load_recipe("demo", [*STAGE, *settings])))
     return run
@@ -58,13 +58,15 @@ def test_a_full_disk(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     if can_mount():
-        line = said(1, "run", "demo", "--run", run, mount=f"mount -t tmpfs -o size=4k tmpfs {run}")
+        line = reported(1, "run", "demo", "--run", run, mount=f"mount -t tmpfs -o size=4k tmpfs {run}")
         assert (
             line
             == f"{run}/recipe.yaml: the disk is full; free some space, keep fewer checkpoints or choose another run directory"
         )
     else:
-        line = said(1, "run", "demo", "--run", run, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)))
+        line = reported(
+            1, "run", "demo", "--run", run, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+        )
         assert line.startswith(f"{run}/recipe.yaml: larger than a file may be here; raise the limit")
 
 
@@ -72,26 +74,38 @@ def test_a_read_only_run_directory(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     if can_mount():
-        line = said(1, "run", "demo", "--run", run, mount=f"mount -t tmpfs -o ro tmpfs {run}")
+        line = reported(1, "run", "demo", "--run", run, mount=f"mount -t tmpfs -o ro tmpfs {run}")
         assert line == f"{run}/.lock: the file system is read-only; mount it writable or choose another run directory"
     else:
-        line = said(1, "run", "demo", "--run", "/sys/visionr1")
+        line = reported(1, "run", "demo", "--run", "/sys/visionr1")
         assert "no permission; give user" in line or "read-only; mount it writable" in line
 
 
-def test_a_metrics_port_that_is_taken(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        run = stage(tmp_path / "run", f"metrics.port={port}", "metrics.host=127.0.0.1", "metrics.enabled=true")
-        line = said(64, "grpo", "--run", run, "--stage", "1")
-    assert line == f"metrics: port {port} on 127.0.0.1 is taken; set metrics.port to another one, or to 0 for any free one"
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+@pytest.mark.parametrize("words", [["grpo", "--stage", "1"], ["run"]])
+def test_a_folder_that_is_too_long_for_rays_sockets(tmp_path: Path, name: str, words: list[str]) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": "/tmp", name: str(folder)}
+    line = reported(64, *words, "--run", stage(tmp_path / "run"), env=environment)
+    assert line.startswith(f"{name}: {folder} is too long for Ray, whose sockets are below it: set RAY_TMPDIR to a folder")
+
+
+def test_a_ray_cluster_that_does_not_answer(tmp_path: Path) -> None:
+    run = stage(tmp_path / "run")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        line = reported(1, "grpo", "--stage", "1", "--run", run, env={**os.environ, "RAY_ADDRESS": address})
+    assert line.startswith(f"RAY_ADDRESS: no Ray cluster answers at {address} (20 s): start it, correct the address")
+    line = reported(64, "run", "--run", run, env={**os.environ, "RAY_ADDRESS": address})
+    assert line.startswith(f"RAY_ADDRESS: no Ray cluster answers at {address} (Connection refused)")
 
 
 @pytest.mark.parametrize("shared_memory", ["size=64m", "ro"])
 def test_too_little_shared_memory(tmp_path: Path, shared_memory: str) -> None:
     run = stage(tmp_path / "run")
     if can_mount():
-        line = said(64, "grpo", "--run", run, "--stage", "1", mount=f"mount -t tmpfs -o {shared_memory} tmpfs /dev/shm")
+        line = reported(64, "grpo", "--run", run, "--stage", "1", mount=f"mount -t tmpfs -o {shared_memory} tmpfs /dev/shm")
     else:
         check = "import visionr1.grpo.cluster as c, pathlib; c.require_shared_memory(pathlib.Path('/proc/visionr1'))"
         done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
@@ -105,7 +119,7 @@ def test_no_libnuma(tmp_path: Path) -> None:
     if can_mount():
         ctypes.CDLL("libnuma.so.1")
         (library,) = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libnuma.so" in line}
-        line = said(64, "grpo", "--run", run, "--stage", "1", mount=f"mount --bind /dev/null {library}")
+        line = reported(64, "grpo", "--run", run, "--stage", "1", mount=f"mount --bind /dev/null {library}")
     else:
         check = "import ctypes, visionr1.rollout.vllm as v; ctypes.CDLL = lambda name: open('/nowhere'); v._require_libnuma()"
         done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
@@ -120,6 +134,6 @@ def test_two_runs_in_one_directory(tmp_path: Path, words: list[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write('{"pid": 4711, "host": "node-1", "command": "visionr1 run demo", "time": "2026-11-24T10:00:00+00:00"}')
         lock.flush()
-        line = said(64, *words, "--run", run)
+        line = reported(64, *words, "--run", run)
     holder = "process 4711 on node-1 since 2026-11-24T10:00:00+00:00 (visionr1 run demo)"
     assert line == f"{run} is in use by {holder}; wait for it or stop it"

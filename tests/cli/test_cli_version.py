@@ -18,8 +18,8 @@ OTHER = "f" * 40
 
 
 def test_the_command_says_version_and_commit() -> None:
-    said = CliRunner().invoke(app, ["--version"])
-    assert (said.exit_code, said.output) == (0, version_line() + "\n")
+    reported = CliRunner().invoke(app, ["--version"])
+    assert (reported.exit_code, reported.output) == (0, version_line() + "\n")
     assert version_line() == f"visionr1-ptst 0.1.0 ({commit(PROJECT)})"
 
 

@@ -1,4 +1,4 @@
-"""One control plane for the whole folder, with a real node where a test asks for it; each test has a namespace of its own."""
+"""One control plane for the whole folder, with a real node if a test asks for it. Each test has its own namespace."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def new_namespace(cluster: Cluster) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def node(cluster: Cluster) -> Iterator[RealNode]:
-    """A node whose pods are real, with KubeRay, the training-operator and the operator's image."""
+    """A node with real pods, with KubeRay, the training-operator and the operator's image."""
     if not isinstance(cluster, ControlPlane):
         pytest.skip("these tests make a node of their own, which the cluster of E2E_KUBECONFIG cannot take")
     if os.environ["VISIONR1_INSIDE"] != "root":

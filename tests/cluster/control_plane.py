@@ -1,4 +1,4 @@
-"""A real control plane with fake nodes, as plain processes; `real_node` adds a node whose pods are real.
+"""A real control plane with fake nodes, as plain processes; `real_node` adds a node with real pods.
 
 `build.sh` must have built the binaries, and the process must run under `inside.sh`: ports and addresses are fixed. Nothing is
 left when it is closed.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs a command in namespaces of its own: a network without an uplink and, for root, mounts and processes, too. Whatever the
-# command leaves (daemons, pods, mounts, temporary files) is gone when it ends, or when this script is told to end.
+# command leaves (daemons, pods, mounts, temporary files) is gone when it ends, or when this script is asked to end.
 # Usage: inside.sh COMMAND...    Needs root, or a kernel that lets users make namespaces (then only the fake nodes work).
 set -euo pipefail
 if [ -z "${VISIONR1_INSIDE:-}" ]; then

@@ -49,7 +49,7 @@ def _priority(name: str, value: int) -> dict[str, Any]:
 
 
 class Queue:
-    """A ClusterQueue for one namespace, whose LocalQueue has the namespace's name."""
+    """A ClusterQueue for one namespace. Its LocalQueue has the namespace's name."""
 
     def __init__(self, release: Release) -> None:
         self._release, self.name = release, release.namespace
@@ -93,7 +93,7 @@ class Queue:
         return made
 
     def other_run(self, name: str, priority: str) -> None:
-        """A run that wants all of the quota, for a Job whose fake pod never ends by itself."""
+        """A run that wants all of the quota, for a Job with a fake pod that never ends by itself."""
         size = {"requests": {"cpu": f"{MILLICORES}m", "memory": "64Mi"}}
         fake = {
             "image": IMAGE,

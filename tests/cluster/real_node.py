@@ -1,4 +1,4 @@
-"""A node whose pods are real: containerd, kubelet, kube-proxy and DNS beside a `ControlPlane`, and KubeRay and the
+"""A node with real pods: containerd, kubelet, kube-proxy and DNS for a `ControlPlane`, and KubeRay and the
 training-operator in pods.
 
 The operator runs from its own image. The trainer's takes minutes to load, so only tests that ask for it have it. The other
@@ -111,13 +111,13 @@ class RealNode:
             folder, names = _CGROUPS / f"memory{groups['memory']}", ("usage_in_bytes", "limit_in_bytes", "oom_control")
         else:
             folder, names = _CGROUPS / groups[""].lstrip("/"), ("current", "max", "events")
-        usage, limit, told = (folder / f"memory.{name}" for name in names)
+        usage, limit, reported = (folder / f"memory.{name}" for name in names)
         before = limit.read_text()
 
         def squeeze() -> bool:
             with suppress(OSError):  # what cannot be taken now
                 limit.write_text(usage.read_text())
-            return any(line.split()[0] == "oom_kill" and int(line.split()[1]) for line in told.read_text().splitlines())
+            return any(line.split()[0] == "oom_kill" and int(line.split()[1]) for line in reported.read_text().splitlines())
 
         yield squeeze
         with suppress(FileNotFoundError):  # the container has ended

@@ -170,7 +170,7 @@ def watch(release: Release, run: str) -> str:
 
 
 class Discovery(threading.Thread):
-    """Finds what the chart's PodMonitors ask for, as the Prometheus operator does, and tells Prometheus by a file.
+    """Finds what the chart's PodMonitors ask for, as the Prometheus operator does, and gives it to Prometheus in a file.
 
     Debian's Prometheus cannot ask the API server itself.
     """
@@ -207,7 +207,7 @@ class Discovery(threading.Thread):
 
 
 def _targets(monitor: dict[str, Any], pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Those of one pod, with the labels that a PodMonitor gives."""
+    """The targets of one pod, with the labels that a PodMonitor gives."""
     meta, address = pod["metadata"], pod["status"].get("podIP")
     selector = monitor["spec"]["selector"]
     labels = meta.get("labels", {})
@@ -219,5 +219,5 @@ def _targets(monitor: dict[str, Any], pod: dict[str, Any]) -> Iterator[dict[str,
     for endpoint in monitor["spec"]["podMetricsEndpoints"]:
         if endpoint["port"] in ports:
             job = f"{meta['namespace']}/{monitor['metadata']['name']}"
-            told = {"namespace": meta["namespace"], "pod": meta["name"], "job": job}
-            yield {"targets": [f"{address}:{ports[endpoint['port']]}"], "labels": told}
+            reported = {"namespace": meta["namespace"], "pod": meta["name"], "job": job}
+            yield {"targets": [f"{address}:{ports[endpoint['port']]}"], "labels": reported}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -108,3 +109,61 @@ def test_the_notes_name_a_run_only_where_there_is_one(notes: Callable[..., str])
     assert "describe ptst vision-r1" in notes()
     without = notes("--set", "run.enabled=false")
     assert "ptst vision-r1" not in without and "No run was created" in without
+
+
+def doctor(*settings: str) -> dict[str, Any]:
+    """The Job of the doctor."""
+    chosen = [word for value in ("doctor.enabled=true", *settings) for word in ("--set", value)]
+    (made,) = [one for one in rendered("values", *chosen) if one["kind"] == "Job"]
+    return dict(made["spec"])
+
+
+def test_the_doctor_is_asked_for() -> None:
+    assert "Job" not in {one["kind"] for one in rendered("values")}
+
+
+def test_the_doctor_takes_all_gpus_of_so_many_nodes_as_the_run_s_pods_would() -> None:
+    spec = doctor("doctor.nodes=3", "doctor.gpus=4", "run.pods.gpuResource=amd.com/gpu", "run.pods.nodeSelector.pool=gpu")
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    assert spec["completions"] == spec["parallelism"] == 3 and pod["nodeSelector"] == {"pool": "gpu"}
+    assert container["resources"] == {"limits": {"amd.com/gpu": 4}}
+    assert container["image"] == "visionr1-ptst/trainer:0.1.0"
+    assert container["command"] == ["visionr1", "doctor", "vision-r1", "--seconds", "300"]
+    (apart,) = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert apart["labelSelector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    shared = next(volume for volume in pod["volumes"] if volume["name"] == "shared-memory")
+    assert shared["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Gi"}
+
+
+def test_the_doctor_without_gpus_has_its_own_resources() -> None:
+    (container,) = doctor("doctor.gpus=0", "doctor.resources.requests.cpu=2")["template"]["spec"]["containers"]
+    assert container["resources"] == {"requests": {"cpu": 2}}
+
+
+def test_the_doctor_s_pod_is_restricted() -> None:
+    pod = doctor()["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == 1000
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    (container,) = pod["containers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] and not container["securityContext"]["allowPrivilegeEscalation"]
+    assert not pod["automountServiceAccountToken"]
+
+
+def test_the_notes_say_what_the_run_needs(notes: Callable[..., str]) -> None:
+    paper = notes()
+    assert "needs 64 GPUs at a time: 32 on 4 nodes for SFT, 64 on 8 nodes for GRPO, 1 for the evaluation." in paper
+    assert "nominalQuota 64 of nvidia.com/gpu" in paper
+    assert re.search(
+        r"Planned for H800 .*: [1-9]\d+ GiB of host memory per node, \d\.\d TiB of storage, [1-9]\d\.\d hours", paper
+    )
+    eight = notes("--values", str(CHART / "presets/vision-r1-7b-8gpu.yaml"))
+    assert "needs 8 GPUs at a time: 8 on 1 nodes for SFT, 8 on 1 nodes for GRPO" in eight and "Planned for H800" in eight
+    own = notes("--set", "run.recipe.rollout.workers=16", "--set", "run.pods.gpuResource=amd.com/gpu")
+    assert "needs 32 GPUs at a time: 32 on 4 nodes for SFT, 16 on 2 nodes for GRPO" in own
+    assert "nominalQuota 32 of amd.com/gpu" in own and "Planned" not in own
+    assert "The run needs no GPU." in notes("--values", str(CHART / "presets/cpu-demo.yaml"))
+    assert "needs 64 GPUs at a time: 64 on 8 nodes for GRPO, 1" in notes("--values", str(CHART / "presets/zero.yaml"))
+    assert "needs 32 GPUs at a time: 32 on 4 nodes for SFT, 1" in notes("--values", str(CHART / "presets/ci.yaml"))
+    assert "GPUs" not in notes("--set", "run.enabled=false")

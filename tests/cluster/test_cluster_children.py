@@ -39,6 +39,6 @@ def test_every_child_of_every_preset_is_taken(preset: str, platform: ControlPlan
         one["metadata"].pop("ownerReferences")  # of a run that is not there
         one["metadata"]["namespace"] = namespace
     items = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
-    said = platform.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=items)
-    assert said.count("serverside-applied") == len(made)
-    assert "Warning" not in said
+    reported = platform.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=items)
+    assert reported.count("serverside-applied") == len(made)
+    assert "Warning" not in reported

@@ -82,8 +82,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("manifest", "answer"), BAD.values(), ids=BAD.keys())
 def test_a_mistake_is_answered_by_the_api_server(manifest: dict[str, Any], answer: str, cluster: Cluster, namespace: str) -> None:
-    said = cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(manifest), check=False)
-    assert answer in said
+    reported = cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(manifest), check=False)
+    assert answer in reported
 
 
 def over_limits(schema: dict[str, Any], place: str = "spec") -> Iterator[tuple[str, str, Any]]:
@@ -136,8 +136,10 @@ def test_every_limit_of_the_schema_is_answered_by_the_api_server(cluster: Cluste
         made = run(name)
         items.append({**made, "spec": merge(made["spec"], _at(place, value))})
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-    said = cluster.kubectl("-n", namespace, "create", "--dry-run=server", "--validate=false", "-f", "-", stdin=text, check=False)
-    parts = re.split(r'"(limit-\d+)" is invalid: ', said)
+    reported = cluster.kubectl(
+        "-n", namespace, "create", "--dry-run=server", "--validate=false", "-f", "-", stdin=text, check=False
+    )
+    parts = re.split(r'"(limit-\d+)" is invalid: ', reported)
     answers = dict(zip(parts[1::2], parts[2::2], strict=True))
     for name, (place, limit, _) in mistakes.items():
         answer = answers.get(name, "taken")
@@ -187,8 +189,8 @@ def test_an_older_definition_is_told_and_not_written_to_again_and_again(cluster:
 
 
 def test_kubectl_explains_every_value_of_a_stage(cluster: Cluster) -> None:
-    said = cluster.kubectl("explain", "ptst.spec.recipe.stages")
-    assert "Length limit L_s" in said and "Completions per prompt" in said
+    reported = cluster.kubectl("explain", "ptst.spec.recipe.stages")
+    assert "Length limit L_s" in reported and "Completions per prompt" in reported
 
 
 def helm(*arguments: str) -> str:
@@ -230,9 +232,9 @@ def test_every_preset_is_taken_by_the_api_server_under_restricted(preset: str, c
     for one in manifests:
         one["metadata"].pop("namespace", None)
     items = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-    said = cluster.kubectl("-n", namespace, "apply", "--server-side", "--dry-run=server", "-f", "-", stdin=items)
-    assert said.count("serverside-applied") == len(manifests)
-    assert "Warning" not in said
+    reported = cluster.kubectl("-n", namespace, "apply", "--server-side", "--dry-run=server", "-f", "-", stdin=items)
+    assert reported.count("serverside-applied") == len(manifests)
+    assert "Warning" not in reported
 
 
 def test_the_platform_can_be_installed_without_a_run_and_without_extras() -> None:
@@ -242,8 +244,8 @@ def test_the_platform_can_be_installed_without_a_run_and_without_extras() -> Non
 
 @pytest.mark.parametrize(("backend", "missing"), [("auto", "neither PyTorchJob nor TrainJob"), ("trainjob", "no TrainJob")])
 def test_the_notes_say_what_sft_waits_for(backend: str, missing: str) -> None:
-    said = helm("install", "ptst", str(CHART), "--dry-run=client", "--set", f"run.sft.backend={backend}")
-    assert [line for line in said.splitlines() if "SFT waits" in line and f"this cluster has {missing}." in line]
+    reported = helm("install", "ptst", str(CHART), "--dry-run=client", "--set", f"run.sft.backend={backend}")
+    assert [line for line in reported.splitlines() if "SFT waits" in line and f"this cluster has {missing}." in line]
 
 
 def monitoring(kind: str, *values: str) -> list[dict[str, Any]]:

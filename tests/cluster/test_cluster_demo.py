@@ -100,18 +100,18 @@ def test_the_demo_on_a_cluster_is_the_demo(release: Release, node: RealNode) -> 
     pods = {"image": image, "runtimeClassName": OWN_FILES, "resources": PODS["resources"], **WHERE}
     begun = time.monotonic()
     release.install_values(values("s3://runs/demo", {"sft": {"processes": 1}}, pods=pods))
-    told: dict[int, dict[str, Any]] = {}
+    reported: dict[int, dict[str, Any]] = {}
 
     def over(status: dict[str, Any]) -> bool:
         if status.get("reward") is not None:
-            told[status["step"]] = status
+            reported[status["step"]] = status
         return status.get("phase") == "Succeeded"
 
     release.wait("demo", "the end", over, 3000)
     taken = time.monotonic() - begun
     trained = {one["step"]: one for one in records(release, "demo") if one["phase"].startswith("stage-")}
-    assert len(told) > len(trained) / 4, "kubectl shows figures all along"
-    for step, status in told.items():
+    assert len(reported) > len(trained) / 4, "kubectl shows figures all along"
+    for step, status in reported.items():
         assert status["reward"] == pytest.approx(trained[step]["reward_mean"], abs=1e-4)
 
     def read(key: str) -> bytes:

@@ -80,8 +80,8 @@ def vision(cluster: Cluster, folder: Path, others: None) -> Iterator[Cluster]:
     for one in [*manifests, *runs, *jobs]:
         one["metadata"]["namespace"] = NAMESPACE
     cluster.apply(*manifests, *runs, *jobs)
-    said = {"status": "True", "reason": "Test", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    conditions = [{"type": kind, **said} for kind in ("Held", "Suspended", "Complete", "Failed")]
+    reported = {"status": "True", "reason": "Test", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    conditions = [{"type": kind, **reported} for kind in ("Held", "Suspended", "Complete", "Failed")]
     status = json.dumps({"status": {"conditions": conditions}})
     for one in runs:
         name = one["metadata"]["name"]

@@ -19,7 +19,7 @@ mount -t tmpfs {group} /mnt
 echo $TMPDIR > {said}.new && mv {said}.new {said}
 sleep {seconds}
 """
-"""What a node leaves behind, told from that of other clusters by the cgroup's name."""
+"""What a node leaves behind. The cgroup's name shows that it is not from another cluster."""
 
 
 class Started:
@@ -29,12 +29,12 @@ class Started:
         # The controllers of version 1 have a tree each.
         self.root = Path("/sys/fs/cgroup") if Path("/sys/fs/cgroup/cgroup.procs").exists() else Path("/sys/fs/cgroup/pids")
         self.group = f"visionr1-pods-{os.getpid()}"
-        said = folder / "said"
-        script = MADE.format(group=self.group, said=said, seconds=seconds).replace("/sys/fs/cgroup", str(self.root))
+        reported = folder / "said"
+        script = MADE.format(group=self.group, reported=reported, seconds=seconds).replace("/sys/fs/cgroup", str(self.root))
         environment = {key: value for key, value in os.environ.items() if key != "VISIONR1_INSIDE"}
         self.process = subprocess.Popen([HERE / "inside.sh", "bash", "-c", script], env=environment)
-        wait_for("the mess", lambda: said.exists() or self.process.poll() is not None)
-        self.folder = Path(said.read_text().strip())
+        wait_for("the mess", lambda: reported.exists() or self.process.poll() is not None)
+        self.folder = Path(reported.read_text().strip())
 
     def left(self) -> list[str]:
         """What of it is still there."""

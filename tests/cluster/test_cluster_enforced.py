@@ -32,7 +32,7 @@ MONITORING = {"team": "observers"}
 
 @pytest.fixture
 def firewall(platform: ControlPlane) -> Iterator[None]:
-    """kube-router on the node, for its firewall alone."""
+    """kube-router on the node. Only its firewall is used."""
     alone = ["--run-firewall=true", "--run-router=false", "--run-service-proxy=false", "--run-loadbalancer=false"]
     account = [f"--kubeconfig={platform.admin}", f"--hostname-override={NODE}"]
     process = platform.start("kube-router", "kube-router", *alone, *account)

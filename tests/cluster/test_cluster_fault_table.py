@@ -27,7 +27,7 @@ FAULT_AT = 5
 """The step after which it happens: one step after a commit."""
 STEPS = 40
 DISK = "1Gi"
-"""What a pod may write beside its volumes."""
+"""What a pod may write outside its volumes."""
 TABLE: list[dict[str, Any]] = []
 
 
@@ -49,7 +49,7 @@ def replaced(release: Release, kind: str, selector: str = "visionr1.io/run") -> 
 
 
 def processes(pod: dict[str, Any], name: str) -> list[psutil.Process]:
-    """A pod's processes whose command begins so."""
+    """A pod's processes with a command that begins like this."""
     containers = [one["containerID"].rpartition("/")[2] for one in pod["status"]["containerStatuses"]]
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -222,7 +222,7 @@ def table() -> Iterator[None]:
 
 
 class Repeated(threading.Thread):
-    """Counts the steps that a step log loses, for the driver trains them again."""
+    """Counts the steps that a step log loses, because the driver trains them again."""
 
     def __init__(self, release: Release) -> None:
         super().__init__(daemon=True)
@@ -306,6 +306,6 @@ def test_a_pod_of_every_other_phase_is_lost(release: Release, tmp_path: Path) ->
 
 
 def _running(release: Release, selector: str, name: str) -> list[str]:
-    """Pods that run, whose name begins so."""
+    """Running pods with a name that begins like this."""
     pods = [pod for pod in release.get("pods", "-l", selector)["items"] if pod["status"]["phase"] == "Running"]
     return [pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"].startswith(name)]

@@ -1,4 +1,4 @@
-"""Beside the real Kueue: who waits is told, who is taken back has not failed, and the steps are those of a run alone."""
+"""With the real Kueue: a waiting run is reported, a run taken back has not failed, and the steps equal those of a run alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def newest_attempt(status: dict[str, Any], phase: str) -> dict[str, Any]:
     return attempts[-1] if attempts else {}
 
 
-def said(release: Release, run: str) -> str:
+def reported(release: Release, run: str) -> str:
     """What the Progressing condition says."""
     (one,) = [one for one in release.status(run)["conditions"] if one["type"] == "Progressing"]
     return str(one["message"])
@@ -65,7 +65,7 @@ def test_every_child_waits_to_be_let_in_and_a_phase_that_is_taken_back_goes_on(r
     queue.close()
     release.install(RECIPE, sft={"nodes": 1}, queueLabels=queue.labels(), deadlines={"pendingSeconds": 60})
     release.wait("demo", "queued", is_in("Queued"))
-    assert said(release, "demo") == "coldstart: Job demo-coldstart-0 waits until its queue lets it in"
+    assert reported(release, "demo") == "coldstart: Job demo-coldstart-0 waits until its queue lets it in"
     assert "Queued" in release.kubectl("get", "ptst", "demo", "--no-headers")
     assert release.get("job", "demo-coldstart-0")["spec"]["suspend"] is True
     assert release.pods("visionr1.io/run=demo") == []
@@ -113,7 +113,7 @@ def test_a_run_that_another_one_takes_the_place_of_ends_with_the_same_steps(
     queue.other_run("urgent", "visionr1-high")
     release.wait("demo", "taken back", is_in("Queued"))
     waits = {"shared": "RayCluster demo-ray-0", "per-stage": "RayJob demo-stage-1-1"}[mode]
-    assert said(release, "demo") == f"stage-1: {waits} waits until its queue lets it in"
+    assert reported(release, "demo") == f"stage-1: {waits} waits until its queue lets it in"
     assert not release.pods("visionr1.io/run=demo")
     release.wait("urgent", "running", is_in("Running"))
     assert release.status("patient")["phase"] == "Queued"

@@ -74,11 +74,11 @@ def test_checksums_and_provenance_name_every_file(dist: Path) -> None:
     assert len(built) == 3
     sums = run("sha256sum", "--check", "SHA256SUMS", cwd=dist)
     assert sorted(line.removesuffix(": OK") for line in sums.splitlines()) == built
-    said = json.loads((dist / "provenance.json").read_text())
-    assert sorted(one["name"] for one in said["subject"]) == built
-    lines = {f"{one['digest']['sha256']}  {one['name']}" for one in said["subject"]}
+    reported = json.loads((dist / "provenance.json").read_text())
+    assert sorted(one["name"] for one in reported["subject"]) == built
+    lines = {f"{one['digest']['sha256']}  {one['name']}" for one in reported["subject"]}
     assert lines == set((dist / "SHA256SUMS").read_text().splitlines())
-    source = said["predicate"]["buildDefinition"]["resolvedDependencies"][0]
+    source = reported["predicate"]["buildDefinition"]["resolvedDependencies"][0]
     assert source["digest"]["gitCommit"] == run("git", "-C", ROOT, "rev-parse", "HEAD", cwd=dist).strip()
 
 

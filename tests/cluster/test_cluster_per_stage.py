@@ -1,4 +1,4 @@
-"""A run whose attempts bring a RayCluster of their own: the GPUs are given back between stages, the steps are the same."""
+"""A run with a RayCluster for each attempt: the GPUs are given back between stages, the steps are the same."""
 
 from __future__ import annotations
 

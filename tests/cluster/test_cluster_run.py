@@ -43,7 +43,7 @@ class Seen:
     ended: float = 0.0
     header: str = ""
     rows: list[str] = field(default_factory=list)
-    told: list[dict[str, Any]] = field(default_factory=list)
+    reported: list[dict[str, Any]] = field(default_factory=list)
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     frames: list[str] = field(default_factory=list)
     operator_bytes: int = 0
@@ -75,7 +75,7 @@ def seen(platform: ControlPlane, module_namespace: str) -> Iterator[Seen]:
 
 def _note(seen: Seen, status: dict[str, Any]) -> str | None:
     """Keeps what `kubectl` shows now; gives the phase of the recipe."""
-    seen.told.append(status)
+    seen.reported.append(status)
     seen.header, row, *_ = seen.release.kubectl("get", "ptst", "demo").splitlines()
     seen.rows.append(row)
     for pod in seen.release.get("pods")["items"]:
@@ -109,13 +109,13 @@ def test_the_pods_were_real_and_restricted(seen: Seen) -> None:
             assert pod["spec"]["automountServiceAccountToken"] is False
             assert not [one for one in pod["spec"]["volumes"] if "projected" in one]
     assert roles == {"coldstart": 1, "sft": 2, "head": 1, "worker": 2, "evaluate": 1}
-    said = seen.release.platform.kubectl("get", "namespace", seen.release.namespace, "-o", "json")
-    assert json.loads(said)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    printed = seen.release.platform.kubectl("get", "namespace", seen.release.namespace, "-o", "json")
+    assert json.loads(printed)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 def test_kubectl_shows_what_the_step_log_holds(seen: Seen) -> None:
     records = {record["step"]: record for record in seen.release.steps("demo") if record["phase"] == "stage-1"}
-    shown = [one for one in seen.told if one.get("reward") is not None]
+    shown = [one for one in seen.reported if one.get("reward") is not None]
     assert len({one["step"] for one in shown}) >= 4
     for one in shown:
         record = records[one["step"]]

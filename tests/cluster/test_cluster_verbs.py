@@ -27,7 +27,7 @@ NOT_IN_THE_AUDIT = {
 }
 NEED_TRAINER = {
     *(("trainer.kubeflow.org", "trainjobs", verb) for verb in ("get", "watch", "patch", "delete")),
-    ("trainer.kubeflow.org", "trainingruntimes", "patch"),
+    *(("trainer.kubeflow.org", "trainingruntimes", verb) for verb in ("get", "patch")),
 }
 """Used in `test_cluster_trainjob`, where there are TrainJobs."""
 FAKE = {

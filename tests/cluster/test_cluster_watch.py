@@ -39,8 +39,8 @@ def watch(cluster: Cluster, namespace: str, *words: str, **environment: str) -> 
 def make(cluster: Cluster, namespace: str, status: dict[str, Any], **changes: Any) -> None:
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(run(recipe=RECIPE, **changes)))
     if status:
-        told = json.dumps({"status": status})
-        cluster.kubectl("-n", namespace, "patch", "ptst", "run", "--subresource=status", "--type", "merge", "-p", told)
+        reported = json.dumps({"status": status})
+        cluster.kubectl("-n", namespace, "patch", "ptst", "run", "--subresource=status", "--type", "merge", "-p", reported)
 
 
 RUNNING = {
@@ -68,8 +68,17 @@ def test_a_run_without_a_readable_directory_is_told_by_its_status(cluster: Clust
     make(cluster, namespace, RUNNING, storage=claim)
     done = watch(cluster, namespace)
     assert done.returncode == 0, done.stderr
-    for told in ("run  ptst/run in", "running", "✓ stage 1", "● stage 2", "8/100", "50 tokens/s", "0.750", "40 of 128 tokens"):
-        assert told in done.stdout
+    for reported in (
+        "run  ptst/run in",
+        "running",
+        "✓ stage 1",
+        "● stage 2",
+        "8/100",
+        "50 tokens/s",
+        "0.750",
+        "40 of 128 tokens",
+    ):
+        assert reported in done.stdout
     assert "stage-2 runs as RayJob run-stage-2-0" in done.stdout and "no problem seen" in done.stdout
 
 

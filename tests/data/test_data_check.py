@@ -14,7 +14,7 @@ from visionr1.data.check import MAX_TEXT, check_problems
 from visionr1.data.readers import Lazy, load_problems
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 
 LIMITS: dict[str, Any] = {"min_pixels": 784, "max_pixels": 784 * 64, "max_prompt_tokens": 50}
 
@@ -80,6 +80,10 @@ def test_each_bad_row_has_its_reason_and_good_rows_stay(png: bytes) -> None:
         ("\boxed{7}", "a backspace before 'oxed': a backslash was lost from \\boxed"),
         ("3\times 4", "a tab before 'imes': a backslash was lost from \\times"),
         ("x \neq 3", "a line end before 'eq': a backslash was lost from \\neq"),
+        ("A \rightarrow B", "a carriage return before 'ightarrow': a backslash was lost from \\rightarrow"),
+        ("5 \textit{cm}", "a tab before 'extit': a backslash was lost from \\textit"),
+        ("A \top B", "a tab before 'op': a backslash was lost from \\top"),
+        ("x \not= 3", "a line end before 'ot': a backslash was lost from \\not"),
         ("\right)", "a carriage return before 'ight': a backslash was lost from \\right"),
     ],
 )
@@ -92,7 +96,9 @@ def test_a_text_whose_backslashes_json_has_eaten_is_left_out_with_the_remedy(tex
     assert "two backslashes" in report.bad[0].remedy
 
 
-@pytest.mark.parametrize("text", ["a\tb", "first\nequal", "first\n\nneq", "x\r\ny", "\\frac{1}{2}"])
+@pytest.mark.parametrize(
+    "text", ["a\tb", "first\nequal", "so\nexists", "a\ne = 3", "a\ni + 1", "x\ttan", "first\n\nneq", "x\r\ny", "\\frac{1}{2}"]
+)
 def test_tabs_and_line_ends_that_are_meant_are_no_damage(text: str) -> None:
     assert check_problems([Row("good", text, (), text)], **LIMITS).good == [0]
 

@@ -19,8 +19,10 @@ from fake_teacher import Answer, FakeTeacher, fake_teacher, helpful, step_of, te
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from visionr1.data.coldstart.endpoint import whole_address
 from visionr1.data.coldstart.output import load_coldstart
-from visionr1.data.coldstart.run import EndpointLost, run_coldstart
+from visionr1.data.coldstart.run import run_coldstart
+from visionr1.data.coldstart.teacher import EndpointLost
 from visionr1.errors import BadInput, Stopped
 from visionr1.metrics import TABLE
 from visionr1.recipe.schema import Recipe
@@ -58,6 +60,7 @@ def recipe(problems: Path, url: str, **settings: object) -> Recipe:
         "reasoner": {"base_url": url, "model": "thinker", "max_tokens": 900},
         "concurrency": 4,
         "retries": 2,
+        "patience_seconds": 1,
         **settings,
     }
     return Recipe.model_validate({"coldstart": coldstart, "sft": {}, "model": {"min_pixels": 784, "max_pixels": 784 * 100}})
@@ -135,7 +138,7 @@ def test_faults_that_pass_are_met_by_asking_again(teacher: FakeTeacher, problems
 def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(
     teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEER_KEY", KEY)
+    monkeypatch.setenv("VISIONR1_SEER_KEY", KEY)
 
     def picky(request: dict[str, Any]) -> Answer:
         if "What is 1+5?" in text_of(request):
@@ -145,9 +148,9 @@ def test_a_request_that_fails_for_good_costs_one_problem_and_shows_no_key(
         return helpful(request)
 
     teacher.answer = picky
-    settings = {"base_url": teacher.url, "model": "seer", "api_key_env": "SEER_KEY"}
+    settings = {"base_url": teacher.url, "model": "seer", "api_key_env": "VISIONR1_SEER_KEY"}
     report = run(recipe(problems, teacher.url, describer=settings, concurrency=1, retries=1), tmp_path / "run")
-    assert (report.kept, report.rejected) == (4, {"request failed": 2})
+    assert (report.kept, report.rejected) == (4, {"request failed": 1, "too long for the teacher": 1})
     assert Counter(text_of(request) for request in teacher.requests if "What is 1+5?" in text_of(request)).total() == 2
     assert Counter(step_of(request) for request in teacher.requests if "What is 2+5?" in text_of(request))["reasoning"] == 1
     assert "broken for ***" in report.examples["request failed"].excerpt
@@ -164,13 +167,13 @@ def test_an_endpoint_that_is_not_there_is_one_clear_line(problems: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know the model 'seer'")]
+    ("status", "reported"), [(401, "refuses the key"), (403, "refuses the key"), (404, "does not know the model 'seer'")]
 )
 def test_an_endpoint_that_refuses_is_one_clear_line(
-    teacher: FakeTeacher, problems: Path, tmp_path: Path, status: int, said: str
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, status: int, reported: str
 ) -> None:
     teacher.answer = lambda request: (status, {"error": {"message": "no"}})
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=reported):
         run(recipe(problems, teacher.url), tmp_path / "run")
     assert len(teacher.requests) <= 4
 
@@ -178,9 +181,9 @@ def test_an_endpoint_that_refuses_is_one_clear_line(
 def test_a_key_that_is_not_set_is_named(
     teacher: FakeTeacher, problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    settings = {"base_url": teacher.url, "model": "thinker", "api_key_env": "NO_SUCH_KEY"}
-    with pytest.raises(BadInput, match=r"coldstart.reasoner.api_key_env: the environment variable NO_SUCH_KEY is not set"):
+    monkeypatch.delenv("VISIONR1_NO_KEY", raising=False)
+    settings = {"base_url": teacher.url, "model": "thinker", "api_key_env": "VISIONR1_NO_KEY"}
+    with pytest.raises(BadInput, match=r"coldstart.reasoner.api_key_env: the environment variable VISIONR1_NO_KEY is not set"):
         run(recipe(problems, teacher.url, reasoner=settings), tmp_path / "run")
     assert not teacher.requests
 
@@ -204,10 +207,9 @@ def test_a_killed_process_loses_only_what_was_not_yet_written(teacher: FakeTeach
     config = tmp_path / "recipe.json"
     config.write_text(recipe(problems, teacher.url).model_dump_json())
     script = f"""
-from visionr1.data.coldstart import run, work
+from visionr1.data.coldstart import run
 from visionr1.recipe.schema import Recipe
 from visionr1.storage import open_store
-work.FLUSH_SECONDS, run.POLL_SECONDS = 0, 0.05
 recipe = Recipe.model_validate_json(open({str(config)!r}).read())
 run.run_coldstart(recipe, open_store({str(tmp_path / "run")!r}), None, lambda: False)
 """
@@ -240,7 +242,9 @@ def test_an_endpoint_that_dies_half_way_ends_the_run_but_keeps_the_replies(
 ) -> None:
     problems = write_problems(tmp_path / "many", png, 40)
     teacher.answer = lambda request: helpful(request) if len(teacher.requests) < 13 else (503, {"error": "gone"})
-    with pytest.raises(EndpointLost, match="of 40 problems failed, the last: coldstart"):
+    with pytest.raises(
+        EndpointLost, match=r"coldstart.* has given no answer for 1 s .*HTTP 503: gone; run it again for the rest"
+    ):
         run(recipe(problems, teacher.url, retries=0), tmp_path / "run")
     teacher.answer = helpful
     report = run(recipe(problems, teacher.url), tmp_path / "run")
@@ -296,7 +300,7 @@ def test_data_that_lost_rows_after_the_commit_is_refused(teacher: FakeTeacher, p
     run(recipe(problems, teacher.url), tmp_path / "run")
     data = tmp_path / "run/coldstart/data.jsonl"
     data.write_text("\n".join(data.read_text().splitlines()[:4]))
-    with pytest.raises(BadInput, match="holds 4 samples, 6 were committed"):
+    with pytest.raises(BadInput, match="has 4 samples, 6 were committed"):
         load_coldstart(open_store(str(tmp_path / "run")))
 
 
@@ -381,12 +385,25 @@ def test_the_demo_s_teacher(tmp_path: Path) -> None:
 
 def test_what_is_asked_answered_kept_and_dropped_can_be_watched(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     teacher.answer = lambda request: (400, {"error": "no"}) if "What is 5+5?" in text_of(request) else helpful(request)
-    told: list[dict[str, Any]] = []
+    published: list[dict[str, Any]] = []
     store = open_store(str(tmp_path / "run"))
-    report = run_coldstart(recipe(problems, teacher.url), store, same, lambda: False, tell=told.append)
-    assert all(values["phase"] == "coldstart" and values.keys() <= KEYS for values in told)
-    assert told[0]["coldstart_problems"] == 6
-    assert sum(values.get("coldstart_requests", 0) for values in told) == report.asked
-    assert sum(values.get("coldstart_failures", 0) for values in told) == 1
-    assert [values["coldstart_answered"] for values in told if "coldstart_answered" in values][-1] == 6
-    assert (told[-1]["coldstart_kept"], told[-1]["coldstart_dropped"]) == (5, {"request failed": 1})
+    report = run_coldstart(recipe(problems, teacher.url), store, same, lambda: False, publish=published.append)
+    assert all(values["phase"] == "coldstart" and values.keys() <= KEYS for values in published)
+    assert published[0]["coldstart_problems"] == 6
+    assert sum(values.get("coldstart_requests", 0) for values in published) == report.asked
+    assert sum(values.get("coldstart_failures", 0) for values in published) == 1
+    assert [values["coldstart_answered"] for values in published if "coldstart_answered" in values][-1] == 6
+    assert (published[-1]["coldstart_kept"], published[-1]["coldstart_dropped"]) == (5, {"request failed": 1})
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("http://localhost:8000", "http://localhost:8000/v1"),
+        ("http://localhost:8000/", "http://localhost:8000/v1"),
+        ("http://localhost:8000/v1", "http://localhost:8000/v1"),
+        ("https://example.org/openai/v2/", "https://example.org/openai/v2/"),
+    ],
+)
+def test_an_address_may_leave_out_v1(written: str, asked: str) -> None:
+    assert whole_address(written) == asked

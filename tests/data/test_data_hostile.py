@@ -21,7 +21,7 @@ from visionr1.data.badrow import LONGEST_DETAIL, REMEDIES
 from visionr1.data.images import MAX_IMAGE_PIXELS, fit, open_image
 from visionr1.data.readers import load_problems
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 
 ROOT = Path(__file__).parents[2]
 
@@ -244,7 +244,7 @@ def test_a_saved_data_set_s_files_do_not_lead_out_of_it(tmp_path: Path) -> None:
     (tmp_path / "saved/data-00000-of-00001.arrow").rename(tmp_path / "outside.arrow")
     (tmp_path / "saved/loop.arrow").symlink_to(tmp_path / "saved/loop.arrow")
     state = tmp_path / "saved/state.json"
-    said = {
+    reported = {
         json.dumps({"_data_files": [{"filename": "../outside.arrow"}]}): "leads out of that folder",
         json.dumps({"_data_files": [{"filename": str(tmp_path / "outside.arrow")}]}): "leads out of that folder",
         json.dumps({"_data_files": [{"filename": "a\0"}]}): "leads out of that folder",
@@ -254,7 +254,7 @@ def test_a_saved_data_set_s_files_do_not_lead_out_of_it(tmp_path: Path) -> None:
         "[" * 100_000: "does not name the files",
         json.dumps({"_data_files": [{"filename": "gone.arrow"}]}): "cannot be read",
     }
-    for text, message in said.items():
+    for text, message in reported.items():
         state.write_text(text)
         with pytest.raises(BadInput, match=message) as caught:
             load_problems(Source(path=str(tmp_path / "saved")))
@@ -262,7 +262,7 @@ def test_a_saved_data_set_s_files_do_not_lead_out_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "reported"),
     [
         ("x" * 5000 + ".jsonl", "cannot be read: File name too long"),
         ("~nobody-of-that-name/rows.jsonl", "does not exist"),
@@ -272,10 +272,10 @@ def test_a_saved_data_set_s_files_do_not_lead_out_of_it(tmp_path: Path) -> None:
         ("hf://owner/name@../x", "write it as hf://owner/name"),
     ],
 )
-def test_addresses_that_cannot_be_are_one_line(path: str, said: str) -> None:
+def test_addresses_that_cannot_be_are_one_line(path: str, reported: str) -> None:
     result = check(path)
     assert result.exit_code == 64
-    assert said in result.stderr and result.stderr.count("\n") == 1
+    assert reported in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_a_folder_of_mixed_files_reads_its_data_and_refuses_a_name_that_cannot_be_shown(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from visionr1.data import check, images, rows, sources
+from visionr1.data import check, images, pictures, rows
 from visionr1.data.badrow import REMEDIES
 
 PAGE = (Path(__file__).parents[2] / "docs/data.md").read_text()
@@ -21,7 +21,7 @@ def test_every_reason_stands_there_with_its_remedy() -> None:
 def test_the_limits_are_those_of_the_code() -> None:
     assert dict(table("Limits")[1:]) == {
         "image formats, by content and not by file name": ", ".join(images.FORMATS),
-        "image file": f"{sources.MAX_IMAGE_BYTES >> 20} MiB",
+        "image file": f"{pictures.MAX_IMAGE_BYTES >> 20} MiB",
         "pixels of an image": f"{images.MAX_IMAGE_PIXELS:,}",
         "images of a problem": str(rows.MAX_IMAGES),
         "longer side of an image": f"{images.MAX_ASPECT} times the shorter",

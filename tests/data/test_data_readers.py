@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from visionr1.data.badrow import BadRow
 from visionr1.data.readers import load_problems, load_samples, select
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 
 IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -240,7 +240,7 @@ def test_image_paths_stay_below_their_root(tmp_path: Path, png: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "reported"),
     [
         (
             "rows.jsonl",
@@ -251,7 +251,7 @@ def test_image_paths_stay_below_their_root(tmp_path: Path, png: bytes) -> None:
         ("rows.jsonl", "", "is empty"),
         ("rows.jsonl", "nonsense\nnonsense", "no readable row"),
         ("rows.json", "[]", "an empty one"),
-        ("rows.json", '{"problem": "?"}', "holds dict"),
+        ("rows.json", '{"problem": "?"}', "not dict"),
         ("rows.json", '{"a": 1}\n{"a": 2}', "is it a .jsonl file"),
         ("rows.json", "[" * 100_000, "not JSON"),
         ("rows.parquet", "PAR1 but not really", "cannot be read"),
@@ -259,17 +259,17 @@ def test_image_paths_stay_below_their_root(tmp_path: Path, png: bytes) -> None:
         ("note.txt", "hello", "cannot read .txt"),
     ],
 )
-def test_files_that_cannot_be_problems_say_why(tmp_path: Path, name: str, content: str, said: str) -> None:
+def test_files_that_cannot_be_problems_say_why(tmp_path: Path, name: str, content: str, reported: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(BadInput) as caught:
         problems(tmp_path / name)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert reported in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_missing_places_say_so(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not exist"):
         problems(tmp_path / "none.jsonl")
-    with pytest.raises(BadInput, match="holds no .parquet"):
+    with pytest.raises(BadInput, match="has no .parquet"):
         problems(tmp_path)
 
 

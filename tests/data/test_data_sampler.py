@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionr1.data.badrow import BadRow
-from visionr1.data.fingerprint import difference, digest, fingerprint, sample_digests, shared_fingerprint
+from visionr1.data.fingerprint import difference, digest, fingerprint
 from visionr1.data.rows import Row, Sample
 from visionr1.data.sampler import PromptSampler, shuffled
+from visionr1.data.verdicts import fingerprint_of, joined, read_verdicts, write_verdicts
 from visionr1.errors import BadInput
 
 ROWS = [Row(f"r{n}", f"<image>Question {n}?", (bytes([n]),), str(n)) for n in range(4)]
@@ -51,7 +53,7 @@ def test_a_sampler_resumed_at_the_border_of_an_epoch_begins_the_next_one() -> No
     assert resumed.next(3) + resumed.next(5) == shuffled(8, 1, 1)
 
 
-def test_samples_for_sft_that_changed_are_noticed_and_damaged_ones_are_no_change() -> None:
+def test_samples_for_sft_that_changed_are_noticed_and_damaged_ones_are_no_change(tmp_path: Path) -> None:
     samples = [Sample(row.id, row.problem, row.images, f"<answer>{row.answer}</answer>") for row in ROWS]
 
     class Damaged(list[Sample]):
@@ -61,8 +63,13 @@ def test_samples_for_sft_that_changed_are_noticed_and_damaged_ones_are_no_change
             return super().__getitem__(index)
 
     def read(all_samples: Sequence[Sample], readers: int = 1) -> str:
-        places = range(len(all_samples))
-        return shared_fingerprint([sample_digests(all_samples, places[reader::readers]) for reader in range(readers)])
+        shares = []
+        for reader in range(readers):
+            places = range(reader, len(all_samples), readers)
+            write_verdicts(tmp_path / "rows.arrow", all_samples, places, lambda sample: None, "reading samples", {})
+            shares.append(read_verdicts(tmp_path / "rows.arrow"))
+            (tmp_path / "rows.arrow").unlink()
+        return fingerprint_of(joined(shares))
 
     mark = read(samples)
     assert mark == fingerprint(map(digest, samples)) == read(samples, readers=3)
@@ -81,7 +88,7 @@ def test_the_order_never_changes_between_versions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "said"),
+    ("now", "reported"),
     [
         (ROWS[:3], "4 rows before, 3 now"),
         ([replace(ROWS[0], answer="9"), *ROWS[1:]], "other texts in the same number of rows"),
@@ -90,9 +97,9 @@ def test_the_order_never_changes_between_versions() -> None:
         (ROWS[::-1], "other ids, texts, images in"),
     ],
 )
-def test_changed_data_is_refused_and_the_change_named(now: list[Row], said: str) -> None:
+def test_changed_data_is_refused_and_the_change_named(now: list[Row], reported: str) -> None:
     state = PromptSampler(4, 1, MARK).state
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=reported):
         PromptSampler(len(now), 1, fingerprint(map(digest, now)), state)
 
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
+from visionr1.capacity.model import DEMO_BASE
 from visionr1.data import digits
 from visionr1.demo import base, chains
-from visionr1.model.load import DEMO_BASE
 
 
 @pytest.fixture(scope="module")

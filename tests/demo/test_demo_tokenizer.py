@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from visionr1.capacity.model import DEMO_BASE
 from visionr1.demo import chains, tokenizer
-from visionr1.model.load import DEMO_BASE
 
 
 @pytest.fixture(scope="module")

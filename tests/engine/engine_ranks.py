@@ -21,8 +21,9 @@ from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import join_process_group
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir, load_model
+from visionr1.model.load import load_model
 from visionr1.model.pack import TrainSequence, prompt_tensors
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import Recipe, load_recipe
 
 CPU = torch.device("cpu")
@@ -212,7 +213,7 @@ def weights_under_zero3(policy: str) -> dict[str, np.ndarray]:
 def away_under_zero3(policy: str) -> tuple[set[torch.dtype], set[torch.dtype]]:
     """What becomes of master weights and moments that are moved, and of whole weights handed on meanwhile.
 
-    float64 stands for another device, for a CPU has none.
+    float64 takes the place of another device, because a CPU has none.
     """
     join_process_group(CPU)
     partition_small_parameters()

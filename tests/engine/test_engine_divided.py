@@ -14,11 +14,12 @@ from engine_ranks import CPU, ROWS, recipe_of
 from ranks import run_ranks
 from safetensors.torch import load_file, save_file
 
+from visionr1.capacity.model import DEMO_BASE
 from visionr1.engine.divided import frozen_engine, load_divided
 from visionr1.engine.zero import gathered_on, join_process_group
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import DEMO_BASE, load_model
+from visionr1.model.load import load_model
 from visionr1.model.pack import TrainSequence, pack, prompt_tensors
 from visionr1.model.policy import Policy
 
@@ -127,15 +128,10 @@ def refused(folder: Path) -> str:
     return "nothing"
 
 
-@pytest.mark.parametrize("fault", ["missing", "shape"])
-def test_a_model_without_a_tensor_is_one_line_on_every_rank(tmp_path: Path, fault: str) -> None:
-    """transformers would fill it with random values."""
+def test_a_model_without_a_tensor_is_one_line_on_every_rank(tmp_path: Path) -> None:
     folder = copy_of_base(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
-    wrong = weights.pop("model.layers.3.mlp.up_proj.weight")
-    save_file(
-        weights | ({} if fault == "missing" else {"model.layers.3.mlp.up_proj.weight": wrong.T.contiguous()}),
-        folder / "model.safetensors",
-    )
-    said = f"model.base: {folder} holds no tensor model.layers.3.mlp.up_proj.weight of shape [344, 128]"
-    assert run_ranks(refused, 2, folder) == [said] * 2
+    del weights["model.layers.3.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors")
+    for said in run_ranks(refused, 2, folder):
+        assert said.startswith(f"model.base: {folder} lacks 1 of the 81 tensors of its config.json")

@@ -1,4 +1,4 @@
-"""What the plan of memory counts for the policy is what a real engine holds, in bytes."""
+"""What the plan of memory counts for the policy is what a real engine has, in bytes."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A checkpoint of two ranks goes on with two, one or three, under any ZeRO stage, as if nothing had happened."""
+"""A checkpoint of two ranks continues with two, one or three, under any ZeRO stage, as if nothing had happened."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from ranks import run_ranks
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 
-from visionr1.model.load import DEMO_BASE
+from visionr1.capacity.model import DEMO_BASE
 
 pytestmark = pytest.mark.timeout(900)
 BFLOAT16 = "model.dtype=bfloat16"
@@ -105,7 +105,7 @@ def assert_same_step(ours: Outcome, theirs: Outcome) -> None:
 
 @pytest.mark.parametrize("world", [1, 3])
 def test_bfloat16_masters_survive_another_number_of_ranks(outcomes: dict[str, Outcome], world: int) -> None:
-    """Rounded weights alone would lose what float32 masters hold: the second step would start elsewhere."""
+    """Rounded weights alone would lose what float32 masters have: the second step would start elsewhere."""
     ours, theirs = outcomes[f"bf16 with {world}"], outcomes["bf16"]
     assert ours.stats[-1]["loss"] == pytest.approx(theirs.stats[-1]["loss"], rel=1e-2)
     changed = {name: np.mean(ours.weights[name] != value) for name, value in theirs.weights.items()}

@@ -93,7 +93,7 @@ def test_an_update_does_not_depend_on_how_it_is_divided(outcomes: dict[str, Outc
     ours, theirs = outcomes[name], outcomes[reference]
     for key, expected in theirs.stats[0].items():
         assert ours.stats[0][key] == pytest.approx(expected, rel=TOLERANCE, abs=1e-9), key
-    # The second update starts from weights whose last bits differ, for AdamW's first step magnifies tiny gradients.
+    # The second update starts from weights that differ in their last bits, because AdamW's first step magnifies tiny gradients.
     tolerance = 10 * TOLERANCE if "two updates" in name else TOLERANCE
     assert relative(ours.moments, theirs.moments) <= tolerance, "gradient"
     assert relative(ours.weights, theirs.weights) <= TOLERANCE, "weights"

@@ -17,7 +17,7 @@ def png(shade: int) -> bytes:
 
 @pytest.fixture
 def held_out(tmp_path: Path) -> Path:
-    """Six good problems whose answers are 0 to 5, then one with a broken image and one without an answer."""
+    """Six good problems with the answers 0 to 5, then one with a broken image and one without an answer."""
     folder = tmp_path / "data"
     folder.mkdir()
     rows = []

@@ -5,13 +5,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from visionr1.capacity.model import DEMO_BASE
+from visionr1.cli import app
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
-from visionr1.model.load import DEMO_BASE
+from visionr1.evaluate.phase import evaluation_faults, fitted
 from visionr1.recipe import Recipe, load_recipe, to_yaml
-from visionr1.recipe.schema import Source
+from visionr1.recipe.reads import evaluation_settings
+from visionr1.recipe.source import Source
+from visionr1.report import write_report
 from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.layout import EVAL, REPORT, SUMMARY, eval_key, eval_samples_key, eval_settings_key
+from visionr1.rundir.recipe import adopt_recipe
+from visionr1.rundir.scores import Scores
 from visionr1.storage import open_store
 
 SETTINGS = [
@@ -66,6 +74,28 @@ def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path: Path) -> No
     assert (folder / "eval/base.samples.jsonl").read_text() == ""
 
 
+def test_other_values_score_again_and_the_report_has_one_set_of_scores(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"))
+    short = load_recipe("demo", [*SETTINGS, "stages=[]", "sft={data: {path: cold.jsonl}}"])
+    adopt_recipe(store, short)
+    commit(tmp_path / "run", "sft", 24)
+    run(store.url)
+    longer = short.model_copy(update={"evaluation": short.evaluation.model_copy(update={"max_completion_tokens": 16})})
+    adopt_recipe(store, longer)
+    write_report(store)
+    assert json.loads(store.read_bytes(SUMMARY))["phases"]["sft"]["accuracy"] is None, "a score of other values is not shown"
+    run(store.url)
+    first, other = (Scores(store, evaluation_settings(recipe)) for recipe in (short, longer))
+    lengths = [max(sample.tokens for sample in scores.samples("sft")) for scores in (first, other)]
+    assert lengths == [12, 16] and first.folder == EVAL
+    assert json.loads(store.read_bytes(eval_settings_key(other.folder)))["evaluation.max_completion_tokens"] == 16
+    page = store.read_bytes(REPORT).decode()
+    assert eval_samples_key("sft", other.folder) in page and eval_samples_key("sft") not in page
+    assert f"{EVAL}/" in page and "scores that were made with other values of the recipe" in page
+    mean = json.loads(store.read_bytes(SUMMARY))["phases"]["sft"]["completion_tokens_mean"]
+    assert mean == json.loads(store.read_bytes(eval_key("sft", other.folder)))["completion_tokens_mean"]
+
+
 def test_any_model_is_scored_without_a_run(tmp_path: Path, held_out: Path) -> None:
     recipe = load_recipe("demo", [*SETTINGS, "evaluation.samples=2"])
     found = run_model(str(DEMO_BASE), Source(path=str(held_out)), recipe, tmp_path / "out")
@@ -73,6 +103,39 @@ def test_any_model_is_scored_without_a_run(tmp_path: Path, held_out: Path) -> No
     assert (written["problems"], written["samples_per_problem"]) == (found.score.problems, 2) == (6, 2)
     assert [note["id"] for note in written["skipped"]] == ["test.jsonl#6", "test.jsonl#7"]
     assert len((tmp_path / "out/samples.jsonl").read_text().splitlines()) == 12
+
+
+def test_the_command_scores_a_file_whose_pictures_and_columns_are_elsewhere(tmp_path: Path, held_out: Path) -> None:
+    row = json.loads(held_out.read_text().splitlines()[0])
+    picture = Path(row["images"][0])
+    file = tmp_path / "alone" / "test.jsonl"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"query": row["problem"], "label": row["answer"], "pictures": [picture.name]}) + "\n")
+    words = ["eval", str(DEMO_BASE), "--recipe", "demo", *(part for one in SETTINGS for part in ("--set", one))]
+    columns = [part for one in ("problem=query", "answer=label", "images=pictures") for part in ("--column", one)]
+    root = ["--image-root", str((held_out.parent / picture).parent)]
+    done = CliRunner().invoke(app, [*words, "--data", str(file), *root, *columns])
+    assert (done.exit_code, done.stdout) == (0, f"{DEMO_BASE}: accuracy 0.0% on 1 problem\n"), done.stderr
+    done = CliRunner().invoke(app, [*words, *root])
+    assert (done.exit_code, done.stderr.count("\n")) == (64, 1) and "are about --data" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "context", "prompt", "completion"),
+    [(16_000, 2048, 1024, 1024), (16, 2048, 2032, 16), (16_000, 8192, 2048, 6144)],
+)
+def test_lengths_are_cut_to_the_context(asked: int, context: int, prompt: int, completion: int) -> None:
+    small = fitted(load_recipe("vision-r1", [f"evaluation.max_completion_tokens={asked}"]), context)
+    assert (small.data.max_prompt_tokens, small.evaluation.max_completion_tokens) == (prompt, completion)
+
+
+def test_a_model_is_asked_for_no_more_than_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load_recipe("vision-r1")
+    small = fitted(recipe, 2048)
+    assert "note: the model takes 2048 tokens" in capsys.readouterr().err
+    assert evaluation_faults(small, DEMO_BASE) == []
+    assert fitted(recipe, 18_048) is fitted(recipe, None) is recipe
+    assert evaluation_faults(recipe, DEMO_BASE)[0].endswith("may need 18048 tokens, and the model takes 2048: lower them")
 
 
 def test_runs_that_cannot_be_evaluated_say_why(tmp_path: Path) -> None:

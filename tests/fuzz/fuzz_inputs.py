@@ -33,7 +33,8 @@ from visionr1.data.readers import load_problems, load_samples
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput
 from visionr1.recipe import parse_recipe, phases, preset_names, preset_text, to_yaml, warnings
-from visionr1.recipe.schema import Model, Reward, Source
+from visionr1.recipe.schema import Model, Reward
+from visionr1.recipe.source import Source
 from visionr1.reward import Grader
 
 Target = Callable[[Random], None]
@@ -104,7 +105,7 @@ class Rows:
         import datasets
 
         from visionr1.model.chat import PromptBuilder
-        from visionr1.model.load import base_dir
+        from visionr1.preflight.base import base_dir
 
         datasets.config.HF_DATASETS_CACHE = folder / "cache"
         self.folder = folder
@@ -280,7 +281,7 @@ class Answers:
 
 def run(name: str, target: Target, seed: int, seconds: float, only: int | None) -> tuple[int, int]:
     """Inputs that passed and that failed within the time."""
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
     passed = failed = 0
     number = only or 0
     while only is not None or time.monotonic() - begun < seconds:
@@ -294,9 +295,9 @@ def run(name: str, target: Target, seed: int, seconds: float, only: int | None) 
         number += 1
         if only is not None or failed >= 10:
             break
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            print(f"{name}: {number} inputs in {told - begun:.0f} of {seconds:.0f} s", file=sys.stderr, flush=True)
+        if time.monotonic() - reported > 10:
+            reported = time.monotonic()
+            print(f"{name}: {number} inputs in {reported - begun:.0f} of {seconds:.0f} s", file=sys.stderr, flush=True)
     print(f"{name}: {passed} passed, {failed} failed in {time.monotonic() - begun:.0f} s", flush=True)
     return passed, failed
 

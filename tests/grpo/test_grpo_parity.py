@@ -1,4 +1,4 @@
-"""When engine and trainer are compared, what is allowed between them, and what is said beyond it."""
+"""When engine and trainer are compared, what is allowed between them, and the message if they differ more."""
 
 import math
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ NEAR, FAR = Gap(1e-6, 1e-5), Gap(1e-2, 1e-1)
 WELL = {"logprob_mismatch": 1e-6, "logprob_mismatch_max": 1e-5}
 
 
-def said(probes: Sequence[Probe] = (), *settings: str, **stats: float) -> str | None:
+def reported(probes: Sequence[Probe] = (), *settings: str, **stats: float) -> str | None:
     return fault(load_recipe("demo", list(settings)), WELL | stats, probes)
 
 
 def test_engines_that_agree_pass() -> None:
-    assert said() is said([Probe(NEAR, NEAR)]) is None
+    assert reported() is reported([Probe(NEAR, NEAR)]) is None
 
 
 def test_words_that_differ_point_to_the_weights_and_the_temperature() -> None:
-    found = said([Probe(NEAR, NEAR), Probe(FAR, FAR)])
+    found = reported([Probe(NEAR, NEAR), Probe(FAR, FAR)])
     assert found and "by 0.01 on average and 0.1 at most" in found
     assert "rollout.mismatch_limit allows 3e-05 (0.003 for one token)" in found
     assert "does not serve the trained weights" in found and "rollout.temperature" in found
@@ -30,13 +30,13 @@ def test_words_that_differ_point_to_the_weights_and_the_temperature() -> None:
 
 
 def test_pictures_alone_that_differ_point_to_embeddings_and_positions() -> None:
-    found = said([Probe(FAR, NEAR)])
+    found = reported([Probe(FAR, NEAR)])
     assert found and "image embeddings" in found and "mm_token_type_ids" in found
     assert "temperature" not in found
 
 
 def test_rollouts_that_differ_ask_for_probes() -> None:
-    found = said(logprob_mismatch=1e-2)
+    found = reported(logprob_mismatch=1e-2)
     assert found and "in this step's rollouts" in found and "rollout.parity_every=1" in found
 
 
@@ -45,21 +45,21 @@ def test_limits_are_the_dtypes_and_a_mean_hides_no_token(dtype: str) -> None:
     limit = LIMITS[dtype]
     chosen = f"model.dtype={dtype}"
     just = Gap(0.99 * limit, 0.99 * LARGEST * limit)
-    assert said([Probe(just, just)], chosen) is None
+    assert reported([Probe(just, just)], chosen) is None
     for gap in (Gap(1.01 * limit, limit), Gap(0.0, 1.01 * LARGEST * limit), Gap(math.nan, math.nan), Gap(0.0, math.inf)):
-        assert said([Probe(gap, NEAR)], chosen), gap
-        assert said([], chosen, logprob_mismatch=gap.mean, logprob_mismatch_max=gap.largest), gap
+        assert reported([Probe(gap, NEAR)], chosen), gap
+        assert reported([], chosen, logprob_mismatch=gap.mean, logprob_mismatch_max=gap.largest), gap
 
 
 def test_the_recipes_limit_comes_before_the_dtypes() -> None:
-    assert said([Probe(FAR, FAR)], "rollout.mismatch_limit=0.1") is None
-    assert said([Probe(NEAR, NEAR)], "rollout.mismatch_limit=1.0e-7")
+    assert reported([Probe(FAR, FAR)], "rollout.mismatch_limit=0.1") is None
+    assert reported([Probe(NEAR, NEAR)], "rollout.mismatch_limit=1.0e-7")
 
 
 def test_a_nucleus_may_raise_log_probs_by_what_it_cuts_off_but_not_in_a_probe() -> None:
     cut = -math.log(0.9)
-    assert said([], "rollout.top_p=0.9", logprob_mismatch=cut) is None
-    assert said([], "rollout.top_p=0.9", logprob_mismatch=cut + 2e-4)
+    assert reported([], "rollout.top_p=0.9", logprob_mismatch=cut) is None
+    assert reported([], "rollout.top_p=0.9", logprob_mismatch=cut + 2e-4)
     assert probe_sampling(load_recipe("demo", ["rollout.top_p=0.9", "rollout.temperature=0.7"])).top_p == 1.0
     assert probe_sampling(load_recipe("demo", ["rollout.temperature=0.7"])).temperature == 0.7
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a stage go to a bucket behind its steps, one at a time, and a failure is told."""
+"""Checkpoints of a stage go to a bucket while the next steps run, one at a time, and a failure is reported."""
 
 import tempfile
 import threading
@@ -23,8 +23,8 @@ class Stage:
 
     def __init__(self, url: str, keep: Callable[[list[int]], Sequence[int]] = lambda steps: steps[-2:]) -> None:
         self.checkpoints = Checkpoints(open_store(url), "stage-1")
-        self.told: list[int] = []
-        self.saving = Saving(self.checkpoints, self.upload, keep, lambda step, seconds: self.told.append(step))
+        self.reported: list[int] = []
+        self.saving = Saving(self.checkpoints, self.upload, keep, lambda step, seconds: self.reported.append(step))
 
     def upload(self, step: int, parts: Parts) -> None:
         for part in parts:
@@ -40,7 +40,7 @@ class Stage:
         self.saving.commit(step, parts, {"step": step}, wait=wait)
 
     def staged(self) -> set[str]:
-        """Steps whose files wait on this machine."""
+        """Steps with files that wait on this machine."""
         return {path.parent.name for path in Path(tempfile.gettempdir()).rglob("staged/**/rank-*")}
 
 
@@ -66,7 +66,7 @@ def test_steps_go_on_while_a_bucket_is_slow_and_one_checkpoint_waits_for_the_oth
     assert not any("step-4" in line for line in proxy.seen)
     slow.set()
     second.join(SECONDS)
-    assert stage.told == stage.checkpoints.steps() == [2, 4]
+    assert stage.reported == stage.checkpoints.steps() == [2, 4]
     assert (stage.checkpoints.fetch(4) / "rank-1").read_bytes() == bytes([4]) * 1000
     assert stage.staged() == set()
 
@@ -78,15 +78,15 @@ def test_a_failed_upload_ends_the_phase_at_the_next_step(proxy: Proxy, s3_url: s
     proxy.faults = [Fault("503", key="rank-1", times=99)]
     stage.save(4, wait=False)
 
-    def told() -> bool:
+    def reported() -> bool:
         try:
             stage.saving.check()
         except StorageError as error:
             return "step-4/rank-1: http" in str(error) and "SlowDown" in str(error)
         return False
 
-    until(told)
-    assert stage.told == stage.checkpoints.steps() == [2]
+    until(reported)
+    assert stage.reported == stage.checkpoints.steps() == [2]
     assert stage.staged() == {"step-4"}
     proxy.faults = []
     again = Stage(s3_url)
@@ -114,4 +114,4 @@ def test_a_local_checkpoint_is_there_at_once(tmp_path: Path) -> None:
     for step in (2, 4, 6):
         stage.save(step, wait=False)
         assert stage.checkpoints.latest() == step
-    assert stage.checkpoints.steps() == stage.told[1:] == [4, 6]
+    assert stage.checkpoints.steps() == stage.reported[1:] == [4, 6]

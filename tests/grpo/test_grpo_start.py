@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from visionr1.errors import BadInput
-from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed
+from visionr1.grpo.schedule import checkpoint_due, learning_rate, request_seed, split_evenly, what_is_made
 from visionr1.grpo.start import BASE, StageStart, Weights, stage_start
+from visionr1.recipe import load_recipe
 from visionr1.recipe.phases import stage_phase
 from visionr1.recipe.schema import Checkpoint, Optimiser, Recipe
 
@@ -23,7 +26,9 @@ def recipe(sft: bool = True, **second: Any) -> Recipe:
 
 
 def start(recipe: Recipe, number: int, committed: dict[str, int]) -> StageStart:
-    return stage_start(recipe, stage_phase(recipe, number), committed.get, lambda name, step: {"of": name, "step": step})
+    return stage_start(
+        recipe, stage_phase(recipe, number), committed.get, lambda name, step: {"sampler": {"of": name, "step": step}}
+    )
 
 
 def test_first_stage_starts_from_sft() -> None:
@@ -74,8 +79,24 @@ def test_learning_rate_warms_up_in_each_stage() -> None:
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
-def test_request_seeds_depend_on_run_step_and_prompt_only() -> None:
-    seeds = {request_seed(run, step, row) for run in (1, 2) for step in (1, 2) for row in ("a", "b")}
+def test_request_seeds_depend_on_run_step_and_place_only() -> None:
+    seeds = {request_seed(run, step, place) for run in (1, 2) for step in (1, 2) for place in (0, 1)}
     assert len(seeds) == 8
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert request_seed(1, 1, "a") == request_seed(1, 1, "a")
+    assert request_seed(1, 1, 0) == request_seed(1, 1, 0)
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_a_batch_has_as_many_parts_as_there_are_updates(size: int, parts: int) -> None:
+    batch = list(range(size))
+    found = split_evenly(batch, parts)
+    assert [index for part in found for index in part] == batch
+    assert len(found) == parts
+    sizes = [len(part) for part in found]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_what_a_stage_makes_is_printed() -> None:
+    recipe = load_recipe("demo", ["algorithm.updates_per_batch=2"])
+    line = "stage 2: 24 steps of 16 of 1500 problems, 384 in all (0.256 epochs), 8 completions each; 48 updates"
+    assert what_is_made(recipe, stage_phase(recipe, 2), 1500) == line

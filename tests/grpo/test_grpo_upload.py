@@ -1,4 +1,4 @@
-"""A worker's files go to the bucket by a Ray task beside it, and its failure comes back as what it was."""
+"""A worker's files go to the bucket by a Ray task on its machine, and its failure comes back as what it was."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A stage saved by two workers goes on with one or three as it would have with two: the same rows, samples and losses."""
+"""A stage saved by two workers continues with one or three as it would have with two: the same rows, samples and losses."""
 
 import json
 import shutil

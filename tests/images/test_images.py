@@ -216,8 +216,8 @@ except urllib.error.HTTPError as error:
 
 def ask(container: Container, path: str) -> str:
     """The status of one of the operator's pages, or what went wrong."""
-    said = container.runc("exec", "python3", "-c", ASK, f"http://127.0.0.1:8080/{path}")
-    return (said.stdout + said.stderr).strip()
+    done = container.runc("exec", "python3", "-c", ASK, f"http://127.0.0.1:8080/{path}")
+    return (done.stdout + done.stderr).strip()
 
 
 @pytest.mark.parametrize("user", ["1000:1000", "12345:0"])
@@ -228,8 +228,8 @@ def test_the_operator_is_healthy_but_not_ready_without_an_api_server(operator: I
     with started(operator, tmp_path, user, [], env) as container:
         for path, status in (("healthz", "200"), ("readyz", "503")):
             until = time.monotonic() + 60
-            while (said := ask(container, path)) != status:
-                assert time.monotonic() < until, said + container.log.read_text()
+            while (answer := ask(container, path)) != status:
+                assert time.monotonic() < until, answer + container.log.read_text()
                 time.sleep(0.5)
         assert "CapBnd:\t0000000000000000" in container.runc("exec", "cat", "/proc/1/status").stdout
         assert "Read-only file system" in container.runc("exec", "touch", "/opt/new").stderr
@@ -244,26 +244,26 @@ def test_the_operator_is_slim(operator: Image) -> None:
 
 
 def test_the_bill_of_materials_names_what_was_locked(image: Image) -> None:
-    told = bill(image)
-    assert (told["bomFormat"], told["specVersion"], told["version"]) == ("CycloneDX", "1.6", 1)
-    packages = [one["purl"] for one in told["components"]]
+    found = bill(image)
+    assert (found["bomFormat"], found["specVersion"], found["version"]) == ("CycloneDX", "1.6", 1)
+    packages = [one["purl"] for one in found["components"]]
     assert len(set(packages)) == len(packages)
-    assert {one["type"] for one in told["components"]} == {"library"}
+    assert {one["type"] for one in found["components"]} == {"library"}
     assert all(re.fullmatch(r"pkg:(pypi|deb/debian)/\S+@\S+", package) for package in packages)
     locked = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", image.lock.read_text(), re.MULTILINE))
-    assert names(told).items() >= {normal(name): version for name, version in locked.items()}.items()
-    assert {"visionr1-ptst", "python3", "libc6"} <= {one["name"] for one in told["components"]}
+    assert names(found).items() >= {normal(name): version for name, version in locked.items()}.items()
+    assert {"visionr1-ptst", "python3", "libc6"} <= {one["name"] for one in found["components"]}
 
 
 def bill(image: Image) -> dict[str, Any]:
     """The image's own bill of materials."""
-    told: dict[str, Any] = json.loads((image.root / "usr/share/sbom/sbom.json").read_text())
-    return told
+    found: dict[str, Any] = json.loads((image.root / "usr/share/sbom/sbom.json").read_text())
+    return found
 
 
-def names(told: dict[str, Any]) -> dict[str, str]:
+def names(found: dict[str, Any]) -> dict[str, str]:
     """Versions of the Python packages."""
-    return {normal(one["name"]): one["version"] for one in told["components"] if one["purl"].startswith("pkg:pypi/")}
+    return {normal(one["name"]): one["version"] for one in found["components"] if one["purl"].startswith("pkg:pypi/")}
 
 
 def normal(name: str) -> str:

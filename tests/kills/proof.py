@@ -1,4 +1,4 @@
-"""What must hold for a run that was shot at, against the same run that nothing happened to."""
+"""What must be true for a run that was shot at, compared with the same run that nothing happened to."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def broken(target: Target, whole: Path, every: int) -> list[str]:
 
 
 def _lost(target: Target, phase: str) -> list[str]:
-    """Attempts that did not go on from the last committed checkpoint."""
+    """Attempts that did not continue from the last committed checkpoint."""
     tried = list(attempts(target.store, phase).values())
     return [
         f"{phase}: an attempt began at step {later.from_step} although {earlier.to_step} was committed"

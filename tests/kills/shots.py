@@ -37,7 +37,7 @@ _MARKS: Final = {
     "driver": "visionr1.cli grpo",
     "worker": "ray::Host",
 }
-"""What the command line of a victim holds."""
+"""What the command line of a victim contains."""
 _FAST, _SLOW = 0.005, 0.1
 _STUCK_SECONDS: Final = 600.0
 
@@ -122,7 +122,7 @@ class Target:
                 return  # it has ended already
             if victim and self._wait_for_moment(shot, number, time.monotonic() + 0.5) and self._hit(shot, victim, number):
                 return
-            assert time.monotonic() - begun < _STUCK_SECONDS, f"{shot} has not come; the run: {self._said()}"
+            assert time.monotonic() - begun < _STUCK_SECONDS, f"{shot} has not come; the run: {self._reported()}"
             time.sleep(_SLOW)
 
     def _over(self, shot: Shot) -> bool:
@@ -231,7 +231,7 @@ class Target:
     def _until(self, condition: Callable[[], object]) -> None:
         begun = time.monotonic()
         while not condition():
-            assert time.monotonic() - begun < _STUCK_SECONDS, f"the run does not go on: {self._said()}"
+            assert time.monotonic() - begun < _STUCK_SECONDS, f"the run does not go on: {self._reported()}"
             self._keep_running()
             time.sleep(_SLOW)
 
@@ -243,13 +243,13 @@ class Target:
             self.done = self.runner.returncode == 0
             if self.done:
                 return
-            assert self.runner.returncode in (3, -signal.SIGKILL, -signal.SIGTERM), self._said()
+            assert self.runner.returncode in (3, -signal.SIGKILL, -signal.SIGTERM), self._reported()
         command = [sys.executable, str(Path(__file__).with_name("go.py")), str(self.folder), *self.settings]
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "runner.txt").open("ab") as log:
             self.runner = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
-    def _said(self) -> str:
+    def _reported(self) -> str:
         return (self.folder / "runner.txt").read_text()[-4000:]
 
     def _complete(self, phase: str) -> bool:

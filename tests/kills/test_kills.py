@@ -59,10 +59,10 @@ def test_ten_kills_lose_and_repeat_nothing(settings: list[str], tmp_path: Path) 
     target = Target(tmp_path / "shot", settings, ENDS)
     try:
         target.shoot(SHOTS)
-        said = undisturbed.communicate(timeout=300)[1]
+        reported = undisturbed.communicate(timeout=300)[1]
     finally:
         undisturbed.kill()
-    assert undisturbed.returncode == 0, said
+    assert undisturbed.returncode == 0, reported
     assert [kill.shot for kill in target.kills] == SHOTS, "every moment came"
     assert broken(target, whole, EVERY) == []
     assert max(kill.repeated for kill in target.kills) > 0, "some kill hit work that was not committed"

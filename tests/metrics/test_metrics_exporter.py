@@ -187,10 +187,15 @@ def test_a_worker_listens_beside_the_driver(serve: Serve) -> None:
     assert worker.port == free
 
 
-def test_a_taken_port_is_one_line_that_says_what_to_do(serve: Serve) -> None:
+@pytest.mark.parametrize("offset", [0, 70_000])
+def test_a_taken_port_is_no_reason_to_end_a_training(offset: int, serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     taken = serve().port
-    with pytest.raises(BadInput, match=rf"^metrics: port {taken} on 127\.0\.0\.1 is taken; set metrics\.port to another"):
-        serve(Metrics(port=taken))
+    assert taken is not None
+    other = serve(Metrics(port=taken), port_offset=offset)
+    assert other.port not in (None, taken)
+    said = f"metrics: port {taken + offset} on 127.0.0.1 is taken, so driver serves its metrics on port {other.port}\n"
+    assert capsys.readouterr().out == said
+    assert get(other, "/healthz")[0] == 200
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no such host"])
@@ -269,6 +274,6 @@ def test_a_scraper_that_hangs_up_leaves_no_traceback_in_the_log(serve: Serve, ca
     time.sleep(0.2)
     scraper.close()
     hung_up.set()
-    assert get(exporter, "/metrics")[0] == 200  # after the other, for scrapes take turns
+    assert get(exporter, "/metrics")[0] == 200  # after the other, because scrapes take turns
     time.sleep(0.2)
     assert "Traceback" not in capfd.readouterr().err

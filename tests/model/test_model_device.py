@@ -1,4 +1,4 @@
-"""Each rank of a node computes on a GPU of its own; torch's CUDA is played, for there is no GPU here."""
+"""Each rank of a node computes on a GPU of its own; torch's CUDA is played, because there is no GPU here."""
 
 import pytest
 import torch

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile import sample_rows, write_problems
@@ -15,12 +16,14 @@ from visionr1.data.readers import load_problems, load_samples, select
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler
 from visionr1.errors import BadInput
-from visionr1.model.chat import VISION_TOKENS, PromptBuilder
-from visionr1.model.load import base_dir
-from visionr1.recipe.schema import Model, Source
+from visionr1.model.chat import PromptBuilder
+from visionr1.preflight.base import base_dir
+from visionr1.preflight.tokenizer import VISION_TOKENS
+from visionr1.recipe.schema import Model
+from visionr1.recipe.source import Source
 
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
-LIMITS = {"min_pixels": MODEL.min_pixels, "max_pixels": MODEL.max_pixels}
+LIMITS: dict[str, Any] = {"min_pixels": MODEL.min_pixels, "max_pixels": MODEL.max_pixels}
 
 
 @pytest.fixture(scope="module")

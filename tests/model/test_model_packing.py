@@ -10,9 +10,10 @@ from PIL import Image
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir, load_model
+from visionr1.model.load import load_model
 from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack, prompt_tensors
 from visionr1.model.policy import BAN, Policy
+from visionr1.preflight.base import base_dir
 from visionr1.recipe.schema import Model
 
 MODEL = Model(base="demo", attention="shared", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)

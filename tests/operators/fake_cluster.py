@@ -18,6 +18,7 @@ from ptst_operator import act, intake
 from ptst_operator.api import ApiError
 from ptst_operator.effects import RunEvent
 from ptst_operator.look import run_directory
+from ptst_operator.run import recipe_hash
 
 from visionr1.errors import BadInput
 from visionr1.recipe import Phase, Recipe, phases_from
@@ -54,7 +55,7 @@ class Process:
 
 @dataclass
 class FakeCluster:
-    """`before_call` and `after_call` are told every call of the API, and may raise.
+    """`before_call` and `after_call` get every call of the API, and may raise.
 
     `late` says whether a listing of the run directory misses a phase's newest commit.
     """
@@ -198,7 +199,7 @@ class FakeCluster:
                     self.objects["pods of", process.child] = {"metadata": {}, "items": [pod]}
 
     def lose_touch(self, process: Process) -> None:
-        """KubeRay gives up a RayJob whose driver lives."""
+        """KubeRay gives up a RayJob although its driver lives."""
         for kind, child in self.children():
             if kind == "RayJob" and child["metadata"]["uid"] == process.uid:
                 child["status"] = {
@@ -283,8 +284,8 @@ def ended_status(kind: str, code: int) -> dict[str, Any]:
 
 def _failed(kind: str, code: int) -> dict[str, Any]:
     if kind == "RayJob":
-        said = f"Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 chars):\nlogs"
-        return {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": said}
+        reported = f"Job entrypoint command failed with exit code {code}, last available logs (truncated to 20,000 chars):\nlogs"
+        return {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed", "message": reported}
     return {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}]}
 
 
@@ -336,12 +337,11 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
             cluster.take_commits_back(phase.name, Committed(step, step == phase.first_step + 4))
         cluster.rollbacks += 1
 
-    taken: list[Recipe] = []
+    decided: dict[str, Recipe] = {}
 
     def adopt_recipe(store: object, recipe: Recipe, begun: object) -> None:
         if cluster.recipe_refused:
             raise BadInput("seed: 1 in the run, 2 in this recipe")
-        taken[:] = [recipe]
 
     with (
         patch.object(run_directory, "committed", committed),
@@ -351,6 +351,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         patch.object(act, "roll_back", roll_back),
         patch.object(run_directory, "newest_progress", lambda *_: None),
         patch.object(intake, "adopt_recipe", adopt_recipe),
-        patch.object(intake, "read_recipe", lambda store: taken[0]),
+        patch.object(intake, "keep_decided", lambda store, recipe: decided.update({recipe_hash(recipe): recipe})),
+        patch.object(intake, "read_recipe", lambda store, sha256: decided[sha256]),
     ):
         yield

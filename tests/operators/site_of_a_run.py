@@ -68,7 +68,7 @@ def without_coldstart(**changes: Any) -> dict[str, Any]:
 
 
 def at_step_2(folder: Path, **changes: Any) -> Site:
-    """A run whose first stage runs, at step 2."""
+    """A run with its first stage running, at step 2."""
     site = Site(folder, **without_coldstart(), **changes)
     site.begin_stage_1()
     site.commit("stage-1", 2, final=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from ptst_operator.children.table import KINDS, kinds_of
 from ptst_operator.look.cluster import read_pods
 from ptst_operator.look.driver import read_metrics
 from ptst_operator.look.scale import StageScale
-from ptst_operator.run import ResolvedRun
+from ptst_operator.run import ResolvedRun, recipe_hash
 from ptst_operator.spec import Spec, resolve_recipe
 from schedules import SPEC
 
@@ -112,9 +114,9 @@ def test_a_rayjob_is_read_by_both_of_its_words(deployment: str, ray_job: str, ex
 
 def test_the_driver_s_exit_code_is_read_from_ray_s_own_words_only() -> None:
     status = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed"}
-    said = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nSECRET_KEY=k\n"
-    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).exit_code == 64
-    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": said}}).message == (
+    message = "Job entrypoint command failed with exit code 64, last available logs (truncated to 20,000 chars):\nSECRET_KEY=k\n"
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": message}}).exit_code == 64
+    assert rayjob.read({"metadata": OWNED, "status": {**status, "message": message}}).message == (
         "Job entrypoint command failed with exit code 64"
     ), "the log of the driver is no reason"
     forged = "Something else.\nJob entrypoint command failed with exit code 64"
@@ -158,10 +160,11 @@ def test_sft_is_a_pytorchjob_of_workers_that_know_where_to_meet() -> None:
     assert made["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "backoffLimit": 0}
     container = replicas["Worker"]["template"]["spec"]["containers"][0]
     assert (container["name"], container["resources"]) == ("pytorch", {"limits": {"nvidia.com/gpu": 8}})
-    assert container["command"] == ["visionr1", "sft", "--run", "s3://bucket/run"]
-    told = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
-    assert told["PET_MASTER_ADDR"] == "run-sft-0-worker-0"
-    assert told["PET_NODE_RANK"] == "metadata.labels['training.kubeflow.org/replica-index']"
+    decided = recipe_hash(run.recipe)
+    assert container["command"] == ["visionr1", "sft", "--run", "s3://bucket/run", "--recipe-sha256", decided]
+    variables = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
+    assert variables["PET_MASTER_ADDR"] == "run-sft-0-worker-0"
+    assert variables["PET_NODE_RANK"] == "metadata.labels['training.kubeflow.org/replica-index']"
     one_node = owner()
     alone = pytorchjob.build(one_node, "run-sft-0", phase(one_node, "sft"))
     assert alone["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"] == 1
@@ -223,10 +226,20 @@ def test_a_node_without_its_raylet_is_noticed_in_a_minute_and_ended_at_once() ->
         assert alive["terminationGracePeriodSeconds"] < group["template"]["spec"]["terminationGracePeriodSeconds"]
 
 
+def test_every_child_s_command_names_the_recipe_that_was_decided_on() -> None:
+    run = owner()
+    for kind in KINDS.values():
+        for one in phases(run.recipe):
+            if one.kind in kind.phases:
+                made = json.dumps(kind.build(run, PlannedChild(f"run-{one.name}-0", one, "run-ray-0", "base")))
+                assert re.search(f'--recipe-sha256(", "| ){recipe_hash(run.recipe)}', made), kind.name
+
+
 def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
     run = owner()
     spec = rayjob.build(run, "run-stage-2-0", phase(run, "stage-2"), "run-ray-0", "stage-1/step-4")["spec"]
-    assert spec["entrypoint"] == "visionr1 grpo --run s3://bucket/run --stage 2"
+    decided = recipe_hash(run.recipe)
+    assert spec["entrypoint"] == f"visionr1 grpo --run s3://bucket/run --recipe-sha256 {decided} --stage 2"
     assert spec["clusterSelector"] == {"ray.io/cluster": "run-ray-0"}
     assert not {"suspend", "backoffLimit", "shutdownAfterJobFinishes"} & spec.keys(), (
         "KubeRay refuses them with a clusterSelector"
@@ -236,8 +249,9 @@ def test_a_stage_is_a_rayjob_on_the_cluster_that_stays() -> None:
 def test_a_stage_may_bring_a_cluster_of_its_own_and_give_it_back() -> None:
     job_ = rayjob.build(owner(), "run-stage-1-0", phase(owner(), "stage-1"), None, "sft/step-3")["spec"]
     assert "clusterSelector" not in job_ and job_["shutdownAfterJobFinishes"] is True
-    told = "visionr1 grpo --run s3://bucket/run --stage 1 --stop-when "
-    assert job_["entrypoint"] == told + stop_key(owner().uid, "run-stage-1-0")
+    decided = recipe_hash(owner().recipe)
+    command = f"visionr1 grpo --run s3://bucket/run --recipe-sha256 {decided} --stage 1 --stop-when "
+    assert job_["entrypoint"] == command + stop_key(owner().uid, "run-stage-1-0")
     shared = raycluster.build(owner(), "run-ray-0")["spec"]
     own = job_["rayClusterSpec"]
     for pod in (own["headGroupSpec"]["template"], own["workerGroupSpecs"][0]["template"]):
@@ -369,3 +383,11 @@ other_reward_mean 1.0
     assert seen.tokens_per_second == 100.0 * 32 / 10.0 / 8
     with pytest.raises(ValueError):
         read_metrics("<html>{not metrics}</html> x y", stage)
+
+
+def test_a_job_s_words_cannot_control_a_terminal() -> None:
+    """Who may write a RayJob's status chooses what people then read in theirs."""
+    status = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "\x1b[2J", "message": "a\x1b]0;x\x07\u202eb"}
+    seen = rayjob.read({"metadata": OWNED, "status": status})
+    assert seen.message.isprintable() and seen.reason.isprintable()
+    assert seen.message == r"a\x1b]0;x\x07\u202eb"

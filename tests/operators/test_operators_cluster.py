@@ -17,7 +17,7 @@ OWN_CLUSTER = {"grpo": {"workersPerPod": 2, "cluster": "per-stage"}}
 
 
 def waiting_site(folder: Path) -> Site:
-    """A run whose first stage waits for its RayCluster."""
+    """A run with a first stage that waits for its RayCluster."""
     site = Site(folder, **without_coldstart())
     site.commit("sft", 3, final=True)
     assert condition(site.look(2), "Progressing").reason == "WaitsForCluster"
@@ -25,7 +25,7 @@ def waiting_site(folder: Path) -> Site:
 
 
 def running_site(folder: Path) -> Site:
-    """A run whose first stage runs."""
+    """A run with its first stage running."""
     site = waiting_site(folder)
     site.cluster.ready()
     site.look(2)
@@ -123,25 +123,25 @@ def test_a_cluster_that_was_ready_has_all_its_time_again_when_it_is_so_no_more(t
 
 
 def test_a_rayjob_says_what_its_stage_is_and_where_it_begins(tmp_path: Path) -> None:
-    def said(site: Site, job: str) -> dict[str, str]:
+    def annotations(site: Site, job: str) -> dict[str, str]:
         notes: dict[str, str] = site.cluster.objects["RayJob", job]["metadata"]["annotations"]
         return {key.removeprefix("visionr1.io/"): value for key, value in notes.items()}
 
     site = running_site(tmp_path)
     stage = {"max-completion-tokens": "8", "group-size": "2", "steps": "4", "tensor-parallel": "1"}
-    assert said(site, "run-stage-1-0") == {**stage, "from-checkpoint": "sft/step-3"}
+    assert annotations(site, "run-stage-1-0") == {**stage, "from-checkpoint": "sft/step-3"}
     site.commit("stage-1", 2, final=False)
     site.end_child(1)
     (first, _) = site.look(4).of("stage-1").attempts
     assert (first.from_step, first.to_step) == (None, 2), "the history says what each attempt has trained"
     assert first.reason == "AppFailed: Job entrypoint command failed with exit code 1", "and nothing of the driver's log"
     assert not [news for news in site.cluster.events if "logs" in news.message]
-    assert said(site, "run-stage-1-1") == {**stage, "from-checkpoint": "stage-1/step-2"}
+    assert annotations(site, "run-stage-1-1") == {**stage, "from-checkpoint": "stage-1/step-2"}
     site.commit("stage-1", 4, final=True)
     site.start_child()
     site.end_child(0)
     site.look(3)
-    assert said(site, "run-stage-2-0")["from-checkpoint"] == "stage-1/step-4"
+    assert annotations(site, "run-stage-2-0")["from-checkpoint"] == "stage-1/step-4"
 
 
 def test_a_stage_without_sft_begins_from_the_model(tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_what_stands_in_the_way_of_the_question_only_costs_the_checkpoint(tmp_pa
     for _ in range(2):
         with pytest.raises(StorageError):
             site.look()
-    told = condition(site.status, "Progressing")
-    assert (told.reason, "the driver cannot be asked to" in told.message) == ("Stopping", True)
+    reported = condition(site.status, "Progressing")
+    assert (reported.reason, "the driver cannot be asked to" in reported.message) == ("Stopping", True)
     site.now += SPEC["deadlines"]["stopSeconds"]
     site.look(2)
     assert not site.cluster.children()
@@ -241,8 +241,8 @@ def test_a_driver_that_cannot_be_asked_and_is_deleted_by_hand_leaves_no_message(
     site.cluster.change_spec(suspend=False)
     with pytest.raises(StorageError):
         site.look()
-    told = condition(site.status, "Progressing")
-    assert (site.status.phase, told.reason) == ("Stopping", "Suspended") and "cannot be asked" in told.message
+    reported = condition(site.status, "Progressing")
+    assert (site.status.phase, reported.reason) == ("Stopping", "Suspended") and "cannot be asked" in reported.message
     (rayjob,) = [one for _, one in site.cluster.children()]
     rayjob["metadata"]["deletionTimestamp"] = "now"
     for _ in range(4):

@@ -46,13 +46,16 @@ def test_kubectl_get_shows_how_a_run_is() -> None:
     columns = spec["versions"][0]["additionalPrinterColumns"]
     narrow = [column["name"] for column in columns if not column.get("priority")]
     assert narrow == ["Phase", "Stage", "Step", "Reward", "Length", "Tok/s/GPU", "Age"]
-    assert [column["name"] for column in columns if column.get("priority")] == ["Truncated", "KL", "Reason", "Message"]
+    wide = [column["name"] for column in columns if column.get("priority")]
+    assert wide == ["Hours left", "Truncated", "KL", "Reason", "Message"]
     status = spec["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
     shown = {column["jsonPath"].removeprefix(".status."): column["type"] for column in columns}
-    said = {path for path in shown if path.startswith("conditions")}
-    assert said == {f'conditions[?(@.type=="Progressing")].{key}' for key in ("reason", "message")}
+    reported = {path for path in shown if path.startswith("conditions")}
+    assert reported == {f'conditions[?(@.type=="Progressing")].{key}' for key in ("reason", "message")}
     del shown[".metadata.creationTimestamp"]
-    assert {path: status[path]["type"] for path in shown.keys() - said} == {path: shown[path] for path in shown.keys() - said}
+    assert {path: status[path]["type"] for path in shown.keys() - reported} == {
+        path: shown[path] for path in shown.keys() - reported
+    }
 
 
 def test_no_default_hides_a_preset() -> None:

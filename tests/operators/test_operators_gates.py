@@ -95,7 +95,7 @@ def log(site: Site, *records: dict[str, Any]) -> None:
 
 
 def stage_1_runs(folder: Path, *gates: dict[str, Any]) -> Site:
-    """A run whose first stage has begun."""
+    """A run with a first stage that has begun."""
     site = Site(folder, **without_coldstart(), gates=list(gates))
     site.commit("sft", 3, final=True)
     begin(site)

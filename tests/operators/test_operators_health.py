@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ptst_operator import workers
 from ptst_operator.api import ApiError
 from ptst_operator.main import STALLED_SECONDS, Operator
 from ptst_operator.metrics import OperatorMetrics
 from ptst_operator.reconcile import Reconciler
+from ptst_operator.run_queue import RunQueue
 from site_of_a_run import Site, without_coldstart
 
 from visionr1.storage import StorageError
@@ -53,11 +56,47 @@ def test_an_operator_with_a_watch_that_hangs_is_neither_ready_nor_healthy(operat
 def test_an_operator_with_a_dead_worker_is_neither_ready_nor_healthy(operator: Operator) -> None:
     operator.stop()
     deadline = time.monotonic() + 10
-    while not operator._workers or any(worker.is_alive() for worker in operator._workers):
+    while not operator._workers._threads or any(thread.is_alive() for thread in operator._workers._threads):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert operator.unready() == operator.unhealthy()
     assert str(operator.unhealthy()).startswith("worker-")
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_runs_that_hang_delay_no_other_run_and_at_last_fail_the_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SLOW_SECONDS", 0.1)
+    go_on, seen = threading.Event(), []
+
+    def look(name: str) -> float:
+        if name.startswith("hangs"):
+            go_on.wait()
+        seen.append(name)
+        return math.inf
+
+    queue, stopped = RunQueue(), threading.Event()
+    pool = workers.Workers(queue, look)
+    for name in ("hangs-1", "hangs-2", "hangs-3", "hangs-4", "sound"):
+        queue.add(name)
+    running = threading.Thread(target=pool.run, args=(2, stopped, 5.0))
+    running.start()
+    until(lambda: "sound" in seen)
+    assert pool.unhealthy() is None
+    monkeypatch.setattr(workers, "HUNG_SECONDS", 0.2)
+    until(lambda: pool.unhealthy() is not None)
+    assert str(pool.unhealthy()).startswith("a look at hangs-")
+    go_on.set()
+    until(lambda: len(seen) == 5)
+    until(lambda: sum(thread.is_alive() for thread in pool._threads) == 2)
+    assert pool.unhealthy() is None, "those that hung have been replaced"
+    stopped.set()
+    running.join(10)
 
 
 def counted(metrics: OperatorMetrics, name: str, **labels: str) -> float | None:

@@ -37,6 +37,7 @@ FIELDS: dict[str, tuple[Any, Callable[[Pod], Any]]] = {
     "imagePullSecrets": ([{"name": "registry"}], in_spec("imagePullSecrets")),
     "gpuResource": ("amd.com/gpu", lambda pod: "".join(container(pod)["resources"]["limits"])),
     "resources": ({"requests": {"cpu": "4"}}, lambda pod: {"requests": container(pod)["resources"]["requests"]}),
+    "scratch": ("8Gi", lambda pod: named("scratch", pod["spec"]["volumes"])[0]["emptyDir"]["sizeLimit"]),
     "sharedMemory": ("8Gi", lambda pod: named("shared-memory", pod["spec"]["volumes"])[0]["emptyDir"]["sizeLimit"]),
     "env": ({"HOME": "/mine"}, lambda pod: {one["name"]: one["value"] for one in named("HOME", container(pod)["env"])}),
     "envFrom": ([{"secretRef": {"name": "s3"}}], lambda pod: container(pod)["envFrom"]),
@@ -67,9 +68,9 @@ def worker(pods: dict[str, Any], own: dict[str, Any]) -> Pod:
     return pod
 
 
-@pytest.mark.parametrize("said", ["of all pods", "of the role", "of both"])
+@pytest.mark.parametrize("reported", ["of all pods", "of the role", "of both"])
 @pytest.mark.parametrize("field", Pods.model_json_schema(by_alias=True)["properties"])
-def test_what_is_said_of_pods_is_in_them(field: str, said: str) -> None:
+def test_what_is_said_of_pods_is_in_them(field: str, reported: str) -> None:
     """A new field of `Pods` fails here until it has its row."""
     value, there = FIELDS[field]
     image = {"image": "trainer:1"}
@@ -78,7 +79,7 @@ def test_what_is_said_of_pods_is_in_them(field: str, said: str) -> None:
         "of all pods": lambda: worker({**image, field: value}, {}),
         "of the role": lambda: worker(image, {field: value}),
         "of both": lambda: worker({**image, field: other}, {field: value}),
-    }[said]()
+    }[reported]()
     assert there(pod) == value
 
 

@@ -43,10 +43,10 @@ def test_volcano_reads_the_queue_of_a_pytorchjob_from_its_spec() -> None:
 
 def test_volcano_is_told_of_a_trainjob_by_its_runtime() -> None:
     plain, queued = owner(), owner(queueLabels={"volcano.sh/queue-name": "team-a"})
-    asked, told = (trainjob.build(run, "x", phase(run, "sft"))[0]["spec"] for run in (plain, queued))
+    asked, with_queue = (trainjob.build(run, "x", phase(run, "sft"))[0]["spec"] for run in (plain, queued))
     assert "podGroupPolicy" not in asked and "metadata" not in asked["template"]
-    assert told["podGroupPolicy"] == {"volcano": {}}
-    assert told["template"]["metadata"] == {"annotations": {"scheduling.volcano.sh/queue-name": "team-a"}}
+    assert with_queue["podGroupPolicy"] == {"volcano": {}}
+    assert with_queue["template"]["metadata"] == {"annotations": {"scheduling.volcano.sh/queue-name": "team-a"}}
 
 
 def queue(site: Site, does: str) -> None:
@@ -60,9 +60,9 @@ def test_a_child_waits_without_a_deadline_and_goes_on_where_it_was(tmp_path: Pat
     site.look(2)
     queue(site, "take_back")
     status = site.look()
-    said = condition(status, "Progressing")
-    assert (status.phase, said.status, said.reason) == ("Queued", "True", "WaitsForQueue")
-    assert said.message == "sft: PyTorchJob run-sft-0 waits until its queue lets it in"
+    reported = condition(status, "Progressing")
+    assert (status.phase, reported.status, reported.reason) == ("Queued", "True", "WaitsForQueue")
+    assert reported.message == "sft: PyTorchJob run-sft-0 waits until its queue lets it in"
     site.now += 4000  # more than both deadlines
     assert site.look().phase == "Queued"
     queue(site, "let_in")

@@ -10,6 +10,12 @@ import pytest
 from schedules import SPEC, STAGE
 from site_of_a_run import Site, at_step_2, condition, without_coldstart
 
+from visionr1.errors import BadInput
+from visionr1.recipe import Recipe, load_recipe, parse_recipe, to_yaml
+from visionr1.recipe.reads import evaluation_settings
+from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.scores import Scores
+
 FROM = {"configMap": "recipes", "key": "recipe.yaml"}
 
 
@@ -104,14 +110,32 @@ def test_a_run_whose_recipe_is_refused_can_be_suspended(mistake: str, cluster: s
 
 
 @pytest.mark.parametrize("written", ["seed: 2", "stages: []", "- what", "\x00"])
-def test_what_pods_have_written_over_the_recipe_stops_nothing_and_says_nothing(written: str, tmp_path: Path) -> None:
+def test_what_pods_have_written_over_the_recipe_keeps_nobody_from_suspending_the_run(written: str, tmp_path: Path) -> None:
     site = at_step_2(tmp_path)
     site.store.write_bytes("recipe.yaml", f"preset: demo\n{written}\n".encode())
     site.cluster.change_spec(suspend=True, **without_coldstart(seed=2))
     before = len(site.status.phases)
     status = site.look(3)
-    assert (status.phase, condition(status, "RecipeValid").status, len(status.phases)) == ("Running", "False", before)
-    assert len(site.cluster.processes) == 1
+    assert (status.phase, condition(status, "RecipeValid").status, len(status.phases)) == ("Stopping", "False", before)
+
+
+def test_pods_act_on_the_recipe_that_was_decided_on_and_on_no_other(tmp_path: Path) -> None:
+    """Who writes to the run directory could else send a pod's secrets to a server of their own, or run code of their own."""
+    site = at_step_2(tmp_path)
+    decided = site.status.recipe_hash
+    site.store.write_bytes("recipe.yaml", to_yaml(load_recipe("demo", ["seed=7", "reward.function=planted.py:f"])).encode())
+    assert read_recipe(site.store, decided).seed == 1
+    key = f"recipes/{decided}.json"
+    site.store.write_bytes(key, site.store.read_bytes(key).replace(b'"seed":1', b'"seed":7'))
+    with pytest.raises(BadInput, match=f"{decided}.json: somebody has changed it: its SHA-256 is not its name"):
+        read_recipe(site.store, decided)
+    site.look()
+    assert read_recipe(site.store, decided).seed == 1, "the operator has put it back"
+    Path(str(site.store.local_path(key))).unlink()
+    with pytest.raises(BadInput, match=f"there is no {key}, though it was decided on"):
+        read_recipe(site.store, decided)
+    site.look()
+    assert read_recipe(site.store, decided).seed == 1
 
 
 def test_a_suspended_run_takes_nothing_from_a_directory_of_another_recipe(tmp_path: Path) -> None:
@@ -125,3 +149,52 @@ def test_a_suspended_run_takes_nothing_from_a_directory_of_another_recipe(tmp_pa
 def test_a_run_that_never_had_a_recipe_is_told_so_though_it_is_to_be_suspended(tmp_path: Path) -> None:
     site = Site(tmp_path, recipe=None, recipeFrom=FROM, suspend=True)
     assert "there is no ConfigMap recipes" in condition(site.look(), "RecipeValid").message
+
+
+def test_a_value_that_sft_could_not_use_is_corrected_and_the_run_goes_on(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(model={"base": "a/wrong"}))
+    site.look(2)
+    site.start_child()
+    site.look()
+    site.cluster.change_spec(**without_coldstart(model={"base": "demo"}))
+    message = condition(site.look(), "RecipeValid").message
+    assert 'model.base: "a/wrong" in the run, "demo" in this recipe; sft is at work with it: suspend the run' in message
+    site.cluster.change_spec(**without_coldstart(model={"base": "a/wrong"}))
+    site.end_child(64)
+    assert site.look(2).phase == "Failed"
+    site.cluster.change_spec(restarts=1, **without_coldstart(model={"base": "demo"}))
+    status = site.look(3)
+    assert condition(status, "RecipeValid").status == "True"
+    assert status.stage == "sft" and len(status.of("sft").attempts) == 2
+    assert "base: demo" in site.store.read_bytes("recipe.yaml").decode()
+
+
+def test_evaluation_with_other_values_is_done_again_and_its_scores_are_kept_apart(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    recipe = without_coldstart()["recipe"]
+    site.commit("sft", 3, final=True)
+    for number in range(1, 1 + len(recipe["stages"])):
+        site.commit(f"stage-{number}", 4 * number, final=True)
+    last = f"stage-{len(recipe['stages'])}"
+    step = 4 * len(recipe["stages"])
+    warm = Scores(site.store, evaluation_settings(resolved(recipe)))
+    warm.write(last, step, {"accuracy": 0.5}, [])
+    assert site.look(2).phase == "Succeeded" and site.cluster.made == []
+    site.cluster.change_spec(**without_coldstart(evaluation={"temperature": 0.0}))
+    status = site.look(2)
+    assert (status.phase, status.stage, site.cluster.made) == ("Pending", "evaluate", [("Job", "run-evaluate-0")])
+    cold = Scores(site.store, evaluation_settings(resolved(without_coldstart(evaluation={"temperature": 0.0})["recipe"])))
+    assert cold.folder != warm.folder
+    site.start_child()
+    cold.write(last, step, {"accuracy": 0.25}, [])
+    site.look()
+    site.end_child(0)
+    assert site.look(3).phase == "Succeeded"
+    site.cluster.change_spec(**without_coldstart())
+    assert site.look(3).phase == "Succeeded" and len(site.cluster.made) == 1, "the first scores are still there"
+    site.cluster.change_spec(**without_coldstart(evaluation={"temperature": 0.0}, seed=2))
+    assert "seed: 1 in the run, 2 in this recipe; sft has used it" in condition(site.look(), "RecipeValid").message
+
+
+def resolved(recipe: dict[str, Any]) -> Recipe:
+    return parse_recipe(json.dumps({"name": "run", **recipe}), "spec.recipe")

@@ -16,8 +16,9 @@ from ptst_operator.api import ApiError
 from ptst_operator.api_watch import run_of
 from ptst_operator.look import driver
 from ptst_operator.run_queue import RunQueue
-from ptst_operator.spec import Spec, resolve_recipe
+from ptst_operator.spec import Spec, Storage, resolve_recipe
 from ptst_operator.status import read_status
+from pydantic import ValidationError
 from schedules import RECIPE, STAGE
 from site_of_a_run import Site, condition, without_coldstart
 
@@ -38,9 +39,9 @@ def test_the_name_is_written_before_the_child_is_made(tmp_path: Path) -> None:
 def test_the_kind_of_sft_is_what_the_cluster_has_when_an_attempt_begins(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart())
     site.cluster.served = set()
-    said = condition(site.look(), "Progressing")
-    assert said.reason == "WaitsForBackend" and "PyTorchJob comes with the training-operator v1" in said.message
-    assert "TrainJob with Kubeflow Trainer v2" in said.message and site.cluster.made == []
+    reported = condition(site.look(), "Progressing")
+    assert reported.reason == "WaitsForBackend" and "PyTorchJob comes with the training-operator v1" in reported.message
+    assert "TrainJob with Kubeflow Trainer v2" in reported.message and site.cluster.made == []
     site.cluster.served = {"TrainJob"}
     assert site.look().of("sft").attempts[0].kind == "TrainJob"
     site.cluster.served = {"PyTorchJob", "TrainJob"}
@@ -102,8 +103,8 @@ def test_an_exit_without_the_final_checkpoint_is_a_failure_and_a_checkpoint_with
 def test_a_recipe_that_cannot_be_is_said_and_nothing_is_made(tmp_path: Path) -> None:
     site = Site(tmp_path, recipe={**RECIPE, "algorithm": {"prompts_per_step": 15}})
     status = site.look(3)
-    said = condition(status, "RecipeValid")
-    assert (said.status, said.message) == (
+    reported = condition(status, "RecipeValid")
+    assert (reported.status, reported.message) == (
         "False",
         "spec.recipe: algorithm.prompts_per_step (15) is not a multiple of rollout.workers (2)",
     )
@@ -200,6 +201,27 @@ def test_a_change_of_what_has_begun_is_refused_and_what_runs_goes_on(tmp_path: P
     assert {status.observed_generation, *(one.observed_generation for one in status.conditions)} == {2}
     site.cluster.change_spec(**without_coldstart(stages=[STAGE, STAGE, STAGE]))
     assert condition(site.look(), "RecipeValid").status == "True", "stages may be added"
+
+
+@pytest.mark.parametrize("owner", ["another-run", None])
+def test_an_object_of_somebody_else_with_the_name_of_a_child_is_left_alone(owner: str | None, tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(), sft={"backend": "trainjob"})
+    owners = [] if owner is None else [{"controller": True, "uid": owner}]
+    other = {"kind": "TrainingRuntime", "metadata": {"name": "run-sft-0", "uid": "x", "ownerReferences": owners}, "spec": {}}
+    site.cluster.objects["TrainingRuntime", "run-sft-0"] = other
+    site.cluster.served = {"TrainJob"}
+    for _ in range(3):
+        with suppress(ApiError):
+            site.look()
+    assert site.cluster.objects["TrainingRuntime", "run-sft-0"] is other and not site.cluster.children()
+    message = condition(site.status, "Progressing").message
+    assert "TrainingRuntime run-sft-0: it exists and is not of this run; delete it, or give the run another name" in message
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/../other", "/runs/../etc", "/runs/a/.."])
+def test_a_run_directory_outside_its_mount_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="it must not contain '..'"):
+        Storage.model_validate({"url": url})
 
 
 def test_what_the_api_server_refuses_is_said_in_its_words(tmp_path: Path) -> None:

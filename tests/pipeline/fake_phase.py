@@ -1,4 +1,4 @@
-"""A phase without a model: commits real checkpoints and ends as it is told.
+"""A phase without a model: commits real checkpoints and ends as the test asks.
 
 Usage: fake_phase.py BEHAVIOUR RUN PHASE INPUT_PHASE FIRST_STEP LAST_STEP SECONDS_A_STEP
 """

@@ -10,7 +10,7 @@ import pytest
 from fake_run import RECIPE, fake_commands
 from rich.console import Console
 
-from visionr1.pipeline.display import last_lines
+from visionr1.pipeline.display import cause, last_lines
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
 from visionr1.progress import progress
@@ -71,3 +71,29 @@ def test_damaged_progress_is_said_once_and_ends_no_attempt(tmp_path: Path, monke
     )
     assert code == 1 and attempts(open_store(str(tmp_path / "run")), "sft")[0].exit_code == 0, "it came to its own end"
     assert output.getvalue().count("progress.json: not the progress of an attempt; delete it") == 1
+
+
+CRASH = """\
+SFT: 3 of 12
+Traceback (most recent call last):
+  File "/app/visionr1/sft/rank.py", line 3, in update
+torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB: GPU 0 is full
+/app/torch/distributed/c10d_logger.py:83: FutureWarning: `all_gather` is deprecated
+  return func(*args, **kwargs)
+\x1b[36m(Host pid=27153)\x1b[0m [2026-11-28 09:05:20,911] [WARNING] [real_accelerator.py:213] Setting accelerator to CPU.
+Loading weights: 100%|##########| 81/81 [00:00<00:00, 8471.44it/s]
+[rank0]:[W1128 09:08:05.563] Warning: process group has NOT been destroyed
+stopping the other ranks
+"""
+
+
+def test_the_cause_of_a_failure_stands_out_from_warnings(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text(CRASH)
+    lines = last_lines(log, 15)
+    assert cause(lines, 1) == "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB: GPU 0 is full"
+    assert (lines[0], lines[-1]) == ("SFT: 3 of 12", "stopping the other ranks")
+    assert not any("deprecated" in line or "accelerator" in line or "it/s" in line for line in lines)
+    log.write_text(CRASH + "data.train has no usable row; run `visionr1 data check` to see what is wrong\n")
+    assert str(cause(last_lines(log, 15), 64)).startswith("data.train has no usable row")
+    assert cause([], 1) is None

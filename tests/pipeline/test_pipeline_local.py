@@ -33,12 +33,12 @@ FAST = Retry(max_attempts=2, first_wait=0.05, longest_wait=0.05)
 
 
 class Run:
-    """A run directory, what was said about it, and its attempts."""
+    """A run directory, what the runner reported about it, and its attempts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = open_store(str(folder))
-        self.said = ""
+        self.reported = ""
 
     def go(
         self, recipe: Recipe = RECIPE, seconds: float = 0.0, grace: float = 20.0, retry: Retry = FAST, **behaviours: list[str]
@@ -55,7 +55,7 @@ class Run:
                 console=Console(file=output, width=300),
             )
         finally:
-            self.said = output.getvalue()
+            self.reported = output.getvalue()
 
     def codes(self, phase: str) -> list[int | None]:
         return [record.exit_code for record in attempts(self.store, phase).values()]
@@ -95,7 +95,7 @@ def test_all_phases_in_order_each_once(run: Run) -> None:
     assert all((record.peak_bytes or 0) > 1_000_000 for record in (records["sft"][0], records["stage-1"][0]))
     assert parse_recipe((run.folder / "recipe.yaml").read_text(), "recipe.yaml") == ALL_PHASES
     assert (run.folder / "phases/stage-1/attempt-0/log.txt").read_text() == "stage-1 begins as work\n"
-    assert "stage 2: done in" in run.said
+    assert "stage 2: done in" in run.reported
 
 
 def test_a_finished_run_starts_nothing(run: Run) -> None:
@@ -111,15 +111,17 @@ def test_a_crash_is_retried_from_the_last_checkpoint(run: Run) -> None:
     assert (first.exit_code, first.from_step, first.to_step) == (1, None, 2)
     assert (second.exit_code, second.from_step, second.to_step) == (0, 2, 4)
     assert run.codes("sft") == [1, 0]
-    assert "sft, attempt 0, ended with exit code 1; the last lines of " in run.said
-    assert "  Traceback: it broke\n" in run.said
-    assert re.search(r"^sft is tried again in [0-3] s, from its last committed checkpoint$", run.said, re.MULTILINE)
-    assert "stage-1 is tried again" not in run.said, "after a checkpoint there is nothing to wait for"
+    assert "sft, attempt 0, ended with exit code 1: Traceback: it broke\nthe last lines of " in run.reported
+    assert "  Traceback: it broke\n" in run.reported
+    assert re.search(r"^sft is tried again in [0-3] s, from its last committed checkpoint$", run.reported, re.MULTILINE)
+    assert "stage-1 is tried again" not in run.reported, "after a checkpoint there is nothing to wait for"
 
 
 def test_too_many_failures_end_the_run_and_a_new_start_goes_on(run: Run) -> None:
     assert run.go(sft=["crash", "end early"]) == 1
-    assert "sft failed: 2 attempts failed without a new checkpoint; the last one ended without its final checkpoint" in run.said
+    assert (
+        "sft failed: 2 attempts failed without a new checkpoint; the last one ended without its final checkpoint" in run.reported
+    )
     assert run.codes("sft") == [1, 0]
     assert run.go() == 0, "a person who starts it again wants it tried again"
     assert run.codes("sft") == [1, 0, 0] and run.codes("stage-1") == [0]
@@ -128,7 +130,7 @@ def test_too_many_failures_end_the_run_and_a_new_start_goes_on(run: Run) -> None
 def test_bad_input_is_not_retried(run: Run) -> None:
     assert run.go(stage_1=["bad input"]) == 64
     assert run.codes("stage-1") == [64]
-    assert "  data.train: no such file\n" in run.said
+    assert "  data.train: no such file\n" in run.reported
 
 
 def test_the_final_checkpoint_counts_not_the_exit_code(run: Run) -> None:
@@ -139,7 +141,7 @@ def test_the_final_checkpoint_counts_not_the_exit_code(run: Run) -> None:
 def test_a_phase_that_was_stopped_by_others_stops_the_run(run: Run) -> None:
     assert run.go(sft=["stop itself"]) == 3
     assert run.steps("sft") == [1] and run.codes("stage-1") == []
-    assert "stopped in sft; run the same command to go on from its last checkpoint" in run.said
+    assert "stopped in sft; run the same command to continue from its last checkpoint" in run.reported
     assert run.go() == 0
     assert attempts(run.store, "sft")[1].from_step == 1
 
@@ -172,7 +174,7 @@ def test_another_recipe_is_refused(run: Run) -> None:
     assert run.go() == 0
     before = (run.folder / "recipe.yaml").read_text()
     other = RECIPE.model_copy(update={"seed": 7})
-    with pytest.raises(BadInput, match=r"is a run of another recipe; .*\n  seed: 1 in the run, 7 in this recipe$"):
+    with pytest.raises(BadInput, match=r"is a run of another recipe; .*\n  seed: 1 in .*, 7 in this recipe; sft has used it$"):
         run.go(other)
     assert (run.folder / "recipe.yaml").read_text() == before
 
@@ -197,7 +199,7 @@ def start_runner(run: Run, seconds: float, grace: float = 20.0, *behaviours: str
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
 
 
-def said(process: subprocess.Popen[str]) -> str:
+def reported(process: subprocess.Popen[str]) -> str:
     assert process.stderr is not None
     return process.stderr.read()
 
@@ -208,9 +210,9 @@ def test_a_stop_commits_and_can_be_resumed(run: Run, number: signal.Signals) -> 
     until(lambda: run.steps("stage-1"))
     runner.send_signal(number)
     assert runner.wait(20) == 3
-    text = said(runner)
+    text = reported(runner)
     assert "stopping: stage-1 commits a checkpoint first (interrupt again to end it at once)" in text
-    assert "stopped in stage-1; run the same command to go on from its last checkpoint" in text
+    assert "stopped in stage-1; run the same command to continue from its last checkpoint" in text
     assert "Traceback" not in text
     stopped_at = max(run.steps("stage-1"))
     assert run.codes("stage-1") == [3] and stopped_at < 4
@@ -236,7 +238,7 @@ def test_a_phase_that_does_not_stop_is_ended_after_its_grace_time(run: Run) -> N
     until(lambda: run.steps("stage-1"))
     runner.send_signal(signal.SIGTERM)
     assert runner.wait(10) == 3
-    text = said(runner)
+    text = reported(runner)
     assert "stage-1 did not stop within 1 s and is killed" in text
     assert "the last lines of" not in text, "a log explains failures, not stops"
     assert run.codes("stage-1") == [-9]
@@ -267,7 +269,7 @@ def test_an_orphan_that_will_not_stop_is_ended_before_the_run_goes_on(run: Run) 
     folder = run.folder / "phases/stage-1/attempt-0"
     assert marked(folder)
     assert run.go(grace=0.1) == 0
-    assert "waiting until stage-1 of the previous run has committed a checkpoint and ended" in run.said
+    assert "waiting until stage-1 of the previous run has committed a checkpoint and ended" in run.reported
     assert not marked(folder)
 
 

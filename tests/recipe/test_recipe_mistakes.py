@@ -40,14 +40,37 @@ VALUES = [
     ("sft: {epochs: null}", "sft.epochs: null is not a number"),
     ("sft: {max_steps: 2.5}", "sft.max_steps: 2.5 is not a whole number"),
     ("sft: {processes: '2'}", 'sft.processes: "2" is not a whole number'),
-    ("sft: {processes: yes}", "sft.processes: true is not a whole number"),
+    ("sft: {processes: yes}", 'sft.processes: "yes" is not a whole number'),
+    ("seed: 010", 'seed: "010" is not a whole number'),
+    ("seed: 1_000", 'seed: "1_000" is not a whole number'),
+    ("seed: 0x10", 'seed: "0x10" is not a whole number'),
+    ("seed: 0b1", 'seed: "0b1" is not a whole number'),
+    ("stages: [{max_completion_tokens: 48, group_size: 4, steps: 1:30}]", 'stages.0.steps: "1:30" is not a whole number'),
+    ("sft: {epochs: 1:30.5}", 'sft.epochs: "1:30.5" is not a number'),
+    ("sft: {epochs: 02.5}", 'sft.epochs: "02.5" is not a number'),
+    ("metrics: {enabled: on}", 'metrics.enabled: "on" is not true or false'),
+    (
+        "coldstart: {problems: {path: a}, reasoner: {base_url: 'localhost:8001/v1', model: m}}",
+        "coldstart.reasoner.base_url: localhost:8001/v1 is no address: begin it with http:// or https://, such as "
+        "http://localhost:8000/v1",
+    ),
+    (
+        "coldstart: {problems: {path: a}, reasoner: {base_url: 'https://api.deepseek.com/v1/chat/completions', model: m}}",
+        "coldstart.reasoner.base_url: https://api.deepseek.com/v1/chat/completions is the address of one kind of request: end it "
+        "before /chat/completions",
+    ),
+    (
+        "algorithm: {updates_per_batch: 9, prompts_per_step: 8}\nrollout: {workers: 4}\n"
+        "stages: [{max_completion_tokens: 8, group_size: 4}]",
+        "algorithm.updates_per_batch (9) is more than the 8 completions of a worker in a step of stages.0",
+    ),
     ("sft: {zero_stage: 4}", "sft.zero_stage: 4 is not allowed; choose 'auto', 1, 2 or 3"),
     (
         "sft: {data: {limit: 3}}",
         "sft.data.path: missing; meaning: A .parquet, .jsonl or .json file, a directory of them, s3://bucket/key, "
         "hf://owner/name[@split], or demo://digits/train|held-out.",
     ),
-    ("sft: yes", "sft: true is not a group of keys; it has data, epochs, max_steps, global_batch_size, "),
+    ("sft: true", "sft: true is not a group of keys; it has data, epochs, max_steps, global_batch_size, "),
     ("stages: 3", "stages: 3 is not a list"),
     ("stages: {a: 1}", 'stages: {"a": 1} is not a list'),
     ("stages: [4096]", "stages.0: 4096 is not a group of keys; it has max_completion_tokens, group_size, steps, "),
@@ -70,7 +93,8 @@ VALUES = [
     ),
     ("rollout: {temperature: 2.5}", "rollout: temperature (2.5) is more than 2, the most that vLLM allows"),
     ("optimiser: {betas: [0.9]}", "optimiser.betas.1: missing; the list is too short"),
-    ("optimiser: {betas: [0.9, 0.99, 0.999]}", "optimiser.betas: [0.9, 0.99, 0.999] has 3 entries; it must have 2"),
+    (f"model: {{base: {'x' * 20_001}}}", f'model.base: "{"x" * 56}... is too long; it may have 20000 characters'),
+    ("optimiser: {betas: [0.9, 0.99, 0.999]}", "optimiser.betas: [0.9, 0.99, 0.999] has 3 entries; it must have at most 2"),
     ("optimizer: {learning_rate: 1}", "optimizer: unknown key; did you mean optimiser?"),
     ("rollout: {gpu_memory_utilization: 1}", "rollout.gpu_memory_utilization: 1 is too large; it must be less than 1.0"),
     ("rollout: {engine: sglang}", "rollout.engine: \"sglang\" is not allowed; choose 'vllm' or 'hf'"),
@@ -121,7 +145,7 @@ TEXTS = [
         "preset: !!binary YQ==",
         "r.yaml, line 1, column 9: not valid YAML: a recipe has no tags (!name): remove 'tag:yaml.org,2002:",
     ),
-    ("a: 0x" + "f" * 9000, "r.yaml: not valid YAML: Exceeds the limit"),
+    ("a: " + "9" * 9000, "r.yaml: not valid YAML: Exceeds the limit"),
     ("a: \0", "r.yaml: not valid YAML: unacceptable character #x0000"),
     ('a: "\\0"', "r.yaml, line 1, column 4: not valid YAML: a text has a NUL character or a lone surrogate in it: remove it"),
     (
@@ -196,10 +220,10 @@ def test_no_message_has_jargon() -> None:
 
 def test_each_wording_is_reached() -> None:
     """A wording nobody can see would be untested text."""
-    said = [line for text, _ in VALUES for line in lines_of(BASE + text)]
+    reported = [line for text, _ in VALUES for line in lines_of(BASE + text)]
     for kind, wording in _WORDING.items():
         constant = max(re.split(r"\{\w+\}", wording), key=len)
-        assert not constant or any(constant in line for line in said), kind
+        assert not constant or any(constant in line for line in reported), kind
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
@@ -209,9 +233,9 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
         str(tmp_path / "b.yaml"): "not a text file (UTF-8)",
     }
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
-    for path, said in cases.items():
+    for path, reported in cases.items():
         with pytest.raises(BadInput) as caught:
             load_recipe(path)
-        assert str(caught.value) == f"{path}: {said}"
+        assert str(caught.value) == f"{path}: {reported}"
     with pytest.raises(BadInput, match=r"^vision-r2: no such preset; did you mean the preset vision-r1\? .*\./vision-r2\)$"):
         load_recipe("vision-r2")

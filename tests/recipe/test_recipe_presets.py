@@ -1,7 +1,8 @@
-"""Presets hold the numbers that the paper publishes; loading, merging and writing keep every value."""
+"""Presets have the numbers that the paper publishes; loading, merging and writing keep every value."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from visionr1.recipe import Recipe, json_schema, load_recipe, parse_recipe, phases, preset_names, preset_text, to_yaml, warnings
-from visionr1.recipe.schema import Part
+from visionr1.recipe.values import Part
 
 
 def limits(recipe: Recipe) -> list[tuple[int, int, int]]:
@@ -99,11 +100,18 @@ def test_overrides_reach_everywhere() -> None:
     assert load_recipe("vision-r1", ["coldstart.problems.path=a.jsonl"]).coldstart is not None, "a null section can be begun"
 
 
+@pytest.mark.parametrize("text", ["010", "1:30", "yes", "2001-01-01", "1e5", "null", "0x10"])
+def test_a_text_that_looks_like_a_number_is_quoted_for_readers_with_other_rules(text: str) -> None:
+    recipe = load_recipe("demo", [f"model.system_prompt={json.dumps(text)}"])
+    assert yaml.safe_load(to_yaml(recipe))["model"]["system_prompt"] == text
+    assert parse_recipe(to_yaml(recipe), "r.yaml") == recipe
+
+
 @given(
     name=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True),
     base=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
-    lr=st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False),
-    steps=st.lists(st.integers(1, 10**9), min_size=1, max_size=4),
+    lr=st.floats(min_value=0, max_value=10, exclude_min=True, allow_nan=False, allow_infinity=False),
+    steps=st.lists(st.integers(1, 10**7), min_size=1, max_size=4),
 )
 @example(name="0", base="a\x85b", lr=1.0, steps=[1])
 def test_any_recipe_round_trips(name: str, base: str, lr: float, steps: list[int]) -> None:

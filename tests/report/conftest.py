@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -64,7 +65,7 @@ def response(draws: random.Random, tokens: int, per_thousand: float, answer: str
     return f"<think> {' '.join(sentences)} </think><answer> Final Answer:{answer} </answer>"
 
 
-def samples(phase: str, problems: int = 160) -> list[dict]:
+def samples(phase: str, problems: int = 160) -> list[dict[str, Any]]:
     accuracy, median, per_thousand = MODELS[phase]
     rows = []
     for index in range(problems):
@@ -91,7 +92,7 @@ def samples(phase: str, problems: int = 160) -> list[dict]:
     return rows
 
 
-def grpo_step(stage: int, step: int) -> dict:
+def grpo_step(stage: int, step: int) -> dict[str, Any]:
     draws = random.Random(step)
     start, end = [(2350, 1330), (1420, 2060), (2100, 3010)][stage - 1]
     part = (step - 1) % 100 / 99
@@ -164,7 +165,7 @@ def last_step(phase: str, steps: int) -> int:
     return 50 if phase == "sft" else min(steps, 100 * int(phase[-1]))
 
 
-def put_score(folder: Path, phase: str, step: int, rows: list[dict]) -> None:
+def put_score(folder: Path, phase: str, step: int, rows: list[dict[str, Any]]) -> None:
     """eval/<phase>.json and its samples."""
     accuracy = sum(row["accuracy"] for row in rows) / len(rows)
     score = {

@@ -81,14 +81,14 @@ def test_the_panels_name_buckets_phases_words_and_limits(make_run: Callable[...,
     text = (folder / "report.html").read_text()
     panels = {part[0]: Page(part).text for part in text.split('<figure id="panel-')[1:]}
     for letter, expected in {
-        "A": ["share of outputs", "0–4K", "4K–8K", "8K+", "completion length, tokens", "cold start", "stage 3"],
-        "B": ["accuracy", "cold start", "stage 1", "stage 2", "stage 3"],
+        "A": ["share of outputs", "0–4K", "4K–8K", "8K+", "completion length, tokens", "SFT", "stage 3"],
+        "B": ["accuracy", "SFT", "stage 1", "stage 2", "stage 3"],
         "C": ["Wait", "Hmm", "Mistake", "Alternatively", "Check", "occurrences"],
         "D": ["tokens", "global step", "limit 4K", "limit 8K", "limit 16K ↑", "300"],
         "E": ["accuracy", "global step", "stage 2"],
         "F": ["reward", "global step", "stage 2"],
     }.items():
-        assert [said for said in expected if said not in panels[letter]] == []
+        assert [reported for reported in expected if reported not in panels[letter]] == []
 
 
 def test_the_phase_table_shows_the_scores(make_run: Callable[..., Path]) -> None:
@@ -246,7 +246,7 @@ def test_the_terminal_shows_phases_and_where_everything_lies(make_run: Callable[
     console = Console(width=160, record=True, file=StringIO())
     console.print(terminal_summary(store))
     text = console.export_text()
-    for said in (
+    for reported in (
         "stage 3",
         "done",
         "±",
@@ -255,7 +255,7 @@ def test_the_terminal_shows_phases_and_where_everything_lies(make_run: Callable[
         "eval/stage-3.samples.jsonl",
         str(folder),
     ):
-        assert said in text
+        assert reported in text
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -107,10 +107,10 @@ def test_math_verifys_own_table_is_answered_as_listed_with_a_reason_for_each_dif
 
 
 def test_math_verify_still_says_what_is_listed() -> None:
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", MATH_VERIFY], input=json.dumps(THEIRS), capture_output=True, text=True, check=True, timeout=280
     )
-    found = [line == "1" for line in told.stdout.split()]
+    found = [line == "1" for line in reported.stdout.split()]
     assert len(found) == len(THEIRS)
     # A comparison that it gives up after its five seconds counts as wrong: which ones do depends on the machine.
     assert sum(now == row["math_verify"] for now, row in zip(found, THEIRS, strict=True)) >= len(THEIRS) - 8

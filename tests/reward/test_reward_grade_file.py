@@ -84,8 +84,8 @@ def test_each_bad_line_is_named_once_and_the_others_are_graded(tmp_path: Path) -
     result, written = graded(path, b"\n".join([good, *bad, good]))
     assert [line["line"] for line in written] == [1, len(bad) + 2]
     assert len(result.bad_lines) == len(bad)
-    for number, (message, said) in enumerate(zip(result.bad_lines, bad.values(), strict=True), start=2):
-        assert message.startswith(f"{path}:{number}: {said}")
+    for number, (message, reported) in enumerate(zip(result.bad_lines, bad.values(), strict=True), start=2):
+        assert message.startswith(f"{path}:{number}: {reported}")
         assert "\n" not in message
 
 

@@ -34,8 +34,8 @@ def grade(grader: Grader, *rows: tuple[str, str]) -> list[Grade]:
 def benchmark(*words: str) -> dict[str, Any]:
     """The JSON that a program of `benchmarks/` prints."""
     program = Path(__file__).parents[2] / "benchmarks" / words[0]
-    told = subprocess.run([sys.executable, program, *words[1:]], capture_output=True, text=True, check=True, timeout=280)
-    found: dict[str, Any] = json.loads(told.stdout)
+    reported = subprocess.run([sys.executable, program, *words[1:]], capture_output=True, text=True, check=True, timeout=280)
+    found: dict[str, Any] = json.loads(reported.stdout)
     return found
 
 
@@ -232,7 +232,7 @@ def test_five_hundred_answers_take_seconds(small: Grader) -> None:
     assert [grade.overall for grade in grades] == [1, 1, 1, 0, 1] * 100
 
 
-# None equals 23. Some are told so at once, some cost their limit.
+# None equals 23. For some the answer comes at once, some cost their limit.
 BOMBS = [HUNG, "2^{2^{36}}", "\\binom{10^{9}}{10^{8}}", "(9^{9^8})!", "2^{2^{36}}x", "\\log_{2} 9^{9^{9^9}}"]
 
 
@@ -286,8 +286,8 @@ def test_an_answer_that_eats_memory_is_not_right_and_the_process_goes_on() -> No
         "comparer = _Comparer(equal)\n"
         "print([comparer.compare(answer, 'x+1', 30.0) for answer in ('x+2', '1+x', 'x+2', '1+x')])\n"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout
-    assert told == str(["not comparable: MemoryError", "right"] * 2) + "\n"
+    reported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert reported == str(["not comparable: MemoryError", "right"] * 2) + "\n"
 
 
 def test_a_process_that_dies_under_an_answer_costs_that_answer_only() -> None:
@@ -297,8 +297,8 @@ def test_a_process_that_dies_under_an_answer_costs_that_answer_only() -> None:
         "comparer = _Comparer(lambda answer, truth: os.abort() if answer == 'x+2' else True)\n"
         "print([comparer.compare(answer, 'x+1', 30.0) for answer in ('x+2', '1+x', 'x+2', '1+x')])\n"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout
-    assert told == str(["not comparable: the grading process died", "right"] * 2) + "\n"
+    reported = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout
+    assert reported == str(["not comparable: the grading process died", "right"] * 2) + "\n"
 
 
 def test_ordinary_answers_cost_what_ten_thousand_in_thirty_seconds_on_two_cores_may() -> None:

@@ -94,14 +94,14 @@ def test_a_unit_is_parted_from_its_number() -> None:
 
 
 def test_sums_of_units_go_from_large_to_small() -> None:
-    def told(text: str) -> tuple[Fraction, str] | None:
+    def reported(text: str) -> tuple[Fraction, str] | None:
         found = sum_of_units(text)
         return found and (found[0], found[1].name)
 
-    assert told("2 h 30 min") == (Fraction(150), "min")
-    assert told("5'6\"") == (Fraction(66), "in")
-    assert told("32°15'") == (Fraction(32 * 60 + 15), "arcmin")
-    assert [told(text) for text in ("30 min 2 h", "2 h 30 cm", "2 h", "2 h 3 h", "2 h, 30 min")] == [None] * 5
+    assert reported("2 h 30 min") == (Fraction(150), "min")
+    assert reported("5'6\"") == (Fraction(66), "in")
+    assert reported("32°15'") == (Fraction(32 * 60 + 15), "arcmin")
+    assert [reported(text) for text in ("30 min 2 h", "2 h 30 cm", "2 h", "2 h 3 h", "2 h, 30 min")] == [None] * 5
 
 
 def test_the_table_says_how_to_read_and_extend_it() -> None:

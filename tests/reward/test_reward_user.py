@@ -1,4 +1,4 @@
-"""A user's reward file: what it gets, and what is said when it is wrong."""
+"""A user's reward file: what it gets, and the message when it is wrong."""
 
 import os
 import signal
@@ -165,9 +165,9 @@ def test_what_a_file_prints_disturbs_nothing(tmp_path: Path, capfd: pytest.Captu
     )
     with grader_of(tmp_path, text) as grader:
         assert [grade.overall for grade in grader.grade(["a", "b"], ["a", "b"])] == [1.0, 1.0]
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert {"loaded", "[1, 2]", "{}", "from a shell"} <= set(told.err.splitlines())
+    reported = capfd.readouterr()
+    assert reported.out == ""
+    assert {"loaded", "[1, 2]", "{}", "from a shell"} <= set(reported.err.splitlines())
 
 
 @pytest.mark.parametrize("kind", ["batch", "sequential"])

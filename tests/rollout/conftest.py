@@ -7,7 +7,7 @@ import pytest
 import torch
 from rollout_pair import ENGINES, Pair, make_pair
 
-from visionr1.model.load import base_dir
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import load_recipe
 
 

@@ -1,4 +1,4 @@
-"""A rollout engine beside the trainer's policy, and how far apart their log-probs are."""
+"""A rollout engine and the trainer's policy, and how far apart their log-probs are."""
 
 import io
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ from PIL import Image
 from visionr1.data.digits import problems
 from visionr1.data.rows import Row
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir, load_model
+from visionr1.model.load import load_model
 from visionr1.model.pack import PromptTensors, TrainSequence, pack, prompt_tensors
 from visionr1.model.policy import Policy
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import load_recipe
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Group, RolloutEngine, Sampling

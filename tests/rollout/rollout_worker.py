@@ -38,7 +38,7 @@ class Stage:
                 "metrics.enabled=false",
             ],
         )
-        start = StageStart(policy=BASE, reference=BASE, restore_trainer=False, step=0, sampler=None)
+        start = StageStart(policy=BASE, reference=BASE, restore_trainer=False, step=0, sampler=None, lengths={})
         plan = WorkerPlan(
             recipe=self.recipe,
             run_url="unused",
@@ -58,7 +58,7 @@ class Stage:
         self.steps += 1
         groups = self.worker.rollout(ROWS, SAMPLING, list(range(self.steps, self.steps + len(ROWS))))
         advantages = np.random.default_rng(self.steps).standard_normal((len(groups), SAMPLING.n))
-        return self.worker.update(advantages.tolist(), RATE)
+        return self.worker.update(advantages.tolist(), RATE, [])
 
     def step(self) -> str | None:
         """A whole step; what the loop would stop the run with."""
@@ -84,7 +84,7 @@ class Stage:
 
 
 def tied_model(folder: Path, base: Path) -> str:
-    """A tiny model whose head is tied to its embeddings, as the real 3B model's is; its tokenizer is `base`'s."""
+    """A tiny model with a head that is tied to its embeddings, as in the real 3B model; its tokenizer is `base`'s."""
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
     untied = tiny_model(tokenizer, seed=5)
     config: Any = untied.config

@@ -1,4 +1,4 @@
-"""What vLLM is told on a GPU, which no test has."""
+"""The options that vLLM gets on a GPU, which no test has."""
 
 import os
 

@@ -15,9 +15,9 @@ from visionr1.data.rows import Row
 from visionr1.grpo import worker as worker_module
 from visionr1.grpo.parity import LARGEST, LIMITS
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir
 from visionr1.model.pack import PromptTensors, prompt_tensors
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import load_recipe
 from visionr1.rollout.vllm import VllmEngine
 
@@ -117,7 +117,7 @@ def test_a_sync_empties_the_encoder_cache(vllm_stage: Stage) -> None:
 
 
 def test_a_stale_image_embedding_stops_the_run(vllm_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vllm#44910: embeddings of the old vision tower are served after an update, for they are kept by the picture alone."""
+    """vllm#44910: embeddings of the old vision tower are served after an update, because they are kept by the picture alone."""
     core = type(vllm_of(vllm_stage).llm_engine.engine_core.engine_core)
     with monkeypatch.context() as plant:
         # A sleep and `_forget` both empty the cache; a fault must get past both.
@@ -155,7 +155,7 @@ def test_a_tied_head_follows_every_update(tied_stage: Stage) -> None:
 
 
 def test_a_prompt_that_is_expanded_twice_stops_the_run(vllm_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM takes the processor's expanded ids and expands them again, without a word."""
+    """vLLM takes the processor's expanded ids and expands them again, without a message."""
     build = PromptBuilder.build
 
     def expanded(self: PromptBuilder, row: Row) -> Prompt:
@@ -186,7 +186,7 @@ def test_a_sampled_image_token_stops_the_run(stage: Stage, monkeypatch: pytest.M
         plant.setattr(
             engine, "_banned" if isinstance(engine, VllmEngine) else "_bias", {} if isinstance(engine, VllmEngine) else None
         )
-        with pytest.raises(RuntimeError, match=r"sampled a vision token .* ignores the bias"):
+        with pytest.raises(RuntimeError, match=r"sampled a vision token .* although it is banned.* ignores the bias"):
             stage.worker.rollout(ROWS, SAMPLING, list(range(len(ROWS))))
     with torch.no_grad():
         head_VD.copy_(kept_VD)

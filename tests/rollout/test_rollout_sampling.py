@@ -1,5 +1,7 @@
 """Seeds, bans and ends: what an engine samples and when it stops."""
 
+from collections import Counter
+
 import pytest
 import torch
 from rollout_pair import LIMIT, Pair
@@ -7,6 +9,7 @@ from rollout_pair import LIMIT, Pair
 from visionr1.data.digits import problems
 from visionr1.data.rows import Row
 from visionr1.demo.chains import READ_ALOUD
+from visionr1.grpo.schedule import request_seed
 from visionr1.model.prompt import Prompt
 from visionr1.rollout.types import Sampling
 
@@ -31,6 +34,16 @@ def test_other_seeds_give_other_completions(pair: Pair) -> None:
     assert [c.token_ids for c in first.completions] != [c.token_ids for c in second.completions]
 
 
+def test_a_prompt_that_a_step_draws_eight_times_gets_eight_groups_and_the_same_again_when_resumed(pair: Pair) -> None:
+    pair.shake(1, 0.05)
+    pair.sync()
+    prompts, seeds = pair.prompts()[:1] * 8, [request_seed(1, 5, place) for place in range(8)]
+    first, again = (pair.engine.generate(prompts, Sampling(4, 16, 1.0), seeds) for _ in range(2))
+    groups = [[tuple(completion.token_ids) for completion in group.completions] for group in first]
+    assert len(set(map(tuple, groups))) == 8
+    assert groups == [[tuple(completion.token_ids) for completion in group.completions] for group in again]
+
+
 def test_sampling_leaves_the_trainers_generator_alone(pair: Pair) -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
@@ -53,6 +66,23 @@ def test_banned_tokens_are_never_sampled_and_the_trainer_knows(pair: Pair) -> No
     sampled = {token for group in groups for completion in group.completions for token in completion.token_ids}
     assert sampled.isdisjoint(pair.builder.banned_token_ids)
     assert pair.distance(groups) <= LIMIT
+
+
+def test_the_text_is_as_it_was_sampled_special_tokens_included(pair: Pair) -> None:
+    """A tokenizer may declare <think> as a special token: left out, it would be missing when the response is graded."""
+    tokenizer = pair.builder.tokenizer
+    special = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert special in tokenizer.all_special_ids
+    likely = Counter(token for group in pair.sample() for c in group.completions for token in c.token_ids[:-1])
+    with torch.no_grad():
+        head_VD = pair.policy.inner.lm_head.weight
+        head_VD[special] = head_VD[likely.most_common(1)[0][0]]
+    pair.sync()
+    completions = [completion for group in pair.sample() for completion in group.completions]
+    assert any("<|im_start|>" in completion.text for completion in completions)
+    for completion in completions:
+        kept = completion.token_ids[:-1] if completion.finish_reason == "stop" else completion.token_ids
+        assert completion.text == tokenizer.decode(kept, skip_special_tokens=False)
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
 """A whole small run directory, written by the same functions that the phases use."""
 
-from visionr1.data.coldstart.output import make_report, write_samples
+from visionr1.data.coldstart.choose import Outcome
+from visionr1.data.coldstart.filters import Kept
+from visionr1.data.coldstart.output import write_samples
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.rows import Row
 from visionr1.recipe import StagePhase, parse_recipe, phases
+from visionr1.recipe.reads import evaluation_settings
 from visionr1.rundir import coldstart, layout
 from visionr1.rundir.attempts import AttemptRecord, write_attempt
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.progress import Progress, write_progress
 from visionr1.rundir.recipe import adopt_recipe
-from visionr1.rundir.scores import Sample, write_score
+from visionr1.rundir.scores import Sample, Scores
 from visionr1.rundir.steplog import StepLog
 from visionr1.storage import Store
 
@@ -53,11 +56,16 @@ def small_run(store: Store) -> Store:
     adopt_recipe(store, RECIPE)
     works = WorkLog(store)
     works.add("0" * 64, "train.jsonl#0", "reasoning", Reply("3", "1+2=3", "stop"))
-    works.flush(at_once=True)
-    coldstart.write_report(store, make_report(["train.jsonl#0"], ["Wait. 3"], 1, 0))
-    response = "<think> 1+2=3 </think><answer> Final Answer:3 </answer>"
-    write_samples(store, [Row("train.jsonl#0", "What is 1+2?", (), "3")], [(0, response)])
+    works.close()
+    report = coldstart.ColdStartReport(
+        problems=1, kept=1, rejected={}, examples={}, reflection_words={"Wait": 1}, mean_words=2.0, asked=1, reused=0
+    )
+    coldstart.write_report(store, report)
+    row = Row("train.jsonl#0", "What is 1+2?", (), "3")
+    outcome = Outcome(0, row.id, 0, "3", Kept("1+2=3", "3", True), (), 1.0)
+    assert len([*write_samples(store, [row], [outcome], several_images=True)]) == 1
     coldstart.commit(store, 1)
+    scores = Scores(store, evaluation_settings(RECIPE))
     for place, phase in enumerate(phases(RECIPE)):
         write_attempt(store, phase.name, 0, AttemptRecord(["visionr1"], 100.0 * place, None, 100.0 * place + 90, 0, None, 2**30))
         folder = store.local_path(layout.attempt_prefix(phase.name, 0))
@@ -72,7 +80,7 @@ def small_run(store: Store) -> Store:
             (checkpoints.staging(last) / "config.json").write_text("{}")
             published = checkpoints.publish(last, checkpoints.folder(last), ["config.json"])
             checkpoints.commit(last, published, {"final": True})
-            write_score(store, phase.name, last, {"accuracy": 0.5, "standard_error": 0.1}, [sample(5), sample(6)])
+            scores.write(phase.name, last, {"accuracy": 0.5, "standard_error": 0.1}, [sample(5), sample(6)])
     return store
 
 

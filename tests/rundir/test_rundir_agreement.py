@@ -9,6 +9,7 @@ from small_run import LAST_STEPS, RECIPE, small_run
 from visionr1.errors import BadInput
 from visionr1.evaluate.phase import _scored_step
 from visionr1.recipe import phases
+from visionr1.recipe.reads import evaluation_settings
 from visionr1.report.collect import read_run
 from visionr1.report.measures import series
 from visionr1.rundir.attempts import AttemptRecord, phase_state, write_attempt
@@ -17,6 +18,7 @@ from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.layout import STEPS, checkpoint_prefix, eval_key, progress_key
 from visionr1.rundir.progress import read_progress
 from visionr1.rundir.reading import number
+from visionr1.rundir.scores import Scores
 from visionr1.storage import Store, open_store
 from visionr1.watch.look import look
 
@@ -106,11 +108,12 @@ def test_numbers_too_large_to_count_with_are_gaps_for_everybody(store: Store) ->
 
 
 def test_the_evaluation_reads_scores_as_the_planner_does(store: Store) -> None:
-    assert _scored_step(store, "sft") == 3 and _scored_step(store, "base") is None
+    scores = Scores(store, evaluation_settings(RECIPE))
+    assert _scored_step(scores, "sft") == 3 and _scored_step(scores, "base") is None
     for text in (b"[]", b'{"step": "3"}', b'{"step": null}', b"[" * 100_000):
         store.write_bytes(eval_key("sft"), text)
         with pytest.raises(BadInput, match=r"eval/sft\.json: not a score file; delete it to have it made again$"):
-            _scored_step(store, "sft")
+            _scored_step(scores, "sft")
 
 
 @pytest.mark.parametrize("text", [b"{", b"[]", b'{"title": "x", "done": "1", "total": 2, "note": ""}'])

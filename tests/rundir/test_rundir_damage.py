@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -19,12 +20,14 @@ from visionr1.evaluate.phase import _scored_step
 from visionr1.pipeline.local import run_local
 from visionr1.pipeline.planner import Retry
 from visionr1.recipe import phases
+from visionr1.recipe.reads import evaluation_settings
 from visionr1.report import terminal_summary, write_report
 from visionr1.rundir import scores
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.committed import committed
 from visionr1.rundir.recipe import adopt_recipe, read_recipe
 from visionr1.rundir.rollback import Rollback, is_rolled_back, refusal, roll_back
+from visionr1.rundir.scores import Scores
 from visionr1.rundir.steplog import StepLog
 from visionr1.storage import StorageError, Store, open_store
 from visionr1.watch.look import look
@@ -40,6 +43,7 @@ FILES = {
     "score": "eval/sft.json",
     "last score": "eval/stage-2.json",
     "samples": "eval/sft.samples.jsonl",
+    "evaluation's values": "eval/settings.json",
     "cold-start report": "coldstart/report.json",
     "cold-start manifest": "coldstart/manifest.json",
     "cold-start replies": "coldstart/work/replies.jsonl",
@@ -71,7 +75,7 @@ def watch(store: Store) -> None:
 
 def evaluation(store: Store) -> None:
     for phase in ("sft", "stage-1", "stage-2", "base"):
-        _scored_step(store, phase)
+        _scored_step(Scores(store, evaluation_settings(RECIPE)), phase)
 
 
 def plan(store: Store) -> None:
@@ -131,11 +135,11 @@ def faults(store: Store, readers: list[Callable[[Store], object]]) -> Iterator[s
 
 
 def expect_named(store: Store, key: str, readers: list[Callable[[Store], object]]) -> list[str]:
-    said = list(faults(store, readers))
+    reported = list(faults(store, readers))
     name = Path(key).name
-    for message in said:
+    for message in reported:
         assert all(name in line for line in message.splitlines()), message
-    return said
+    return reported
 
 
 def test_a_whole_run_has_no_fault(store: Store) -> None:
@@ -189,7 +193,19 @@ def gone(path: Path, outside: Path) -> None:
     path.unlink()
 
 
-@pytest.mark.parametrize("place", [directory, link_out, link_to_itself, huge, gone])
+def pipe(path: Path, outside: Path) -> None:
+    """Opening one waits until somebody opens its other end."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def unix_socket(path: Path, outside: Path) -> None:
+    path.unlink()
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("place", [directory, link_out, link_to_itself, huge, gone, pipe, unix_socket])
 @pytest.mark.parametrize("file", FILES)
 def test_something_else_in_its_place(
     file: str, place: Callable[[Path, Path], None], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -205,19 +221,20 @@ def test_something_else_in_its_place(
 ODD = ["x", -1, 10**400, float("nan"), 1e300, [1], {"x": "y"}, True, None]
 
 
-@pytest.mark.parametrize("file", [name for name in FILES if name != "recipe"])
+# An odd value of the evaluation is only another value: its scores are then those of another evaluation.
+@pytest.mark.parametrize("file", [name for name in FILES if name not in ("recipe", "evaluation's values")])
 def test_odd_values_in_each_field(file: str, store: Store) -> None:
     """The last line keeps its sound values: of a step log it may be cut short."""
     lines = store.read_bytes(FILES[file]).decode()
     one_value = file not in ("steps", "samples", "cold-start replies")
     whole = [json.loads(lines)] if one_value else [json.loads(line) for line in lines.splitlines()]
-    said = 0
+    reported = 0
     for field in whole[0]:
         for value in ODD:
             odd = [whole[0] | {field: value}, *whole[1:]]
             store.write_bytes(FILES[file], "\n".join(map(json.dumps, odd)).encode())
-            said += len(expect_named(store, FILES[file], READERS))
-    assert said, "some reader looks at the file"
+            reported += len(expect_named(store, FILES[file], READERS))
+    assert reported, "some reader looks at the file"
 
 
 SAMPLER = {"seed": 1, "epoch": 0, "index": 4, "fingerprint": "rows=6"}
@@ -229,12 +246,12 @@ def test_odd_places_in_the_data(field: str | None, store: Store) -> None:
     key = FILES["manifest of a stage"]
     manifest = json.loads(store.read_bytes(key))
     store.write_bytes(key, json.dumps(manifest | {"state": {"sampler": SAMPLER}}).encode())
-    assert checkpoints.sampler(4) == SAMPLER
+    assert checkpoints.training_state(4) == {"sampler": SAMPLER}
     for value in [[1], {"x": "y"}, None, 1.5]:
         state = {"sampler": value if field is None else SAMPLER | {field: value}}
         store.write_bytes(key, json.dumps(manifest | {"state": state}).encode())
         with pytest.raises(BadInput, match=r"stage-2/step-4/manifest\.json: this is no checkpoint manifest; delete it"):
-            checkpoints.sampler(4)
+            checkpoints.training_state(4)
 
 
 @pytest.mark.parametrize("value", ODD)

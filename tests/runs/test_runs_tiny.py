@@ -14,6 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
+from visionr1.data.digits import problems
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.recipe import adopt_recipe, read_recipe
+from visionr1.rundir.steplog import StepLog
+from visionr1.storage import open_store
+
 pytestmark = pytest.mark.timeout(1200)
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +29,6 @@ SETTINGS = {
     "coldstart.problems.limit": 60,
     "sft.max_steps": 3,
     "sft.checkpoint_every": 2,
-    "data.train.limit": 40,
     "data.held_out.limit": 8,
     "algorithm.prompts_per_step": 4,
     "stages": f"[{{max_completion_tokens: 24, group_size: 4, steps: {STEPS}}}]",
@@ -43,10 +48,22 @@ def records(run: Path, phase: str) -> list[dict[str, Any]]:
     return [record for record in map(json.loads, lines) if record["phase"] == phase]
 
 
+def write_problems(folder: Path) -> Path:
+    """Forty of the demo's problems in a file with images beside it, as a user has them."""
+    folder.mkdir()
+    lines = []
+    for place, row in enumerate(problems("train")[:40]):
+        (folder / f"{place}.png").write_bytes(row.images[0])
+        lines.append(json.dumps({"image": f"{place}.png", "problem": row.problem, "answer": row.answer}) + "\n")
+    (folder / "train.jsonl").write_text("".join(lines))
+    return folder / "train.jsonl"
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    settings = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
+    data = {"data.train.path": write_problems(run.parent / "problems")}
+    settings = [part for name, value in (SETTINGS | data).items() for part in ("--set", f"{name}={value}")]
     done = visionr1("run", "demo", "--run", str(run), *settings)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return run
@@ -55,6 +72,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_the_contract_says(finished: Path) -> None:
     for name in ("recipe.yaml", "steps.jsonl", "summary.json", "report.html", "coldstart/data.jsonl", "coldstart/manifest.json"):
         assert (finished / name).stat().st_size > 0, name
+    assert {file.name for file in (finished / "checked").iterdir()} == {"train.arrow", "sft.arrow"}
     assert [record["step"] for record in records(finished, "sft")] == [1, 2, 3]
     assert [record["step"] for record in records(finished, "stage-1")] == list(range(1, STEPS + 1))
     assert len(list((finished / "rollouts" / "stage-1").iterdir())) == STEPS
@@ -105,6 +123,7 @@ def test_a_stage_stopped_and_killed_leaves_the_same_bits(finished: Path, tmp_pat
     shutil.rmtree(run / "rollouts")
     kept = [line for line in (run / "steps.jsonl").read_text().splitlines() if json.loads(line)["phase"] == "sft"]
     (run / "steps.jsonl").write_text("".join(f"{line}\n" for line in kept))
+    begin_with_a_wrong_value(run)
 
     stage = start_stage(run, "--stop-when", "stop/me")
     wait_for_step(stage, run, 1)
@@ -135,7 +154,24 @@ def test_a_stage_stopped_and_killed_leaves_the_same_bits(finished: Path, tmp_pat
     stage = start_stage(run)
     assert stage.wait(300) == 0, (run / "log.txt").read_text()[-3000:]
     assert [record["step"] for record in records(run, "stage-1")] == list(range(1, STEPS + 1))
+    # Only the finished run has looked at the rows; all attempts of this one took what it kept.
+    assert (run / "log.txt").read_text().count("40 rows were checked before and have not changed") >= 4
     assert_same_bits(finished, run)
+
+
+def begin_with_a_wrong_value(run: Path) -> None:
+    """A first step with a wrong value, which no checkpoint has; then the value is corrected."""
+    store = open_store(str(run))
+    right = read_recipe(store)
+    wrong = right.optimiser.model_copy(update={"learning_rate": 0.01})
+    adopt_recipe(store, right.model_copy(update={"optimiser": wrong}))
+    stage = start_stage(run)
+    wait_for_step(stage, run, 1)
+    os.killpg(stage.pid, signal.SIGKILL)
+    stage.wait(30)
+    assert Checkpoints(store, "stage-1").latest() is None
+    adopt_recipe(store, right)
+    StepLog(store, "stage-1", 0)  # as the next driver does first: who waits for step 1 would see that of this one
 
 
 def assert_same_bits(one: Path, other: Path) -> None:

@@ -19,9 +19,11 @@ import visionr1
 from visionr1.data.readers import load_problems
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir, load_model, load_processor
+from visionr1.model.load import load_model, load_processor
+from visionr1.preflight.base import base_dir
 from visionr1.recipe import parse_recipe
-from visionr1.recipe.schema import Model, Source
+from visionr1.recipe.schema import Model
+from visionr1.recipe.source import Source
 
 SOURCES = sorted(Path(visionr1.__file__).parent.rglob("*.py"))
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
@@ -74,11 +76,11 @@ def test_what_is_planted_here_would_run(tmp_path: Path) -> None:
 def test_pickled_weights_are_refused(model_dir: Path, mark: Path) -> None:
     for name in ("pytorch_model.bin", "model.safetensors", "training_args.bin", "optimizer.pt"):
         (model_dir / name).write_bytes(pickle.dumps(Mark(mark)))
-    with pytest.raises(BadInput, match="holds no model that can be loaded as safetensors") as caught:
+    with pytest.raises(BadInput, match="is no safetensors file") as caught:
         load_model(model_dir, MODEL, torch.device("cpu"))
     assert "\n" not in str(caught.value)
     (model_dir / "model.safetensors").unlink()
-    with pytest.raises(BadInput, match="holds no model that can be loaded as safetensors"):
+    with pytest.raises(BadInput, match="only weights in safetensors are read"):
         load_model(model_dir, MODEL, torch.device("cpu"))
 
 

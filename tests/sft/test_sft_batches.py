@@ -1,18 +1,24 @@
 """What becomes of samples: packed, or left out by name; and how many steps there are, how fast."""
 
 import io
+from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from visionr1.data.rows import Sample
+from visionr1.data.sampler import PromptSampler
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.load import base_dir, load_model
+from visionr1.model.load import load_model
+from visionr1.preflight.base import base_dir
+from visionr1.recipe.phases import sft_steps
 from visionr1.recipe.schema import SFT, Model
 from visionr1.sft.batches import make_batch
-from visionr1.sft.schedule import learning_rate, total_steps
+from visionr1.sft.schedule import learning_rate, step_samples, what_is_made
 
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
 
@@ -66,9 +72,38 @@ def test_data_without_one_usable_sample_is_refused(tools: Tools) -> None:
 
 
 def test_steps_follow_epochs_and_their_limit() -> None:
-    assert total_steps(SFT(epochs=2, global_batch_size=32), 260_994) == 16_312
-    assert total_steps(SFT(epochs=2, global_batch_size=32, max_steps=100), 260_994) == 100
-    assert total_steps(SFT(epochs=1, global_batch_size=32), 3) == 1
+    assert sft_steps(SFT(epochs=2, global_batch_size=32), 260_994) == 16_313
+    assert sft_steps(SFT(epochs=2, global_batch_size=32, max_steps=100), 260_994) == 100
+    assert sft_steps(SFT(epochs=1, global_batch_size=32), 3) == 1
+
+
+@given(st.integers(1, 200), st.integers(1, 64), st.floats(0.1, 5))
+def test_every_sample_is_drawn_as_often_as_there_are_epochs(samples: int, batch: int, epochs: float) -> None:
+    sft = SFT(epochs=epochs, global_batch_size=batch)
+    sampler = PromptSampler(samples, 1, "")
+    steps = range(1, sft_steps(sft, samples) + 1)
+    sizes = [step_samples(sft, samples, step) for step in steps]
+    drawn = Counter(index for size in sizes for index in sampler.next(size))
+    assert drawn.total() == max(1, round(epochs * samples))
+    assert all(size == batch for size in sizes[:-1]) and 1 <= sizes[-1] <= batch
+    assert max(drawn.values()) - min(drawn.get(index, 0) for index in range(samples)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("sft", "samples", "line"),
+    [
+        (SFT(epochs=1, global_batch_size=4), 10, "SFT: 10 samples, 3 steps of 4, the last of 2: 1 epochs"),
+        (SFT(epochs=2, global_batch_size=32), 3, "SFT: 3 samples, 1 steps of 6: 2 epochs"),
+        (SFT(epochs=2, global_batch_size=5), 10, "SFT: 10 samples, 4 steps of 5: 2 epochs"),
+        (
+            SFT(epochs=7, global_batch_size=32, max_steps=300),
+            2208,
+            "SFT: 2208 samples, 300 steps of 32: 4.348 epochs of 7, because of sft.max_steps",
+        ),
+    ],
+)
+def test_what_is_made_is_said(sft: SFT, samples: int, line: str) -> None:
+    assert what_is_made(sft, samples) == line
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:

@@ -29,9 +29,9 @@ def test_a_signal_before_the_ranks_listen_stops_at_once(tmp_path: Path, number: 
     while not (torchrun := psutil.Process(sft.pid).children()) and time.monotonic() < deadline:
         time.sleep(0.02)
     sft.send_signal(number)
-    said = sft.communicate(timeout=60)[1]
-    assert sft.returncode == 3, said
-    assert "SFT was stopped before a step; it goes on" in said
+    reported = sft.communicate(timeout=60)[1]
+    assert sft.returncode == 3, reported
+    assert "SFT was stopped before a step; it continues" in reported
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in torchrun)
 
 
@@ -49,18 +49,18 @@ def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(subprocess, "Popen", StartedAndStopped)
-    with pytest.raises(Stopped, match="before a step; it goes on"):
+    with pytest.raises(Stopped, match="before a step; it continues"):
         launch.run(run)
     assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
 def test_a_torchrun_that_waits_for_a_lost_node_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ranks have stopped and said so; it would stay for five minutes, with the GPUs."""
-    said = (
+    reported = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "open(os.environ['VISIONR1_EXIT_FILE'], 'w').write('3 SFT stopped after step 4'); time.sleep(600)"
     )
-    monkeypatch.setattr(launch, "_command", lambda processes, run_url: [sys.executable, "-c", said])
+    monkeypatch.setattr(launch, "_command", lambda *_: [sys.executable, "-c", reported])
     monkeypatch.setattr(launch, "_BARRIER_SECONDS", 1.0)
     begun = time.monotonic()
     with pytest.raises(Stopped, match="after step 4"):

@@ -54,8 +54,8 @@ def test_a_whole_run_learns_and_keeps_its_last_checkpoints(whole: str) -> None:
 
 def test_a_stopped_run_goes_on(tmp_path: Path, data: Path, whole: str) -> None:
     run = prepare(tmp_path / "run", data)
-    said = run_ranks(sft, 2, run, Faults(stop_in=3))
-    assert said == ["SFT stopped after step 3, which is committed"] * 2
+    reported = run_ranks(sft, 2, run, Faults(stop_in=3))
+    assert reported == ["SFT stopped after step 3, which is committed"] * 2
     assert run_ranks(sft, 2, run) == ["done", "done"]
     assert_same_end(run, whole)
 
@@ -94,11 +94,11 @@ def test_samples_that_changed_are_refused(tmp_path: Path) -> None:
     run_ranks(sft, 2, run, Faults(stop_in=2))
     whole = data.read_text()
     data.write_text(whole.replace("Final Answer:", "Final Answer: ", 1))
-    said = "the data for SFT is not the data of this run: other texts in the same number of rows. Restore the old data"
-    assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
+    reported = "the data for SFT is not the data of this run: other texts in the same number of rows. Restore the old data"
+    assert [text.startswith(reported) for text in run_ranks(sft, 2, run)] == [True, True]
     data.write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    said = "the data for SFT is not the data of this run: 12 rows before, 11 now. Restore the old data"
-    assert [text.startswith(said) for text in run_ranks(sft, 2, run)] == [True, True]
+    reported = "the data for SFT is not the data of this run: 12 rows before, 11 now. Restore the old data"
+    assert [text.startswith(reported) for text in run_ranks(sft, 2, run)] == [True, True]
 
 
 def test_one_rank_goes_on_where_two_were(tmp_path: Path, data: Path, whole: str) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from visionr1.errors import BadInput
 from visionr1.storage import NotFound, StorageError, Store, open_store
-from visionr1.storage.store import explain
+from visionr1.storage.store import explain, open_regular, os_errors
 
 
 def test_bytes_come_back_and_are_replaced_as_a_whole(store: Store) -> None:
@@ -23,6 +24,16 @@ def test_no_more_is_read_than_was_asked_for(store: Store) -> None:
     store.write_bytes("steps.jsonl", b"x" * 5_000_000)
     assert store.read_bytes("steps.jsonl", 3) == b"xxx"
     assert len(store.read_bytes("steps.jsonl", 6_000_000)) == len(store.read_bytes("steps.jsonl")) == 5_000_000
+
+
+def test_a_version_differs_once_a_key_was_written_again(store: Store) -> None:
+    store.write_bytes("data/a", b"one")
+    store.write_bytes("data/ab", b"one")
+    before = store.versions()
+    assert list(before) == ["data/a", "data/ab"] and before["data/a"] == store.version("data/a") == store.version("data/a")
+    store.write_bytes("data/a", b"two")
+    assert store.version("data/a") != before["data/a"] and store.version("data/ab") == before["data/ab"]
+    assert store.version("data") is None and store.version("data/b") is None
 
 
 def test_files_come_back(store: Store, tmp_path: Path) -> None:
@@ -211,3 +222,36 @@ def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
     with pytest.raises(BadInput) as caught:
         open_store("s3://key:hunter2@bucket/run")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK])
+def test_a_pipe_or_socket_in_the_place_of_a_file_makes_nobody_wait(kind: int, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"))
+    store.write_bytes("steps.jsonl", b"{}")
+    os.mknod(tmp_path / "run" / "odd", kind | 0o600)
+    with pytest.raises(BadInput, match="odd: not a regular file but a pipe, socket or device; remove it$"):
+        store.read_bytes("odd")
+    with pytest.raises(BadInput, match="not a regular file"):
+        store.get_file("odd", tmp_path / "copy")
+    with pytest.raises(BadInput, match="not a regular file"), os_errors(tmp_path / "run" / "odd"):
+        open_regular(tmp_path / "run" / "odd", flags=os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    assert not store.exists("odd")
+    assert store.list() == ["steps.jsonl"]
+
+
+def test_a_file_that_was_replaced_by_a_link_since_it_was_checked_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "steps.jsonl").symlink_to(tmp_path / "secret")
+    with pytest.raises(BadInput, match="a symbolic link leads out of the run directory"):
+        open_regular(tmp_path / "run" / "steps.jsonl", within=tmp_path / "run")
+
+
+def test_a_folder_with_more_files_than_any_run_has_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        store.write_bytes(f"checkpoints/sft/step-{number}/manifest.json", b"")
+    for module in ("store", "s3"):
+        monkeypatch.setattr(f"visionr1.storage.{module}.MOST_FILES", 5)
+    with pytest.raises(BadInput, match="more than 5 files, which no run writes"):
+        store.list("checkpoints")
+    assert len(store.list("checkpoints/sft/step-1")) == 1

@@ -66,11 +66,11 @@ def test_a_frame_says_where_the_run_is_and_how_fast(store: Store) -> None:
     assert (view.state, view.phase, view.done, view.total) == ("running", STAGE_2, 8, 100)
     assert view.tokens_per_second == pytest.approx(50)
     assert view.seconds_left == pytest.approx(920)
-    said = text(view)
-    assert "mine" in said and "✓ stage 1" in said and "● stage 2" in said
-    assert "8/100   0:15:20 left   50 tokens/s   last step 5 s ago" in said
-    assert "0.750" in said and "40 of 128 tokens" in said and "▁▁▁┊████████" in said
-    assert "no problem seen" in said
+    reported = text(view)
+    assert "mine" in reported and "✓ stage 1" in reported and "● stage 2" in reported
+    assert "8/100   0:15:20 left   50 tokens/s   last step 5 s ago" in reported
+    assert "0.750" in reported and "40 of 128 tokens" in reported and "▁▁▁┊████████" in reported
+    assert "no problem seen" in reported
 
 
 def test_a_run_that_has_only_begun_is_shown(store: Store) -> None:
@@ -126,10 +126,10 @@ WELL = steps(1, 60)
 CASES = {
     "loss of step 60 is not finite": [*WELL[:-1], record(60, loss=None)],
     "gradient norm of step 60 is not finite": [*WELL[:-1], record(60, grad_norm=None)],
-    "reward collapsed: 0.10, it was 0.50": WELL[:-5] + steps(56, 60, reward_mean=0.1),
+    "reward collapsed: it is 0.10 now and was 0.50": WELL[:-5] + steps(56, 60, reward_mean=0.1),
     "engine and trainer disagree by 0.080 nats": [*WELL[:-1], record(60, logprob_mismatch=0.08)],
-    "truncation is high: 40% are cut": WELL[:-5] + steps(56, 60, completion_truncated_ratio=0.4),
-    "zero signal: 80% of the groups": WELL[:-5] + steps(56, 60, advantage_zero_std_ratio=0.8),
+    "truncation is high: 40% of the completions are cut": WELL[:-5] + steps(56, 60, completion_truncated_ratio=0.4),
+    "zero signal: in 80% of the groups": WELL[:-5] + steps(56, 60, advantage_zero_std_ratio=0.8),
     "overthinking: length grew from 40 to 70": WELL[:-BEFORE] + steps(61 - BEFORE, 60, completion_tokens_mean=70.0),
 }
 
@@ -213,7 +213,7 @@ def test_a_run_on_s3_looks_the_same(store: Store, monkeypatch: pytest.MonkeyPatc
         boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="runs")
         there = make(open_store("s3://runs/mine"), *steps(1, 3), running=STAGE_1)
         here = make(store, *steps(1, 3), running=STAGE_1)
-        said = [text(look(one, now=1031.0)).replace(one.url, "") for one in (here, there)]
-        assert said[0] == said[1]
+        reported = [text(look(one, now=1031.0)).replace(one.url, "") for one in (here, there)]
+        assert reported[0] == reported[1]
     finally:
         server.stop()

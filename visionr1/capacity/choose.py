@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from visionr1.capacity.memory import Moment, Place, Setup, sft_moments, stage_moments, with_room_for_engine
+from visionr1.capacity.memory import Moment, Place, Setup, evaluation_moment, sft_moments, stage_moments, with_room_for_engine
 from visionr1.capacity.model import ModelSizes
 from visionr1.errors import BadInput
+from visionr1.recipe.phases import Phase
 from visionr1.recipe.schema import SFT, Recipe, Stage
 
 SPARE: Final = 0.08
@@ -46,6 +47,37 @@ class Choice:
         )
 
 
+@dataclass(frozen=True)
+class Fit:
+    """A way to use memory, with all its moments; `limit` is what one GPU may hold, in GiB."""
+
+    choice: Choice
+    moments: tuple[Moment, ...]
+    limit: float
+
+    @property
+    def tightest(self) -> Moment:
+        """The moment that needs most of a GPU."""
+        return max(self.moments, key=lambda moment: moment.gpu_total)
+
+    @property
+    def fits(self) -> bool:
+        """Whether each moment stays within the limit."""
+        return self.tightest.gpu_total <= self.limit
+
+
+def refuses(recipe: Recipe, phase: Phase, fit: Fit, gib: float) -> bool:
+    """Whether the phase surely fails on GPUs of so many GiB.
+
+    Where the recipe leaves something open, the phase refuses to begin; else it may use the part that is kept free, too.
+    """
+    if phase.kind == "grpo":
+        leaves = _leaves_something(recipe)
+    else:
+        leaves = phase.kind == "sft" and recipe.sft is not None and recipe.sft.zero_stage == "auto"
+    return not fit.fits if leaves else fit.tightest.gpu_total > gib
+
+
 def choose_stage(recipe: Recipe, stage: Stage, model: ModelSizes, gpus: Gpus | None) -> Choice:
     """The first that fits with room to spare of: ZeRO-2 before 3, the reference on the GPU before the host, long rows first.
 
@@ -57,22 +89,25 @@ def choose_stage(recipe: Recipe, stage: Stage, model: ModelSizes, gpus: Gpus | N
     Raises:
         BadInput: nothing fits.
     """
-    candidates = list(_candidates(recipe, stage, gpus))
     if gpus is None or not _leaves_something(recipe):
-        return candidates[0]
-    limit = (1 - SPARE) * gpus.gib
-    closest: tuple[float, Moment] | None = None
-    for choice in candidates:
+        return next(_candidates(recipe, stage, gpus))
+    fit = fit_stage(recipe, stage, model, gpus)
+    if not fit.fits:
+        raise BadInput(_does_not_fit(fit, gpus, "rollout.workers"))
+    return fit.choice
+
+
+def fit_stage(recipe: Recipe, stage: Stage, model: ModelSizes, gpus: Gpus) -> Fit:
+    """The first way that fits, in the order of `choose_stage`, else the one that is nearest to it."""
+    fits = []
+    for choice in _candidates(recipe, stage, gpus):
         setup = _setup(recipe, stage, model, gpus, choice)
         if recipe.rollout.gpu_memory_utilization is None:
-            setup = with_room_for_engine(setup, limit)
-        tightest = max(stage_moments(setup), key=lambda moment: moment.gpu_total)
-        if tightest.gpu_total <= limit:
-            return replace(choice, engine_share=setup.engine_share)
-        if closest is None or tightest.gpu_total < closest[0]:
-            closest = tightest.gpu_total, tightest
-    assert closest is not None
-    raise BadInput(_does_not_fit(closest[1], gpus, limit, "rollout.workers"))
+            setup = with_room_for_engine(setup, _limit(gpus))
+        fits.append(Fit(replace(choice, engine_share=setup.engine_share), tuple(stage_moments(setup)), _limit(gpus)))
+        if fits[-1].fits:
+            return fits[-1]
+    return min(fits, key=lambda fit: fit.tightest.gpu_total)
 
 
 def choose_sft_zero_stage(recipe: Recipe, sft: SFT, model: ModelSizes, gpus: Gpus | None) -> int:
@@ -85,9 +120,17 @@ def choose_sft_zero_stage(recipe: Recipe, sft: SFT, model: ModelSizes, gpus: Gpu
         return sft.zero_stage
     if gpus is None:
         return 2
-    limit = (1 - SPARE) * gpus.gib
-    tightest: list[Moment] = []
-    for zero_stage in (2, 3) if gpus.count > 1 else (2,):
+    fit = fit_sft(recipe, sft, model, gpus)
+    if not fit.fits:
+        raise BadInput(_does_not_fit(fit, gpus, "sft.processes"))
+    return fit.choice.zero_stage
+
+
+def fit_sft(recipe: Recipe, sft: SFT, model: ModelSizes, gpus: Gpus) -> Fit:
+    """The first of the ZeRO stages that fits, else the one that is nearest to it."""
+    stages = ((2, 3) if gpus.count > 1 else (2,)) if sft.zero_stage == "auto" else (sft.zero_stage,)
+    fits = []
+    for zero_stage in stages:
         setup = Setup(
             model=model,
             gpu_gib=gpus.gib,
@@ -100,10 +143,29 @@ def choose_sft_zero_stage(recipe: Recipe, sft: SFT, model: ModelSizes, gpus: Gpu
             vision_trained=not sft.freeze_vision_tower,
             element=_element(recipe),
         )
-        tightest.append(max(sft_moments(setup), key=lambda moment: moment.gpu_total))
-        if tightest[-1].gpu_total <= limit:
-            return zero_stage
-    raise BadInput(_does_not_fit(min(tightest, key=lambda moment: moment.gpu_total), gpus, limit, "sft.processes"))
+        choice = Choice(zero_stage, "none", setup.row_tokens, NO_SHARE)
+        fits.append(Fit(choice, tuple(sft_moments(setup)), _limit(gpus)))
+        if fits[-1].fits:
+            return fits[-1]
+    return min(fits, key=lambda fit: fit.tightest.gpu_total)
+
+
+def fit_evaluation(recipe: Recipe, model: ModelSizes, gpus: Gpus) -> Fit:
+    """vLLM alone on `gpus.count` GPUs that share one engine."""
+    longest = recipe.data.max_prompt_tokens + recipe.evaluation.max_completion_tokens
+    setup = Setup(
+        model=model,
+        gpu_gib=gpus.gib,
+        gpus=gpus.count,
+        zero_stage=2,
+        reference="none",
+        row_tokens=longest,
+        longest=longest,
+        tensor_parallel=gpus.count,
+        engine_share=evaluation_share(recipe),
+        element=_element(recipe),
+    )
+    return Fit(Choice(2, "none", longest, setup.engine_share), (evaluation_moment(setup),), gpus.gib)
 
 
 def evaluation_share(recipe: Recipe) -> float:
@@ -120,7 +182,7 @@ def _candidates(recipe: Recipe, stage: Stage, gpus: Gpus | None) -> Iterator[Cho
     places: Sequence[Place] = ("gpu", "host") if place == "auto" else (place,)
     if recipe.algorithm.kl_beta == 0:
         places = ("none",)
-    # A row holds the longest prompt with its completion, so shorter rows would not save anything.
+    # A row has room for the longest prompt with its completion, so shorter rows would not save anything.
     rows = sorted({max(tokens, longest) for tokens in ROWS}, reverse=True) if row is None else [row]
     for zero_stage in stages:
         for reference in places:
@@ -156,10 +218,15 @@ def _element(recipe: Recipe) -> int:
     return 2 if recipe.model.dtype == "bfloat16" else 4
 
 
-def _does_not_fit(moment: Moment, gpus: Gpus, limit: float, more: str) -> str:
+def _limit(gpus: Gpus) -> float:
+    return (1 - SPARE) * gpus.gib
+
+
+def _does_not_fit(fit: Fit, gpus: Gpus, more: str) -> str:
+    moment = fit.tightest
     item, size = max(moment.gpu.items(), key=lambda pair: pair[1])
     return (
         f"the model does not fit on {gpus.count} GPUs of {gpus.gib:.1f} GiB: in the moment '{moment.name}' each needs "
-        f"{moment.gpu_total:.1f} GiB of the {limit:.1f} that may be used, most of it ({size:.1f}) for {item}; take more GPUs "
+        f"{moment.gpu_total:.1f} GiB of the {fit.limit:.1f} that may be used, most of it ({size:.1f}) for {item}; take more GPUs "
         f"({more}), a smaller model, or shorter completions"
     )

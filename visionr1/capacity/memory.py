@@ -1,4 +1,4 @@
-"""What lies in memory at each moment of a GRPO stage or of SFT, by item, on one GPU and on one node's host.
+"""What is in memory at each moment of a GRPO stage or of SFT, by item, on one GPU and on one node's host.
 
 It follows the engine: `visionr1.engine.zero` (what leaves the GPU, and when), `visionr1.grpo.worker` (the order of a step) and
 DeepSpeed 0.19's buffers. Weights, gradients and optimiser states are counted on real engines by
@@ -8,6 +8,7 @@ DeepSpeed 0.19's buffers. Weights, gradients and optimiser states are counted on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal
 
 from visionr1.capacity.model import ModelSizes
@@ -17,13 +18,13 @@ GIB: Final = 2**30
 STEP_PARAMETERS = 2**28
 """Parameters of a rank that AdamW updates at a time, a larger tensor alone: bounds the copies that a step makes."""
 REDUCE_BUCKET: Final = 50_000_000
-"""Parameters whose gradients are reduced at a time."""
+"""Gradients of so many parameters are reduced at a time."""
 GATHER_BYTES = 512 * 2**20
 """Whole parameters that exist at a time while ZeRO-3's weights are handed on."""
 LIVE_PARAMETERS: Final = 1_000_000_000
 """Whole parameters that ZeRO-3 keeps at a time (DeepSpeed's stage3_max_live_parameters)."""
 LOGIT_CHUNK: Final = 512
-"""Tokens whose logits exist at a time: 512 x 152,064 x 4 bytes = 311 MB for a 7B model."""
+"""Logits of so many tokens exist at a time: 512 x 152,064 x 4 bytes = 311 MB for a 7B model."""
 
 CONTEXT: Final = 1.0
 """GiB of the CUDA context, loaded kernels and libraries' workspaces of trainer and engine; an estimate."""
@@ -34,7 +35,7 @@ GRAPHS_PER_LAYER: Final = 0.04
 ENGINE_ACTIVATIONS: Final = 3.0
 """GiB that vLLM keeps free for activations, logits and its vision tower, as it profiles at its start; an estimate."""
 ENGINE_SEQUENCES: Final = 4
-"""Sequences of full length that an engine's KV cache holds at least; with fewer a stage would crawl."""
+"""An engine's KV cache has room for at least so many sequences of full length. With fewer a stage would be very slow."""
 PINNED: Final = 1.5
 """Pinned host memory by the bytes asked for: torch rounds each buffer up to a power of two."""
 PROCESS: Final = 6.0
@@ -74,7 +75,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Moment:
-    """Items in GiB; those of the host are of all processes of a node."""
+    """Items in GiB. Items of the host are for all processes of a node."""
 
     name: str
     gpu: Items
@@ -122,6 +123,12 @@ def sft_moments(setup: Setup) -> list[Moment]:
         *_training(setup, base, {}, states),
         _moment(setup, "save", base | states | _saved_tensor(setup), _saved_states(setup) | _saved_files(setup)),
     ]
+
+
+def evaluation_moment(setup: Setup) -> Moment:
+    """Sampling alone, with no trainer on the GPU."""
+    graphs = {"vLLM's CUDA graphs": GRAPHS_PER_LAYER * setup.model.layers * GIB}
+    return _moment(setup, "rollout", _base(setup) | graphs | _engine(setup), {})
 
 
 def _training(setup: Setup, base: Items, host: Items, in_passes: Items) -> list[Moment]:
@@ -197,7 +204,7 @@ def _edges(setup: Setup) -> float:
 
 
 def _states(setup: Setup) -> dict[str, float]:
-    """The policy while it trains, without gradients; DeepSpeed has float32 master weights beside float32 weights, too."""
+    """The policy while it trains, without gradients; DeepSpeed has float32 master weights even if the weights are float32."""
     trained = _trained(setup) / setup.gpus
     return {"weights": _weights(setup), "master weights": 4 * trained, "moments": 8 * trained}
 
@@ -215,7 +222,7 @@ def _stays(setup: Setup) -> dict[str, float]:
 
 
 def _away(setup: Setup) -> dict[str, float]:
-    """The host's side of `states_to_cpu`, whose memory is kept for the next time."""
+    """The host's side of `states_to_cpu`. Its memory is kept for the next time."""
     states = _states(setup)
     if setup.zero_stage == 3:
         return {"optimiser's states": states["master weights"] + states["moments"]}
@@ -300,8 +307,13 @@ def save_bytes(setup: Setup) -> float:
     return max(written) + sum(_saved_states(setup).values()) + sent
 
 
-def _shards(setup: Setup) -> list[Shard]:
-    return weight_shards({str(place): setup.element * size for place, size in enumerate(setup.model.tensors)}, setup.gpus)
+def _shards(setup: Setup) -> tuple[Shard, ...]:
+    return _shards_of(setup.model, setup.element, setup.gpus)
+
+
+@lru_cache(maxsize=64)  # a choice asks for the same shards hundreds of times
+def _shards_of(model: ModelSizes, element: int, gpus: int) -> tuple[Shard, ...]:
+    return tuple(weight_shards({str(place): element * size for place, size in enumerate(model.tensors)}, gpus))
 
 
 def with_room_for_engine(setup: Setup, limit_gib: float, most: float = 0.9) -> Setup:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from visionr1.errors import BadInput
+from visionr1.recipe.schema import Model
+
+DEMO_BASE: Final = Path(__file__).parents[1] / "demo" / "base"
+"""The tiny model in this package."""
+FULL_ATTENTION: Final = (7, 15, 23, 31)
+"""Layers of the vision tower with full attention, where config.json leaves them to the library (so in transformers)."""
+WINDOW_PIXELS: Final = 112
+"""Side of a window of the vision tower, where config.json leaves it to the library (so in transformers)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,11 +26,13 @@ class ModelSizes:
     """Widths and depths; what they add up to are properties, in parameters, as are the sizes of single tensors.
 
     Attributes:
-        width, inner: hidden size of the text model, and that of its feed-forward layers.
+        width, inner: hidden size of the text model, and of its feed-forward layers.
         queries, keys: heads times head dimension, of queries, and of keys (and values).
         tied: whether the head is the embedding.
+        vision_full_layers: layers of the vision tower that attend to the whole picture, the others to a window.
         patch: numbers of a picture's patch.
         merged: patches that become one token.
+        window: patches of a window.
     """
 
     layers: int
@@ -34,8 +46,10 @@ class ModelSizes:
     vision_width: int
     vision_inner: int
     vision_out: int
+    vision_full_layers: int = 4
     patch: int = 3 * 2 * 14 * 14
     merged: int = 4
+    window: int = 64
 
     @property
     def layer_tensors(self) -> tuple[int, ...]:
@@ -112,8 +126,10 @@ def model_sizes(config: Mapping[str, Any]) -> ModelSizes:
         vision_width=vision["hidden_size"],
         vision_inner=vision["intermediate_size"],
         vision_out=vision["out_hidden_size"],
+        vision_full_layers=len(vision.get("fullatt_block_indexes", FULL_ATTENTION)),
         patch=channels * vision.get("temporal_patch_size", 2) * vision["patch_size"] ** 2,
         merged=vision.get("spatial_merge_size", 2) ** 2,
+        window=(vision.get("window_size", WINDOW_PIXELS) // vision["patch_size"]) ** 2,
     )
 
 
@@ -143,3 +159,31 @@ QWEN2_5_VL: Final = {
     "72B": _published(80, 8192, 29_568, 1024, 3456),
 }
 """Qwen/Qwen2.5-VL-*-Instruct, as their config.json say."""
+
+
+def find_model_sizes(model: Model) -> ModelSizes:
+    """Sizes of `model.base` without a download: of a local directory, of what the Hub's cache has, or of a published model.
+
+    Raises:
+        BadInput: its config.json cannot be read, or is nowhere here.
+    """
+    local = DEMO_BASE if model.base == "demo" else Path(model.base)
+    if local.is_dir():
+        return read_model_sizes(local)
+    folder = _hub_cache() / f"models--{model.base.replace('/', '--')}" / "snapshots"
+    cached = sorted(folder.glob(f"{model.revision or '*'}/config.json")) if re.fullmatch(r"[\w.-]+/[\w.-]+", model.base) else []
+    if cached:
+        return read_model_sizes(cached[-1].parent)
+    published = re.fullmatch(r"Qwen/Qwen2\.5-VL-(\w+)-Instruct", model.base)
+    if published and published[1] in QWEN2_5_VL:
+        return QWEN2_5_VL[published[1]]
+    raise BadInput(
+        f"model.base: the sizes of {model.base!r} are not known here; give a directory that has its config.json, or download "
+        f"that file: hf download {model.base} config.json"
+    )
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps downloads, by the same variables."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")

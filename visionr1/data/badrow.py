@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, printable
 
 Kind = Literal[
     "row malformed",
@@ -62,10 +62,23 @@ class BadRow(BadInput):
 
 def one_line(text: str) -> str:
     """Text from data, made safe for a message: one line with its first characters, without characters that control a terminal."""
-    shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text[:LONGEST_DETAIL])
+    shown = printable(text[:LONGEST_DETAIL])
     return shown if len(text) <= LONGEST_DETAIL else f"{shown}..."
 
 
 def is_clean(text: str) -> bool:
     """Whether tokenizers and files can take the text: no NUL, no lone surrogate."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def what(value: object) -> str:
+    """What a cell has instead of what it should have, in words."""
+    names = {
+        str: "unusable text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a group of keys",
+    }
+    return "missing" if value is None else names.get(type(value), "something else")

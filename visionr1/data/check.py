@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import re
+import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import pyarrow as pa
 from rich.table import Table
 from rich.text import Text
 
-from visionr1.data.badrow import REMEDIES, BadRow, Kind, is_clean
+from visionr1.data.badrow import REMEDIES, BadRow, Kind, is_clean, one_line
 from visionr1.data.damage import eaten, repaired, unreadable
-from visionr1.data.fingerprint import RowDigest, digest, fingerprint
 from visionr1.data.images import BadImage, fit_size, image_tokens, open_image
+from visionr1.data.kept import Kept
+from visionr1.data.readers import FileRows
 from visionr1.data.rows import Row, Sample
+from visionr1.data.verdicts import fingerprint_of, read_verdicts, verdict_rows, write_verdicts
 from visionr1.errors import BadInput
-from visionr1.progress import progress
 
 MAX_TEXT: Final = 100_000
 """Characters of a problem or an answer; far over any prompt, yet a tokenizer still copes."""
@@ -53,7 +55,7 @@ class LongestPrompt:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Result of `check_problems` and `check_samples`; `fingerprint` is that of the good rows in order."""
+    """Result of `check_problems` and `check_samples`; `fingerprint` covers the good rows, in order."""
 
     rows: int
     good: list[int]
@@ -112,7 +114,7 @@ def check_row(row: Row, min_pixels: int, max_pixels: int) -> int:
 
 
 def check_sample_text(sample: Sample) -> None:
-    """Raises BadRow for a chain of thought whose text cannot be trained on, whatever its images and its length in tokens.
+    """Raises BadRow for a chain of thought with a text that cannot be trained on. Images and length in tokens are not checked.
 
     A response may do without a thought (the paper's ablation does), but its think and answer blocks must be whole, one each,
     in this order.
@@ -140,7 +142,7 @@ def _tag_fault(response: str) -> str:
 
 def _check_text(row_id: str, name: str, text: str, longest: int) -> None:
     if not is_clean(text):
-        raise BadRow(row_id, "text unusable", f"the {name} holds a NUL character or a lone surrogate")
+        raise BadRow(row_id, "text unusable", f"the {name} has a NUL character or a lone surrogate")
     if place := eaten(text):
         raise BadRow(row_id, "text damaged", f"the {name} has {place}")
     if len(text) > longest:
@@ -165,8 +167,9 @@ def check_problems(
     max_pixels: int,
     max_prompt_tokens: int,
     count_prompt_tokens: CountTokens | None = None,
+    kept: Kept | None = None,
 ) -> CheckReport:
-    """Reads each row once, in a few threads, with a progress bar.
+    """Reads each row once, in a few threads, with a progress bar; not at all if `kept` has the result for unchanged files.
 
     `count_prompt_tokens` counts the tokens of a prompt with one token for each image mark; it is given rows without
     their images and called by one thread at a time. Without it, only image tokens count towards the prompt.
@@ -182,7 +185,8 @@ def check_problems(
             raise BadRow(row.id, "prompt too long", f"{tokens} tokens, over {max_prompt_tokens}")
         return tokens
 
-    return _check(rows, prompt_tokens, "checking problems")
+    limits = {"min_pixels": min_pixels, "max_pixels": max_pixels, "max_prompt_tokens": max_prompt_tokens}
+    return _check(rows, prompt_tokens, "checking problems", kept, limits)
 
 
 def check_samples(
@@ -206,35 +210,37 @@ def check_samples(
             raise too_long(sample, tokens, cutoff_tokens)
         return tokens
 
-    return _check(samples, tokens_of, "checking samples")
+    return _check(samples, tokens_of, "checking samples", None, {})
 
 
 def too_long(sample: Sample, tokens: int, cutoff_tokens: int) -> BadRow:
-    """The error of a sample whose prompt and response are longer than SFT takes."""
+    """The error of a sample with more tokens in prompt and response than SFT takes."""
     return BadRow(sample.id, "sample too long", f"{tokens} tokens, over sft.cutoff_tokens ({cutoff_tokens})")
 
 
-def _check(rows: Sequence[T], tokens_of: Callable[[T], int], title: str) -> CheckReport:
-    def look(index: int) -> tuple[LongestPrompt, RowDigest] | BadRowNote:
-        try:
-            row = rows[index]
-            return LongestPrompt(row.id, tokens_of(row)), digest(row)
-        except BadRow as bad:
-            return BadRowNote(index, bad.row_id, bad.kind, bad.detail, REMEDIES[bad.kind])
+def _check(
+    rows: Sequence[T], tokens_of: Callable[[T], int], title: str, kept: Kept | None, limits: Mapping[str, int]
+) -> CheckReport:
+    about = kept.about(rows, limits) if kept and isinstance(rows, FileRows) else {}
+    if kept and isinstance(rows, FileRows) and (found := kept.read(rows, about)) is not None:
+        return _report(found)
+    with tempfile.TemporaryDirectory(prefix="visionr1-check-") as folder:
+        file = Path(folder) / "rows.arrow"
+        write_verdicts(file, rows, range(len(rows)), tokens_of, title, about)
+        if about and kept:
+            kept.put(file)
+        return _report(read_verdicts(file))
 
+
+def _report(table: pa.Table) -> CheckReport:
     good: list[int] = []
     bad: list[BadRowNote] = []
-    digests: list[RowDigest] = []
     longest: LongestPrompt | None = None
-    # Threads, since decoding images is done outside Python's lock.
-    with progress(title, len(rows)) as advance, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for index, seen in enumerate(pool.map(look, range(len(rows)))):
-            advance(1)
-            if isinstance(seen, BadRowNote):
-                bad.append(seen)
-                continue
-            prompt, row_digest = seen
-            good.append(index)
-            digests.append(row_digest)
-            longest = prompt if longest is None or prompt.tokens > longest.tokens else longest
-    return CheckReport(len(rows), good, bad, longest, fingerprint(digests))
+    for index, row in enumerate(verdict_rows(table.select(["id", "tokens", "kind", "detail"]))):
+        if row["kind"] is not None:
+            bad.append(BadRowNote(index, one_line(row["id"]), row["kind"], one_line(row["detail"] or ""), REMEDIES[row["kind"]]))
+            continue
+        good.append(index)
+        if longest is None or (row["tokens"] or 0) > longest.tokens:
+            longest = LongestPrompt(one_line(row["id"]), row["tokens"] or 0)
+    return CheckReport(table.num_rows, good, bad, longest, fingerprint_of(table))

@@ -15,13 +15,13 @@ _NAMES: Final = {
     "\f": "a form feed",
     "\r": "a carriage return",
 }
-# Tabs and line ends may be meant, so they count only before the rest of a known command.
+# Tabs and line ends may be meant, so they count only before the rest of a known command that is no word or letter by itself.
 _EATEN: Final = re.compile(
     r"(?P<mark>[\a\b\f])(?=[A-Za-z])"
-    r"|(?P<blank>\t)(?=(?:heta|imes|ext|extbf|extrm|an|anh|riangle|frac|au|o|herefore|ilde)(?![a-z]))"
-    r"|(?P<line>\n)(?=(?:eq|abla|otin)(?![a-z]))"
-    r"|(?P<upright>\v)(?=(?:ec|ert|arphi|arepsilon)(?![a-z]))"
-    r"|(?P<return>\r)(?=(?:ight|angle|ho|floor|ceil)(?![a-z]))"
+    r"|(?P<blank>\t)(?=(?:heta|imes|ext(?:bf|it|rm|sf|tt|style)?|anh?|riangle(?:q|left|right)?|frac|binom|au|op?|herefore|ilde)(?![a-z]))"
+    r"|(?P<line>\n)(?=(?:eq|abla|o(?:tin|t)|leq|geq|subseteq|cong|earrow|warrow|onumber)(?![a-z]))"
+    r"|(?P<upright>\v)(?=(?:ec|ert|ee|dots|ar(?:phi|epsilon|theta|rho|sigma|nothing))(?![a-z]))"
+    r"|(?P<return>\r)(?=(?:ight(?:arrow)?|angle|ho|floor|ceil|m|brace|brack|[vV]ert)(?![a-z]))"
 )
 
 

@@ -1,9 +1,9 @@
 """Problems for the demo: pictures of real handwritten digits, and questions about them.
 
 The digits are the 1,797 scans (8 x 8, ink 0 to 16) that scikit-learn ships. Two or three of them
-stand side by side in one picture of 56 pixels height: with patches of 14 pixels and a merge of 2,
+are side by side in one picture of 56 pixels height: with patches of 14 pixels and a merge of 2,
 a digit costs 4 image tokens. The scans are split once into train and held-out, so a held-out
-picture holds no scan that was ever trained on.
+picture has no scan that was ever trained on.
 """
 
 from __future__ import annotations

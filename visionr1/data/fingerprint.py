@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from visionr1.data.badrow import BadRow
 from visionr1.data.rows import Row, Sample
-from visionr1.progress import progress
 
 
 class RowDigest(NamedTuple):
@@ -25,31 +21,6 @@ def digest(row: Row | Sample) -> RowDigest:
     """The content identity of a row; lengths go into the hashes, so parts cannot run into one another."""
     truths = [row.answer, *row.options] if isinstance(row, Row) else [row.response]
     return RowDigest(_hash([row.id]), _hash([row.problem, *truths]), _hash(row.images))
-
-
-def sample_digests(samples: Sequence[Sample], places: Sequence[int]) -> list[RowDigest | None]:
-    """Digests of the samples at `places`, None for one that cannot be read; reads each once, in a few threads."""
-
-    def look(place: int) -> RowDigest | None:
-        try:
-            sample = samples[place]
-        except BadRow:  # SFT leaves it out and says so
-            return None
-        return digest(sample)
-
-    found = []
-    with progress("reading samples", len(places)) as advance, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for row in pool.map(look, places):
-            advance(1)
-            found.append(row)
-    return found
-
-
-def shared_fingerprint(shares: Sequence[Sequence[RowDigest | None]]) -> str:
-    """The fingerprint of samples that n readers have read, share k those at places k, k + n, ...; n makes no difference."""
-    count, readers = sum(map(len, shares)), len(shares)
-    rows = (shares[place % readers][place // readers] for place in range(count))
-    return fingerprint(row for row in rows if row is not None)
 
 
 def fingerprint(digests: Iterable[RowDigest]) -> str:

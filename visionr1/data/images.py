@@ -11,6 +11,7 @@ from typing import Final
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from visionr1.data.foreign import foreign
 from visionr1.errors import BadInput
 
 GRID: Final = 28
@@ -35,7 +36,7 @@ class BadImage(BadInput):
 def open_image(data: bytes) -> Image.Image:
     """Decode one encoded image file to upright RGB.
 
-    EXIF rotation is applied, transparency lies on white, 16-bit grey is scaled, and of an animation
+    EXIF rotation is applied, transparency becomes white, 16-bit grey is scaled, and of an animation
     the first frame is taken. Raises BadImage for anything unreadable or over MAX_IMAGE_PIXELS.
     """
     try:
@@ -46,27 +47,11 @@ def open_image(data: bytes) -> Image.Image:
                 return _upright_rgb(image)
     # Pillow's decoders raise nearly anything for hostile bytes (OSError, ValueError, SyntaxError, struct.error, ...).
     except Exception as error:
-        kind = _foreign(data) if isinstance(error, UnidentifiedImageError) else f"damaged image ({error})"
+        kind = foreign(data) if isinstance(error, UnidentifiedImageError) else f"damaged image ({error})"
         if isinstance(error, Image.DecompressionBombError):
             kind = f"image over the limit of {MAX_IMAGE_PIXELS:,} pixels"
         raise BadImage(f"{kind}, {len(data)} bytes") from error
     raise BadImage(f"image of {image.width} x {image.height} pixels, over the limit of {MAX_IMAGE_PIXELS:,}")
-
-
-def _foreign(data: bytes) -> str:
-    """What bytes are that no decoder takes for an image."""
-    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
-        return "a HEIC or AVIF image, which is not read: convert it to PNG or JPEG"
-    if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in start):
-        return "an SVG drawing, which is not read: convert it to PNG"
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page and no image: the download has failed"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer and no image: run git lfs pull"
-    if start.startswith(b"%pdf"):
-        return "a PDF document, which is not read: convert its pages to PNG"
-    return "not a known image"
 
 
 def image_suffix(data: bytes) -> str:
@@ -94,7 +79,7 @@ def fit_size(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple
 
     The rule is the Qwen2-VL processor's `smart_resize`, repeated until it would change nothing more, so the
     processor leaves a fitted image alone. (One round can miss the limits on very long images.)
-    Raises BadImage for an aspect ratio over MAX_ASPECT, or limits so close that no size lies between.
+    Raises BadImage for an aspect ratio over MAX_ASPECT, or limits so close that no size is between them.
     """
     shortest = math.ceil(max(width, height) / MAX_ASPECT)
     pad = f", or pad the short side to {shortest} pixels" if shortest > min(width, height) else ""

@@ -12,5 +12,5 @@ REFLECTION: Final = re.compile(rf"\b(?:{'|'.join(REFLECTION_WORDS)})\b", re.IGNO
 
 
 def count_reflection(text: str) -> Counter[str]:
-    """Occurrences of each word of REFLECTION_WORDS that the text holds."""
+    """How often the text has each word of REFLECTION_WORDS."""
     return Counter(word.capitalize() for word in REFLECTION.findall(text))

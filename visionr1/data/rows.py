@@ -12,7 +12,7 @@ MAX_IMAGES: Final = 8
 
 @dataclass(frozen=True)
 class Row:
-    """A problem: `problem` holds IMAGE_MARK once for each of `images` (encoded files, as read).
+    """A problem. `problem` has IMAGE_MARK once for each of `images` (encoded files, as read).
 
     `id` is stable between runs: it names the source and the row's place or own id. `options` are the texts of a multiple choice
     in the order of its letters, for the grader; () if the row has none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from visionr1.errors import BadInput
 
 
 class PromptSampler:
-    """Draws row indices; every epoch holds each row once, in an order given by (seed, epoch) alone.
+    """Draws row indices. Every epoch has each row once, in an order that depends only on (seed, epoch).
 
     `state` is {seed, epoch, index, fingerprint}: `index` rows of `epoch` have been drawn. A sampler made with it
     goes on with exactly the rows that would have come. Raises BadInput, naming `source`, when the data or the seed is not
@@ -28,7 +29,7 @@ class PromptSampler:
         self._seed = seed
         self._fingerprint = fingerprint
         self._epoch, self._index = (0, 0) if state is None else self._resume(state)
-        self._order = shuffled(n_rows, seed, self._epoch)
+        self._order = array("q", shuffled(n_rows, seed, self._epoch))
 
     def _resume(self, state: Mapping[str, Any]) -> tuple[int, int]:
         changed = difference(state["fingerprint"], self._fingerprint)
@@ -55,7 +56,7 @@ class PromptSampler:
         while len(drawn) < k:
             if self._index == self._n_rows:
                 self._epoch, self._index = self._epoch + 1, 0
-                self._order = shuffled(self._n_rows, self._seed, self._epoch)
+                self._order = array("q", shuffled(self._n_rows, self._seed, self._epoch))
             taken = self._order[self._index : self._index + k - len(drawn)]
             drawn += taken
             self._index += len(taken)

@@ -1,4 +1,4 @@
-"""How the scripted teacher thinks: short working, then re-checks that seldom end soon and sometimes go wrong."""
+"""How the scripted teacher thinks: short working, then re-checks that rarely end soon and sometimes go wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOOKALIKES: Final = (6, 7, 7, 8, 9, 6, 5, 1, 3, 4)
 def chain(kind: str, digits: Sequence[int], random: Random) -> tuple[str, int]:
     """A chain of thought about digits as they were read, and the answer that it ends with.
 
-    The answer is the last re-check's, so a chain whose last look slips answers wrongly.
+    The answer is the result of the last re-check, so a chain with a mistake there answers wrongly.
     """
     text, answer = _look(kind, digits)
     for _ in range(_rechecks(random)):

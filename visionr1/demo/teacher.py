@@ -1,4 +1,4 @@
-"""The scripted teacher: an OpenAI-compatible endpoint that stands in for the two large teachers of section 3.3.1.
+"""The scripted teacher: an OpenAI-compatible endpoint that replaces the two large teachers of section 3.3.1.
 
 It is no language model. A small classifier reads the digits in the picture that it is sent (and
 sometimes misreads one), and templates answer the three steps of modality bridging. Step 3 sees text
@@ -96,8 +96,8 @@ _DIGIT_IN_WORDS: Final = re.compile(r"The (left|middle|right) digit is (\d)")
 
 def reasoning(kind: str, prompt: str, random: Random) -> Reply:
     """Step 3: a chain of thought from the prompt's words alone."""
-    told = {place: int(digit) for place, digit in _DIGIT_IN_WORDS.findall(prompt)}
-    digits = list(told.values())
+    reported = {place: int(digit) for place, digit in _DIGIT_IN_WORDS.findall(prompt)}
+    digits = list(reported.values())
     if len(digits) not in PLACES:
         return Reply("<think> The image is not provided, so I have to guess. </think>\n\nI cannot answer without the image.")
     text, answer = chain(kind, digits, random)
@@ -141,10 +141,10 @@ def _classifier() -> SVC:
 
 
 def answer(messages: list[dict[str, Any]]) -> Reply:
-    """The reply to a chat: which step it is shows in the picture and the pseudo-CoT that the prompt holds.
+    """The reply to a chat. The picture and the pseudo-CoT in the prompt show which step it is.
 
     Raises:
-        ValueError: the prompt holds no question of the demo, or a picture that cannot be read.
+        ValueError: the prompt has no question of the demo, or has a picture that cannot be read.
     """
     parts = [part for message in messages for part in _parts(message)]
     prompt = "\n".join(part["text"] for part in parts if part["type"] == "text")

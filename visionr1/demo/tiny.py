@@ -19,7 +19,7 @@ INITIALIZER_RANGE: Final = 0.06
 def tiny_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration:
     """A model with random float32 weights for this tokenizer.
 
-    Heads have 32 dimensions, for vLLM's CPU attention knows no smaller ones. The head is not tied to
+    Heads have 32 dimensions, because vLLM's CPU attention has no smaller ones. The head is not tied to
     the embeddings, as in the 7B model. The first vision layer attends within a digit (a window of 56
     pixels), the second over the picture.
     """

@@ -17,7 +17,7 @@ VISION_END: Final = "<|vision_end|>"
 SPECIAL: Final = ["<|im_start|>", END_OF_TURN, VISION_START, VISION_END, "<|vision_pad|>", IMAGE, VIDEO]
 
 TAGS: Final = ["<think>", "</think>", "<answer>", "</answer>"]
-"""One token each, yet not special: decoding keeps them, for the reward reads them."""
+"""One token each, but not special: decoding keeps them, because the reward reads them."""
 
 VOCABULARY: Final = 512
 """Most tokens that the tokenizer may have."""

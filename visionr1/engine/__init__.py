@@ -1,1 +1,1 @@
-"""DeepSpeed for SFT and GRPO alike, and the trainer's state on disk."""
+"""DeepSpeed for SFT and GRPO, and the trainer's state on disk."""

@@ -11,10 +11,9 @@ import torch.distributed as dist
 from safetensors import safe_open
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from visionr1.engine.weights import published_names
-from visionr1.errors import BadInput
 from visionr1.model.load import DTYPES, empty_model
 from visionr1.model.policy import Policy
+from visionr1.preflight.weights import current_name
 from visionr1.recipe.schema import Model
 
 _CONFIG = {"train_micro_batch_size_per_gpu": 1, "steps_per_print": 1_000_000_000, "zero_optimization": {"stage": 3}}
@@ -26,22 +25,19 @@ def load_divided(directory: Path, model: Model, device: torch.device) -> Qwen2_5
     Rank 0 reads one tensor at a time and sends it to all; a rank never holds more than its part and one whole tensor.
 
     Raises:
-        BadInput: as `load_model`, or a tensor is missing or has another shape.
+        BadInput: as `load_model`.
     """
     import deepspeed
 
     inner = empty_model(directory, model, device)
     dtype = DTYPES[model.dtype]
-    published = published_names(inner)
     first: Any = None
     with ExitStack() as stack:
         files = _open(directory, stack)
         for name, shape in [(name, parameter.shape) for name, parameter in inner.named_parameters()]:
-            key = published[name] if published[name] in files else name
-            if key not in files or torch.Size(files[key].get_slice(key).get_shape()) != shape:
-                raise BadInput(f"model.base: {directory} holds no tensor {published[name]} of shape {list(shape)}")
             if dist.get_rank() == 0:
-                value = files[key].get_tensor(key).to(device=device, dtype=dtype)
+                opened, key = files[name]
+                value = opened.get_tensor(key).to(device=device, dtype=dtype)
             else:
                 value = torch.empty(shape, dtype=dtype, device=device)
             module_name, _, leaf = name.rpartition(".")
@@ -56,12 +52,12 @@ def load_divided(directory: Path, model: Model, device: torch.device) -> Qwen2_5
     return inner
 
 
-def _open(directory: Path, stack: ExitStack) -> dict[str, Any]:
-    """The open file of each tensor in the directory."""
-    files: dict[str, Any] = {}
+def _open(directory: Path, stack: ExitStack) -> dict[str, tuple[Any, str]]:
+    """The open file of each tensor, and the tensor's name in it, by its name in transformers."""
+    files: dict[str, tuple[Any, str]] = {}
     for path in sorted(directory.glob("*.safetensors")):
         opened = stack.enter_context(safe_open(path, framework="pt"))
-        files |= dict.fromkeys(opened.keys(), opened)
+        files |= {current_name(key): (opened, key) for key in opened.keys()}  # noqa: SIM118 (no mapping)
     return files
 
 

@@ -1,4 +1,4 @@
-"""What a training step leaves behind in SFT and GRPO alike: a log record, metrics, a line on the terminal."""
+"""What a training step reports, in SFT and in GRPO: a log record, metrics, a line on the terminal."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from visionr1.data.check import BadRowNote, check_problems
 from visionr1.data.images import open_image
+from visionr1.data.kept import Kept
 from visionr1.data.readers import load_problems, select
 from visionr1.data.rows import Row
 from visionr1.errors import Stopped
@@ -19,13 +20,13 @@ from visionr1.evaluate.scoring import Outcome, Score, evenly_spaced, score
 from visionr1.model.prompt import Prompt
 from visionr1.progress import progress
 from visionr1.recipe import Recipe
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.reward import Grade, Grader
 from visionr1.rollout.types import Completion, RolloutEngine, Sampling
 from visionr1.rundir.scores import Sample
 
 SHOWN: Final = 24
-"""Problems whose pictures are kept with their samples, for the report."""
+"""How many problems keep their pictures with their samples. The report shows them."""
 _THUMBNAIL: Final = 192
 _ROUNDS: Final = 4
 """Times that the engine's sequences are filled by one call: more keeps it busier, fewer shows progress sooner."""
@@ -58,8 +59,8 @@ class EvaluatedModel:
     seconds: float
 
 
-def load_held_out(source: Source, recipe: Recipe, builder: Builder) -> HeldOut:
-    """Reads and checks every problem of a source once, with a progress bar.
+def load_held_out(source: Source, recipe: Recipe, builder: Builder, kept: Kept | None = None) -> HeldOut:
+    """Reads and checks every problem of a source once, with a progress bar, unless `kept` has the result for unchanged files.
 
     Raises:
         BadInput: the source cannot be read, or none of its rows can be used.
@@ -71,6 +72,7 @@ def load_held_out(source: Source, recipe: Recipe, builder: Builder) -> HeldOut:
         max_pixels=recipe.model.max_pixels,
         max_prompt_tokens=recipe.data.max_prompt_tokens,
         count_prompt_tokens=builder.count_tokens,
+        kept=kept,
     )
     return HeldOut(select(rows, report.usable()), report.bad)
 
@@ -92,7 +94,7 @@ def evaluate_problems(
         title: names the model in the progress display.
 
     Raises:
-        Stopped: `should_stop` said so between two rounds of responses.
+        Stopped: `should_stop` was true between two rounds of responses.
     """
     begun = time.perf_counter()
     wanted = recipe.evaluation

@@ -15,7 +15,7 @@ def advantages(rewards_PG: np.ndarray, normalise_by_std: bool) -> np.ndarray:
         normalise_by_std: divide by the unbiased standard deviation plus 1e-6.
 
     Returns:
-        float64 [P, G]; exactly 0 for a group whose rewards are all equal.
+        float64 [P, G]. Exactly 0 for a group in which all rewards are equal.
     """
     centred_PG = rewards_PG - rewards_PG.mean(axis=1, keepdims=True)
     centred_PG[np.ptp(rewards_PG, axis=1) == 0] = 0.0
@@ -25,5 +25,5 @@ def advantages(rewards_PG: np.ndarray, normalise_by_std: bool) -> np.ndarray:
 
 
 def zero_signal_ratio(rewards_PG: np.ndarray) -> float:
-    """Part of the groups whose rewards are all equal: they teach nothing."""
+    """Share of groups in which all rewards are equal. Nothing is learned from them."""
     return float((np.ptp(rewards_PG, axis=1) == 0).mean())

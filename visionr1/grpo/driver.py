@@ -10,8 +10,10 @@ from visionr1.data.check import CheckReport
 from visionr1.data.readers import load_problems, select
 from visionr1.data.sampler import PromptSampler
 from visionr1.errors import BadInput, Stopped
+from visionr1.grpo.batches import Batches
 from visionr1.grpo.cluster import ray_cluster, require_shared_memory
 from visionr1.grpo.journal import StageJournal
+from visionr1.grpo.schedule import what_is_made
 from visionr1.grpo.start import stage_start
 from visionr1.metrics.exporter import Exporter
 from visionr1.progress import progress
@@ -24,11 +26,12 @@ from visionr1.signals import StopFlag
 from visionr1.storage import StorageError, Store, open_store
 
 
-def run(run_url: str, number: int, stop_when: str | None = None) -> None:
+def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: str | None = None) -> None:
     """Runs stage `number` (from 1) of the run directory's recipe to its end, from where it was.
 
     Args:
         stop_when: key in the run directory; once it is there the driver stops, before its first step or after any other.
+        recipe_sha256: as in `read_recipe`.
 
     Raises:
         BadInput: the recipe, the data, the machine or the chain of checkpoints is not as it must be.
@@ -37,13 +40,13 @@ def run(run_url: str, number: int, stop_when: str | None = None) -> None:
         RuntimeError: training went wrong; see `visionr1.grpo.parity`.
     """
     store = open_store(run_url)
-    recipe = read_recipe(store)
+    recipe = read_recipe(store, recipe_sha256)
     phase = stage_phase(recipe, number)
     start = stage_start(
         recipe,
         phase,
         latest=lambda name: Checkpoints(store, name).latest(),
-        sampler=lambda name, step: Checkpoints(store, name).sampler(step),
+        state=lambda name, step: Checkpoints(store, name).training_state(step),
     )
     if start.step == phase.last_step:
         return
@@ -69,15 +72,17 @@ def run(run_url: str, number: int, stop_when: str | None = None) -> None:
         report = crew.usable_problems()
         _list_bad_rows(report)
         rows = select(load_problems(recipe.data.train), report.usable())
+        print(what_is_made(recipe, phase, len(rows)), flush=True)
         sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)
         with progress(title, stage.steps, start.step - phase.first_step) as advance:
             journal = StageJournal(recipe, phase, store, log, exporter, advance)
-            run_stage(recipe, phase, start.step, rows, sampler, crew, grader, journal, lambda: signalled() or asked())
+            batches = Batches(rows, sampler, start.lengths, recipe.algorithm.prompts_per_step)
+            run_stage(recipe, phase, start.step, batches, crew, grader, journal, lambda: signalled() or asked())
         crew.close()
 
 
 def _asked_to_stop(store: Store, stop_when: str | None) -> bool:
-    """Whether the driver is asked to stop; a store that cannot tell is asked again after the next step, which is not lost so."""
+    """Whether the driver is asked to stop. If the store does not answer, it is asked again after the next step."""
     try:
         return stop_when is not None and store.exists(stop_when)
     except (StorageError, BadInput) as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from visionr1.capacity.model import ModelSizes
+from visionr1.capacity.work import Peak, efficiency, model_work, peak_values
 from visionr1.model.load import DTYPES
 from visionr1.model.pack import PromptTensors
-from visionr1.model.work import Peak, efficiency, model_work, peak_values
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Group
 
@@ -18,13 +19,13 @@ class WorkerEffort:
     Tensor-parallel peers share the engine's work: each is taken to do its own groups' part.
 
     Args:
-        config: transformers configuration of the policy.
+        sizes: of the policy.
         peak: None where it is not known; then there are no values.
     """
 
-    def __init__(self, recipe: Recipe, config: Any, peak: Peak | None):
+    def __init__(self, recipe: Recipe, sizes: ModelSizes, peak: Peak | None):
         self._recipe = recipe
-        self._work = model_work(config, DTYPES[recipe.model.dtype].itemsize)
+        self._work = model_work(sizes, DTYPES[recipe.model.dtype].itemsize)
         self._peak = peak
 
     def peak_values(self) -> dict[str, Any]:

@@ -69,11 +69,11 @@ def grpo_terms(
 def token_weights(sequence_N: torch.Tensor, aggregation: str, total_tokens: int, total_sequences: int) -> torch.Tensor:
     """Weight of each token, so that the weights of the whole global batch sum to 1.
 
-    The totals are those of all workers and micro-batches of an optimiser step, so the loss does not
+    The totals are sums over all workers and micro-batches of an optimiser step, so the loss does not
     depend on how the batch is cut.
 
     Args:
-        sequence_N: index of the completion that each token belongs to, all of whose tokens are here.
+        sequence_N: index of the completion that each token belongs to. All tokens of a completion are here.
     """
     if aggregation == "token_mean":
         return torch.full(sequence_N.shape, 1.0 / total_tokens, device=sequence_N.device)

@@ -33,7 +33,7 @@ class Probe:
     """What one worker found right after a weight sync.
 
     Attributes:
-        problem: tokens sampled for a problem of the last rollout, whose pictures the engine has seen.
+        problem: tokens sampled for a problem of the last rollout. The engine has seen its pictures.
         words: the same for the problem's text alone.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from visionr1.engine.zero import (
     states_to_device,
 )
 from visionr1.grpo.loss import grpo_terms, token_weights
+from visionr1.grpo.schedule import split_evenly
 from visionr1.model.load import load_model
 from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack
 from visionr1.model.policy import Policy
@@ -46,7 +47,10 @@ class Experience:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateStats:
-    """Means over all tokens of the global batch, but for one maximum; the same on every rank."""
+    """Means over all tokens of the global batch, but for one maximum; the same on every rank.
+
+    `idle_passes` counts forward and backward passes of all ranks that trained nothing, see `even_passes`.
+    """
 
     loss: float
     kl_mean: float
@@ -56,6 +60,7 @@ class UpdateStats:
     logprob_mismatch_max: float
     grad_norm: float
     trained_tokens: int
+    idle_passes: int
 
 
 class TokenSums(NamedTuple):
@@ -88,9 +93,9 @@ class Trainer:
 
     Args:
         model_dir: Hugging Face directory of the policy's weights.
-        reference_dir: that of the reference model; not read when `kl_beta` is 0.
+        reference_dir: directory of the reference model. Not read when `kl_beta` is 0.
         choice: ZeRO stage, place of the reference model and length of rows.
-        banned_token_ids: tokens whose logits are lowered as in sampling.
+        banned_token_ids: tokens with lowered logits, as in sampling.
     """
 
     def __init__(
@@ -132,7 +137,7 @@ class Trainer:
 
     @property
     def rope_model(self) -> torch.nn.Module:
-        """The inner model, whose rule gives the prompts' rotary positions."""
+        """The inner model. It computes the rotary positions of prompts."""
         return self.policy.inner.model
 
     def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
@@ -142,12 +147,11 @@ class Trainer:
     def update(self, prompts: list[PromptTensors], batch: list[Experience], learning_rate: float) -> UpdateStats:
         """`updates_per_batch` optimiser steps on this rank's part of a rollout batch; collective.
 
-        The reference model's pass comes first, while the policy's states are still away: a GPU need not hold both. With one
-        update the old policy is the present one, so no pass for its log-probs is made.
+        The reference model's pass comes first, while the policy's states are still on the host. So a GPU needs no room for
+        both. With one update the old policy is the current one, so there is no pass for its log-probs.
         """
         updates = self._recipe.algorithm.updates_per_batch
-        size = -(-len(batch) // updates)
-        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        parts = split_evenly(batch, updates)
         reference = self._reference_logps(prompts, parts)
         states_to_device(self.engine, self._device)
         old = [self._logps(self.engine, prompts, part) for part in parts] if updates > 1 else [None]
@@ -158,13 +162,15 @@ class Trainer:
         states_to_cpu(self.engine, self._device)
         return results[0] if updates == 1 else _merged(results)
 
-    def _rows(self, prompts: list[PromptTensors], batch: list[Experience]) -> list[list[Experience]]:
+    def _rows(self, prompts: list[PromptTensors], batch: Sequence[Experience]) -> list[list[Experience]]:
         sequences = [experience.sequence for experience in batch]
         chosen = micro_batches(prompts, sequences, self._choice.row_tokens, shared=self._shared)
         return [[batch[index] for index in indices] for indices in chosen]
 
-    def _reference_logps(self, prompts: list[PromptTensors], parts: list[list[Experience]]) -> list[list[torch.Tensor] | None]:
-        """Log-probs under the reference model of each part's micro-batches; None for each without such a model."""
+    def _reference_logps(
+        self, prompts: list[PromptTensors], parts: Sequence[Sequence[Experience]]
+    ) -> list[list[torch.Tensor] | None]:
+        """Log-probs under the reference model of each part's micro-batches. None for each if there is no reference model."""
         if self._reference is None:
             return [None] * len(parts)
         if self._choice.reference == "host":
@@ -179,8 +185,8 @@ class Trainer:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()  # vLLM's room is outside torch's cache
 
-    def _logps(self, model: Any, prompts: list[PromptTensors], batch: list[Experience]) -> list[torch.Tensor]:
-        """Log-probs under `model` of each micro-batch's tokens, without gradient, those of repeated ones included."""
+    def _logps(self, model: Any, prompts: list[PromptTensors], batch: Sequence[Experience]) -> list[torch.Tensor]:
+        """Log-probs under `model` of the tokens of each micro-batch, repeated ones too, without gradient."""
         with torch.no_grad():
             return [model(self._pack(prompts, row)).logps_N for row, _ in even_passes(self._rows(prompts, batch), self._device)]
 
@@ -196,18 +202,19 @@ class Trainer:
     def _step(
         self,
         prompts: list[PromptTensors],
-        batch: list[Experience],
+        batch: Sequence[Experience],
         old: list[torch.Tensor] | None,
         reference: list[torch.Tensor] | None,
         learning_rate: float,
     ) -> UpdateStats:
         rows = self._rows(prompts, batch)
-        totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch)], device=self._device)
+        totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch), len(rows)], device=self._device)
         dist.all_reduce(totals)
-        tokens, sequences = (int(total) for total in totals)
+        tokens, sequences, used = (int(total) for total in totals)
+        passes = even_passes(rows, self._device)
         sums = TokenSums.zeros(self._device)
         farthest = torch.zeros((), device=self._device)
-        for index, (row, idle) in enumerate(even_passes(rows, self._device)):
+        for index, (row, idle) in enumerate(passes):
             old_logps_N = None if old is None else old[index]
             reference_N = None if reference is None else reference[index]
             share = 0.0 if idle else 1.0
@@ -227,6 +234,7 @@ class Trainer:
             logprob_mismatch_max=float(farthest),
             grad_norm=grad_norm,
             trained_tokens=tokens,
+            idle_passes=len(passes) * dist.get_world_size() - used,
         )
 
     def _micro_batch(
@@ -269,7 +277,7 @@ class Trainer:
 
 
 def _merged(results: list[UpdateStats]) -> UpdateStats:
-    """One row for a batch with several updates; the mismatch is that of the first, on-policy one."""
+    """One row for a batch with several updates; the mismatch comes from the first one, which is on-policy."""
     tokens = sum(result.trained_tokens for result in results)
 
     def mean(name: str) -> float:
@@ -284,4 +292,5 @@ def _merged(results: list[UpdateStats]) -> UpdateStats:
         logprob_mismatch_max=results[0].logprob_mismatch_max,
         grad_norm=mean("grad_norm"),
         trained_tokens=tokens,
+        idle_passes=sum(result.idle_passes for result in results),
     )

@@ -1,4 +1,4 @@
-"""Uploading a worker's part of a checkpoint, in a process beside it: the worker trains on."""
+"""Uploading a worker's part of a checkpoint, in another process, so that the worker can continue to train."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -13,6 +14,7 @@ import torch
 from visionr1.capacity.choose import choose_stage
 from visionr1.capacity.model import read_model_sizes
 from visionr1.data.check import CheckReport, check_problems
+from visionr1.data.kept import Kept
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.engine.state import load_trainer, save_trainer
@@ -21,23 +23,28 @@ from visionr1.engine.zero import gpus_of_group, join_process_group, states_to_cp
 from visionr1.grpo.effort import WorkerEffort
 from visionr1.grpo.parity import Gap, Probe, probe_sampling
 from visionr1.grpo.plan import WorkerPlan
+from visionr1.grpo.prepare import Preparation, Prepared
 from visionr1.grpo.start import Weights
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.device import device_of
-from visionr1.model.load import base_dir
+from visionr1.model.device import device_of, device_peak
 from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
-from visionr1.model.peak import device_peak
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
-from visionr1.rollout.types import Completion, Group, Sampling
+from visionr1.rollout.types import Group, Reply, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rundir.layout import CHECKED_TRAIN
 from visionr1.storage import open_store
 
 
 class Worker:
-    """Constructed on all ranks at the same time; every method is called on all ranks at the same time."""
+    """Constructed on all ranks at the same time; every method is called on all ranks at the same time.
+
+    Attributes:
+        efficiency: what the last update measured against the device's peak, keyed as in `visionr1.metrics`.
+    """
 
     def __init__(self, plan: WorkerPlan):
         recipe, stage = plan.recipe, plan.phase.stage
@@ -60,7 +67,8 @@ class Worker:
         self._builder = PromptBuilder(model_dir, recipe.model)
         reference_dir = self._folder(start.reference, trainer=False)
         gpus = gpus_of_group(self._device)
-        choice = choose_stage(recipe, stage, read_model_sizes(model_dir), gpus)
+        sizes = read_model_sizes(model_dir)
+        choice = choose_stage(recipe, stage, sizes, gpus)
         if gpus is not None and plan.rank == 0:
             print(f"memory: {choice}", flush=True)
         self._trainer = Trainer(model_dir, reference_dir, recipe, choice, self._builder.banned_token_ids, self._device)
@@ -79,13 +87,15 @@ class Worker:
         self._engine.sleep()
         port = 1 + plan.place_on_node
         self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=port)
-        self._effort = WorkerEffort(recipe, self._trainer.policy.inner.config, device_peak(self._device, recipe.model.dtype))
+        self._effort = WorkerEffort(recipe, sizes, device_peak(self._device, recipe.model.dtype))
         self._where = {"phase": self._phase.name, "stage": self._phase.number}
         self._groups: list[Group] = []
         self._prompts: list[PromptTensors] = []
         self._exporter.update(self._where | self._effort.peak_values())
         self._exporter.read_at_scrape(self._engine.live)  # from now on, when the labels are there
         self._seen: Prompt | None = None
+        self._preparation = Preparation(self._builder)
+        self.efficiency: dict[str, Any] = {}
         self.sync()
 
     def _folder(self, weights: Weights, *, trainer: bool) -> Path:
@@ -94,13 +104,14 @@ class Worker:
         return Checkpoints(open_store(self._run_url), weights.phase).fetch(weights.step, trainer=trainer)
 
     def check_problems(self) -> CheckReport:
-        """Looks at every train problem once; only one rank needs to."""
+        """Looks at every train problem once in a run; only one rank needs to."""
         return check_problems(
             load_problems(self._recipe.data.train),
             min_pixels=self._recipe.model.min_pixels,
             max_pixels=self._recipe.model.max_pixels,
             max_prompt_tokens=self._recipe.data.max_prompt_tokens,
             count_prompt_tokens=self._builder.count_tokens,
+            kept=Kept(open_store(self._run_url), CHECKED_TRAIN, self._builder.identity),
         )
 
     def sync(self) -> None:
@@ -111,13 +122,14 @@ class Worker:
         self._engine.wake_cache()
         self._exporter.update(self._where | self._effort.sync(time.perf_counter() - begun))
 
-    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
+    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Reply]]:
         """Samples a group for each row; keeps prompts and log-probs here, returns this worker's groups.
 
         Tensor-parallel peers get the same rows; each keeps every `tensor_parallel`-th group.
         """
         begun = time.perf_counter()
-        prompts = [self._builder.build(row) for row in rows]
+        prepared = self._preparation.take(rows)
+        prompts = [one.prompt for one in prepared]
         groups = self._engine.generate(prompts, sampling, seeds)
         self._engine.sleep()
         self._rollout_seconds = time.perf_counter() - begun
@@ -126,26 +138,25 @@ class Worker:
         self._refuse_banned(groups)
         mine = slice(self._peer, None, self._stage.tensor_parallel)
         self._groups = groups[mine]
-        self._prompts = [self._tensors(prompt, group) for prompt, group in zip(prompts[mine], self._groups, strict=True)]
+        self._prompts = [self._tensors(one, group) for one, group in zip(prepared[mine], self._groups, strict=True)]
         generated = sum(len(completion.token_ids) for group in self._groups for completion in group.completions)
         self._exporter.update(self._where | {"generated_tokens": generated})
-        return [group.completions for group in self._groups]
+        return [group.replies() for group in self._groups]
 
-    def _tensors(self, prompt: Prompt, group: Group) -> PromptTensors:
+    def _tensors(self, prepared: Prepared, group: Group) -> PromptTensors:
         """The engine's expanded prompt as the trainer takes it.
 
         Raises:
             RuntimeError: it has not one image token for each feature of its pictures.
         """
-        features = sum(self._builder.image_tokens(image) for image in prompt.images)
+        features = sum(self._builder.image_tokens(image) for image in prepared.prompt.images)
         tokens = group.prompt_token_ids.count(self._builder.image_token_id)
         if tokens != features:
             raise RuntimeError(
                 f"the rollout engine made {tokens} image tokens of a prompt whose pictures have {features} features: "
                 "it expands prompts itself, so they must reach it with one placeholder an image (PromptBuilder.build, not expand)"
             )
-        images = self._builder.image_inputs(prompt.images) if prompt.images else None
-        return prompt_tensors(self._trainer.rope_model, group.prompt_token_ids, images, self._builder.image_token_id)
+        return prompt_tensors(self._trainer.rope_model, group.prompt_token_ids, prepared.images, self._builder.image_token_id)
 
     def probe(self) -> Probe:
         """Engine and trainer on a few tokens, right after a sync: is what the engine serves what was trained?
@@ -157,7 +168,9 @@ class Worker:
         groups = self._engine.generate(prompts, probe_sampling(self._recipe), [self._recipe.seed] * len(prompts))
         self._engine.sleep()
         self._refuse_banned(groups)
-        tensors = [self._tensors(prompt, group) for prompt, group in zip(prompts, groups, strict=True)]
+        pictures = [self._builder.image_inputs(prompt.images) if prompt.images else None for prompt in prompts]
+        prepared = [Prepared(*pair) for pair in zip(prompts, pictures, strict=True)]
+        tensors = [self._tensors(one, group) for one, group in zip(prepared, groups, strict=True)]
         completions = [(place, completion) for place, group in enumerate(groups) for completion in group.completions]
         states_to_device(self._trainer.engine, self._device)
         logps_N = self._trainer.score(tensors, [TrainSequence(place, completion.token_ids) for place, completion in completions])
@@ -172,24 +185,32 @@ class Worker:
         banned = set(self._builder.banned_token_ids)
         if any(not banned.isdisjoint(completion.token_ids) for group in groups for completion in group.completions):
             raise RuntimeError(
-                "the rollout engine sampled a vision token although it is banned: such a completion cannot be trained on; "
-                "the engine ignores the bias on its logits (logit_bias in vLLM, sequence_bias in transformers)"
+                "the rollout engine sampled a vision token (or an id without text) although it is banned: such a completion "
+                "cannot be trained on; the engine ignores the bias on its logits (vLLM: logit_bias, transformers: sequence_bias)"
             )
 
-    def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
-        """One rollout batch's update; `advantages` has one list a group kept by the last rollout."""
+    def update(self, advantages: list[list[float]], learning_rate: float, upcoming: list[Row]) -> dict[str, float]:
+        """One rollout batch's update, while the prompts of the next rollout are made.
+
+        Args:
+            advantages: one list per group kept by the last rollout.
+            upcoming: the rows of the next rollout; none if there is no next one.
+        """
         begun = time.perf_counter()
+        self._preparation.begin(upcoming)
         batch = [
             Experience(TrainSequence(index, completion.token_ids), advantage, completion.logprobs)
             for index, (group, values) in enumerate(zip(self._groups, advantages, strict=True))
             for completion, advantage in zip(group.completions, values, strict=True)
         ]
         stats = self._trainer.update(self._prompts, batch, learning_rate)
-        effort = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
+        self._preparation.wait()
+        self.efficiency = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
         trained = sum(len(experience.sequence.completion_ids) for experience in batch)
         memory = psutil.Process().memory_info().rss
-        self._exporter.update(self._where | effort | {"trained_tokens": trained, "host_memory_bytes": memory})
-        return asdict(stats) | {"host_memory_bytes": memory}
+        self._exporter.update(self._where | self.efficiency | {"trained_tokens": trained, "host_memory_bytes": memory})
+        tail = self._engine.tail_seconds()
+        return asdict(stats) | {"host_memory_bytes": memory} | ({} if tail is None else {"rollout_tail_seconds": tail})
 
     def save(self, step: int) -> list[FileEntry]:
         """Writes this rank's files of a checkpoint; the driver commits it.

@@ -22,6 +22,7 @@ from visionr1.recipe.schema import Metrics
 
 SILENCE_LIMIT_SECONDS: Final = 3600.0
 """A process without a beat for so long is taken for hung; a step of long rollouts may take many minutes."""
+_LAST_PORT: Final = 65_535
 
 _BY_KEY: Final = {item.key: item for item in TABLE if item.key}
 
@@ -33,6 +34,8 @@ def buckets(limit: int) -> list[float]:
 
 class Exporter:
     """The instruments of one process; serves them if the recipe says so, else only counts.
+
+    Where its port is taken it takes any free one, and prints which: nobody wants a training to end for its metrics.
 
     Args:
         settings: The recipe's `metrics`.
@@ -69,6 +72,11 @@ class Exporter:
         if settings.enabled:
             port = settings.port + port_offset if settings.port else 0
             self._server = _listen(settings.host, port, self._answer)
+            if port not in (0, self.port):
+                print(
+                    f"metrics: port {port} on {settings.host} is taken, so {role} serves its metrics on port {self.port}",
+                    flush=True,
+                )
             threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
 
     @property
@@ -79,7 +87,7 @@ class Exporter:
     def update(self, record: Mapping[str, Any]) -> None:
         """Takes over a step record (see `visionr1.metrics.table`) and beats; None values and unknown keys are passed over.
 
-        A worker passes its own measurements without `step`: then no step is counted and no checkpoint's age is told.
+        A worker passes its own measurements without `step`: then no step is counted, and there is no age of a checkpoint.
         """
         with self._lock:  # a scrape sees a step whole, or not yet
             self._update(record)
@@ -199,10 +207,9 @@ def _listen(host: str, port: int, answer: Callable[[str, str], tuple[int, str, b
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
     try:
-        return Server((host, port), Handler)
+        return Server((host, port if port <= _LAST_PORT else 0), Handler)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            problem = f"port {port} on {host} is taken; set metrics.port to another one, or to 0 for any free one"
-        else:
-            problem = f"cannot listen on {host}, port {port} ({error.strerror or error}); correct metrics.host and metrics.port"
+        if port and error.errno == errno.EADDRINUSE:
+            return _listen(host, 0, answer)
+        problem = f"cannot listen on {host}, port {port} ({error.strerror or error}); correct metrics.host and metrics.port"
         raise BadInput(f"metrics: {problem}") from error

@@ -17,7 +17,7 @@ LABELS: Final = ("run", "stage", "role")
 class Instrument:
     """One metric.
 
-    `label` is its own label, besides LABELS. The value is then a mapping from the label's values to numbers.
+    `label` is its own label, in addition to LABELS. The value is then a mapping from the label's values to numbers.
     `key` is the key of its value in `Exporter.update`. A counter grows by that value. None: the exporter computes it.
     `logged`: step records have that key, too. Otherwise only the process that measures the value has it.
     """
@@ -53,9 +53,7 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("reward_mean", "reward", "Mean reward of the step's completions."),
     _gauge("reward_std", "reward", "Standard deviation of the step's rewards."),
     _gauge("reward_component_mean", "reward", "Mean of each part of the reward.", "component"),
-    _gauge(
-        "advantage_zero_std_ratio", "ratio", "Share of groups whose completions all have the same reward. They teach nothing."
-    ),
+    _gauge("advantage_zero_std_ratio", "ratio", "Share of groups in which all rewards are equal. Nothing is learned from them."),
     _counter("grading_timeouts", "answers", "Answers that took too long to grade and scored 0.", "grading_timeouts"),
     # Length: what PTST is about.
     Instrument(
@@ -74,6 +72,12 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _counter(
         "trained_tokens", "tokens", "Tokens with a loss in this process. The driver's value is for all workers.", "trained_tokens"
     ),
+    _gauge(
+        "rollout_tail_seconds",
+        "seconds",
+        "Part of the rollout in which less than a quarter of an engine's slots were busy, on the engine with the longest.",
+    ),
+    _gauge("idle_passes", "passes", "Passes of the newest update that trained nothing, on workers with fewer rows than others."),
     # Distance from what the hardware allows; docs/monitoring.md has the formulas.
     _gauge(
         "mfu_ratio",
@@ -120,7 +124,7 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("grad_norm", "1", "Norm of the gradient before clipping."),
     _gauge("kl_mean", "nats", "Mean KL estimate per token, against the reference model."),
     _gauge("entropy_mean", "nats", "Mean entropy of the policy per token."),
-    _gauge("clip_ratio", "ratio", "Share of tokens whose probability ratio was clipped."),
+    _gauge("clip_ratio", "ratio", "Share of tokens with a clipped probability ratio."),
     _gauge("logprob_mismatch", "nats", "Mean absolute difference per token between the log-probs of rollout engine and trainer."),
     _gauge("logprob_mismatch_max", "nats", "Largest such difference in the step's rollouts."),
     _gauge(
@@ -148,6 +152,24 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("coldstart_answered", "problems", "Problems that have all replies, or have failed.", logged=False),
     _counter("coldstart_requests", "requests", "Requests sent to the teachers.", "coldstart_requests", False),
     _counter("coldstart_failures", "problems", "Problems that were given up after all retries.", "coldstart_failures", False),
+    Instrument(
+        "visionr1_coldstart_tokens_total",
+        "counter",
+        "tokens",
+        "Tokens of prompts and replies, as the endpoints count them.",
+        "coldstart_tokens",
+        "teacher",
+        False,
+    ),
+    Instrument(
+        "visionr1_coldstart_cost",
+        "gauge",
+        "currency",
+        "What this process's tokens cost at the recipe's prices.",
+        "coldstart_cost",
+        "teacher",
+        False,
+    ),
     _gauge("coldstart_kept", "problems", "Problems that gave a sample.", logged=False),
     _gauge("coldstart_dropped", "problems", "Problems that gave no sample, by the rule that dropped them.", "rule", False),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +17,19 @@ from visionr1.data.rows import IMAGE_MARK, Row, Sample
 from visionr1.errors import BadInput
 from visionr1.model.load import load_processor
 from visionr1.model.prompt import Prompt
+from visionr1.preflight.base import read_config
+from visionr1.preflight.tokenizer import VISION_TOKENS, check_tokenizer, ids_without_text
 from visionr1.recipe.schema import Model
 
 _PROBLEM_PLACE = "\x02problem\x03"
-VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class ImageInputs:
 class PromptBuilder:
     """Builds prompts for one model directory; text of a problem never becomes a special token.
 
+    `banned_token_ids` are never to be sampled: vision tokens, and ids of the model that have no text.
+
     Raises BadInput if the directory's tokenizer or chat template cannot be used for that.
     """
 
@@ -47,7 +59,10 @@ class PromptBuilder:
         self._model = model
         self._directory = directory
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()
-        self.banned_token_ids = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
+        config = read_config(directory)
+        check_tokenizer(directory, vocabulary, config)
+        vision = [vocabulary[token] for token in VISION_TOKENS if token in vocabulary]
+        self.banned_token_ids = [*vision, *ids_without_text(vocabulary, config)]
         self.image_token_id = vocabulary["<|image_pad|>"]
         self._image_ids = [vocabulary["<|vision_start|>"], self.image_token_id, vocabulary["<|vision_end|>"]]
         self._refuse_special_text()
@@ -60,6 +75,15 @@ class PromptBuilder:
                 raise BadInput(f"model.base: the tokenizer in {self._directory} makes a special token of the text {token}")
 
     @cached_property
+    def identity(self) -> str:
+        """What differs where prompts may have other lengths: a hash of tokenizer, chat template and system prompt."""
+        total = hashlib.sha256(repr(self._model.system_prompt).encode())
+        for name in TOKENIZER_FILES:
+            file = self._directory / name
+            total.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
+        return total.hexdigest()
+
+    @cached_property
     def eos_token_ids(self) -> list[int]:
         """Every token that ends a response: the generation config's, else the tokenizer's."""
         from transformers import GenerationConfig
@@ -68,6 +92,10 @@ class PromptBuilder:
             eos = GenerationConfig.from_pretrained(self._directory).eos_token_id
             if eos is not None:
                 return [eos] if isinstance(eos, int) else list(eos)
+        if self.tokenizer.eos_token_id is None:
+            raise BadInput(
+                f"model.base: neither the tokenizer nor a generation_config.json in {self._directory} names an end token"
+            )
         return [int(self.tokenizer.eos_token_id)]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Finding and loading Qwen2.5-VL; only weights in safetensors, never code from a model repository."""
+"""Loading Qwen2.5-VL; only weights in safetensors, never code from a model repository."""
 
 from __future__ import annotations
 
@@ -14,45 +14,19 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 from visionr1.data.badrow import one_line
 from visionr1.errors import BadInput
 from visionr1.model.attention import use_packed_attention
+from visionr1.preflight.weights import check_weights
 from visionr1.recipe.schema import Model
 
-DEMO_BASE = Path(__file__).parents[1] / "demo" / "base"
-"""The tiny model in this package."""
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-def base_dir(model: Model) -> Path:
-    """Local directory of `model.base`, downloading a Hugging Face model once.
-
-    Raises:
-        BadInput: the directory is missing or the name cannot be downloaded.
-    """
-    if model.base == "demo":
-        return DEMO_BASE
-    local = Path(model.base)
-    if local.is_dir():
-        return local
-    if model.base.startswith((".", "/")) or model.base.count("/") != 1:
-        raise BadInput(f"model.base: {model.base!r} is no directory here, and no Hugging Face name (owner/name)")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer*"]
-    try:
-        return Path(snapshot_download(model.base, revision=model.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise BadInput(
-            f"model.base: {model.base!r} could not be downloaded ({type(error).__name__}): "
-            "check the name and the network, or give a local directory"
-        ) from error
 
 
 def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_VLForConditionalGeneration:
     """The trainable model, in `model.dtype` on `device`, in training mode without dropout.
 
     Raises:
-        BadInput: the directory holds no such model as safetensors, or the attention cannot compute in this type on a GPU.
+        BadInput: the directory has no whole model as safetensors, or the attention cannot compute in this type on a GPU.
     """
+    check_weights(directory)
     _require_kernel(model, device)
     # Any: transformers wraps `to` so that type checkers lose its arguments.
     with _readable(directory, "model"):
@@ -71,8 +45,9 @@ def empty_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_
     """The same as `load_model`, with parameters that have shapes alone (on the device meta); buffers are real.
 
     Raises:
-        BadInput: as `load_model`, where the configuration shows it.
+        BadInput: as `load_model`.
     """
+    check_weights(directory)
     _require_kernel(model, device)
     kind: Any = Qwen2_5_VLForConditionalGeneration
     with _readable(directory, "model"), torch.device("meta"):
@@ -112,7 +87,7 @@ def load_processor(directory: Path) -> Any:
     """The model's processor: tokenizer, image processor and chat template.
 
     Raises:
-        BadInput: the directory holds none that can be read without running code from it.
+        BadInput: it has none that can be read without running code from the directory.
     """
     with _readable(directory, "processor"):
         return AutoProcessor.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
@@ -127,6 +102,6 @@ def _readable(directory: Path, what: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise BadInput(
-            f"model.base: {directory} holds no {what} that can be loaded as safetensors and plain settings, "
+            f"model.base: {directory} has no {what} that can be loaded as safetensors and plain settings, "
             f"without code of its own: {one_line(str(error))}"
         ) from error

@@ -1,6 +1,6 @@
 """Packing: many sequences in one row, without padding and without an attention mask.
 
-In a *shared* row a prompt stands once, followed by all its completions; each of them goes on from the prompt. In a *plain* row
+In a *shared* row a prompt is there once, followed by all its completions; each of them continues the prompt. In a *plain* row
 each completion has its own copy of the prompt. Both give the same log-probs and gradients; a shared row is shorter.
 
 Position ids have the shape [4, 1, T]: row 0 counts the places of each sequence from 0 (transformers' own attention functions
@@ -55,7 +55,7 @@ class PackedRow:
         input_ids_1T: int64 token ids of all sequences after one another.
         position_ids_41T: int64, see the module's docstring.
         spans: which places attend to which.
-        predict_N: int64 places in T whose next token is a completion token (N of them).
+        predict_N: int64 places in T before a completion token (N of them).
         targets_N: int64 those next tokens.
         sequence_N: int64 index (in this row) of the sequence each target belongs to.
         images: patches of each distinct prompt of the row once; None if no prompt has any.
@@ -103,7 +103,7 @@ def prompt_tensors(model: Any, token_ids: list[int], images: ImageInputs | None,
 
 
 def micro_batches(prompts: Seq[PromptTensors], sequences: Seq[TrainSequence], budget: int, *, shared: bool) -> list[list[int]]:
-    """Indices of the sequences of each row, at most `budget` tokens per row; a longer sequence stands alone.
+    """Indices of the sequences of each row, at most `budget` tokens per row. A longer sequence has a row alone.
 
     The completions of one prompt stay together as far as the budget allows. Rows are filled first-fit decreasing: the largest
     part first, each into the first row with room for it.

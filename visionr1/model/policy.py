@@ -14,7 +14,7 @@ from visionr1.capacity.memory import LOGIT_CHUNK
 from visionr1.model.pack import PackedRow
 
 BAN = -100.0
-"""Added to the logit of a banned token, in sampling (vLLM's logit_bias) and here alike."""
+"""Added to the logit of a banned token, in sampling (vLLM's logit_bias) and here."""
 
 
 class TokenStats(NamedTuple):
@@ -27,7 +27,7 @@ class TokenStats(NamedTuple):
 class Policy(nn.Module):
     """Qwen2.5-VL as a module from a packed row to TokenStats.
 
-    One forward holds everything that touches parameters, so that ZeRO-3 gathers them by its hooks.
+    One forward does everything that touches parameters, so that ZeRO-3's hooks gather them.
     """
 
     def __init__(self, inner: Qwen2_5_VLForConditionalGeneration, banned_token_ids: list[int], temperature: float):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +14,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from visionr1.errors import EXIT_BAD_INPUT
 from visionr1.progress import LINE_SECONDS
 from visionr1.recipe.phases import Phase
 from visionr1.rundir.progress import Progress
 
 _TAIL_BYTES: Final = 65_536
+_BESIDE: Final = re.compile(r"\x1b\[[0-9;]*m|^(?:\x1b\[[0-9;]*m)*\(\w+ pid=\d+\)(?:\x1b\[[0-9;]*m)*")
+"""Colours, and the process that Ray names before a line."""
+_NOISE: Final = re.compile(
+    r"Warning\b|\bWARN(ING)?\b|^W\d{4} |\.warn\(|^return func\(|\d%\||it/s\]|\d+% Completed|repeated \d+x across cluster"
+)
+_ERROR: Final = re.compile(r"(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Timeout|Lost|Unreachable)\b.*:")
+"""The last line of a traceback."""
 _TITLES: Final = {"coldstart": "cold start", "sft": "SFT", "evaluate": "evaluation"}
 
 
@@ -86,10 +96,16 @@ class Display:
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines of a log that are not blank."""
+    """The last lines of a log that are neither blank nor a warning, a bar or another message that no failure comes from."""
     with path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
         text = file.read().decode(errors="replace")
     # A carriage return is where a progress bar in a log begins again.
-    lines = [line.rpartition("\r")[2].strip() for line in text.split("\n")]
-    return [line for line in lines if line][-count:]
+    lines = [_BESIDE.sub("", line.rpartition("\r")[2]).strip() for line in text.split("\n")]
+    return [line for line in lines if line and not _NOISE.search(line)][-count:]
+
+
+def cause(lines: Sequence[str], exit_code: int | None) -> str | None:
+    """The line that says why an attempt failed: the last error of a program, or what a phase printed for people at its end."""
+    errors = [] if exit_code == EXIT_BAD_INPUT else [line for line in lines if _ERROR.match(line)]
+    return next(reversed(errors or list(lines)), None)

@@ -18,15 +18,15 @@ from rich.console import Console
 
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED, BadInput
 from visionr1.pipeline import planner, processes
-from visionr1.pipeline.display import Display, last_lines
+from visionr1.pipeline.display import Display, cause, last_lines
 from visionr1.recipe.phases import Phase, StagePhase, phases
 from visionr1.recipe.schema import Recipe
 from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
 from visionr1.rundir.committed import Committed, committed
-from visionr1.rundir.layout import STEPS, attempt_log_key, attempt_prefix
+from visionr1.rundir.layout import RECIPE, STEPS, attempt_log_key, attempt_prefix
 from visionr1.rundir.lock import run_lock
 from visionr1.rundir.progress import Progress, read_progress
-from visionr1.rundir.recipe import adopt_recipe
+from visionr1.rundir.recipe import adopt_recipe, read_recipe
 from visionr1.storage import StorageError, Store, open_store
 
 CommandFor = Callable[[Phase, str], list[str]]
@@ -63,16 +63,18 @@ def run_local(
     Returns the exit code: 0 done, 3 stopped on request, 64 bad recipe or data, 1 failed, 128 + signal
     after a second signal.
 
-    Raises BadInput if the directory is remote, in use, or holds a run of another recipe.
+    Raises BadInput if the directory is remote, in use, or has a run of another recipe.
     """
     store = open_store(run_dir)
     if store.local_path(STEPS) is None:
         raise BadInput(f"{run_dir}: a run on this machine needs a local directory; only runs on a cluster can use S3")
     console = console or Console(stderr=True)
     with run_lock(store):
+        parts = store, command_for, retry or planner.Retry(), grace_seconds, console
+        # Before the recipe changes: what is left of the run may still commit what it makes from the one that is there.
+        _Runner(read_recipe(store) if store.exists(RECIPE) else recipe, *parts).end_orphans()
         adopt_recipe(store, recipe)
-        runner = _Runner(recipe, store, command_for, retry or planner.Retry(), grace_seconds, console)
-        runner.end_orphans()
+        runner = _Runner(recipe, *parts)
         with _signals() as signals, runner.display:
             return runner.run(signals)
 
@@ -163,7 +165,7 @@ class _Runner:
             case planner.Finish():
                 return EXIT_DONE
             case planner.RunStopped(name):
-                self._say(f"stopped in {name}; run the same command to go on from its last checkpoint")
+                self._say(f"stopped in {name}; run the same command to continue from its last checkpoint")
                 return EXIT_STOPPED
             case planner.Fail(name, reason, exit_code):
                 self._say(f"{name} failed: {reason}")
@@ -237,7 +239,7 @@ class _Runner:
             return None
 
     def _record_end(self, child: _Child) -> None:
-        # What is left would hold memory and ports. Below a process that was killed it has nobody to end it in order.
+        # What is left would keep memory and ports. Nobody else ends the children of a process that was killed.
         processes.end_all(child.folder, 0.0 if child.process.returncode < 0 else _LEFT_BEHIND_SECONDS)
         now = self._read_committed(child.phase)
         record = replace(
@@ -255,10 +257,13 @@ class _Runner:
             self._show_log(child, record)
 
     def _show_log(self, child: _Child, record: AttemptRecord) -> None:
+        lines = last_lines(child.log, _LOG_LINES)
+        why = cause(lines, record.exit_code)
         self._say(
-            f"{child.phase.name}, attempt {child.number}, ended with exit code {record.exit_code}; the last lines of {child.log}:"
+            f"{child.phase.name}, attempt {child.number}, ended with exit code {record.exit_code}{f': {why}' if why else ''}"
         )
-        for line in last_lines(child.log, _LOG_LINES):
+        self._say(f"the last lines of {child.log}, without warnings:")
+        for line in lines:
             self._say(f"  {line}")
 
     def _ask_to_stop(self) -> None:
@@ -275,7 +280,7 @@ class _Runner:
             processes.end_all(child.folder)
             child.process.wait()
             self._record_end(child)
-        self._say("ended at once; run the same command to go on from the last committed checkpoint")
+        self._say("ended at once; run the same command to continue from the last committed checkpoint")
         return 128 + number
 
     def _announce_retry(self, name: str, until: float | None) -> None:

@@ -1,8 +1,8 @@
-"""What to do next with a run: one pure decision, for a laptop and for a cluster alike.
+"""What to do next with a run: one pure decision, the same for a laptop and for a cluster.
 
-The hands (`visionr1.pipeline.local`, or the operator) observe, ask `plan`, and carry out the one action
-it gives; then they observe again. Nothing is remembered here, so hands that were killed go on where
-the run is. A phase is done when its final checkpoint or output is committed, never by an exit code.
+A runner (`visionr1.pipeline.local`, or the operator) observes, asks `plan`, carries out the one action
+that it gives, and observes again. Nothing is remembered here, so a runner that was killed and started
+again decides the same as before. A phase is done when its final checkpoint or output is committed, never by an exit code.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Start:
-    """Start the phase's next attempt; it goes on from its newest committed checkpoint."""
+    """Start the phase's next attempt. It continues from its newest committed checkpoint."""
 
     phase: str
 
@@ -112,7 +112,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class RunStopped:
-    """The run has stopped on request before or in `phase`; it can go on from there."""
+    """The run has stopped on request before or in `phase`. It can continue from there."""
 
     phase: str
 

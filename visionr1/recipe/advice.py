@@ -1,4 +1,4 @@
-"""Warnings about what a recipe may ask for, but is seldom meant."""
+"""Warnings about values that a recipe may have, but that are rarely meant."""
 
 from __future__ import annotations
 
@@ -14,6 +14,22 @@ _SOURCES_OF_RL_SET: Final = ("We-Math", "MathVision", "Polymath", "SceMQA", "Geo
 def warnings(recipe: Recipe) -> list[str]:
     """One line per choice that differs from the method. None of them stops a run."""
     return [*_stage_warnings(recipe), *_data_warnings(recipe), *_sampling_warnings(recipe)]
+
+
+def amounts(recipe: Recipe) -> list[str]:
+    """One line per phase that trains: how many steps and updates it makes, as far as a recipe shows without its data."""
+    lines = []
+    sft, updates = recipe.sft, recipe.algorithm.updates_per_batch
+    if sft is not None:
+        limit = "" if sft.max_steps is None else f", at most {sft.max_steps} steps"
+        lines.append(f"SFT: {sft.epochs:g} epochs in steps of {sft.global_batch_size} samples{limit}")
+    for number, stage in enumerate(recipe.stages, start=1):
+        steps, problems = stage.steps, stage.steps * recipe.algorithm.prompts_per_step
+        lines.append(
+            f"stage {number}: {steps} steps of {recipe.algorithm.prompts_per_step} problems, {problems} in all, "
+            f"{stage.group_size} completions each; {steps * updates} updates"
+        )
+    return lines
 
 
 def _stage_warnings(recipe: Recipe) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import yaml
@@ -14,11 +16,19 @@ Document = dict[str, Any]
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _LONGEST_KEY = 60
-_SCIENTIFIC = re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
+_WHOLE = r"[-+]?(?:0|[1-9][0-9]*)"
+_PLAIN: tuple[tuple[str, str, list[str]], ...] = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", _WHOLE, list("-+0123456789")),
+    ("float", rf"(?:{_WHOLE}(?:\.[0-9]*)?|[-+]?\.[0-9]+)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", list("-+.")),
+)
+"""What text without quotes means, other than itself: its kind, its form, and the characters that it can begin with."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 5e-6 as a number and a date as text. Refuses aliases, tags, and text that cannot be written to a file."""
+    """Reads 5e-6 as a number, and a date and 010 as text. Refuses aliases, tags, and text that cannot be written to a file."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
@@ -42,13 +52,16 @@ class _Dumper(yaml.SafeDumper):
         return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if "\x85" in data else None)
 
 
-# With the loader's own rules, the dumper quotes every text that the loader would read as something else.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+# The rules of YAML 1.2 in place of PyYAML's, in which 010 is 8, 1:30 is 90, 1_000 is 1000 and yes is true. What is no number
+# here, such as 010, is a text, and no number of a recipe may be a text.
+_Loader.yaml_implicit_resolvers = {}
+for _kind, _pattern, _first in _PLAIN:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$"), list(_first))
+# The dumper quotes every text that this loader, or one with PyYAML's rules, would read as something else.
+_Dumper.yaml_implicit_resolvers = {
+    first: [*_Loader.yaml_implicit_resolvers.get(first, []), *yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])]
+    for first in {*_Loader.yaml_implicit_resolvers, *yaml.SafeDumper.yaml_implicit_resolvers}
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
-_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 _Dumper.add_representer(str, _Dumper.represent_str)
 
 
@@ -77,8 +90,10 @@ def merge(base: Document, changes: Document) -> Document:
     return merged
 
 
-def override(document: Document, assignment: str) -> tuple[Document, str]:
+def override(document: Document, assignment: str, prepared: Callable[[Document], Document]) -> tuple[Document, str]:
     """Apply one `path.to.key=value`, with the value as YAML. Returns the new mapping and the path.
+
+    `prepared` gets a mapping that holds the new value alone, in its place, and may change it.
 
     Raises BadInput if there is no such path.
     """
@@ -87,7 +102,8 @@ def override(document: Document, assignment: str) -> tuple[Document, str]:
     if not equals or not all(keys):
         raise BadInput(f"--set {assignment}: write it as path.to.key=value, such as stages.0.steps=5")
     value = _parse(text, f"--set {assignment}")
-    return _replaced(document, keys, value, assignment, ""), path.strip()
+    alone = prepared(reduce(lambda below, key: {key: below}, reversed(keys), value))
+    return _replaced(document, keys, reduce(lambda above, key: above[key], keys, alone), assignment, ""), path.strip()
 
 
 def _replaced(node: Any, keys: list[str], value: Any, assignment: str, above: str) -> Any:

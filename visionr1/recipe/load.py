@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from visionr1.errors import BadInput
 from visionr1.recipe.document import Document, merge, override, parse_mapping, to_text
 from visionr1.recipe.messages import describe, dotted, shown
+from visionr1.recipe.paths import whole_paths, written_out
 from visionr1.recipe.schema import Recipe
 
+_MOST_CHARACTERS: Final = 64 << 10
+_MOST_ERRORS: Final = 20
 _PRESETS = resources.files("visionr1.recipe") / "presets"
 
 
@@ -25,20 +29,36 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     A file may begin with `preset: NAME`; its other keys then change that preset: groups of keys are
     merged, lists are replaced. `overrides` are `path.to.key=value`, applied in order, last.
 
+    Paths in a file are relative to its folder, those of a preset and of `overrides` to the current one. `~` and `$NAME` are
+    written out.
+
     Raises BadInput with one line for each mistake.
     """
     if "." in source or "/" in source:
-        return parse_recipe(_read(Path(source)), source, overrides)
+        file = Path(written_out(source, "the recipe's path"))
+        document = whole_paths(_document(_read(file), source), file.absolute().parent, source)
+        return _validated(document, source, overrides, Path.cwd())
     if source not in preset_names():
         raise BadInput(
             f"{source}: no such preset; {_nearest(source)} (for a recipe file, write a path with a dot or a slash: ./{source})"
         )
-    return _validated(_preset(source), source, overrides)
+    return _validated(whole_paths(_preset(source), Path.cwd(), source), source, overrides, Path.cwd())
 
 
-def parse_recipe(text: str, where: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from the text of a file; `where` names it in messages. Raises BadInput."""
-    return _validated(_with_preset(parse_mapping(text, where), where), where, overrides)
+def parse_recipe(text: str, where: str, overrides: Sequence[str] = (), folder: Path | None = None) -> Recipe:
+    """Read a recipe from the text of a file; `where` names it in messages.
+
+    The text's paths stay as they are, and so do those of `overrides`, unless `folder` says what they are relative to.
+
+    Raises BadInput.
+    """
+    return _validated(_document(text, where), where, overrides, folder)
+
+
+def _document(text: str, where: str) -> Document:
+    if len(text) > _MOST_CHARACTERS:
+        raise BadInput(f"{where}: longer than {_MOST_CHARACTERS >> 10} KiB, which no recipe is; give the recipe file")
+    return _with_preset(parse_mapping(text, where), where)
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -105,17 +125,25 @@ def _preset(name: str) -> Document:
     return _with_preset(parse_mapping(preset_text(name), where), where)
 
 
-def _validated(document: Document, where: str, overrides: Sequence[str]) -> Recipe:
+def _validated(document: Document, where: str, overrides: Sequence[str], folder: Path | None) -> Recipe:
     changed: dict[str, str] = {}
     for assignment in overrides:
-        document, path = override(document, assignment)
-        changed[path] = f"--set {assignment}"
+        said = f"--set {assignment}"
+        prepared = _as_it_is if folder is None else partial(whole_paths, folder=folder, source=said)
+        document, path = override(document, assignment, prepared)
+        changed[path] = said
     try:
         # Strict, as the Kubernetes API is: "8" is not 8, and true is not 1.
         return Recipe.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
-        lines = [f"{_origin(dotted(one['loc']), changed, where)}: {describe(one)}" for one in error.errors()]
+        lines = [f"{_origin(dotted(one['loc']), changed, where)}: {describe(one)}" for one in error.errors()[:_MOST_ERRORS]]
+        if error.error_count() > _MOST_ERRORS:
+            lines.append(f"{where}: {error.error_count() - _MOST_ERRORS} more mistakes; correct these first")
         raise BadInput("\n".join(lines)) from None
+
+
+def _as_it_is(document: Document) -> Document:
+    return document
 
 
 def _origin(path: str, changed: dict[str, str], where: str) -> str:

@@ -28,7 +28,8 @@ _WORDING: Final = {
     "literal_error": "{value} is not allowed; choose {expected}",
     "string_pattern_mismatch": "{value} is not allowed; use up to 40 lower-case letters, digits and '-', no '-' at either end",
     "string_type": "{value} is not text",
-    "too_long": "{value} has {actual_length} entries; it must have {max_length}",
+    "string_too_long": "{value} is too long; it may have {max_length} characters",
+    "too_long": "{value} has {actual_length} entries; it must have at most {max_length}",
     "tuple_type": "{value} is not a list",
     "value_error": "{error}",
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Recipe, Stage
-
-PhaseKind = Literal["coldstart", "sft", "grpo", "evaluate"]
+from visionr1.recipe.reads import PhaseKind, evaluation_settings
+from visionr1.recipe.schema import SFT, Recipe, Stage
 
 COLDSTART_PHASE: Final = "coldstart"
 SFT_PHASE: Final = "sft"
@@ -59,6 +59,13 @@ class StagePhase(Phase):
         return self.first_step + self.stage.steps
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluatePhase(Phase):
+    """The phase of evaluation; `settings` are the values that its scores depend on (`recipe.reads`)."""
+
+    settings: str
+
+
 def phases(recipe: Recipe) -> tuple[Phase, ...]:
     """The phases that the recipe has, of cold-start data, SFT, one phase per stage, and evaluation."""
     stages = stage_phases(recipe)
@@ -69,7 +76,8 @@ def phases(recipe: Recipe) -> tuple[Phase, ...]:
         chain.append(Phase(SFT_PHASE, "sft"))
     chain.extend(stages)
     if recipe.data.held_out is not None:
-        chain.append(Phase(EVALUATE_PHASE, "evaluate", stages[-1].name if stages else _before_stages(recipe)))
+        before = stages[-1].name if stages else _before_stages(recipe)
+        chain.append(EvaluatePhase(EVALUATE_PHASE, "evaluate", before, settings=evaluation_settings(recipe)))
     return tuple(chain)
 
 
@@ -98,6 +106,17 @@ def stage_phase(recipe: Recipe, number: int) -> StagePhase:
     if not 1 <= number <= len(stages):
         raise BadInput(f"stage {number}: the recipe has {len(stages)} stages; give a number from 1 to {len(stages)}")
     return stages[number - 1]
+
+
+def sft_draws(sft: SFT, samples: int) -> int:
+    """How many samples `epochs` passes over the data are, at least 1."""
+    return max(1, round(sft.epochs * samples))
+
+
+def sft_steps(sft: SFT, samples: int) -> int:
+    """Optimiser steps of `epochs` passes, cut by `max_steps`. The last one may be smaller, so that no sample is left over."""
+    steps = math.ceil(sft_draws(sft, samples) / sft.global_batch_size)
+    return steps if sft.max_steps is None else min(steps, sft.max_steps)
 
 
 def phases_from(recipe: Recipe, name: str) -> tuple[Phase, ...]:

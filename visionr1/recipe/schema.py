@@ -7,19 +7,23 @@ also the source of the JSON Schema and of the custom resource's schema, so it ne
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Part(BaseModel):
-    """One mapping of the recipe. An unknown key is an error, it is never ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-ZeroStage = Literal["auto", 1, 2, 3]
+from visionr1.recipe.coldstart import Filters, Teacher
+from visionr1.recipe.source import Source
+from visionr1.recipe.values import (
+    MOST_PIXELS,
+    MOST_STAGES,
+    MOST_STEPS,
+    MOST_TOKENS,
+    Bound,
+    Part,
+    Probability,
+    Temperature,
+    ZeroStage,
+)
 
 
 class Model(Part):
@@ -39,10 +43,16 @@ class Model(Part):
     )
     gradient_checkpointing: bool = Field(True, description="Recompute activations in the backward pass to save memory.")
     min_pixels: int = Field(
-        262_144, ge=784, description="Smaller images are enlarged to this many pixels (not published, as in EasyR1)."
+        262_144,
+        ge=784,
+        le=MOST_PIXELS,
+        description="Smaller images are enlarged to this many pixels (not published, as in EasyR1).",
     )
     max_pixels: int = Field(
-        4_194_304, ge=784, description="Larger images are reduced to this many pixels (not published, as in EasyR1's RL)."
+        4_194_304,
+        ge=784,
+        le=MOST_PIXELS,
+        description="Larger images are reduced to this many pixels (not published, as in EasyR1's RL).",
     )
     system_prompt: str | None = Field(
         None,
@@ -56,19 +66,6 @@ class Model(Part):
         return self
 
 
-class Source(Part):
-    """Where rows come from."""
-
-    path: str = Field(
-        description="A .parquet, .jsonl or .json file, a directory of them, s3://bucket/key, hf://owner/name[@split], "
-        "or demo://digits/train|held-out."
-    )
-    image_root: str | None = Field(
-        None, description="Directory that image paths are relative to. Default: the directory of the file."
-    )
-    limit: int | None = Field(None, ge=1, description="Use only this many rows, from the first.")
-
-
 class Data(Part):
     """Problems for reinforcement learning and for evaluation: images, problem with <image>, answer."""
 
@@ -80,22 +77,9 @@ class Data(Part):
     max_prompt_tokens: int = Field(
         2048,
         ge=16,
+        le=MOST_TOKENS,
         description="Longest prompt in tokens, images included (not published, EasyR1's default). Longer ones are left out.",
     )
-
-
-class Teacher(Part):
-    """One model behind an OpenAI-compatible endpoint."""
-
-    base_url: str = Field(
-        description="Endpoint, such as http://localhost:8000/v1. `demo://teacher` is the scripted teacher of the demo."
-    )
-    model: str = Field(description="Model name as the endpoint knows it.")
-    api_key_env: str | None = Field(
-        None, description="Name of the environment variable with the API key. Never write the key itself into a recipe."
-    )
-    temperature: float = Field(0.6, ge=0.0, description="Sampling temperature (not published, advised for DeepSeek-R1).")
-    max_tokens: int = Field(16_384, ge=1, description="Longest reply in tokens (not published, equal to sft.cutoff_tokens).")
 
 
 class ColdStart(Part):
@@ -114,11 +98,42 @@ class ColdStart(Part):
         True,
         description="Put the true answer into the reasoner's prompt, as the authors do. false makes the answer filter stronger.",
     )
-    prompts_dir: str | None = Field(
-        None, description="Directory with your own pseudo_cot.txt, description.txt and reasoning.txt."
+    pseudo_cot: bool = Field(
+        True,
+        description="Ask for a pseudo-CoT before the description, as the authors do. false is the paper's ablation (figure 5).",
     )
-    concurrency: int = Field(64, ge=1, description="Requests that are open at the same time.")
-    retries: int = Field(4, ge=0, description="How many times a failed request is sent again.")
+    control: Literal["none", "text", "anchored"] = Field(
+        "none",
+        description="`text`: the describer gets no picture, which shows what the picture is good for (not published). "
+        "`anchored`: the  description must say where things are.",
+    )
+    prompts_dir: str | None = Field(
+        None,
+        description="Directory with your own prompts: pseudo_cot.txt, description.txt, description_alone.txt, anchored.txt, "
+        "reasoning.txt.",
+    )
+    samples: int = Field(1, ge=1, le=256, description="Chains of thought per problem. At most one of them is kept.")
+    choose: Literal["first", "shortest", "longest"] = Field("first", description="Which of a problem's good chains is kept.")
+    keep_wrong: bool = Field(False, description="Also write the chains that are dropped, with the reason, for preference data.")
+    filters: Filters = Filters()
+    concurrency: int = Field(64, ge=1, le=10_000, description="Requests that are open at the same time.")
+    retries: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="How many times a request is sent again after an error of the server or a damaged or missing reply.",
+    )
+    patience_seconds: float = Field(
+        600.0, ge=0, le=1e6, description="How long to wait for a teacher that is not there, busy or over its rate limit."
+    )
+    first_byte_seconds: float = Field(
+        1800.0,
+        gt=0,
+        le=1e6,
+        description="How long a reply may take to begin. Most servers send nothing before the whole reply is written.",
+    )
+    read_seconds: float = Field(60.0, gt=0, le=1e6, description="How long a reply that has begun may be silent.")
+    total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
 
 
 class SFT(Part):
@@ -127,34 +142,42 @@ class SFT(Part):
     data: Source | None = Field(
         None, description="Chains of thought in the sharegpt layout of the released data. null takes the cold start's output."
     )
-    epochs: float = Field(2.0, gt=0, description="Passes over the data.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimiser steps. null trains all epochs.")
-    global_batch_size: int = Field(32, ge=1, description="Samples per optimiser step.")
-    cutoff_tokens: int = Field(16_384, ge=16, description="Longest sample in tokens. Longer ones are dropped and counted.")
-    micro_batch_tokens: int = Field(16_384, ge=16, description="Tokens per packed row. A longer sample gets its own row.")
-    learning_rate: float = Field(5e-6, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay (commented out in the released file).")
+    epochs: float = Field(2.0, gt=0, le=10_000, description="Passes over the data.")
+    max_steps: int | None = Field(
+        None, ge=1, le=MOST_STEPS, description="Stop after this many optimiser steps. null trains all epochs."
+    )
+    global_batch_size: int = Field(32, ge=1, le=1_000_000, description="Samples per optimiser step.")
+    cutoff_tokens: int = Field(
+        16_384, ge=16, le=MOST_TOKENS, description="Longest sample in tokens. Longer ones are dropped and counted."
+    )
+    micro_batch_tokens: int = Field(
+        16_384, ge=16, le=MOST_TOKENS, description="Tokens per packed row. A longer sample gets its own row."
+    )
+    learning_rate: float = Field(5e-6, gt=0, le=10, description="Peak learning rate.")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="AdamW weight decay (commented out in the released file).")
     warmup_ratio: Probability = Field(
         0.05, description="Share of the steps in which the learning rate rises. After them it falls to 0 along a cosine."
     )
-    max_grad_norm: float = Field(
-        1.0, gt=0, description="Largest gradient norm, larger ones are clipped (not published, the released trainer's default)."
+    max_grad_norm: Bound = Field(
+        1.0, description="Largest gradient norm, larger ones are clipped (not published, the released trainer's default)."
     )
     freeze_vision_tower: bool = Field(
         True, description="Train only the language model. The released run did so by its trainer's default."
     )
     zero_stage: ZeroStage = Field(3, description="DeepSpeed ZeRO stage. auto chooses by what fits on the GPUs.")
-    processes: int = Field(8, ge=1, description="Training processes per node.")
-    checkpoint_every: int = Field(1000, ge=1, description="Optimiser steps between two checkpoints.")
+    processes: int = Field(8, ge=1, le=64, description="Training processes per node.")
+    checkpoint_every: int = Field(1000, ge=1, le=MOST_STEPS, description="Optimiser steps between two checkpoints.")
 
 
 class Stage(Part):
     """One stage of Progressive Thinking Suppression Training (section 3.4)."""
 
-    max_completion_tokens: int = Field(ge=1, description="Length limit L_s in tokens. A longer completion is cut and scores 0.")
-    group_size: int = Field(ge=2, description="Completions per prompt, G_s.")
-    steps: int = Field(100, ge=1, description="Steps of this stage, with one rollout batch each.")
-    tensor_parallel: int = Field(1, ge=1, description="GPUs that share one vLLM engine in this stage.")
+    max_completion_tokens: int = Field(
+        ge=1, le=MOST_TOKENS, description="Length limit L_s in tokens. A longer completion is cut and scores 0."
+    )
+    group_size: int = Field(ge=2, le=4096, description="Completions per prompt, G_s.")
+    steps: int = Field(100, ge=1, le=MOST_STEPS, description="Steps of this stage, with one rollout batch each.")
+    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs that share one vLLM engine in this stage.")
     carry: Literal["weights", "weights+optimizer"] = Field(
         "weights", description="What this stage takes over from the stage before it (not published)."
     )
@@ -168,24 +191,29 @@ class Stage(Part):
 class Algorithm(Part):
     """GRPO (equations 1 and 2)."""
 
-    prompts_per_step: int = Field(512, ge=1, description="Prompts per step (not published, EasyR1's rollout batch).")
-    clip_low: float = Field(
-        0.2, gt=0, description="How far the probability ratio may fall below 1 before it is clipped (the paper's epsilon)."
+    prompts_per_step: int = Field(
+        512, ge=1, le=1_000_000, description="Prompts per step (not published, EasyR1's rollout batch)."
     )
-    clip_high: float = Field(
-        0.2, gt=0, description="How far the probability ratio may rise above 1 before it is clipped (the paper's epsilon)."
+    clip_low: Bound = Field(
+        0.2, description="How far the probability ratio may fall below 1 before it is clipped (the paper's epsilon)."
+    )
+    clip_high: Bound = Field(
+        0.2, description="How far the probability ratio may rise above 1 before it is clipped (the paper's epsilon)."
     )
     dual_clip: float | None = Field(
-        None, gt=1, description="Bound on the loss of tokens with a negative advantage. null sets none, as in the paper."
+        None, gt=1, le=1e6, description="Bound on the loss of tokens with a negative advantage. null sets none, as in the paper."
     )
-    kl_beta: float = Field(1e-2, ge=0, description="Weight of the KL term. With 0, no reference model is loaded.")
+    kl_beta: float = Field(1e-2, ge=0, le=1e6, description="Weight of the KL term. With 0, no reference model is loaded.")
     kl_estimator: Literal["k1", "k2", "k3"] = Field("k3", description="KL estimator. The paper uses k3.")
     normalise_by_std: bool = Field(True, description="Divide advantages by the group's standard deviation.")
     loss_aggregation: Literal["token_mean", "sequence_mean"] = Field(
         "token_mean", description="Mean over all tokens of the global batch, or over its sequences (not published, as in EasyR1)."
     )
     updates_per_batch: int = Field(
-        1, ge=1, description="Optimiser steps per rollout batch (not published). 1 needs no separate pass for old log-probs."
+        1,
+        ge=1,
+        le=1000,
+        description="Optimiser steps per rollout batch (not published). 1 needs no separate pass for old log-probs.",
     )
     reference_device: Literal["auto", "gpu", "host"] = Field(
         "auto",
@@ -197,19 +225,23 @@ class Algorithm(Part):
 class Optimiser(Part):
     """AdamW for GRPO. The paper publishes none of these values."""
 
-    learning_rate: float = Field(1e-6, gt=0, description="Learning rate (not published, EasyR1's default).")
+    learning_rate: float = Field(1e-6, gt=0, le=10, description="Learning rate (not published, EasyR1's default).")
     warmup_steps: int = Field(
-        0, ge=0, description="Steps at the start of each stage in which the learning rate rises linearly (not published)."
+        0,
+        ge=0,
+        le=MOST_STEPS,
+        description="Steps at the start of each stage in which the learning rate rises linearly (not published).",
     )
-    weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay (not published, EasyR1's default).")
+    weight_decay: float = Field(1e-2, ge=0, le=10, description="AdamW weight decay (not published, EasyR1's default).")
     betas: tuple[Probability, Probability] = Field((0.9, 0.999), description="AdamW's betas (not published).")
-    max_grad_norm: float = Field(
-        1.0, gt=0, description="Largest gradient norm, larger ones are clipped (not published, EasyR1's default)."
+    max_grad_norm: Bound = Field(
+        1.0, description="Largest gradient norm, larger ones are clipped (not published, EasyR1's default)."
     )
     zero_stage: ZeroStage = Field("auto", description="DeepSpeed ZeRO stage. auto chooses by what fits on the GPUs.")
     micro_batch_tokens: int | None = Field(
         None,
         ge=16,
+        le=MOST_TOKENS,
         description="Tokens per packed row, with prompts. null chooses by what fits on the GPU, at most 20480 unless one "
         "sequence is longer.",
     )
@@ -222,11 +254,11 @@ class Rollout(Part):
     engine: Literal["vllm", "hf"] = Field(
         "vllm", description="`vllm`, or `hf` (transformers' generate) where vLLM cannot be installed."
     )
-    workers: int = Field(8, ge=1, description="Ray actors, one per GPU (or CPU slot). Each trains and samples.")
+    workers: int = Field(8, ge=1, le=10_000, description="Ray actors, one per GPU (or CPU slot). Each trains and samples.")
     device: Literal["auto", "cuda", "cpu"] = Field(
         "auto", description="Where workers compute. auto takes the GPU if there is one."
     )
-    temperature: float = Field(1.0, gt=0, description="Sampling temperature (not published, EasyR1's default).")
+    temperature: float = Field(1.0, gt=0, le=100, description="Sampling temperature (not published, EasyR1's default).")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus sampling. Any value other than 1 biases the probability ratio.")
     gpu_memory_utilization: float | None = Field(
         None,
@@ -234,17 +266,19 @@ class Rollout(Part):
         lt=1,
         description="Share of the GPU memory that vLLM may use. null gives it what the trainer leaves free.",
     )
-    cpu_kv_cache_gib: float = Field(0.25, gt=0, description="KV cache of a vLLM engine on CPU, in GiB.")
-    max_sequences: int = Field(256, ge=1, description="Sequences that one engine decodes at the same time.")
+    cpu_kv_cache_gib: float = Field(0.25, gt=0, le=100_000, description="KV cache of a vLLM engine on CPU, in GiB.")
+    max_sequences: int = Field(256, ge=1, le=100_000, description="Sequences that one engine decodes at the same time.")
     mismatch_limit: float | None = Field(
         None,
         gt=0,
+        le=1e6,
         description="The run stops if engine and trainer differ by more than this in the mean absolute log-prob of a step, or by "
         "100 times this at one token. In nats. null: 3e-5 in float32, 0.05 in bfloat16.",
     )
     parity_every: int = Field(
         10,
         ge=1,
+        le=MOST_STEPS,
         description="Steps between two parity probes, from a stage's first step on. A probe comes right after the weight sync: "
         "engine and trainer must agree on a few tokens.",
     )
@@ -269,28 +303,31 @@ class Reward(Part):
         "your own as file.py:function.",
     )
     seconds_per_answer: float = Field(
-        5.0, gt=0, description="Time limit for grading one answer. An answer that takes longer scores 0."
+        5.0, gt=0, le=86_400, description="Time limit for grading one answer. An answer that takes longer scores 0."
     )
-    processes: int = Field(4, ge=1, description="Grading processes.")
+    processes: int = Field(4, ge=1, le=1024, description="Grading processes.")
 
 
 class Evaluation(Part):
     """Scoring on held-out problems. The sampling values are the authors' (run_all.py)."""
 
-    temperature: float = Field(0.6, ge=0, description="Sampling temperature. 0 always takes the most likely token.")
+    temperature: Temperature = Field(0.6, description="Sampling temperature. 0 always takes the most likely token.")
     top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling.")
-    max_completion_tokens: int = Field(16_000, ge=1, description="Length limit in tokens.")
-    samples: int = Field(1, ge=1, description="Completions per problem. The accuracy is their mean (pass@1).")
+    max_completion_tokens: int = Field(16_000, ge=1, le=MOST_TOKENS, description="Length limit in tokens.")
+    samples: int = Field(1, ge=1, le=10_000, description="Completions per problem. The accuracy is their mean (pass@1).")
 
 
 class Checkpoint(Part):
     """Which checkpoints are written and kept."""
 
-    every: int = Field(5, ge=1, description="GRPO steps between two checkpoints. The paper compares every fifth step.")
-    keep_last: int = Field(2, ge=1, description="How many of a phase's newest checkpoints are kept.")
+    every: int = Field(
+        5, ge=1, le=MOST_STEPS, description="GRPO steps between two checkpoints. The paper compares every fifth step."
+    )
+    keep_last: int = Field(2, ge=1, le=100_000, description="How many of a phase's newest checkpoints are kept.")
     keep_stage_end: int = Field(
         50,
         ge=0,
+        le=MOST_STEPS,
         description="Within this many last steps of a stage, the checkpoint of every fifth step is kept. Appendix A picks the "
         "best of them.",
     )
@@ -311,12 +348,17 @@ class Recipe(Part):
     """A whole run: cold-start data, SFT, GRPO stages, evaluation."""
 
     name: str = Field("vision-r1", pattern=r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$", description="Name of the run.")
+    preflight: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="What happens to a run that surely does not fit on its GPUs. refuse: it does not start. warn: it starts, "
+        "after a line that says so.",
+    )
     seed: int = Field(1, ge=0, le=2**31 - 1, description="Seed for the order of the data and for sampling.")
     model: Model = Model()
     data: Data = Data()
     coldstart: ColdStart | None = Field(None, description="Modality bridging. null if SFT reads existing data or is left out.")
     sft: SFT | None = Field(None, description="Cold-start fine-tuning. null starts GRPO from model.base.")
-    stages: tuple[Stage, ...] = Field((), description="GRPO stages, in order, as many as you like.")
+    stages: tuple[Stage, ...] = Field((), max_length=MOST_STAGES, description="GRPO stages, in order.")
     algorithm: Algorithm = Algorithm()
     optimiser: Optimiser = Optimiser()
     rollout: Rollout = Rollout()
@@ -339,6 +381,10 @@ class Recipe(Part):
         if self.model.dtype == "bfloat16" and 1 in (self.optimiser.zero_stage, self.sft and self.sft.zero_stage):
             raise ValueError("zero_stage 1 is for model.dtype float32 only: take 2, which needs less memory")
         for index, stage in enumerate(self.stages):
+            sequences = self.algorithm.prompts_per_step // self.rollout.workers * stage.group_size
+            if sequences < self.algorithm.updates_per_batch:
+                wanted = f"algorithm.updates_per_batch ({self.algorithm.updates_per_batch})"
+                raise ValueError(f"{wanted} is more than the {sequences} completions of a worker in a step of stages.{index}")
             if self.rollout.workers % stage.tensor_parallel:
                 raise ValueError(
                     f"stages.{index}.tensor_parallel ({stage.tensor_parallel}) does not divide "

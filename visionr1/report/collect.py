@@ -1,4 +1,4 @@
-"""Everything that the report shows, read from a run directory; whatever is not there yet is left out."""
+"""Everything that the report shows, read from a run directory. What does not exist yet is left out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 from visionr1.data.reflection import count_reflection
 from visionr1.recipe import Phase, Recipe, StagePhase, phases
 from visionr1.recipe.phases import BASE_MODEL, COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE
+from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.schema import Stage
 from visionr1.rundir.attempts import AttemptRecord, State, attempts, phase_state
 from visionr1.rundir.checkpoints import Checkpoints
@@ -25,13 +26,13 @@ from visionr1.rundir.layout import (
     rollouts_prefix,
 )
 from visionr1.rundir.recipe import read_recipe
-from visionr1.rundir.scores import PhaseScore, Sample, read_samples, read_score
+from visionr1.rundir.scores import PhaseScore, Sample, Scores
 from visionr1.rundir.steplog import read_steps
 from visionr1.storage import Store
 
 _TITLES: Final = {
     COLDSTART_PHASE: "cold-start data",
-    SFT_PHASE: "cold start",
+    SFT_PHASE: "SFT",
     BASE_MODEL: "base model",
     EVALUATE_PHASE: "evaluation",
 }
@@ -41,8 +42,8 @@ _TITLES: Final = {
 class Samples:
     """The scored responses of one phase, reduced to what is shown.
 
-    `outcomes` has (completion tokens, accuracy 0 or 1) of every response; `shown` holds, by problem
-    id, the responses that were kept with their pictures.
+    `outcomes` has (completion tokens, accuracy 0 or 1) of every response. `shown` has the responses that were
+    kept with their pictures, by problem id.
     """
 
     outcomes: list[tuple[int, float]] = field(default_factory=list)
@@ -52,10 +53,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class PhaseRecord:
-    """One phase and what it has left behind.
+    """One phase and its results.
 
-    `stage` is a GRPO stage's values, None elsewhere.
-    `score` has None for all figures where there is no score.
+    `stage` has a GRPO stage's values, None for other phases.
+    If there is no score, all figures of `score` are None.
     """
 
     name: str
@@ -70,7 +71,7 @@ class PhaseRecord:
 
     @property
     def short_title(self) -> str:
-        """The title where there is no room for it: a stage's number, or the first word."""
+        """The title where there is little room: a stage's number, or the first word."""
         return self.title.removeprefix("stage ").split()[0]
 
     @property
@@ -86,13 +87,13 @@ class PhaseRecord:
 
     @property
     def steps_done(self) -> int | None:
-        """Optimiser steps on record; None for phases that have none."""
+        """Optimiser steps in the step log. None for phases without steps."""
         return len(self.steps) if self.kind in ("sft", "grpo") else None
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as far as it has come. `phases` has the base model first where the recipe starts from it."""
+    """A run as it is now. If the recipe starts from the base model, `phases` has that first."""
 
     url: str
     recipe: Recipe
@@ -112,21 +113,22 @@ class Run:
 
 
 def read_run(store: Store) -> Run:
-    """Reads a run directory.
+    """Reads a run directory. Of its scores, those that were made with the recipe's present values.
 
     Raises:
-        BadInput: it has no recipe, or holds a file that is not what its name says.
+        BadInput: it has no recipe, or a file in it is damaged.
     """
     recipe = read_recipe(store)
     steps = read_steps(store)
     chain = list(phases(recipe))
     if recipe.sft is None and recipe.data.held_out is not None:
         chain.insert(0, Phase(BASE_MODEL, "evaluate"))
-    records = [_record(store, phase, steps) for phase in chain]
-    return Run(store.url, recipe, records, read_report(store), _files(store, chain))
+    scores = Scores(store, evaluation_settings(recipe))
+    records = [_record(store, scores, phase, steps) for phase in chain]
+    return Run(store.url, recipe, records, read_report(store), _files(store, scores, chain))
 
 
-def _record(store: Store, phase: Phase, steps: list[dict[str, Any]]) -> PhaseRecord:
+def _record(store: Store, scores: Scores, phase: Phase, steps: list[dict[str, Any]]) -> PhaseRecord:
     own = {step["step"]: step for step in steps if step["phase"] == phase.name}
     tried = attempts(store, phase.name)
     return PhaseRecord(
@@ -137,8 +139,8 @@ def _record(store: Store, phase: Phase, steps: list[dict[str, Any]]) -> PhaseRec
         state=phase_state(committed(store, phase).complete, tried, bool(own)),
         attempts=tried,
         steps=[own[step] for step in sorted(own)],
-        score=read_score(store, phase.name) or PhaseScore(step=0),
-        samples=_samples(read_samples(store, phase.name)),
+        score=scores.score(phase.name) or PhaseScore(step=0),
+        samples=_samples(scores.samples(phase.name)),
     )
 
 
@@ -156,7 +158,7 @@ def _samples(responses: Iterable[Sample]) -> Samples:
     return samples
 
 
-def _files(store: Store, chain: list[Phase]) -> list[tuple[str, str]]:
+def _files(store: Store, scores: Scores, chain: list[Phase]) -> list[tuple[str, str]]:
     """(key, what it is) of the files and folders that exist."""
     known = {
         RECIPE: "the resolved recipe",
@@ -171,8 +173,9 @@ def _files(store: Store, chain: list[Phase]) -> list[tuple[str, str]]:
             present.append((weights, f"weights after {_title(phase)}: a Hugging Face directory"))
         if store.list(rollouts_prefix(phase.name)):
             present.append((f"{rollouts_prefix(phase.name)}/", f"every completion of {_title(phase)}, with its reward"))
-        if store.exists(eval_samples_key(phase.name)):
-            present.append((eval_samples_key(phase.name), f"every scored response after {_title(phase)}"))
+        if store.exists(eval_samples_key(phase.name, scores.folder)):
+            present.append((eval_samples_key(phase.name, scores.folder), f"every scored response after {_title(phase)}"))
         if store.list(attempts_prefix(phase.name)):
             present.append((f"{attempts_prefix(phase.name)}/", f"log of {_title(phase)}"))
+    present += [(f"{folder}/", "scores that were made with other values of the recipe") for folder in scores.others()]
     return present

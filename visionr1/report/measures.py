@@ -12,7 +12,7 @@ from visionr1.rundir.reading import number
 
 @dataclass(frozen=True)
 class Bucket:
-    """Responses with a length in [low, high) tokens; `high` None is open. `share` is of all responses of the model."""
+    """Responses with a length in [low, high) tokens. If `high` is None, there is no upper end. `share` is of all responses."""
 
     low: int
     high: int | None
@@ -35,10 +35,10 @@ def short(tokens: int) -> str:
 
 
 def bucket_edges(recipe: Recipe) -> list[int]:
-    """Inner borders of the length buckets, in tokens: the stages' limits but the longest.
+    """Inner borders of the length buckets, in tokens: the stages' limits except the longest.
 
-    The paper's recipe gives the borders of its figure 1 (A), 4K and 8K. With fewer than two different
-    limits: a quarter and a half of the evaluation's limit, which are the same for the paper's.
+    For the paper's recipe these are the borders of its figure 1 (A), 4K and 8K. With fewer than two different limits,
+    they are a quarter and a half of the evaluation's limit. For the paper's limit these are 4K and 8K, too.
     """
     limits = sorted({stage.max_completion_tokens for stage in recipe.stages})
     if len(limits) > 1:
@@ -52,7 +52,7 @@ def length_buckets(outcomes: Sequence[tuple[int, float]], edges: Sequence[int]) 
 
     Args:
         outcomes: (completion tokens, accuracy) of each response; at least one.
-        edges: inner borders in tokens, rising.
+        edges: inner borders in tokens, in rising order.
     """
     lows = [0, *edges]
     highs: list[int | None] = [*edges, None]
@@ -71,7 +71,7 @@ def series(phase: PhaseRecord, key: str) -> list[tuple[int, float]]:
 
 
 def smoothing_window(points: int) -> int:
-    """Steps that a drawn curve is averaged over: 1 for short curves, else an odd number near a twentieth."""
+    """How many steps a drawn curve is averaged over: 1 for short curves, else an odd number near points / 20."""
     return 1 if points < 40 else points // 20 // 2 * 2 + 1
 
 

@@ -22,7 +22,7 @@ from visionr1.storage import Store
 
 
 def write_report(store: Store) -> None:
-    """Writes report.html and summary.json; works on a run at any point, also while it goes on.
+    """Writes report.html and summary.json. Works at any point of a run, also while it runs.
 
     Raises:
         BadInput: see `read_run`.
@@ -33,10 +33,10 @@ def write_report(store: Store) -> None:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What summary.json holds; None stands for what is not known (yet).
+    """The contents of summary.json. None means: not known (yet).
 
-    Units: accuracy, standard_error and truncated_ratio in [0, 1], completion_tokens_mean in tokens,
-    seconds over all attempts, peak_bytes of host memory.
+    Units: accuracy, standard_error and truncated_ratio in [0, 1]; completion_tokens_mean in tokens;
+    seconds, summed over all attempts; peak_bytes, of host memory.
     """
     return {"name": run.recipe.name, "run": run.url, "phases": {phase.name: _summary(phase) for phase in run.phases}}
 
@@ -55,7 +55,7 @@ def _summary(phase: PhaseRecord) -> dict[str, Any]:
 
 
 def html(run: Run) -> str:
-    """The page: nothing in it is loaded from elsewhere, and nothing from a model or from data is markup."""
+    """The page. It loads nothing from elsewhere, and no text of a model or of data becomes markup."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("visionr1.report", "."),
         autoescape=True,
@@ -79,7 +79,7 @@ def html(run: Run) -> str:
 
 @dataclass(frozen=True)
 class Tile:
-    """One of the large numbers at the head of the page."""
+    """One of the large numbers at the top of the page."""
 
     value: str
     name: str
@@ -87,13 +87,13 @@ class Tile:
 
 
 def headline(run: Run) -> list[Tile]:
-    """The numbers that one wants to see first; those that are not known yet are left out."""
+    """The numbers that a reader wants to see first. Those that are not known yet are left out."""
     tiles = []
     if run.scored:
         first, last = run.scored[0], run.scored[-1]
         for before, now, name, write in (
             (first.score.accuracy, last.score.accuracy, "held-out accuracy", percent),
-            (first.score.completion_tokens_mean, last.score.completion_tokens_mean, "tokens a response", count),
+            (first.score.completion_tokens_mean, last.score.completion_tokens_mean, "tokens per response", count),
             (first.score.truncated_ratio, last.score.truncated_ratio, "cut at the limit", percent),
         ):
             if now is not None:
@@ -109,12 +109,12 @@ def headline(run: Run) -> list[Tile]:
 
 
 def _after(first: PhaseRecord) -> str:
-    return f"of the {first.title}" if first.name == BASE_MODEL else f"after the {first.title}"
+    return f"of the {first.title}" if first.name == BASE_MODEL else f"after {first.title}"
 
 
 @dataclass(frozen=True)
 class FilterRow:
-    """One outcome of the cold-start filter; `share` is of all problems, `example` what gave one of them away."""
+    """One outcome of the cold-start filter. `share` is of all problems. `example` is the part of a text that matched the rule."""
 
     name: str
     samples: int
@@ -124,7 +124,7 @@ class FilterRow:
 
 
 def filter_rows(report: ColdStartReport | None) -> list[FilterRow]:
-    """The kept chains of thought first, then the rejected ones by rule, the most frequent first."""
+    """The kept chains of thought first, then the rejected ones by rule, the most frequent rule first."""
     if not report or not report.problems:
         return []
     rejected = sorted(report.rejected.items(), key=lambda item: -item[1])

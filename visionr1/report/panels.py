@@ -1,4 +1,4 @@
-"""The six panels of the paper's figure 1, for one run."""
+"""The six panels of the paper's figure 1, drawn for one run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MOST_STRIPS = 150
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of figure 1: its letter, a heading, a note in words, and the drawing as SVG."""
+    """One panel of figure 1: its letter, a heading, a note, and the drawing as SVG."""
 
     letter: str
     title: str
@@ -48,7 +48,7 @@ class Panel:
 
 
 def colour(phase: PhaseRecord) -> str:
-    """CSS class of a phase: `p0` for the model before GRPO, `p1`.. for the stages (starting over), `other` without a model."""
+    """CSS class of a phase: `p0` before GRPO, `p1` to `p6` for the stages (then `p1` again), `other` if it has no model."""
     number = stage_number(phase.name)
     if number is not None:
         return f"p{(number - 1) % COLOURS + 1}"
@@ -56,11 +56,11 @@ def colour(phase: PhaseRecord) -> str:
 
 
 def panels(run: Run) -> list[Panel]:
-    """(A) to (F), each with what there is so far."""
+    """(A) to (F), each with the results that there are so far."""
     window = smoothing_window(max((len(series(stage, "reward_mean")) for stage in run.stages), default=0))
     averaged = f"; the bold line is the mean over {window} steps" if window > 1 else ""
     responses = max((len(phase.samples.outcomes) for phase in run.scored), default=0)
-    counted = f", in {responses:,} held-out responses a phase" if responses else ", in the held-out responses of each phase"
+    counted = f", in {responses:,} held-out responses per phase" if responses else ", in the held-out responses of each phase"
     return [
         Panel("A", "Accuracy by length", "Held-out responses grouped by their length, before and after GRPO.", by_length(run)),
         Panel("B", "Accuracy after each phase", "Held-out pass@1; the bars show one standard error.", by_phase(run)),
@@ -74,7 +74,7 @@ def panels(run: Run) -> list[Panel]:
 
 
 def by_length(run: Run) -> str:
-    """(A) Two rows of bars over the same buckets: share of outputs, accuracy."""
+    """(A) Two rows of bars for the same length buckets: share of outputs, and accuracy."""
     label = "Accuracy by completion length"
     scored = [phase for phase in run.scored if phase.samples.outcomes]
     if not scored:
@@ -122,13 +122,13 @@ def _bucket_row(
         for index, bucket in enumerate(buckets):
             x = LEFT + slot * (index + 0.5) + (column - len(columns) / 2) * width
             value = measure(bucket)
-            said = "–" if value is None else f"{100 * value:.0f}"
+            printed = "–" if value is None else f"{100 * value:.0f}"
             y = scale(value or 0.0)
             bars.append(_bar(x, y, width, bottom, colour(model)))
-            bars.append(element("text", text=said, x=x + width / 2, y=y - 4, class_="value", text_anchor="middle"))
+            bars.append(element("text", text=printed, x=x + width / 2, y=y - 4, class_="value", text_anchor="middle"))
             lines = [f"{model.title}, {bucket.label} tokens", f"{bucket.count:,} responses ({percent(bucket.share)})"]
             if bucket.accuracy is not None:
-                lines.append(f"{percent(bucket.accuracy)} right")
+                lines.append(f"{percent(bucket.accuracy)} correct")
             hovers.append(hover((x, top, width, bottom - top), (x + width / 2, y), lines))
     base = element("line", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom, class_="base")
     return "".join([*bars, base, *hovers])
@@ -139,7 +139,7 @@ def _bar(x: float, y: float, width: float, bottom: float, class_: str) -> str:
 
 
 def by_phase(run: Run) -> str:
-    """(B) One bar a scored phase with its standard error."""
+    """(B) One bar per scored phase, with its standard error."""
     label = "Accuracy after each phase"
     if not run.scored:
         return empty(label, _NOT_SCORED)
@@ -166,7 +166,7 @@ def by_phase(run: Run) -> str:
 def _accuracy_scale(scored: Sequence[PhaseRecord]) -> Scale:
     highest = max((phase.score.accuracy or 0.0) + (phase.score.standard_error or 0.0) for phase in scored)
     top = next(limit for limit in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0) if highest * 1.1 <= limit or limit >= 1.0)
-    # A perfect score's number stands above its bar, and the axis still ends at 100 %.
+    # The number of a perfect score is above its bar, although the axis ends at 100 %.
     return Scale(0, top, BOTTOM, TOP + 8)
 
 
@@ -181,7 +181,7 @@ def _score_lines(phase: PhaseRecord) -> list[str]:
 
 
 def words(run: Run) -> str:
-    """(C) Occurrences of the words of table 4, one group of bars a word."""
+    """(C) Occurrences of the words of table 4, one group of bars per word."""
     label = "Words of reflection"
     scored = [phase for phase in run.scored if phase.samples.outcomes]
     if not scored:
@@ -198,17 +198,17 @@ def words(run: Run) -> str:
             parts.append(_bar(x, scale(count), width, BOTTOM, colour(phase)))
             if width >= 10:
                 parts.append(_upright(f"{count:,}", x + width / 2 + 3.5, scale(count) - 4))
-            each = count / len(phase.samples.outcomes)
-            lines = [f"{word}, {phase.title}", f"{count:,} times", f"{each:.2f} a response"]
+            rate = count / len(phase.samples.outcomes)
+            lines = [f"{word}, {phase.title}", f"{count:,} times", f"{rate:.2f} per response"]
             hovers.append(hover((x, TOP, width, BOTTOM - TOP), (x + width / 2, scale(count)), lines))
         parts.append(element("text", text=word, x=left + slot * 0.41, y=BOTTOM + 16, class_="tick", text_anchor="middle"))
     base = element("line", x1=LEFT, x2=RIGHT, y1=BOTTOM, y2=BOTTOM, class_="base")
     return draw(label, _legend(scored), *parts, base, axis_title("word", (LEFT + RIGHT) / 2, BOTTOM + 35), *hovers)
 
 
-def _upright(said: str, x: float, y: float) -> str:
-    """A number that reads upwards from (x, y), for bars that are narrower than it."""
-    return element("text", text=said, transform=f"translate({x:.1f} {y:.1f}) rotate(-90)", class_="value small")
+def _upright(number: str, x: float, y: float) -> str:
+    """A number that reads upwards from (x, y). Used where a bar is narrower than its number."""
+    return element("text", text=number, transform=f"translate({x:.1f} {y:.1f}) rotate(-90)", class_="value small")
 
 
 def lengths(run: Run) -> str:
@@ -228,11 +228,11 @@ def lengths(run: Run) -> str:
         inside = limit <= top
         at = y(limit) if inside else TOP + 1.0
         number = short(limit) if inside else f"{short(limit)} ↑"
-        said = first_that_fits((f"limit {number}", number), x(end) - x(start) - 4)
+        name = first_that_fits((f"limit {number}", number), x(end) - x(start) - 4)
         if inside:
             limits_drawn.append(element("line", x1=x(start), x2=x(end), y1=at, y2=at, class_=f"limit {colour(stage)}"))
         below = at + 13 if at < TOP + 16 else at - 5
-        limits_drawn.append(element("text", text=said, x=x(end) - 4, y=below, class_=f"note {colour(stage)}", text_anchor="end"))
+        limits_drawn.append(element("text", text=name, x=x(end) - 4, y=below, class_=f"note {colour(stage)}", text_anchor="end"))
     return _step_chart(run, label, "tokens", "completion_tokens_mean", x, y, limits_drawn, lambda v: f"{v:,.0f} tokens")
 
 
@@ -254,7 +254,7 @@ def _step_chart(
     x: Scale,
     y: Scale,
     extra: Sequence[str],
-    say: Callable[[float], str],
+    describe: Callable[[float], str],
 ) -> str:
     curves = [(stage, series(stage, key)) for stage in run.stages]
     window = smoothing_window(max(len(points) for _, points in curves))
@@ -270,7 +270,7 @@ def _step_chart(
         wide = max(3.0, (x(1) - x(0)) * stride)
         for step, value in points[::stride]:
             area = (x(step) - wide / 2, float(TOP), wide, float(BOTTOM - TOP))
-            hovers.append(hover(area, (x(step), y(value)), [f"step {step:,}, {stage.title}", say(value)]))
+            hovers.append(hover(area, (x(step), y(value)), [f"step {step:,}, {stage.title}", describe(value)]))
     return draw(label, *parts, axis_x(x, ticks(0, x.high, 6, whole=True), "global step"), *hovers)
 
 

@@ -18,7 +18,7 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a response; `kind` is think, answer, text, tag, word (of reflection) or gap (left out)."""
+    """A part of a response. `kind` is think, answer, text, tag, word (of reflection) or gap (left out)."""
 
     kind: str
     text: str
@@ -26,7 +26,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Answered:
-    """One phase's response to a problem; `relative_length` is its part of the longest one beside it."""
+    """One phase's response to a problem. `relative_length` is its length divided by that of the longest response shown."""
 
     phase: PhaseRecord
     right: bool
@@ -49,9 +49,10 @@ class Problem:
 
 
 def choose(scored: Sequence[PhaseRecord], at_most: int) -> list[str]:
-    """Ids of problems that as many phases as possible have on show, taken in turn from the different outcomes.
+    """Ids of the problems to show. Problems that more phases can show come first.
 
-    An outcome is which phases were right, so both right and wrong answers appear where there are any.
+    Problems are grouped by which phases were right, and taken from the groups in turn. So both right and wrong answers
+    appear if there are any.
     """
     ids = {id_: None for phase in scored for id_ in phase.samples.shown}
     outcomes: dict[tuple[bool | None, ...], list[str]] = {}

@@ -65,9 +65,9 @@ def plain(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else f"{value:,.6g}"
 
 
-def text_width(said: str) -> float:
+def text_width(reported: str) -> float:
     """Width that a text takes at most, near enough."""
-    return len(said) * _CHARACTER
+    return len(reported) * _CHARACTER
 
 
 def first_that_fits(texts: Sequence[str], width: float) -> str:
@@ -76,7 +76,7 @@ def first_that_fits(texts: Sequence[str], width: float) -> str:
 
 
 def percent_tick(value: float) -> str:
-    """A fraction as per cent: `12.5 %` for 0.125."""
+    """A fraction in percent: `12.5 %` for 0.125."""
     return f"{100 * value:.4g} %"
 
 

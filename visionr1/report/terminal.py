@@ -1,4 +1,4 @@
-"""What happened, and where it lies, as tables for a terminal."""
+"""What happened in a run, and where its files are, as tables for a terminal."""
 
 from __future__ import annotations
 

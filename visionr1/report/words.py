@@ -1,10 +1,10 @@
-"""Numbers as people read them; a dash stands for what is not known."""
+"""Numbers as people read them. A dash means that the number is not known."""
 
 from __future__ import annotations
 
 
 def percent(value: float | None) -> str:
-    """A fraction as per cent with one decimal, or a dash for None."""
+    """A fraction in percent with one decimal, or a dash for None."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 

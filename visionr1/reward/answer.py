@@ -53,7 +53,7 @@ _FORMS: Final = {
     "several marks": same_marks,
     "figure": same_figure,
 }
-"""Kinds of truth that are told by their form alone; each gives None for a truth of another kind."""
+"""Kinds of truth that are recognised by their form alone. Each gives None for a truth of another kind."""
 
 
 def judge(answer: str, truth: str, ask: Ask, options: Sequence[str] = ()) -> Verdict:

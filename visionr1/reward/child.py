@@ -111,9 +111,9 @@ def serve(start: Callable[[], tuple[object, Callable[[Any], object]]]) -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     ready, handle = start()
-    _tell(outlet, ready)
+    _report(outlet, ready)
     for line in inlet:
-        _tell(outlet, handle(json.loads(line)))
+        _report(outlet, handle(json.loads(line)))
 
 
 def limit_memory(gibibytes: int) -> None:
@@ -122,6 +122,6 @@ def limit_memory(gibibytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (gibibytes << 30, gibibytes << 30))
 
 
-def _tell(outlet: Any, message: object) -> None:
+def _report(outlet: Any, message: object) -> None:
     outlet.write(json.dumps(message).encode() + b"\n")
     outlet.flush()

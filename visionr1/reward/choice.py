@@ -45,7 +45,7 @@ def true_choice(text: str) -> tuple[str, str]:
 
 
 def read_choice(text: str) -> tuple[str, str]:
-    """(letter, text after it) as they stand; ("", "") of a text that does not begin with a letter of its own."""
+    """(letter, text after it), unchanged. ("", "") if the text does not begin with a single letter."""
     alone = _ALONE.fullmatch(text)
     if alone:
         return alone[1].upper(), ""

@@ -18,7 +18,7 @@ _HALF_DAY: Final = 12 * 3600
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds after midnight as written, and "a", "p" or "" (a.m., p.m., not said)."""
+    """Seconds after midnight as written, and "a", "p" or "" (a.m., p.m., not given)."""
 
     seconds: int
     half: str

@@ -15,14 +15,14 @@ _SET: Final = re.compile(r"[(\[].*[)\]]|\\\{.*\\\}")
 
 
 class _Conditions(NamedTuple):
-    """Parts with `or`, `and`, "" (a comma: not said) or "mixed" between them."""
+    """Parts with `or`, `and`, "" (a comma: not known) or "mixed" between them."""
 
     joint: str
     parts: list[str]
 
 
 def same_conditions(given: str, true: str, ask: Ask) -> bool | None:
-    """Whether both hold for the same values. Needs `is_condition` of one of them. A comma stands for either joint, pairwise."""
+    """Whether both are true for the same values. Needs `is_condition` of one of them. A comma counts as `or` and as `and`."""
     given, true = _ascending(given), _ascending(true)
     conditions, true_conditions = _read(given), _read(true)
     if len(conditions.parts) == len(true_conditions.parts) == 1:

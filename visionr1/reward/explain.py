@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from visionr1.errors import printable
 from visionr1.reward.answer import read_sides
 from visionr1.reward.hfrrf import Grade
 
@@ -27,5 +28,5 @@ def explained(title: str, grade: Grade, truth: str, options: Sequence[str]) -> s
 
 def _shown(text: str) -> str:
     """One line without what a terminal would obey."""
-    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[:_LONGEST])
+    line = printable(text[:_LONGEST])
     return line if len(text) <= _LONGEST else f"{line}..."

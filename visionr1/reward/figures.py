@@ -27,7 +27,7 @@ def _read(text: str) -> object | None:
     if triangle := _TRIANGLE.fullmatch(text):
         return "triangle", frozenset(triangle["points"])
     if alike := _ALIKE.fullmatch(text):
-        # Corners belong together in pairs, in any order; the triangles themselves tell which corner is whose.
+        # Corners belong together in pairs, in any order. The names of the triangles show which corner belongs to which triangle.
         triangles = frozenset((frozenset(alike["one"]), frozenset(alike["other"])))
         pairs = frozenset(frozenset(pair) for pair in zip(alike["one"], alike["other"], strict=True))
         return alike["how"], triangles, pairs

@@ -39,6 +39,11 @@ class Grader:
         self._lock = threading.Lock()
 
     @property
+    def in_parts(self) -> bool:
+        """Whether a batch may be graded in parts; a user's function may depend on the whole batch."""
+        return self._user is None
+
+    @property
     def timeouts(self) -> int:
         """Answers that ran over their time since the grader was made."""
         return self._pool.timeouts
@@ -58,8 +63,8 @@ class Grader:
         function, ValueError if the lists differ in length.
         """
         if any(len(responses) != len(other) for other in (answers, lengths, options) if other is not None):
-            told = f"{len(responses)} responses, {len(answers)} answers"
-            raise ValueError(f"{told}, {lengths and len(lengths)} lengths and {options and len(options)} lists of options")
+            counts = f"{len(responses)} responses, {len(answers)} answers"
+            raise ValueError(f"{counts}, {lengths and len(lengths)} lengths and {options and len(options)} lists of options")
         with self._lock:
             if self._user is not None:
                 return self._user.grade(responses, answers, lengths)
@@ -95,8 +100,10 @@ class Grader:
                 unknown[comparison] = verdict.rule
             else:
                 known[comparison] = _Verdict(RIGHT if verdict.right else WRONG, verdict.rule)
-        told = self._pool.compare(list(unknown))
-        known |= {comparison: _Verdict(reason, rule) for (comparison, rule), reason in zip(unknown.items(), told, strict=True)}
+        verdicts = self._pool.compare(list(unknown))
+        known |= {
+            comparison: _Verdict(reason, rule) for (comparison, rule), reason in zip(unknown.items(), verdicts, strict=True)
+        }
         return [known[comparison] for comparison in comparisons]
 
     def _graded(self, reading: Reading, verdict: _Verdict) -> Grade:

@@ -1,7 +1,7 @@
 """The hard formatting result reward function of section 3.4, and the 1:1 reward of Vision-R1-Zero.
 
 HFRRF pays 1 only if the format and the answer are right, else 0. A completion cut at the stage's
-length limit has no `</answer>`, hence 0: that is how PTST suppresses long thinking.
+length limit has no `</answer>`, so its reward is 0. This is how PTST suppresses long thinking.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Reading:
 def read_response(response: str) -> Reading:
     """Read `<think>thought</think><answer>Final Answer:X</answer>` (section 3.1).
 
-    The format holds only if the four tags stand exactly once each and in this order, with nothing
+    The format is right only if each of the four tags is there exactly once, in this order, with nothing
     but whitespace before, between and after the two blocks, and neither block is empty.
 
     The answer is also read from a faulty response, if that has exactly one answer block: accuracy
@@ -81,7 +81,7 @@ def _format_fault(text: str, answer: str | None) -> str:
 
 
 def hfrrf(format_ok: bool, answer_right: bool) -> float:
-    """Section 3.4: 1 if both hold, else 0."""
+    """Section 3.4: 1 if both are right, else 0."""
     return float(format_ok and answer_right)
 
 

@@ -1,4 +1,4 @@
-"""What stands before an answer and is none of it: `Final Answer:`, `**The answer is**`, `### Answer`, `答案：`."""
+"""Words before an answer that are not part of it: `Final Answer:`, `**The answer is**`, `### Answer`, `答案：`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 _MARKS: Final = r"[*_#\s]*+"
-"""Of bold and headings; they may stand anywhere in a lead-in."""
+"""Marks of bold and headings. They may be anywhere in a lead-in."""
 _END: Final = r"(?![A-Za-z])"
 _ENGLISH: Final = (
     rf"(?:(?:so|thus|therefore|hence),?\s+)?{_MARKS}"

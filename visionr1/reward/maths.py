@@ -1,4 +1,4 @@
-"""What is mathematics and nothing else, and when two texts are spelt alike."""
+"""Which texts are only mathematics, and when two texts have the same spelling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_maths(text: str) -> bool:
 
 
 def same_spelling(given: str, true: str) -> bool:
-    """Whether two canonical texts are spelt alike; words ignore case, algebra does not."""
+    """Whether two canonical texts have the same spelling. Case counts in algebra, but not in words."""
     given, true = squeezed(given), squeezed(true)
     return given == true or (given.lower() == true.lower() and (len(true) == 1 or not is_maths(true)))
 

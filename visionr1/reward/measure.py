@@ -47,7 +47,7 @@ def same_quantity(given: str, true: str, ask: Ask) -> Verdict:
         _compare(one, other, ask)
         for other in _readings(true)
         for one in _readings(given)
-        # A letter that is glued to a number is a unit only beside a number, never beside algebra.
+        # A letter directly after a number is a unit only if the other side is a number, never if it is algebra.
         if not one.glued or other.unit is not None or number(other.magnitude) is not None
     ]
     return next((verdict for verdict in verdicts if verdict.right), next((v for v in verdicts if v.right is None), verdicts[0]))
@@ -92,7 +92,7 @@ def _name(unit: Unit | None) -> str:
 
 
 def _same_percent(value: Number | None, true_value: Number | None, unit: Unit | None, true_unit: Unit | None) -> bool:
-    """`50%` is 0.5, and a bare 50 as well; no other unit stands for a percent sign."""
+    """`50%` equals 0.5, and also 50 without a unit. No other unit counts as a percent sign."""
     if value is None or true_value is None or (unit and true_unit):
         return False
     percent, plain = (value, true_value) if unit else (true_value, value)

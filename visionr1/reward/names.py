@@ -10,7 +10,7 @@ from visionr1.reward.text import split_top, squeezed
 
 _EQUALS: Final = re.compile(r"=")
 _APPROX: Final = re.compile(r"\\approx")
-# What may stand left of `=` and be dropped: x, AB, f(x), m∠ABC, \sin x, Area of the circle, S.A.; not `not x`.
+# What may be left of `=` and is dropped: x, AB, f(x), m∠ABC, \sin x, Area of the circle, S.A.; not `not x`.
 _NAME: Final = re.compile(
     r"(?:\\angle ?\d?|\\(?:frac|triangle|overline|widehat|overrightarrow|vec|sin|cos|tan|cot|odot|square|alpha|beta|gamma|delta"
     r"|theta|phi|varphi|lambda|mu|omega|rho|sigma)(?![A-Za-z])|(?:[A-Z]\.)+|(?!(?i:not)\b)[A-Za-z]++|_\{\w+\}|_\w|[ {}:/]"
@@ -27,11 +27,11 @@ _SYMBOLS: Final = {
     "speed": "v",
     "gradient": "m",
 }
-"""Letters that a quantity has by custom, beside its first letter."""
+"""Letters that people use for a quantity, in addition to its first letter."""
 
 
 def assignment(text: str) -> tuple[str, list[str]]:
-    """(name or "", the values said to be equal): `x = 2+3 = 5` is ("x", ["2+3", "5"]), `5` is ("", ["5"])."""
+    """(name or "", the values that are equal to it): `x = 2+3 = 5` is ("x", ["2+3", "5"]), `5` is ("", ["5"])."""
     first, *rounded = split_top(text, _APPROX) or [text]
     parts = split_top(first, _EQUALS) or [text]
     named = _NAME.fullmatch(parts[0]) is not None

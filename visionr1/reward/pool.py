@@ -64,7 +64,7 @@ class Pool:
     def compare(self, comparisons: list[Comparison]) -> list[str]:
         """A verdict for each: RIGHT, WRONG, TIMED_OUT or one that says what went wrong.
 
-        An answer whose process dies under it is tried once more. Raises BadInput if math-verify is not installed.
+        If the process of an answer dies, the answer is tried once more. Raises BadInput if math-verify is not installed.
         """
         with self._lock:
             batch = _Batch(comparisons)

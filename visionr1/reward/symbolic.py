@@ -44,7 +44,7 @@ def equal(answer: str, truth: str) -> bool:
     if not (_is_constant(given) and _is_constant(true)):
         return bool(verify([true], [given], timeout_seconds=None, allow_set_relation_comp=True))
     value, true_value = sympy.N(given, _DIGITS), sympy.N(true, _DIGITS)
-    # Infinities and nan have no value: such a truth is matched by its spelling only.
+    # Infinities and nan have no value. A truth like this is compared by its spelling only.
     if not (value.is_finite and true_value.is_finite):
         return False
     return _rounded(value, true_value, answer, truth) or _same_constant(given, true, value, true_value)
@@ -91,7 +91,7 @@ def _rounded(value: Any, true_value: Any, answer: str, truth: str) -> bool:
 
 
 def _same_constant(given: Any, true: Any, value: Any, true_value: Any) -> bool:
-    """Exactly equal; `value` and `true_value` are their first digits, which tell most pairs apart at once."""
+    """Exactly equal; `value` and `true_value` are their first digits, which are enough to see that most pairs differ."""
     scale = abs(true_value) if true_value != 0 else sympy.Float("1e-3")
     if abs(value - true_value) > _NEAR * scale:
         return False
@@ -112,7 +112,7 @@ def _written_out(constant: Any) -> Any:
 
 
 def _same_conditions(answer: str, truth: str) -> bool:
-    """Whether conditions on one real variable, or the set of its values, hold for the same numbers."""
+    """Whether conditions on one real variable, or the set of its values, are true for the same numbers."""
     sides = []
     variables: set[Any] = set()
     for text in (answer, truth):

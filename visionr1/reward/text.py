@@ -79,7 +79,7 @@ _RULES: Final = tuple(
     )
 )
 _GOES_ON: Final = re.compile(r"\.\d*?(\d{1,9}?)\1{2,}\.\.\.$")
-"""`0.333...`, whose points are no full stop."""
+"""`0.333...`: its points are not a full stop."""
 _MATRIX_RULES: Final = tuple(rule for rule in _RULES if rule[0].pattern != r"\\?&")  # There, `&` parts columns.
 
 
@@ -100,7 +100,7 @@ def squeezed(text: str) -> str:
 
 
 def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
-    """The parts of `text` between separators that stand outside all brackets, without empty ones."""
+    """The parts of `text` between separators outside all brackets, without empty ones."""
     parts, depth, start = [], 0, 0
     cuts = {match.start(): match.end() for match in separator.finditer(text)}
     for index, character in enumerate(text):
@@ -115,7 +115,7 @@ def split_top(text: str, separator: re.Pattern[str]) -> list[str]:
 
 
 def group(text: str) -> tuple[str, str, str] | None:
-    """(opening, inside, closing) if one pair of brackets holds all of `text`, else None."""
+    """(opening, inside, closing) if one pair of brackets is around all of `text`, else None."""
     for opening, closings in (("(", (")", "]")), ("[", ("]", ")")), ("\\{", ("\\}",)), ("{", ("}",))):
         for closing in closings:
             if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
@@ -143,7 +143,7 @@ def _balanced(text: str) -> bool:
 
 
 def _unboxed(text: str) -> str:
-    r"""Without `\boxed` and `\fbox`: what they hold stands free, as what is round them does."""
+    r"""Without `\boxed` and `\fbox`. Their content stays."""
     pieces = re.split(r"\\[bf](?:oxed|box)\s*(?=\{)", text)
     for index, piece in enumerate(pieces[1:], start=1):
         depth = 0

@@ -25,7 +25,7 @@ class Unit:
     """`size` of it is one of the product of base units in `bases`, pairs of (base unit, power) in order.
 
     `doubtful` units count only where the true answer has a unit; `glued` ones need no blank after a number;
-    `also_means` is the symbol of another unit that the same word stands for.
+    `also_means` is the symbol of another unit with the same word.
     """
 
     name: str

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from visionr1.errors import BadInput
+from visionr1.preflight.check import reward_fault
 from visionr1.reward.child import Child
 from visionr1.reward.hfrrf import Grade
 
@@ -37,8 +38,9 @@ class UserReward:
 
     def __init__(self, spec: str, seconds_per_answer: float) -> None:
         path, _, function = spec.rpartition(":")
-        if not path.endswith(".py") or not function.isidentifier():
-            raise BadInput(f"reward.function {spec!r} is not hfrrf, zero or path/file.py:function")
+        fault = reward_fault(spec)
+        if fault:
+            raise BadInput(fault)
         if not Path(path).is_file():
             raise BadInput(f"reward.function {spec}: there is no file {path}")
         self._spec = spec

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 Ask = Callable[[str, str], "bool | None"]
-"""Compares two mathematical expressions, (answer, truth); None: cannot be told here."""
+"""Compares two mathematical expressions, (answer, truth). None: not known here."""
 
 
 class Verdict(NamedTuple):

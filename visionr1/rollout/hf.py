@@ -75,7 +75,8 @@ class HfEngine:
     def _completion(self, token_ids: list[int], logprobs: list[float]) -> Completion:
         ends = [place for place, token in enumerate(token_ids) if token in self._builder.eos_token_ids]
         length = ends[0] + 1 if ends else len(token_ids)
-        text = self._builder.tokenizer.decode(token_ids[:length], skip_special_tokens=True)
+        # As it was sampled: the tags may be special tokens of this tokenizer.
+        text = self._builder.tokenizer.decode(token_ids[: ends[0]] if ends else token_ids, skip_special_tokens=False)
         return Completion(text, token_ids[:length], logprobs[:length], "stop" if ends else "length")
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -88,8 +89,11 @@ class HfEngine:
         self.load_weights(load_model(model_dir, self._settings, self._device).named_parameters())
 
     def live(self) -> dict[str, Any]:
-        """It has no queue and no cache to tell of."""
+        """Empty: it has no queue and no cache."""
         return {}
+
+    def tail_seconds(self) -> None:
+        """One prompt's group at a time: there are no slots."""
 
     def sleep(self) -> None:
         """Nothing to give back: the copy is small."""

@@ -1,1 +1,1 @@
-"""The run directory, the contract between all phases: what lies where in it, who writes it and how it is read."""
+"""The run directory, the contract between all phases: what is where in it, who writes it and how it is read."""

@@ -50,7 +50,7 @@ def attempts(store: Store, phase: str) -> dict[int, AttemptRecord]:
         BadInput: a record is damaged.
     """
     numbers = sorted(number for key in store.list(attempts_prefix(phase)) if (number := attempt_number(key)) is not None)
-    fault = "not the record of an attempt; delete it to go on"
+    fault = "not the record of an attempt; delete it to continue"
     return {number: read_json(store, attempt_key(phase, number), _RECORD, fault) for number in numbers}
 
 
@@ -60,7 +60,7 @@ def write_attempt(store: Store, phase: str, number: int, record: AttemptRecord) 
 
 
 def phase_state(complete: bool, tried: Mapping[int, AttemptRecord], stepped: bool) -> State:
-    """How a phase stands; begun is one that has steps though nobody recorded an attempt, as on a cluster.
+    """The state of a phase. `begun` means that it has steps but no recorded attempt, as on a cluster.
 
     A phase is done when its result is there, never by an exit code: one that ended with 0 and has no result (any more) waits
     for its next attempt.

@@ -66,8 +66,8 @@ class Place(BaseModel):
 
 _MANIFEST: Final = TypeAdapter(Manifest)
 _FAULT: Final = "this is no checkpoint manifest; delete it to use the checkpoint before"
-_MOST_MANIFEST_BYTES: Final = 64 << 20
-"""Some 300,000 files."""
+_MOST_MANIFEST_BYTES: Final = 8 << 20
+"""Some 40,000 files: 512 processes with 80 each. The operator, which has little memory, reads manifests too."""
 
 
 def kept(steps: Collection[int], keep_last: int, stage_end: int | None, keep_stage_end: int, every: int = 5) -> set[int]:
@@ -86,7 +86,7 @@ def kept(steps: Collection[int], keep_last: int, stage_end: int | None, keep_sta
 
 
 def forget_copies(store: Store, keep: Collection[tuple[str, int]]) -> None:
-    """Removes this machine's copies of a remote run's checkpoints, but those of the phases and steps in `keep`."""
+    """Removes this machine's copies of a remote run's checkpoints, except for the phases and steps in `keep`."""
     if store.local_path(RECIPE) is not None:
         return
     top = _scratch(store.url) / "fetched"
@@ -128,7 +128,7 @@ class Checkpoints:
     def folder(self, step: int) -> Path:
         """What `staging` gave, for the other processes that write; for a remote store each machine has its own.
 
-        There it holds one step at a time: what an attempt that was interrupted left of other steps goes.
+        It has one step at a time. Files of other steps, which an interrupted attempt left, are removed.
         """
         folder = self._staged(step)
         with os_errors(folder):
@@ -136,7 +136,7 @@ class Checkpoints:
             if not self.local:
                 for other in folder.parent.iterdir():
                     if other != folder:
-                        shutil.rmtree(other, ignore_errors=True)  # a process beside this one does the same
+                        shutil.rmtree(other, ignore_errors=True)  # another process on this machine may do the same
         return folder
 
     def publish(self, step: int, folder: Path, names: Iterable[str]) -> list[FileEntry]:
@@ -213,20 +213,21 @@ class Checkpoints:
         """
         return self._manifest(step).state
 
-    def sampler(self, step: int) -> dict[str, Any]:
-        """The sampler's state that the checkpoint was committed with.
+    def training_state(self, step: int) -> dict[str, Any]:
+        """The state, with the sampler's place in the data under `sampler`.
 
         Raises:
             NotFound: The checkpoint is not committed.
-            BadInput: Its manifest has no such state.
+            BadInput: Its manifest has no such place.
         """
+        state = self.state(step)
         try:
-            return Place.model_validate(self.state(step).get("sampler")).model_dump()
+            return state | {"sampler": Place.model_validate(state.get("sampler")).model_dump()}
         except ValidationError:
             raise BadInput(f"{self.store.url}/{self._key(step, MANIFEST)}: {_FAULT}") from None
 
     def fetch(self, step: int, *, trainer: bool = True) -> Path:
-        """A local folder that holds the checkpoint's files, every byte checked against the manifest.
+        """A local folder with the checkpoint's files. Every byte is checked against the manifest.
 
         Without `trainer`, its states, which are several times as large as the weights, are left out.
 

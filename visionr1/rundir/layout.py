@@ -7,13 +7,32 @@ from typing import Final
 
 RECIPE: Final = "recipe.yaml"
 """The recipe as it was resolved when the run began."""
+DECIDED: Final = "recipes"
+"""Folder of the recipes that the operator has decided on, each under the SHA-256 of its bytes, which a pod's command names."""
 STEPS: Final = "steps.jsonl"
 """One record a training step, of all phases."""
 REPORT: Final = "report.html"
 SUMMARY: Final = "summary.json"
+EVAL: Final = "eval"
+"""Folder of the scores."""
 LOCK: Final = ".lock"
 """Who is using a local run directory."""
+CHECKED_TRAIN: Final = "checked/train.arrow"
+"""What was found out about each row of `data.train`; the three of these may be deleted at any time."""
+CHECKED_HELD_OUT: Final = "checked/held-out.arrow"
+CHECKED_SFT: Final = "checked/sft.arrow"
 COLDSTART_DATA: Final = "coldstart/data.jsonl"
+COLDSTART_DATA_MULBERRY: Final = "coldstart/data-mulberry.jsonl"
+"""The same samples in the layout of Vision-R1-cold's other file."""
+COLDSTART_DIFFICULTY: Final = "coldstart/difficulty.jsonl"
+"""The share of right samples of each problem."""
+COLDSTART_REJECTED: Final = "coldstart/rejected.jsonl"
+"""Chains that were dropped, if the recipe keeps them."""
+COLDSTART_CARD: Final = "coldstart/README.md"
+COLDSTART_DATASET_INFO: Final = "coldstart/dataset_info.json"
+"""What LLaMA-Factory reads first."""
+COLDSTART_PARQUET: Final = "coldstart/parquet"
+"""Folder of the samples in shards, with their pictures."""
 COLDSTART_REPORT: Final = "coldstart/report.json"
 COLDSTART_WORK: Final = "coldstart/work"
 """Folder of every reply so far, in parts."""
@@ -32,14 +51,9 @@ _CHECKPOINTS: Final = "checkpoints"
 _COLDSTART: Final = "coldstart"
 
 
-def phase_folders() -> tuple[str, ...]:
-    """Folders that have a folder for each phase that has begun; see `phase_of`."""
-    return _PHASES, _CHECKPOINTS
-
-
-def phase_of(key: str) -> str:
-    """The phase of a key below one of `phase_folders`."""
-    return key.split("/")[1]
+def decided_recipe_key(sha256: str) -> str:
+    """A recipe that the operator has decided on."""
+    return f"{DECIDED}/{sha256}.json"
 
 
 def attempts_prefix(phase: str) -> str:
@@ -74,9 +88,14 @@ def attempt_number(key: str) -> int | None:
 
 
 def coldstart_image(name: str) -> tuple[str, str]:
-    """Where an image of the cold-start data lies: its path as COLDSTART_DATA has it, relative to itself, and its key."""
+    """Where an image of the cold-start data is: its path relative to COLDSTART_DATA, as written there, and its key."""
     path = f"images/{name}"
     return path, f"{_COLDSTART}/{path}"
+
+
+def coldstart_shard_key(shard: int) -> str:
+    """One shard of the samples, counted from 0."""
+    return f"{COLDSTART_PARQUET}/train-{shard:05d}.parquet"
 
 
 def coldstart_work_key(part: str) -> str:
@@ -123,11 +142,21 @@ def rollouts_key(phase: str, step: int) -> str:
     return f"{rollouts_prefix(phase)}/step-{step}.jsonl.zst"
 
 
-def eval_key(phase: str) -> str:
+def eval_folder(settings_id: str) -> str:
+    """Folder of the scores that were made with other values than those directly in EVAL."""
+    return f"{EVAL}/{settings_id}"
+
+
+def eval_settings_key(folder: str = EVAL) -> str:
+    """The values that the scores of a folder were made with."""
+    return f"{folder}/settings.json"
+
+
+def eval_key(phase: str, folder: str = EVAL) -> str:
     """Scores of the checkpoint that `phase` ended with."""
-    return f"eval/{phase}.json"
+    return f"{folder}/{phase}.json"
 
 
-def eval_samples_key(phase: str) -> str:
+def eval_samples_key(phase: str, folder: str = EVAL) -> str:
     """Every completion that `eval_key` counts."""
-    return f"eval/{phase}.samples.jsonl"
+    return f"{folder}/{phase}.samples.jsonl"

@@ -47,7 +47,7 @@ def run_lock(store: Store) -> Iterator[int | None]:
     A remote store yields None: there the cluster's controller sees to it that a run has one driver.
 
     Raises:
-        BadInput: Another process holds it.
+        BadInput: Another process uses it.
     """
     path = store.local_path(LOCK)
     if path is None:
@@ -68,18 +68,16 @@ def _acquire(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise BadInput(f"{path.parent} is in use{_holder(path)}; wait for it or stop it") from error
+        raise BadInput(f"{path.parent} is in use{_holder(descriptor)}; wait for it or stop it") from error
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     holder = _Holder(os.getpid(), socket.gethostname(), shlex.join(sys.argv), now)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(asdict(holder)).encode(), 0)
 
 
-def _holder(path: Path) -> str:
-    with path.open("rb") as file:
-        text = file.read(SMALL)
+def _holder(descriptor: int) -> str:
     try:
-        holder = _HOLDER.validate_json(text)
+        holder = _HOLDER.validate_json(os.pread(descriptor, SMALL, 0))
     except ValueError:
         return ""  # read between the other's locking and writing
     return f" by process {holder.pid} on {holder.host} since {holder.time} ({holder.command})"
@@ -87,11 +85,14 @@ def _holder(path: Path) -> str:
 
 @contextmanager
 def phase_lock(store: Store) -> Iterator[None]:
-    """Holds a local run directory for one phase, unless `visionr1 run` holds it for this phase, or SFT's other nodes share it.
+    """Locks a local run directory for one phase. Not if `visionr1 run` has locked it for it, or SFT's other nodes share it.
 
     Raises:
-        BadInput: Another process holds it.
+        BadInput: Another process uses it.
     """
     shared = ATTEMPT in os.environ or "PET_NNODES" in os.environ
-    with nullcontext() if shared else run_lock(store):
+    path = store.local_path(LOCK)
+    # The phase itself reports that there is no run here; a lock would make the folder.
+    nothing = path is not None and not path.parent.exists()
+    with nullcontext() if shared or nothing else run_lock(store):
         yield

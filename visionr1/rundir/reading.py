@@ -59,14 +59,14 @@ def read_json(store: Store, key: str, shape: TypeAdapter[T], fault: str, most: i
     """A file that is one JSON value of the given shape.
 
     Args:
-        fault: what to tell of a file that is none: what it is not, and what to do.
-        most: bytes that are read; the rest of a larger file is left, and what was read is then no JSON.
+        fault: the message for a file of another kind: what it is not, and what to do.
+        most: bytes that it may have.
 
     Raises:
         NotFound: it is not there.
-        BadInput: it has another shape, or is no file.
+        BadInput: it has another shape, is larger, or is no file.
     """
     try:
-        return shape.validate_json(store.read_bytes(key, most))
+        return shape.validate_json(read_file(store, key, most))
     except ValidationError:
         raise BadInput(f"{store.url}/{key}: {fault}") from None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from visionr1.recipe import Phase, Recipe, phases, phases_from
 from visionr1.rundir.checkpoints import Checkpoints
-from visionr1.rundir.layout import STEPS, checkpoint_prefix, eval_key, eval_samples_key, rolled_back_steps_key
+from visionr1.rundir.layout import STEPS, checkpoint_prefix, rolled_back_steps_key
+from visionr1.rundir.scores import delete_scores
 from visionr1.rundir.steplog import as_lines, read_steps
 from visionr1.storage import Store
 
@@ -49,11 +50,10 @@ def roll_back(store: Store, recipe: Recipe, to: Rollback, archive: str) -> None:
     records = read_steps(store)
     back = [record for record in records if _is_after(recipe, to, record["phase"], record["step"])]
     after = list(_after(store, recipe, to))
-    if back:  # first, since what is deleted below cannot be told from what never was
+    if back:  # first, because afterwards nobody can see what was deleted below
         store.write_bytes(rolled_back_steps_key(archive), as_lines(back))
     for name in {phase.name for phase in phases_from(recipe, to.phase)[1:]} | {phase.name for phase, _ in after}:
-        store.delete(eval_key(name))
-        store.delete(eval_samples_key(name))
+        delete_scores(store, name)
     for phase, step in after:
         Checkpoints(store, phase.name).remove(step)
     if back:
@@ -61,7 +61,7 @@ def roll_back(store: Store, recipe: Recipe, to: Rollback, archive: str) -> None:
 
 
 def _after(store: Store, recipe: Recipe, to: Rollback) -> Iterator[tuple[Phase, int]]:
-    """What is there of checkpoints after the one to go back to, the newest first: none is left whose start is gone."""
+    """The checkpoints after the one to go back to, the newest first, so each is deleted before the one that it began from."""
     for phase in reversed(phases_from(recipe, to.phase)):
         if phase.kind in ("sft", "grpo"):
             for step in reversed(Checkpoints(store, phase.name).folders()):

@@ -13,12 +13,12 @@ from visionr1.errors import BadInput
 from visionr1.metrics.table import RECORD_KEYS, TABLE
 from visionr1.rundir.layout import STEPS
 from visionr1.rundir.reading import Step, Time, number_or_null, read_file
-from visionr1.storage.store import NotFound, Store, os_errors
+from visionr1.storage.store import NotFound, Store, open_regular, os_errors
 
 _MOST_BYTES: Final = 16 << 20
 """Some 20,000 steps; the operator, which has little memory, reads the log of every run."""
 _BY_LABEL: Final = frozenset(item.key for item in TABLE if item.label is not None)
-"""Keys whose value has a number for each value of a label."""
+"""Keys with a number for each value of a label."""
 _MEASURED: Final = RECORD_KEYS - {"phase", "stage", "step", "time"}
 
 
@@ -55,7 +55,7 @@ class StepLog:
             self._data += line
             self._store.write_bytes(STEPS, self._data)
             return
-        with os_errors(path), path.open("ab") as file:
+        with os_errors(path), open_regular(path, flags=os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from visionr1.capacity.model import ModelSizes
+from visionr1.capacity.work import efficiency, model_work, peak_values
+from visionr1.model.device import device_peak
 from visionr1.model.load import DTYPES
 from visionr1.model.pack import PackedRow
-from visionr1.model.peak import device_peak
-from visionr1.model.work import efficiency, model_work, peak_values
 from visionr1.recipe.schema import SFT, Model
 
 
@@ -17,12 +18,12 @@ class RankEffort:
     """Measures one rank's update against the roofline; values are keyed as in `visionr1.metrics`, none without a known peak.
 
     Args:
-        config: transformers configuration of the policy.
+        sizes: of the policy.
     """
 
-    def __init__(self, sft: SFT, model: Model, config: Any, device: torch.device):
+    def __init__(self, sft: SFT, model: Model, sizes: ModelSizes, device: torch.device):
         self._sft = sft
-        self._work = model_work(config, DTYPES[model.dtype].itemsize)
+        self._work = model_work(sizes, DTYPES[model.dtype].itemsize)
         self._peak = device_peak(device, model.dtype)
 
     def peak_values(self) -> dict[str, Any]:

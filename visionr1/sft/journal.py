@@ -16,11 +16,11 @@ from visionr1.sft.rank import WHERE, SftRank
 
 
 class RankJournal:
-    """Lists what is left out, and tells /metrics of this rank; rank 0 writes steps.jsonl and the terminal, too."""
+    """Lists what is left out, and serves this rank's /metrics. Rank 0 also writes steps.jsonl and lines on the terminal."""
 
     def __init__(self, rank: SftRank, advance: Advance) -> None:
         self._exporter = rank.exporter
-        self._effort = RankEffort(rank.sft, rank.recipe.model, rank.policy.inner.config, rank.device)
+        self._effort = RankEffort(rank.sft, rank.recipe.model, rank.sizes, rank.device)
         self._journal: Journal | None = None
         if rank.rank == 0:
             self._journal = Journal(rank.store, StepLog(rank.store, SFT_PHASE, rank.done), rank.exporter, advance)

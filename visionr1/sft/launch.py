@@ -27,11 +27,11 @@ _ERRORS: Final = {EXIT_FAILED: StorageError, EXIT_STOPPED: Stopped, EXIT_BAD_INP
 """What a rank left in its exit file, as the error that it was."""
 
 
-def run(run_url: str) -> None:
+def run(run_url: str, recipe_sha256: str | None = None) -> None:
     """Runs SFT of the run directory's recipe to its end, from where it was.
 
     On a cluster PET_* variables say where the other nodes are; elsewhere
-    torchrun makes a group of `sft.processes` on this machine.
+    torchrun makes a group of `sft.processes` on this machine. `recipe_sha256` is as in `read_recipe`.
 
     Raises:
         BadInput: the recipe has no sft section, or a rank found bad data.
@@ -40,7 +40,7 @@ def run(run_url: str) -> None:
         RuntimeError: a rank failed; its traceback is in the log above.
     """
     store = open_store(run_url)
-    recipe = read_recipe(store)
+    recipe = read_recipe(store, recipe_sha256)
     if recipe.sft is None:
         raise BadInput("the recipe has no sft section: there is nothing to fine-tune")
     with tempfile.TemporaryDirectory(prefix="visionr1-sft-") as folder:
@@ -50,19 +50,19 @@ def run(run_url: str) -> None:
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
         with _Forwarding() as forwarding:
-            code = forwarding.run(_command(recipe.sft.processes, run_url), environment, exit_file)
+            code = forwarding.run(_command(recipe.sft.processes, run_url, recipe_sha256), environment, exit_file)
         if exit_file.exists():
             kind, _, message = exit_file.read_text().partition(" ")
             raise _ERRORS[int(kind)](message)
     if code != 0 and forwarding.asked:
-        raise Stopped("SFT was stopped before a step; it goes on from its last checkpoint, if there is one")
+        raise Stopped("SFT was stopped before a step; it continues from its last checkpoint, if there is one")
     if code != 0:
         raise RuntimeError(f"torchrun ended with exit code {code}: a rank of SFT failed, see the lines above")
     if Checkpoints(store, SFT_PHASE).latest() is None:
         raise RuntimeError("SFT ended without a committed checkpoint")
 
 
-def _command(processes: int, run_url: str) -> list[str]:
+def _command(processes: int, run_url: str, recipe_sha256: str | None) -> list[str]:
     where = [] if "PET_NNODES" in os.environ else ["--standalone", "--nnodes=1"]
     return [
         sys.executable,
@@ -73,6 +73,7 @@ def _command(processes: int, run_url: str) -> list[str]:
         "-m",
         "visionr1.sft.train",
         run_url,
+        *([] if recipe_sha256 is None else [recipe_sha256]),
     ]
 
 
@@ -97,7 +98,7 @@ class _Forwarding:
     def run(self, command: list[str], environment: dict[str, str], exit_file: Path) -> int:
         """Starts torchrun, and returns its exit code; once its ranks have ended by `exit_file` it has seconds to end, too."""
         self._torchrun = subprocess.Popen(command, env=environment, start_new_session=True)
-        if self.asked:  # while it was started: nobody has told it
+        if self.asked:  # the stop came while it was started, so it has no signal yet
             self._stop()
         seconds_left = _BARRIER_SECONDS
         while True:

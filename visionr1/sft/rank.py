@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ import torch.distributed as dist
 
 from visionr1.capacity.choose import choose_sft_zero_stage
 from visionr1.capacity.model import read_model_sizes
-from visionr1.data.fingerprint import sample_digests, shared_fingerprint
+from visionr1.data.kept import Kept
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.divided import load_divided
@@ -31,15 +30,19 @@ from visionr1.engine.zero import (
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
 from visionr1.model.device import device_of
-from visionr1.model.load import base_dir, load_model
+from visionr1.model.load import load_model
 from visionr1.model.policy import Policy
-from visionr1.recipe.phases import SFT_PHASE
-from visionr1.recipe.schema import SFT, Recipe, Source
+from visionr1.preflight.base import base_dir, read_config
+from visionr1.preflight.lengths import context_tokens, sft_cutoff
+from visionr1.recipe.phases import SFT_PHASE, sft_steps
+from visionr1.recipe.schema import SFT, Recipe
+from visionr1.recipe.source import Source
 from visionr1.rundir import layout
 from visionr1.rundir.checkpoints import Checkpoints, FileEntry
 from visionr1.sft.batches import Batch, ahead, make_batch
+from visionr1.sft.fingerprint import shared_fingerprint
 from visionr1.sft.saving import RankSaving
-from visionr1.sft.schedule import total_steps
+from visionr1.sft.schedule import step_samples, what_is_made
 from visionr1.storage import Store
 
 BETAS = (0.9, 0.999)
@@ -53,6 +56,7 @@ class SftRank:
     Attributes:
         done: steps that are committed.
         last_step: the step that ends SFT.
+        sizes: of the model.
     """
 
     def __init__(self, store: Store, recipe: Recipe, sft: SFT):
@@ -70,8 +74,10 @@ class SftRank:
         model_dir = self._checkpoints.fetch(self.done) if self.done else base_dir(recipe.model)
         self._companions = read_companions(model_dir)
         self._builder = PromptBuilder(model_dir, recipe.model)
+        self._cutoff = sft_cutoff(sft, context_tokens(read_config(model_dir)))
         self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
-        self._zero_stage = self._choose_zero_stage(model_dir)
+        self.sizes = read_model_sizes(model_dir)
+        self._zero_stage = self._choose_zero_stage()
         load = load_divided if self._zero_stage == 3 else load_model
         self.policy = Policy(load(model_dir, recipe.model, self.device), self._builder.banned_token_ids, 1.0)
         if sft.freeze_vision_tower:
@@ -86,13 +92,15 @@ class SftRank:
         self._engine = build_zero_engine(self.policy.to(self.device), settings, recipe.model.dtype)
         if self.done:
             load_trainer(self._engine, model_dir)
-        state = self._checkpoints.sampler(self.done) if self.done else None
+        state = self._checkpoints.training_state(self.done)["sampler"] if self.done else None
         self._sampler = PromptSampler(len(self._samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
-        self.last_step = total_steps(sft, len(self._samples))
+        self.last_step = sft_steps(sft, len(self._samples))
+        if self.rank == 0:
+            print(what_is_made(sft, len(self._samples)), flush=True)
 
-    def _choose_zero_stage(self, model_dir: Path) -> int:
+    def _choose_zero_stage(self) -> int:
         gpus = gpus_of_group(self.device)
-        stage = choose_sft_zero_stage(self.recipe, self.sft, read_model_sizes(model_dir), gpus)
+        stage = choose_sft_zero_stage(self.recipe, self.sft, self.sizes, gpus)
         if gpus is not None and self.rank == 0 and self.sft.zero_stage == "auto":
             print(f"memory: ZeRO-{stage}", flush=True)
         return stage
@@ -104,24 +112,22 @@ class SftRank:
         return int(box)
 
     def _fingerprint(self) -> str:
-        """What the samples are; each rank reads its share, and how many there are makes no difference."""
-        shares: list[Any] = [None] * self._world
-        dist.all_gather_object(shares, sample_digests(self._samples, range(self.rank, len(self._samples), self._world)))
-        return shared_fingerprint(shares)
+        """What the samples are, as rank 0 knows it; see `shared_fingerprint`."""
+        return shared_fingerprint(self._samples, Kept(self.store, layout.CHECKED_SFT), self.rank, self._world)
 
     def batches(self) -> Generator[tuple[Batch, dict[str, Any]]]:
         """This rank's part of each step that is left, made ahead of it, with the sampler's state after the step."""
         return ahead(self._make, self._draws())
 
     def _draws(self) -> Iterator[tuple[list[int], dict[str, Any]]]:
-        for _ in range(self.done, self.last_step):
-            indices = self._sampler.next(self.sft.global_batch_size)
+        for step in range(self.done + 1, self.last_step + 1):
+            indices = self._sampler.next(step_samples(self.sft, len(self._samples), step))
             yield indices[self.rank :: self._world], self._sampler.state
 
     def _make(self, draw: tuple[list[int], dict[str, Any]]) -> tuple[Batch, dict[str, Any]]:
         indices, state = draw
-        budgets = self.sft.cutoff_tokens, self.sft.micro_batch_tokens
-        return make_batch(self._samples, indices, self._builder, self.policy.inner.model, *budgets), state
+        budget = self.sft.micro_batch_tokens
+        return make_batch(self._samples, indices, self._builder, self.policy.inner.model, self._cutoff, budget), state
 
     def update(self, batch: Batch, learning_rate: float) -> dict[str, float]:
         """One optimiser step: mean cross-entropy over all response tokens of the global batch."""

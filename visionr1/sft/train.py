@@ -18,13 +18,13 @@ from visionr1.signals import StopFlag
 from visionr1.storage import StorageError, open_store
 
 
-def main(run_url: str) -> None:
+def main(run_url: str, recipe_sha256: str | None = None) -> None:
     """Runs this rank; leaves 1, 3 or 64 with a line in the file VISIONR1_EXIT_FILE, since torchrun passes no exit code on."""
     exit_file = Path(os.environ["VISIONR1_EXIT_FILE"])
     try:
         with StopFlag() as should_stop:
             store = open_store(run_url)
-            recipe = read_recipe(store)
+            recipe = read_recipe(store, recipe_sha256)
             assert recipe.sft is not None
             rank = SftRank(store, recipe, recipe.sft)
             with progress("SFT", rank.last_step, rank.done) as advance:
@@ -41,4 +41,4 @@ def main(run_url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -8,7 +8,7 @@ from threading import Thread
 
 
 class Background:
-    """A queue of one: who starts the next piece of work waits for the one before, and is told of its failure.
+    """One piece of work at a time. Whoever starts the next one waits for the one before, and gets its error if it failed.
 
     The thread does not keep a process alive that ends by an error: what it stored by then is not committed.
     """

@@ -10,7 +10,7 @@ from visionr1.storage.store import LocalStore, Store, check_key
 
 
 def open_store(url: str) -> Store:
-    """The store at a local path (made by the first write) or at s3://bucket/prefix; touches neither disk nor network.
+    """The store at a local path (made by the first write) or at s3://bucket/prefix. This call uses no disk and no network.
 
     S3 takes its settings from the standard AWS environment, see `visionr1.storage.s3`.
     """
@@ -23,7 +23,7 @@ def open_store(url: str) -> Store:
         raise BadInput(f"{scheme}:// cannot hold a run: give a local path or s3://bucket/prefix")
     parts = urlsplit(url)
     if "@" in parts.netloc:
-        raise BadInput("an s3:// address must not hold credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
+        raise BadInput("an s3:// address must not have credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
     prefix = parts.path.strip("/")
     if not parts.netloc or parts.query or parts.fragment:
         raise BadInput(f"{url}: give s3://bucket/prefix")

@@ -18,7 +18,7 @@ SILENT_BELOW: Final = 256 << 20
 
 @contextmanager
 def showing(title: str, total: int) -> Iterator[Moved]:
-    """Yields the function to tell of moved bytes: a bar on a terminal, else a line before and one after."""
+    """Yields the function that counts moved bytes. Shows a bar on a terminal, else a line before and one after."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn()
     if total >= SILENT_BELOW and not console.is_terminal:

@@ -22,7 +22,17 @@ from botocore import exceptions as boto
 from botocore.config import Config
 
 from visionr1.errors import BadInput
-from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, check_key, os_errors, replacing
+from visionr1.storage.store import (
+    MOST_FILES,
+    Damaged,
+    Moved,
+    NotFound,
+    StorageError,
+    check_key,
+    os_errors,
+    replacing,
+    too_many_files,
+)
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -75,7 +85,7 @@ def make_client() -> S3Client:
 
 
 def explain_s3(error: Exception, address: str) -> Exception:
-    """The one-line error for people that stands for boto's error at `address`."""
+    """boto's error at `address` as an error of one line for people."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
     if isinstance(error, Boto3Error) and isinstance(error.__context__, (boto.ClientError, boto.BotoCoreError)):
         error = error.__context__  # boto3 wraps a failed upload and keeps only its text
@@ -143,17 +153,31 @@ class S3Store:
             self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
 
     def exists(self, key: str) -> bool:
+        return self.version(key) is not None
+
+    def version(self, key: str) -> str | None:
         # A listing, since a HEAD request answers 404 for a wrong bucket as well, and 403 for a missing key without ListBucket.
         name = self._name(key)
         with self._errors(key):
             found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=name, MaxKeys=1)
-        return any(item["Key"] == name for item in found.get("Contents", ()))
+        return next((_version(item) for item in found.get("Contents", ()) if item["Key"] == name), None)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
+        found: dict[str, int] = {}
+        for key, item in self._found(prefix):
+            found[key] = item["Size"]
+            if len(found) > MOST_FILES:
+                raise too_many_files(self.url, MOST_FILES)
+        return found
+
+    def versions(self) -> dict[str, str]:
+        return {key: _version(item) for key, item in self._found("")}
+
+    def _found(self, prefix: str) -> Iterator[tuple[str, Any]]:
         start = len(self.prefix) + 1 if self.prefix else 0
         with self._errors(prefix):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
-            return {item["Key"][start:]: item["Size"] for page in pages for item in page.get("Contents", ())}
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._folder(prefix)):
+                yield from ((item["Key"][start:], item) for item in page.get("Contents", ()))
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
@@ -192,3 +216,8 @@ class S3Store:
             yield
         except (boto.BotoCoreError, boto.ClientError, Boto3Error) as error:
             raise explain_s3(error, f"{self.url}/{key}".rstrip("/")) from error
+
+
+def _version(item: Any) -> str:
+    """Of an entry in a listing."""
+    return f"{item['Size']}:{item['ETag']}"

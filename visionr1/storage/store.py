@@ -6,15 +6,19 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from visionr1.errors import BadInput
 
 TEMPORARY: Final = ".tmp-"
 """Prefix of files that are still being written; they are never listed."""
+
+MOST_FILES: Final = 100_000
+"""Files and folders in one listing. A run has some thousands, and the operator lists the folders of every run."""
 
 Moved = Callable[[int], object]
 """Told how many more bytes of a file have moved."""
@@ -57,7 +61,17 @@ class Store(Protocol):
         """Whether this very key is there; a folder is none."""
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Bytes of every key below the folder `prefix`, in order of the keys; "" is the whole store."""
+        """Bytes of every key below the folder `prefix`, in order of the keys; "" is the whole store.
+
+        Raises:
+            BadInput: there are more than MOST_FILES, which no run writes.
+        """
+
+    def version(self, key: str) -> str | None:
+        """What differs once a key has been written again: its size with its time (a directory) or ETag (S3). None without it."""
+
+    def versions(self) -> dict[str, str]:
+        """The version of every key; on S3 of any number of them, for images lie there, too."""
 
     def list(self, prefix: str = "") -> list[str]:
         """The sorted keys below the folder `prefix`."""
@@ -68,10 +82,10 @@ class Store(Protocol):
     def put_file(self, local: Path, key: str, moved: Moved = lambda _: None) -> None: ...
 
     def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
-        """Copies to the path `local`, whose directory is made if need be."""
+        """Copies to the path `local`. Its directory is made if needed."""
 
     def local_path(self, key: str) -> Path | None:
-        """Where the key lies on this machine's file system; None for a remote store."""
+        """Where the key is on this machine's file system. None for a remote store."""
 
 
 def check_key(key: str) -> str:
@@ -88,7 +102,7 @@ def check_key(key: str) -> str:
 
 
 def explain(error: OSError, path: Path) -> Exception:
-    """The one-line error for people that stands for an operating system's error at `path`."""
+    """The operating system's error at `path` as an error of one line for people."""
     if isinstance(error, FileNotFoundError):
         return NotFound(str(path))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -101,7 +115,13 @@ def explain(error: OSError, path: Path) -> Exception:
         return StorageError(f"{path}: no permission; give user {os.getuid()} access or choose another run directory")
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return BadInput(f"{path}: a file and a directory are in each other's place; choose another run directory")
+    if error.errno == errno.ENXIO:  # a pipe or socket opened for writing
+        return _not_regular(path)
     return StorageError(f"{path}: {error.strerror or error}; check the disk or mount, then start again")
+
+
+def _not_regular(path: Path) -> BadInput:
+    return BadInput(f"{path}: not a regular file but a pipe, socket or device; remove it")
 
 
 @contextmanager
@@ -133,7 +153,7 @@ def make_folders(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; what the block wrote there then replaces `path` in one move."""
+    """Yields a temporary path in the folder of `path`. What the block wrote there then replaces `path` in one move."""
     make_folders(path.parent)
     temporary = path.with_name(TEMPORARY + secrets.token_hex(8))
     try:
@@ -164,8 +184,8 @@ class LocalStore:
 
     def read_bytes(self, key: str, most: int | None = None) -> bytes:
         path = self.local_path(key)
-        with os_errors(path), path.open("rb") as file:
-            return file.read(most)
+        with os_errors(path), open_regular(path, within=self.root) as file:
+            return file.read(-1 if most is None else most)
 
     def write_bytes(self, key: str, data: bytes) -> None:
         path = self.local_path(key)
@@ -178,14 +198,20 @@ class LocalStore:
             return path.is_file()
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
+        return {key: found.st_size for key, found in self._found(prefix)}
+
+    def version(self, key: str) -> str | None:
+        return _version(self.local_path(key).stat()) if self.exists(key) else None
+
+    def versions(self) -> dict[str, str]:
+        return {key: _version(found) for key, found in self._found("")}
+
+    def _found(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         top = self.local_path(prefix) if prefix else self.root
-        found = {}
         with os_errors(top):
-            for path in sorted(_files(top)):
+            for path, facts in sorted(_files(top, self.url)):
                 if not path.name.startswith(TEMPORARY):
-                    with suppress(FileNotFoundError):  # removed since it was listed, as by a run that one looks at
-                        found[path.relative_to(self.root).as_posix()] = path.stat().st_size
-        return found
+                    yield path.relative_to(self.root).as_posix(), facts
 
     def list(self, prefix: str = "") -> list[str]:
         return sorted(self.sizes(prefix))
@@ -205,23 +231,73 @@ class LocalStore:
         _copy(local, self.local_path(key), moved)
 
     def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
-        _copy(self.local_path(key), local, moved)
+        _copy(self.local_path(key), local, moved, within=self.root)
 
 
-def _files(top: Path) -> Iterator[Path]:
-    """Regular files below `top`. An unreadable directory is an error: "no checkpoints" would start the run from its beginning."""
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def too_many_files(url: str, most: int) -> BadInput:
+    """The error for a listing of more than `most` files."""
+    return BadInput(f"{url}: more than {most:,} files, which no run writes; find out what writes them, and remove them")
+
+
+def open_regular(path: Path, within: Path | None = None, flags: int = os.O_RDONLY) -> BinaryIO:
+    """Opens a regular file, and never waits: a pipe or device in its place would block whoever reads or writes it.
+
+    Args:
+        within: the folder that the opened file must lie in, however it was reached.
+        flags: as for os.open; without O_WRONLY the file can be read only.
+
+    Raises:
+        OSError: it cannot be opened.
+        BadInput: it is not a regular file, or is outside `within`.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise _not_regular(path)
+        # The descriptor's own path: a link may have been put in place since the path was checked.
+        if within is not None and not Path(os.path.realpath(f"/proc/self/fd/{descriptor}")).is_relative_to(
+            os.path.realpath(within)
+        ):
+            raise BadInput(f"{path}: a symbolic link leads out of the run directory; put the files themselves there")
+        return os.fdopen(descriptor, "ab" if flags & os.O_WRONLY else "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _files(top: Path, url: str) -> Iterator[tuple[Path, os.stat_result]]:
+    """Regular files below `top` and what is known of them.
+
+    An unreadable directory is an error: "no checkpoints" would start the run from its beginning.
+    """
 
     def fail(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # such a directory has just been removed
+        if not isinstance(error, FileNotFoundError):  # another process has just removed the directory
             raise error
 
     if top.is_dir():
-        for folder, _, names in os.walk(top, onerror=fail):
-            yield from (path for name in names if not (path := Path(folder, name)).is_symlink())
+        count = 0
+        for folder, folders, names in os.walk(top, onerror=fail):
+            count += len(folders) + len(names)
+            if count > MOST_FILES:
+                raise too_many_files(url, MOST_FILES)
+            for name in names:
+                path = Path(folder, name)
+                with suppress(FileNotFoundError):  # removed since it was listed, as by a run that one looks at
+                    facts = path.lstat()
+                    if stat.S_ISREG(facts.st_mode):
+                        yield path, facts
 
 
-def _copy(source: Path, target: Path, moved: Moved) -> None:
-    with os_errors(source), source.open("rb") as reader, os_errors(target), replacing(target) as temporary:
+def _copy(source: Path, target: Path, moved: Moved, within: Path | None = None) -> None:
+    with os_errors(source), open_regular(source, within) as reader, os_errors(target), replacing(target) as temporary:
         with temporary.open("wb") as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
         moved(temporary.stat().st_size)

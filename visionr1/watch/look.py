@@ -19,7 +19,7 @@ from visionr1.storage import Store
 from visionr1.watch.problems import problems
 
 PACE_STEPS: Final = 10
-"""Steps that speed and time left are taken from."""
+"""Speed and time left are computed from so many steps."""
 
 State = Literal["running", "waiting", "held", "stopped", "failed", "done"]
 
@@ -30,15 +30,16 @@ class View:
 
     Attributes:
         now: unix seconds.
-        chain: its phases, in order; `current` is the index of the one that it is in.
-        state: waiting also stands for a run that nobody is seen to work on. On a cluster, that a phase has steps and is
-            not complete counts as running.
-        done, total: steps (or problems) of the present phase; `total` None where it is not known.
-        records: step records of the present phase, `time` None where it is not known; `stages` of all GRPO stages, oldest first.
+        chain: its phases, in order. `current` is the index of the current one.
+        state: `waiting` also means that no process was found that works on the run. A cluster keeps its attempts elsewhere:
+            there a phase is `running` if it has steps and is not complete.
+        done, total: steps (or problems) of the current phase. `total` is None if it is not known.
+        records: step records of the current phase, oldest first. `time` is None if it is not known.
+        stages: the same for all GRPO stages.
         tokens_per_second: None before the second step.
-        seconds_left: of the present phase; None where it cannot be told.
+        seconds_left: for the current phase. None if it is not known.
         problems: one line each, the worst first.
-        note: what whoever runs it says of it, in words.
+        note: a sentence about the run from the program that runs it, such as the operator.
     """
 
     name: str
@@ -59,7 +60,7 @@ class View:
 
     @property
     def phase(self) -> Phase:
-        """The phase that is under way, or comes next, or was the last."""
+        """The phase that runs now, or is next, or was the last one."""
         return self.chain[self.current]
 
 
@@ -67,7 +68,7 @@ def look(store: Store, now: float) -> View:
     """Reads the run directory once.
 
     Raises:
-        BadInput: it is no run directory, or holds a damaged file.
+        BadInput: it is no run directory, or a file in it is damaged.
         StorageError: it cannot be read now.
     """
     recipe = read_recipe(store)
@@ -109,9 +110,9 @@ def _current(
     steps: list[dict[str, Any]],
     tried: dict[str, dict[int, AttemptRecord]],
 ) -> int:
-    """The last phase that has begun and is not over; else the first that is not complete, or the last one.
+    """The last phase that has begun and is not complete. Without one, the first that is not complete, or the last one.
 
-    A cluster keeps its attempts elsewhere, so a phase has also begun when it has a step.
+    A cluster keeps its attempts elsewhere. So a phase has also begun if it has a step.
     """
     stepped = {record["phase"] for record in steps}
     under_way = []
@@ -124,7 +125,7 @@ def _current(
 
 
 def _state(all_complete: bool, current: PhaseState) -> State:
-    """Of the run, from that of the phase that it is in; a phase that is done has one after it that nobody works on yet."""
+    """The state of the run, from the state of its current phase. If that is done, the run waits for the next one to begin."""
     if all_complete:
         return "done"
     if current == "begun":
@@ -133,7 +134,7 @@ def _state(all_complete: bool, current: PhaseState) -> State:
 
 
 def _progress(store: Store, phase: Phase, own: list[dict[str, Any]], attempt: int | None) -> tuple[int, int | None]:
-    """Done and total of a phase, in steps or problems."""
+    """How much of a phase is done, and its total, in steps or problems."""
     if isinstance(phase, StagePhase):
         return (own[-1]["step"] - phase.first_step if own else 0), phase.stage.steps
     now = None if attempt is None else read_progress(store, phase.name, attempt)
@@ -143,7 +144,7 @@ def _progress(store: Store, phase: Phase, own: list[dict[str, Any]], attempt: in
 
 
 def pace(records: list[dict[str, Any]]) -> float | None:
-    """Seconds from one step's end to the next, over the last steps whose ends are known."""
+    """Mean seconds per step, from the end times of the last steps. Steps without a time are ignored."""
     recent = _timed(records)[-PACE_STEPS:]
     if len(recent) < 2 or recent[-1]["step"] <= recent[0]["step"]:
         return None
@@ -151,7 +152,7 @@ def pace(records: list[dict[str, Any]]) -> float | None:
 
 
 def tokens_per_second(records: list[dict[str, Any]]) -> float | None:
-    """Tokens sampled (trained, in SFT) in the last steps, over the time that they took."""
+    """Tokens sampled (in SFT: trained) per second, over the last steps."""
     recent = _timed(records)[-PACE_STEPS:]
     if len(recent) < 2 or recent[-1]["time"] <= recent[0]["time"]:
         return None

@@ -1,4 +1,4 @@
-"""What is wrong with a run, judged by its step records with the alerts' thresholds."""
+"""What is wrong with a run. Its step records are checked with the same thresholds as the alerts."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from visionr1.watch.thresholds import (
 Records = Sequence[dict[str, Any]]
 
 RECENT: Final = 5
-"""Steps that count as now; the alerts average over half an hour."""
+"""The last steps, which are averaged. The alerts average over half an hour instead."""
 BEFORE: Final = 20
-"""So many steps back is before; the alerts look two hours back."""
+"""The last steps are compared with those of so many steps ago. The alerts compare with two hours ago instead."""
 
 
 def problems(phase: Phase, records: Records, running: bool, now: float) -> list[str]:
     """One line for each thing that is wrong, the worst first.
 
     Args:
-        records: those of the phase, oldest first.
+        records: the phase's step records, oldest first.
         running: whether a process works on the phase.
         now: unix seconds.
     """
@@ -68,23 +68,23 @@ def _reward(records: Records) -> Iterator[str]:
     means = [mean for end in range(RECENT, len(records) + 1) if (mean := _mean(records[end - RECENT : end], "reward_mean"))]
     best = max(means, default=0.0)
     if best > REWARD_SEEN.default and (recent := _recent(records, "reward_mean")) < REWARD_DROP_RATIO.default * best:
-        yield f"reward collapsed: {recent:.2f}, it was {best:.2f}"
+        yield f"reward collapsed: it is {recent:.2f} now and was {best:.2f}"
 
 
 def _engine(records: Records) -> Iterator[str]:
-    told = [records[-1].get(key) for key in ("logprob_mismatch", "parity_probe_mean")]
-    mismatch = max((value for value in told if value is not None), default=0.0)
+    measured = [records[-1].get(key) for key in ("logprob_mismatch", "parity_probe_mean")]
+    mismatch = max((value for value in measured if value is not None), default=0.0)
     if mismatch > MISMATCH_NATS.default:
-        yield f"engine and trainer disagree by {mismatch:.3f} nats a token"
+        yield f"engine and trainer disagree by {mismatch:.3f} nats per token"
 
 
 def _signal(records: Records, phase: Phase) -> Iterator[str]:
     truncated = _recent(records, "completion_truncated_ratio")
     if truncated > TRUNCATED_RATIO.default and records[-1]["step"] - phase.first_step > TRUNCATED_AFTER_STEPS.default:
-        yield f"truncation is high: {truncated:.0%} are cut at the stage's limit"
+        yield f"truncation is high: {truncated:.0%} of the completions are cut at the stage's limit"
     zero = _recent(records, "advantage_zero_std_ratio")
     if zero > ZERO_SIGNAL_RATIO.default:
-        yield f"zero signal: {zero:.0%} of the groups teach nothing"
+        yield f"zero signal: in {zero:.0%} of the groups all rewards are equal, so nothing is learned from them"
 
 
 def _length(records: Records) -> Iterator[str]:
@@ -93,7 +93,7 @@ def _length(records: Records) -> Iterator[str]:
         return
     grown = _recent(records, "completion_tokens_mean"), _mean(before, "completion_tokens_mean")
     if grown[0] > LENGTH_GROWTH_RATIO.default * grown[1] and _recent(records, "reward_mean") >= _mean(before, "reward_mean"):
-        yield f"overthinking: length grew from {grown[1]:.0f} to {grown[0]:.0f} tokens, the reward holds"
+        yield f"overthinking: length grew from {grown[1]:.0f} to {grown[0]:.0f} tokens, and the reward did not fall"
 
 
 def _recent(records: Records, key: str) -> float:
@@ -101,6 +101,6 @@ def _recent(records: Records, key: str) -> float:
 
 
 def _mean(records: Records, key: str) -> float:
-    """Mean of the values that are there; 0 without any."""
+    """Mean of the values that exist. 0 if there are none."""
     values = [record[key] for record in records if record.get(key) is not None]
     return sum(values) / len(values) if values else 0.0

@@ -1,6 +1,6 @@
-"""How far a PTSTRun is, as the cluster says it: `ptst/NAME`, by kubectl's own configuration.
+"""How far a PTSTRun is: reads `ptst/NAME` from the cluster, with kubectl's configuration.
 
-The only place of the product that knows Kubernetes; it reads one resource, and the ConfigMap of its recipe if it has one.
+This is the only module of `visionr1` that knows Kubernetes. It reads one resource, and the ConfigMap of its recipe if it has one.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _SECONDS: Final = 20
 class PtstRun:
     """A run on a cluster.
 
-    Its curves are those of `steps.jsonl` where the run directory is on S3 and can be read from here; else they begin with
-    the first look.
+    If the run directory is on S3 and can be read from here, the curves are made from `steps.jsonl`. Otherwise they begin
+    with the first look.
 
     Args:
         target: `ptst/NAME`.
-        namespace: the present context's if None.
-        context: of the kubeconfig; its present one if None.
+        namespace: None takes that of the current context.
+        context: a context of the kubeconfig. None takes the current one.
 
     Raises:
         BadInput: the client or its configuration is missing.
@@ -69,8 +69,8 @@ class PtstRun:
         """Reads the run once.
 
         Raises:
-            BadInput: there is no such run, or it may not be read.
-            StorageError: the API server cannot be asked now.
+            BadInput: there is no such run, or you have no right to read it.
+            StorageError: the API server does not answer now.
         """
         run = self._read()
         recipe = parse_recipe(self._recipe_text(run["spec"]), f"{self._target}: its recipe", [f"name={json.dumps(self._name)}"])
@@ -88,7 +88,7 @@ class PtstRun:
         newest = own[-1]["step"] if own else status.get("step") or 0 if stage else 0
         done = max(0, newest - phase.first_step)
         seconds = pace(own)
-        told = status.get("tokensPerSecondPerGpu", 0.0) * recipe.rollout.workers or None
+        reported = status.get("tokensPerSecondPerGpu", 0.0) * recipe.rollout.workers or None
         return View(
             name=self._name,
             url=f"{self._target} in {self._namespace}, run directory {url}",
@@ -101,7 +101,7 @@ class PtstRun:
             records=own,
             stages=[record for record in log if record.get("stage") is not None],
             limit=stage.max_completion_tokens if stage else None,
-            tokens_per_second=told if steps is None else tokens_per_second(own),
+            tokens_per_second=reported if steps is None else tokens_per_second(own),
             seconds_left=seconds * (stage.steps - done) if seconds is not None and stage and state == "running" else None,
             problems=_conditions(status) + (problems(phase, own, state == "running", now) if steps is not None else []),
             note=_note(status),
@@ -128,7 +128,7 @@ class PtstRun:
 
     @contextmanager
     def _asking(self, missing: str) -> Iterator[None]:
-        """What the API server says against a question, in one line for people."""
+        """Turns an error of the API server into one line for people."""
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
@@ -149,16 +149,16 @@ class PtstRun:
             ) from None
 
     def _steps(self, url: str) -> list[dict[str, Any]] | None:
-        """All step records; None where the run directory cannot be read from here, as on a claim of the cluster."""
+        """All step records. None if the run directory cannot be read from here, such as a volume of the cluster."""
         if not url.startswith("s3://"):
             return None
         try:
             return read_steps(open_store(url))
-        except (StorageError, BadInput):  # the user's own keys may well not open it, which is no fault of the run
+        except (StorageError, BadInput):  # often the user has no keys for the bucket, and the run is fine
             return None
 
     def _remember(self, status: dict[str, Any], phase: Phase, now: float) -> None:
-        """Keeps a step that the status tells for the first time; when the very first one ended, nobody here knows."""
+        """Keeps a step that appears in the status for the first time. When the first one ended is not known."""
         step = status.get("step")
         if not isinstance(phase, StagePhase) or step is None or step <= phase.first_step:
             return
@@ -180,7 +180,7 @@ class PtstRun:
 
 
 def _conditions(status: dict[str, Any]) -> list[str]:
-    """What a person must act on, in the conditions' own words."""
+    """What a person must act on: reason and message of the conditions."""
     wrong = {"RecipeValid": "False", "Failed": "True", "Held": "True"}
     return [
         f"{one['reason']}: {one.get('message', '')}"
@@ -190,5 +190,5 @@ def _conditions(status: dict[str, Any]) -> list[str]:
 
 
 def _note(status: dict[str, Any]) -> str:
-    said = next((one for one in status.get("conditions", []) if one["type"] == "Progressing"), None)
-    return said.get("message", "") if said else "the operator has not looked at it yet"
+    progressing = next((one for one in status.get("conditions", []) if one["type"] == "Progressing"), None)
+    return progressing.get("message", "") if progressing else "the operator has not looked at it yet"

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, printable
 from visionr1.pipeline.display import title
 from visionr1.storage import StorageError
 from visionr1.watch.look import View
@@ -22,7 +22,7 @@ SPARKS: Final = "▁▂▃▄▅▆▇█"
 BORDER: Final = "┊"
 _SPARK_WIDTH: Final = 48
 _LONGEST_LEFT: Final = 100 * 365 * 86_400
-"""A hundred years, in seconds; no timedelta holds what a damaged log may give."""
+"""A hundred years, in seconds. A damaged log may give numbers that are too large for a timedelta."""
 _STYLES: Final = {
     "running": "green",
     "waiting": "yellow",
@@ -34,14 +34,14 @@ _STYLES: Final = {
 
 
 def watch(look: Callable[[float], View], console: Console, *, once: bool, every: float) -> None:
-    """Shows the run until it is done or the user ends it; one frame if `once`, or if nobody sees a terminal.
+    """Shows the run until it is done or the user presses Ctrl-C. Prints one frame if `once`, or if there is no terminal.
 
     Args:
-        look: gives the run as it is at a moment in unix seconds.
+        look: reads the run. Its argument is the time now, in unix seconds.
 
     Raises:
-        BadInput: there is no run here.
-        StorageError: it cannot be read, the first time; later it is told on the screen.
+        BadInput: there is no such run.
+        StorageError: the first look failed. Later failures are shown on the screen.
     """
     view = look(time.time())
     if once or not console.is_terminal:
@@ -55,22 +55,22 @@ def watch(look: Callable[[float], View], console: Console, *, once: bool, every:
                     view = look(time.time())
                     live.update(frame(view), refresh=True)
                 except (StorageError, BadInput) as error:  # a network that fails, a file that is being replaced
-                    live.update(Group(frame(view), Text(f"cannot read it now: {error}", "yellow")), refresh=True)
-        except KeyboardInterrupt:  # how one leaves
+                    live.update(Group(frame(view), Text(f"cannot read it now: {printable(str(error))}", "yellow")), refresh=True)
+        except KeyboardInterrupt:  # the user ends it
             return
 
 
 def frame(view: View) -> RenderableType:
     """The whole view."""
-    head = Text.assemble((view.name, "bold"), f"  {view.url}  ", (view.state, _STYLES[view.state]))
+    head = Text.assemble((printable(view.name), "bold"), f"  {printable(view.url)}  ", (view.state, _STYLES[view.state]))
     lines: list[RenderableType] = [head, _chain(view), _bar(view)]
     table = Table.grid(padding=(0, 2))
     for row in _curves(view):
         table.add_row(*row)
     lines.append(table)
     if view.note:
-        lines.append(Text(view.note, "dim"))
-    lines += [Text(f"! {problem}", "bold red") for problem in view.problems] or [Text("no problem seen", "dim")]
+        lines.append(Text(printable(view.note), "dim"))
+    lines += [Text(f"! {printable(problem)}", "bold red") for problem in view.problems] or [Text("no problem seen", "dim")]
     return Group(*lines)
 
 
@@ -79,26 +79,26 @@ def _chain(view: View) -> Text:
     for index, phase in enumerate(view.chain):
         finished = index < view.current or view.state == "done"
         mark, style = ("✓ ", "green") if finished else ("● ", "bold") if index == view.current else ("  ", "dim")
-        parts.append(f"{'   ' if index else ''}{mark}{title(phase)}", style)
+        parts.append(f"{'   ' if index else ''}{mark}{printable(title(phase))}", style)
     return parts
 
 
 def _bar(view: View) -> RenderableType:
     line = Table.grid(padding=(0, 2))
     count = f"{view.done}" if view.total is None else f"{view.done}/{view.total}"
-    told = [title(view.phase), count]
+    parts = [printable(title(view.phase)), count]
     if view.seconds_left is not None:
-        told.append(f"{timedelta(seconds=min(max(0, round(view.seconds_left)), _LONGEST_LEFT))} left")
+        parts.append(f"{timedelta(seconds=min(max(0, round(view.seconds_left)), _LONGEST_LEFT))} left")
     if view.tokens_per_second is not None:
-        told.append(f"{view.tokens_per_second:,.0f} tokens/s")
+        parts.append(f"{view.tokens_per_second:,.0f} tokens/s")
     if view.records and view.records[-1]["time"] is not None and view.state != "done":
-        told.append(f"last step {max(0.0, view.now - view.records[-1]['time']):.0f} s ago")
-    line.add_row(ProgressBar(total=view.total or 1, completed=view.done if view.total else 0, width=24), Text("   ".join(told)))
+        parts.append(f"last step {max(0.0, view.now - view.records[-1]['time']):.0f} s ago")
+    line.add_row(ProgressBar(total=view.total or 1, completed=view.done if view.total else 0, width=24), Text("   ".join(parts)))
     return line
 
 
 def _curves(view: View) -> list[tuple[str, Text, str]]:
-    """Name, sparkline and newest value; of the stages, or of SFT before there is one."""
+    """Name, sparkline and newest value of each curve: of the stages, or of SFT before the first stage."""
     if view.stages:
         limit = f" of {view.limit}" if view.limit else ""
         return [
@@ -111,14 +111,15 @@ def _curves(view: View) -> list[tuple[str, Text, str]]:
 
 def _curve(name: str, records: Sequence[dict[str, Any]], key: str, shape: str, unit: str) -> tuple[str, Text, str]:
     newest = records[-1].get(key)
-    said = "not finite" if newest is None else shape.format(newest) + unit
-    return name, Text(sparkline(records, key, _SPARK_WIDTH), "cyan"), said
+    value = "not finite" if newest is None else shape.format(newest) + unit
+    return name, Text(sparkline(records, key, _SPARK_WIDTH), "cyan"), value
 
 
 def sparkline(records: Sequence[dict[str, Any]], key: str, width: int) -> str:
-    """The values as blocks from their lowest to their highest, means where there are more than `width`; stages are set apart.
+    """The values as blocks: the lowest value is the lowest block, the highest the highest one.
 
-    A step without a finite value is a gap.
+    With more than `width` steps, a block is the mean of several. A line separates the stages. A step without a finite
+    value is a gap.
     """
     size = -(-len(records) // width)
     groups = [records[start : start + size] for start in range(0, len(records), size)] if records else []

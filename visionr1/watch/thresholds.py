@@ -30,7 +30,7 @@ TRUNCATED_RATIO: Final = Threshold(
 TRUNCATED_AFTER_STEPS: Final = Threshold(
     "truncatedAfterSteps", 50, "steps", "First steps of a stage, in which many completions may be cut."
 )
-ZERO_SIGNAL_RATIO: Final = Threshold("zeroSignalRatio", 0.7, "ratio", "Largest share of groups whose rewards are all equal.")
+ZERO_SIGNAL_RATIO: Final = Threshold("zeroSignalRatio", 0.7, "ratio", "Largest share of groups in which all rewards are equal.")
 MISMATCH_NATS: Final = Threshold(
     "mismatchNats", 0.04, "nats", "Largest mean difference of engine and trainer. The run stops at rollout.mismatch_limit."
 )

@@ -9,7 +9,7 @@ from ptst_operator.children.kind import ApiResource, ChildKind, PlannedChild
 from ptst_operator.children.pods import metadata, template
 from ptst_operator.children.state import ChildPhase, ChildState, waiting
 from ptst_operator.names import Manifest
-from ptst_operator.run import ResolvedRun
+from ptst_operator.run import ResolvedRun, phase_command
 from visionr1.recipe import Phase
 
 RESOURCE: Final = ApiResource("Job", "batch/v1", "jobs")
@@ -18,17 +18,17 @@ _COMMANDS: Final = {"coldstart": "coldstart", "evaluate": "eval"}
 
 
 def build(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
-    """The job of one attempt; it does not try again by itself. Only evaluation has a model, and so a GPU."""
+    """The job of one attempt. It has no retries of its own. Only evaluation runs a model, so only evaluation has a GPU."""
     own = run.spec.coldstart if phase.kind == "coldstart" else run.spec.evaluate
     gpus = 1 if phase.kind == "evaluate" else 0
-    command = ["visionr1", _COMMANDS[phase.kind], "--run", run.spec.storage.url]
+    command = phase_command(run, _COMMANDS[phase.kind])
     pod = template(run, own.pods, phase.name, phase.kind, CONTAINER, gpus, command)
     pod["spec"]["restartPolicy"] = "Never"
     return {
         "apiVersion": RESOURCE.version,
         "kind": RESOURCE.kind,
         "metadata": metadata(run, name, phase.name, phase.kind),
-        # Failed: a queue that suspends it and lets it in again gets no second pod while the first one ends.
+        # Failed: if a queue suspends the job and lets it in again, there is no second pod before the first one has ended.
         "spec": {"backoffLimit": 0, "podReplacementPolicy": "Failed", "template": pod},
     }
 

@@ -1,4 +1,4 @@
-"""What the operator has to know of a kind of child. The file of each kind gives it as `KIND`; `table.py` has them all."""
+"""What the operator has to know about a kind of child. Each kind has a file with a `KIND`, and `table.py` lists them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ApiResource:
 
     Attributes:
         version: group and version, as in a manifest's `apiVersion`.
-        deletion: Foreground: an object that is deleted is gone once its pods are; Background: before them.
+        deletion: Foreground: a deleted object is gone after its pods. Background: before its pods.
         watched: whether a change of an object wakes the run that it belongs to.
     """
 
@@ -39,8 +39,8 @@ class PlannedChild:
     """The child of one attempt, before it is made.
 
     Attributes:
-        cluster: the RayCluster that it runs on; None for one of its own, or where it needs none.
-        start: checkpoint, or model, that the attempt begins from; for people.
+        cluster: the shared RayCluster that it runs on. None if it has its own, or needs none.
+        start: the checkpoint or model that the attempt begins from. Shown to people only.
     """
 
     name: str
@@ -55,13 +55,13 @@ class ChildKind:
 
     Attributes:
         phases: phases of a recipe that may run as this kind.
-        build: what is made for one attempt, in the order in which it must be made; the child itself is the last.
-        read: what a child says of itself.
-        pod_label: label of the child's pods; its value is the child's name. On Ray only those of a cluster of its own have it.
-        container: container whose exit code is the phase's; None where the child itself says it.
-        on_ray: whether its process is a driver on a RayCluster, which may outlive the child.
-        brings: other resources that are made for it.
-        comes_with: what installs the kind; empty where every cluster has it.
+        build: makes the manifests of one attempt, in the order in which they must be created. The child itself is the last.
+        read: the state of a child, from its manifest.
+        pod_label: label of the child's pods, with the child's name as its value. Pods of a shared RayCluster do not have it.
+        container: container that runs the phase, and gives its exit code. None if the child's own status has the exit code.
+        on_ray: whether its process is a driver on a RayCluster. Such a driver may run longer than the child exists.
+        brings: other kinds of objects that are made for it.
+        comes_with: the software that installs the kind. Empty if every cluster has it.
     """
 
     resource: ApiResource

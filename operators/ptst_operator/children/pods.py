@@ -1,4 +1,4 @@
-"""Pod templates of all children: what a role asks for, under PodSecurity's *restricted* profile."""
+"""Pod templates of all children. They keep the rules of PodSecurity's *restricted* profile."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def labels(run: ResolvedRun, phase: str, role: str) -> dict[str, str]:
 
 
 def metadata(run: ResolvedRun, name: str, phase: str, role: str, queued: bool = True) -> Manifest:
-    """Metadata of a child: it goes with its run.
+    """Metadata of a child. Its owner is the run, so it is deleted with the run.
 
     Args:
-        queued: whether it brings pods, which a queue may have to let in.
+        queued: whether it gets the labels for a queue, because it creates pods.
     """
     return {
         "name": name,
@@ -51,7 +51,7 @@ def metadata(run: ResolvedRun, name: str, phase: str, role: str, queued: bool = 
 
 
 def merged(common: Pods, own: Pods) -> Pods:
-    """A role's pods: its own values over those of all roles."""
+    """The pods of a role. Its own values replace the values for all roles."""
     lower = common.model_dump(by_alias=True, exclude_unset=True)
     return Pods.model_validate(merge(lower, own.model_dump(by_alias=True, exclude_unset=True)))
 
@@ -59,7 +59,7 @@ def merged(common: Pods, own: Pods) -> Pods:
 def metrics_ports(places: Iterable[int]) -> dict[str, int]:
     """Where the processes of a pod serve /metrics: `run-metrics` for place 0, `run-metrics-3` for place 3.
 
-    A driver, SFT's first rank of a pod and whatever is alone in a pod have place 0, GRPO's workers of a pod 1, 2, ...
+    Place 0 is a driver, the first SFT rank of a pod, or the only process of a pod. GRPO's workers have places 1, 2, ...
     """
     return {f"run-metrics-{place}" if place else "run-metrics": METRICS_PORT + place for place in places}
 
@@ -75,12 +75,12 @@ def template(
     env: Mapping[str, str] = {},
     ports: Mapping[str, int] | None = None,
 ) -> Manifest:
-    """A pod template with one container; Ray's own pods have no command, KubeRay gives it.
+    """A pod template with one container. Pods of Ray have no command here, because KubeRay adds it.
 
     Args:
-        gpus: GPUs that the pod asks for, unless the recipe runs on CPUs.
-        env: Variables that the role needs; the user's win.
-        ports: Named ports; by default that of the one process of the run that the pod has.
+        gpus: GPUs that the pod asks for. Ignored if the recipe runs on CPUs.
+        env: Variables that the role needs. A variable of the user with the same name replaces it.
+        ports: Named ports. Default: one port for metrics.
     """
     pods = merged(run.spec.pods, own)
     volumes, mounts = _volumes(run, pods)
@@ -101,7 +101,7 @@ def template(
     user = (1000 if pods.run_as_user is None else pods.run_as_user) or None
     spec: Manifest = {
         "containers": [_filled(main)],
-        # One beside the main container must be of this kind: a Job with a second of the other would never end.
+        # A second container must be an init container: a Job with two ordinary containers would not end with the first.
         "initContainers": [{"securityContext": _RESTRICTED, **one} for one in pods.init_containers],
         "volumes": volumes,
         "imagePullSecrets": pods.image_pull_secrets,
@@ -138,7 +138,7 @@ def _resources(pods: Pods, gpus: int) -> Manifest:
 
 
 def _volumes(run: ResolvedRun, pods: Pods) -> tuple[list[Manifest], list[Manifest]]:
-    volumes: list[Manifest] = [{"name": _SCRATCH[0], "emptyDir": {}}, *pods.volumes]
+    volumes: list[Manifest] = [{"name": _SCRATCH[0], "emptyDir": {"sizeLimit": pods.scratch or "512Gi"}}, *pods.volumes]
     mounts: list[Manifest] = [{"name": _SCRATCH[0], "mountPath": _SCRATCH[1]}, *pods.volume_mounts]
     if pods.shared_memory:
         volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": pods.shared_memory}})
@@ -151,5 +151,5 @@ def _volumes(run: ResolvedRun, pods: Pods) -> tuple[list[Manifest], list[Manifes
 
 
 def _filled(node: Manifest) -> Manifest:
-    """Without keys that say nothing: an empty value would own a field that others may set."""
+    """The mapping without empty values: with server-side apply, an empty value would own a field that others may set."""
     return {key: value for key, value in node.items() if value is not None and value != {} and value != []}

@@ -1,7 +1,8 @@
-"""SFT as a PyTorchJob of the training-operator v1: one pod a node, torchrun in each.
+"""SFT as a PyTorchJob of the training-operator v1: one pod per node, with torchrun in each.
 
-Without a Master: where there is one, the training-operator gives every Worker an init container that PodSecurity's *restricted*
-profile refuses and whose image comes from the internet. It then leaves to us where the nodes meet.
+The job has no Master. With a Master, the training-operator adds an init container to every Worker. PodSecurity's *restricted*
+profile refuses that container, and its image comes from the internet. Without a Master, the operator itself must tell torchrun
+the address of the first node.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ _PORT: Final = 23456
 
 
 def build(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
-    """The job of one attempt. It is never changed: a running PyTorchJob ignores changes of its template.
+    """The job of one attempt. It is never changed, because a running PyTorchJob ignores changes of its template.
 
-    Its own restarts and deadlines are off: attempts and times are counted in the run's status.
+    Its own restarts and deadlines are off, because the run's status counts attempts and times.
     """
     pod = sft.pod_template(run, phase, CONTAINER)
     pod["spec"]["containers"][0]["env"] += _rendezvous(name)
@@ -54,7 +55,7 @@ def build(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
 
 
 def _rendezvous(name: str) -> list[Manifest]:
-    """What torchrun has to know besides PET_NNODES and PET_NPROC_PER_NODE, which the training-operator says."""
+    """Variables for torchrun. The training-operator itself sets PET_NNODES and PET_NPROC_PER_NODE."""
     index = {"fieldRef": {"fieldPath": "metadata.labels['training.kubeflow.org/replica-index']"}}
     return [
         {"name": "PET_MASTER_ADDR", "value": f"{name}-worker-0"},
@@ -64,7 +65,7 @@ def _rendezvous(name: str) -> list[Manifest]:
 
 
 def read(manifest: Mapping[str, Any]) -> ChildState:
-    """Its phase, by the conditions that hold, whatever their order: a resumed job lists Suspended last, with status False."""
+    """Its phase, from the conditions that are true. Their order in the list means nothing: a resumed job lists Suspended last."""
     holds = {one["type"]: one for one in manifest.get("status", {}).get("conditions", []) if one.get("status") == "True"}
     for condition, phase in _ORDER:
         if condition in holds:

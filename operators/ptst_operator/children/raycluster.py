@@ -1,4 +1,4 @@
-"""The RayCluster of the stages: one that stays through all of them, so that the GPUs are not given back, or one an attempt."""
+"""The RayCluster of the stages. Either one cluster keeps the GPUs through all stages, or each attempt has its own."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ RAY_VERSION: Final = "2.60.0"
 CONTAINER: Final = "ray"
 _ENV: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
 _PORTS: Final = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
-"""KubeRay gives a pod these only if it has no port of its own; the head's Service is made from them."""
+"""KubeRay adds these only to a pod without any ports. The head's Service is made from them."""
 
 _HEALTH: Final = {
-    # What KubeRay 1.6 asks of Ray from 2.53 on: the node's raylet and, on the head, the GCS; no token is needed.
+    # The address that KubeRay 1.6 uses with Ray 2.53 or newer. It checks the raylet and, on the head, the GCS. It needs no token.
     "httpGet": {"path": "/api/healthz", "port": 52365},
     "timeoutSeconds": 5,
     "periodSeconds": 5,
-    # Else the kubelet waits for the pod's own time, which is for a checkpoint that nobody can commit any more.
+    # Otherwise the kubelet would wait for the pod's grace period, but this pod cannot commit a checkpoint any more.
     "terminationGracePeriodSeconds": 10,
 }
 _PROBES: Final = {
-    # KubeRay's own livenessProbe lets a node without its raylet stand for ten minutes, which only a start may take.
+    # KubeRay's own livenessProbe waits ten minutes before it ends a node without a raylet. Only a start may take that long.
     "startupProbe": {**_HEALTH, "failureThreshold": 120},
     "livenessProbe": {**_HEALTH, "failureThreshold": 12},
 }
@@ -37,12 +37,12 @@ _PROBES: Final = {
 
 @dataclass(frozen=True)
 class RayClusterState:
-    """What a RayCluster says of itself.
+    """The state of a RayCluster.
 
     Attributes:
         head: address of its head pod.
-        queued: whether its queue has not let it in, or takes it back.
-        empty: whether it was suspended and none of its pods is left from before.
+        queued: whether its queue has not let it in yet, or takes it back.
+        empty: whether it is suspended and all of its pods have ended.
     """
 
     uid: str
@@ -65,15 +65,15 @@ def build(run: ResolvedRun, name: str) -> Manifest:
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """A short hash of what a cluster is made from, by which a later wish for another one is seen."""
+    """A short hash of a cluster's manifest. It changes if the next attempt needs another cluster."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manifest:
-    """A head without work of its own, where the drivers run, and one worker pod for each `workersPerPod` actors."""
+    """A head pod for the drivers, without workers, and one worker pod for each `workersPerPod` actors."""
     grpo, recipe = run.spec.grpo, run.recipe
     pods = recipe.rollout.workers // grpo.workers_per_pod
-    # Ray ends a driver this long after it has asked it to stop; the driver commits its step first.
+    # When Ray stops a driver, it waits this long before it kills it. The driver commits its step in this time.
     head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(run.spec.deadlines.stop_seconds)}
     head = template(run, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
     worker_ports = metrics_ports(range(1, grpo.workers_per_pod + 1)) | {"metrics": _PORTS["metrics"]}
@@ -99,10 +99,10 @@ def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manife
 
 
 def read(manifest: Mapping[str, Any]) -> RayClusterState:
-    """Whether it is ready is what RayJobs wait for, too: `status.state`."""
+    """Its state. `status.state` says whether it is ready; KubeRay's RayJobs wait for the same value."""
     meta, status = manifest["metadata"], manifest.get("status", {})
     owner = next((one["uid"] for one in meta.get("ownerReferences", []) if one.get("controller")), "")
-    # A cluster that is taken back still says ready until its pods are gone, and suspended until it is ready again.
+    # If a queue takes the cluster back, `state` stays ready until the pods are gone, and suspended until it is ready again.
     state, queued = status.get("state"), bool(manifest.get("spec", {}).get("suspend"))
     return RayClusterState(
         uid=meta["uid"],

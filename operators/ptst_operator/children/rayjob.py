@@ -1,4 +1,4 @@
-"""One attempt at a GRPO stage as a RayJob, on the run's RayCluster or with one of its own."""
+"""One attempt at a GRPO stage as a RayJob, on the run's shared RayCluster or with its own."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from ptst_operator.children.kind import ApiResource, ChildKind, PlannedChild
 from ptst_operator.children.pods import metadata
 from ptst_operator.children.state import ChildState, waiting
 from ptst_operator.names import ATTEMPT_LABEL, GROUP, Manifest
-from ptst_operator.run import ResolvedRun
+from ptst_operator.run import ResolvedRun, phase_command
 from visionr1.recipe import StagePhase
 from visionr1.rundir.layout import stop_key
 
 RESOURCE: Final = ApiResource("RayJob", "ray.io/v1", "rayjobs")
 _EXIT_CODE: Final = re.compile(r"(?:Job entrypoint command )?failed with exit code (-?\d{1,3})\b")
 _LOGS: Final = ", last available logs"
-"""What Ray says of a driver that failed goes on with the end of its log, where anything may stand: a key, too."""
+"""Ray's message about a failed driver ends with the last lines of its log, after this text. A log may contain secrets."""
 _DRIVER_GONE: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 def build(run: ResolvedRun, name: str, phase: StagePhase, cluster: str | None, start: str) -> Manifest:
-    """The job of one attempt: submitted over HTTP, so that no further pod can lose the connection to it.
+    """The job of one attempt. It is submitted over HTTP, so there is no extra pod that could lose its connection.
 
     Args:
-        cluster: the RayCluster that it runs on; None for one of its own, which goes as soon as the job has ended.
-        start: checkpoint, or model, that the attempt begins from; for people.
+        cluster: the shared RayCluster that it runs on. None gives it its own, which is deleted as soon as the job has ended.
+        start: the checkpoint or model that the attempt begins from. Shown to people only.
     """
     stage = phase.stage
-    command = ["visionr1", "grpo", "--run", run.spec.storage.url, "--stage", str(phase.number)]
+    command = phase_command(run, "grpo", "--stage", str(phase.number))
     if cluster is not None:
         where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
     else:
-        # Its cluster goes as soon as it does, so the driver is asked in the run directory before that.
+        # Its cluster is deleted together with the job, so before that a file in the run directory asks the driver to stop.
         command += ["--stop-when", stop_key(run.uid, name)]
         where = {"rayClusterSpec": raycluster.cluster_spec(run, {ATTEMPT_LABEL: name}), "shutdownAfterJobFinishes": True}
     return {
@@ -44,7 +44,7 @@ def build(run: ResolvedRun, name: str, phase: StagePhase, cluster: str | None, s
         "kind": RESOURCE.kind,
         "metadata": {
             **metadata(run, name, phase.name, "stage", queued=cluster is None),
-            # The entrypoint names a stage by its number, which says nothing without the recipe.
+            # The entrypoint has only the number of the stage. These show its values without the recipe.
             "annotations": {
                 f"{GROUP}/max-completion-tokens": str(stage.max_completion_tokens),
                 f"{GROUP}/group-size": str(stage.group_size),
@@ -67,10 +67,10 @@ def read(manifest: Mapping[str, Any]) -> ChildState:
 
 
 def _phase_of(manifest: Mapping[str, Any]) -> ChildState:
-    """Its phase by both of its words.
+    """Its phase, from jobDeploymentStatus and jobStatus.
 
-    ValidationFailed is final though KubeRay goes on looking at it; Complete counts STOPPED in; Failed may stand beside a job
-    that is still RUNNING, and then the driver may be alive.
+    ValidationFailed is final, although KubeRay checks the job again. Complete includes jobs that were STOPPED. Failed is
+    possible while jobStatus is RUNNING. Then the driver may still run.
     """
     status = manifest.get("status", {})
     deployment, job = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")

@@ -1,10 +1,10 @@
-"""What SFT's pods are, whichever kind makes them: one a node, torchrun in each."""
+"""The pods of SFT, for every kind of child: one per node, with torchrun in each."""
 
 from __future__ import annotations
 
 from ptst_operator.children.pods import metrics_ports, template
 from ptst_operator.names import Manifest
-from ptst_operator.run import ResolvedRun
+from ptst_operator.run import ResolvedRun, phase_command
 from visionr1.recipe import Phase
 
 
@@ -17,6 +17,6 @@ def processes(run: ResolvedRun) -> int:
 def pod_template(run: ResolvedRun, phase: Phase, container: str) -> Manifest:
     """One node's pod."""
     ranks = processes(run)
-    command = ["visionr1", "sft", "--run", run.spec.storage.url]
+    command = phase_command(run, "sft")
     ports = metrics_ports(range(ranks))
     return template(run, run.spec.sft.pods, phase.name, "sft", container, ranks, command, ports=ports)

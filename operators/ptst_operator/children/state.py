@@ -1,4 +1,4 @@
-"""One phase for children of every kind."""
+"""The state of a child, in the same form for all kinds."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from visionr1.errors import printable
+
 ChildPhase = Literal["Pending", "Running", "Succeeded", "Failed"]
 
 
 @dataclass(frozen=True)
 class ChildState:
-    """What a child says of itself.
+    """The state of a child.
 
     Attributes:
-        run_uid: uid of the run that owns it; another one means that it is a child of a run that had the same name.
-        reason: its own word for the phase.
-        exit_code: of the process, where the child knows it.
-        quiet: False if the child is over but its process may still be there, as in a RayJob that is Failed and RUNNING.
-        deleting: whether it is going.
-        queued: whether its queue has not let it in, or takes it back: `suspend` is set, and the operator never sets it.
+        run_uid: uid of the run that owns it. If it differs, the child belongs to an earlier run of the same name.
+        reason: the word that the child itself uses for its phase.
+        exit_code: of the process, if the child's status has it.
+        quiet: False if the child is over but its process may still run, as with a RayJob that is Failed and RUNNING.
+        deleting: whether it is being deleted.
+        queued: whether its queue has not let it in yet, or takes it back. Then `suspend` is set, which the operator never does.
         head: address of the head pod of its own RayCluster, once there is one.
     """
 
@@ -43,11 +45,12 @@ class ChildState:
         exit_code: int | None = None,
         quiet: bool = True,
     ) -> ChildState:
-        """With what its metadata says."""
+        """A state with uid, owner and queue from the manifest."""
         meta, spec = manifest["metadata"], manifest.get("spec", {})
         owners = meta.get("ownerReferences", [])
         owner = next((one["uid"] for one in owners if one.get("controller")), "")
-        short = " ".join(message.split())[:300]
+        # People read both in a terminal, and whoever may write a job's status chooses them.
+        short, reason = printable(" ".join(message.split())[:300]), printable(reason[:100])
         queued = phase in ("Pending", "Running") and bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
         return ChildState(phase, meta["uid"], owner, reason, short, exit_code, quiet, "deletionTimestamp" in meta, queued)
 

@@ -1,4 +1,4 @@
-"""All kinds of children. A new kind is one more file beside this one, and one more line here."""
+"""All kinds of children. A new kind is one more file in this folder, and one more line here."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ KINDS: Final[dict[str, ChildKind]] = {
         job.KIND,
     )
 }
-"""By their names. Of several that a phase may run as, an earlier one is taken before a later one."""
+"""By name. If a phase may run as several kinds, the first in this table is taken."""
 
 RESOURCES: Final = {one.kind: one for kind in KINDS.values() for one in (*kind.brings, kind.resource)}
-"""All that is made for a run, by its kind."""
+"""All kinds of objects that are made for a run, by name."""
 
 CONTAINERS: Final = frozenset(kind.container for kind in KINDS.values() if kind.container is not None)
-"""Containers whose exit code is a phase's."""
+"""Containers that run a phase, and give its exit code."""
 
 
 def kinds_of(phase: PhaseKind) -> tuple[ChildKind, ...]:

@@ -1,7 +1,7 @@
-"""SFT as a TrainJob of Kubeflow Trainer v2: one pod a node, torchrun in each, made by way of JobSet.
+"""SFT as a TrainJob of Kubeflow Trainer v2: one pod per node, with torchrun in each. Trainer makes the pods through a JobSet.
 
-A TrainJob says how many nodes there are; what their pods look like stands in a TrainingRuntime, which must be there first. Each
-attempt has one of its own with the same name, so that neither ever changes. It goes with the run.
+A TrainJob has the number of nodes. The template of their pods is in a TrainingRuntime, which must exist first. Each attempt
+has its own runtime with the same name, so neither of the two ever changes. The runtime is deleted with the run.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from visionr1.recipe import Phase
 
 CONTAINER: Final = "node"
 _API: Final = "trainer.kubeflow.org"
-# As long as a TrainJob is there, Trainer makes its JobSet again, and so its pods: it goes before them.
+# As long as a TrainJob exists, Trainer creates its JobSet again, and so its pods. So the TrainJob is deleted before its pods.
 RESOURCE: Final = ApiResource("TrainJob", f"{_API}/v1alpha1", "trainjobs", deletion="Background")
 RUNTIME: Final = ApiResource("TrainingRuntime", f"{_API}/v1alpha1", "trainingruntimes", watched=False)
 _ENDS: Final[tuple[tuple[str, ChildPhase], ...]] = (("Failed", "Failed"), ("Complete", "Succeeded"))
 
 
 def build(run: ResolvedRun, name: str, phase: Phase) -> tuple[Manifest, Manifest]:
-    """Runtime and job of one attempt, in the order in which they must be made.
+    """Runtime and job of one attempt, in the order in which they must be created.
 
-    Trainer tells torchrun by PET_* variables where the nodes meet; it knows whom to tell by the names `node` and by the label.
-    Its own restarts are off: attempts are counted in the run's status.
+    Trainer gives torchrun the address of the first node in PET_* variables. It finds the pods by the name `node` and by the
+    label. Its own restarts are off, because the run's status counts attempts.
     """
     pod = sft.pod_template(run, phase, CONTAINER)
     pod["spec"]["restartPolicy"] = "Never"
@@ -37,7 +37,7 @@ def build(run: ResolvedRun, name: str, phase: Phase) -> tuple[Manifest, Manifest
         "name": "node",
         "template": {
             "metadata": {"labels": {f"{_API}/trainjob-ancestor-step": "trainer"}},
-            # Failed: as for a Job, no second pod while the first one ends.
+            # Failed: as for a Job, there is no second pod before the first one has ended.
             "spec": {"backoffLimit": 0, "podReplacementPolicy": "Failed", "template": pod},
         },
     }
@@ -48,7 +48,7 @@ def build(run: ResolvedRun, name: str, phase: Phase) -> tuple[Manifest, Manifest
         "spec": {"mlPolicy": {"torch": {}}, "template": {"spec": {"replicatedJobs": [nodes]}}},
     }
     queue = run.spec.queue_labels.get("volcano.sh/queue-name")
-    if queue:  # Trainer makes a PodGroup only if it is asked to, and reads the queue from an annotation
+    if queue:  # Trainer makes a PodGroup only with podGroupPolicy, and reads the queue from an annotation
         runtime["spec"]["podGroupPolicy"] = {"volcano": {}}
         runtime["spec"]["template"]["metadata"] = {"annotations": {"scheduling.volcano.sh/queue-name": queue}}
     job = {
@@ -64,7 +64,7 @@ def build(run: ResolvedRun, name: str, phase: Phase) -> tuple[Manifest, Manifest
 
 
 def read(manifest: Mapping[str, Any]) -> ChildState:
-    """Its phase. No condition says that it runs: its JobSet counts the job as ready once all of its pods are."""
+    """Its phase. A TrainJob has no condition for running. Its JobSet counts the job as ready when all pods are ready."""
     status = manifest.get("status", {})
     holds = {one["type"]: one for one in status.get("conditions", []) if one.get("status") == "True"}
     for condition, phase in _ENDS:

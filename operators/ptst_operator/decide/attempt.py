@@ -1,7 +1,7 @@
 """One attempt at a phase: choose its name, create its child, let it run, or end it.
 
 The name is written into the status before the child of that name is created. So an operator that is killed
-between any two calls creates nothing twice, and the next operator can go on from the status alone.
+between any two calls creates nothing twice, and the next operator needs only the status to continue.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def cluster_deadline(at: Situation, cluster: ClusterStatus) -> float | None:
 
 
 def pending_limit(limits: Deadlines) -> str:
-    """The limit for what does not run yet, in words."""
+    """The limit for an attempt or RayCluster that does not run yet, as text."""
     return f"deadlines.pendingSeconds ({limits.pending_seconds} s)"
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from ptst_operator.decide.attempt import go_on, start, stop
 from ptst_operator.decide.fold import fold
-from ptst_operator.decide.person import with_requests
+from ptst_operator.decide.person import with_new_evaluation, with_requests
 from ptst_operator.decide.plan import planned
 from ptst_operator.decide.ray_cluster import without_cluster
 from ptst_operator.decide.report import with_report
 from ptst_operator.decide.situation import Situation
 from ptst_operator.effects import Decision, RollBack
-from ptst_operator.run import WantedRun, recipe_hash
-from ptst_operator.status import PhaseStatus, Status
+from ptst_operator.run import WantedRun, evaluation_hash, recipe_hash
+from ptst_operator.status import Status
 from ptst_operator.world import RollbackReady, World
 from visionr1.pipeline import planner
 from visionr1.recipe import stage_number
@@ -22,7 +22,7 @@ from visionr1.recipe import stage_number
 def decide(wanted: WantedRun, before: Status, world: World, now: float) -> Decision:
     """What to write and do now; `before` is the status as it was read, `now` in unix seconds."""
     at = Situation(wanted, world, now)
-    status = with_requests(wanted, fold(before, wanted.run.uid, world, now))
+    status = with_requests(wanted, fold(with_new_evaluation(wanted, before), wanted.run.uid, world, now))
     if before.phase == "Failed" and wanted.run.spec.restarts <= before.restarts:
         action: planner.Action | None = None  # it stays so until a person starts it again
     else:
@@ -34,13 +34,10 @@ def decide(wanted: WantedRun, before: Status, world: World, now: float) -> Decis
         observed_generation=wanted.generation,
         recipe_version=wanted.recipe_version,
         recipe_hash=recipe_hash(wanted.run.recipe),
-        stages_begun=sum(1 for one in made.status.phases if stage_number(one.name) is not None and _begun(one)),
+        stages_begun=sum(1 for one in made.status.phases if stage_number(one.name) is not None and one.begun),
+        evaluation=evaluation_hash(wanted.run.recipe),
     )
     return replace(made, status=with_report(at, acted_on, before, action))
-
-
-def _begun(phase: PhaseStatus) -> bool:
-    return phase.complete or phase.committed_step is not None or phase.attempts_begun > phase.taken_back
 
 
 def _carried_out(at: Situation, status: Status, action: planner.Action | None) -> Decision:
@@ -60,7 +57,7 @@ def _carried_out(at: Situation, status: Status, action: planner.Action | None) -
 
 
 def _with_rollback(at: Situation, decision: Decision) -> Decision:
-    """The decision, with the rollback if one is due and nothing of the run is at work any more."""
+    """The decision, with the rollback if one is due and no process of the run is left."""
     breach = decision.status.breach
     to = breach.rollback_due if breach is not None else None
     ready = isinstance(at.world.rollback, RollbackReady) and decision.status.cluster is None

@@ -1,4 +1,4 @@
-"""The events for what has changed between two statuses."""
+"""Events that describe the changes between two statuses."""
 
 from __future__ import annotations
 

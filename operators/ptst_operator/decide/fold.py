@@ -1,4 +1,4 @@
-"""Writes what was seen into the status. Pure. It never decides what to do next."""
+"""Writes what was seen into the status. Pure. It does not decide what to do next."""
 
 from __future__ import annotations
 

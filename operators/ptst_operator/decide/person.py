@@ -1,11 +1,12 @@
-"""What people have asked for since the last decision: go on in spite of a gate, try again, or train more stages."""
+"""What people have asked for since the last decision: continue after a gate, try again, train more stages, score otherwise."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ptst_operator.run import WantedRun
-from ptst_operator.status import Status
+from ptst_operator.run import WantedRun, evaluation_hash
+from ptst_operator.status import PhaseStatus, Status
+from visionr1.recipe.phases import EVALUATE_PHASE
 
 
 def with_requests(wanted: WantedRun, status: Status) -> Status:
@@ -14,7 +15,7 @@ def with_requests(wanted: WantedRun, status: Status) -> Status:
 
 
 def _let_go(wanted: WantedRun, status: Status) -> Status:
-    """A person lets the run go on in spite of the gate that stopped it."""
+    """A person lets the run continue although a gate stopped it."""
     breach = status.breach
     if breach is None or wanted.approved != f"breach-{breach.number}" or breach.rollback_due:
         return status
@@ -33,10 +34,21 @@ def _restarted(wanted: WantedRun, status: Status) -> Status:
 
 def _with_new_stages(wanted: WantedRun, status: Status) -> Status:
     """With more stages to train, evaluation begins again."""
-    evaluate = status.of("evaluate")
+    evaluate = status.of(EVALUATE_PHASE)
     before = [phase for phase in wanted.chain if phase.kind != "evaluate"]
     tried = evaluate.complete or evaluate.attempts_begun > evaluate.count_from
     if tried and not all(status.of(phase.name).complete for phase in before):
-        again = replace(evaluate, complete=False, completed=None, count_from=evaluate.attempts_begun)
-        status = status.with_phase(again)
+        status = status.with_phase(_again(evaluate))
     return status
+
+
+def with_new_evaluation(wanted: WantedRun, status: Status) -> Status:
+    """With other values to evaluate with, evaluation begins again, unless the run directory also has scores of those."""
+    evaluate = status.of(EVALUATE_PHASE)
+    if evaluate not in status.phases or status.evaluation in ("", evaluation_hash(wanted.run.recipe)):
+        return status
+    return status.with_phase(_again(evaluate))
+
+
+def _again(evaluate: PhaseStatus) -> PhaseStatus:
+    return replace(evaluate, complete=False, completed=None, count_from=evaluate.attempts_begun)

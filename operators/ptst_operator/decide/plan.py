@@ -1,4 +1,4 @@
-"""Asks the planner. Translates the status for it, and changes its answer if a gate was not passed."""
+"""Asks the planner. Translates the status into its input, and changes its answer if a gate was not passed."""
 
 from __future__ import annotations
 

@@ -7,15 +7,17 @@ from typing import Final
 
 from ptst_operator.decide.situation import Situation
 from ptst_operator.decide.summary import Summary, summary_of
+from ptst_operator.forecast import Done, faults, hours_left
 from ptst_operator.status import Condition, RunPhase, Status, moment
 from ptst_operator.world import Progress
 from visionr1.pipeline import planner
+from visionr1.recipe import StagePhase
 
 TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed")
 _PROGRESSING: Final = ("Pending", "Queued", "Running", "Stopping")
 
 Conditions = dict[str, tuple[str, str, str]]
-"""By the type of a condition: whether it holds (True or False), the reason, and the message."""
+"""By the type of a condition: its status (True or False), the reason, and the message."""
 
 
 def with_report(at: Situation, status: Status, before: Status, action: planner.Action | None) -> Status:
@@ -23,9 +25,10 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
     summary = summary_of(at, status, before, action)
     stage = next((phase.name for phase in at.wanted.chain if not status.of(phase.name).complete), None)
     status = _with_figures(replace(status, phase=summary.phase, stage=stage), at.world.progress)
+    status = replace(status, hours_left=_hours_left(at, status))
     fault = at.wanted.recipe_fault
     conditions: Conditions = {
-        "RecipeValid": ("False", "Invalid", fault) if fault else ("True", "Valid", ""),
+        "RecipeValid": ("False", "Invalid", fault) if fault else ("True", "Valid", _warning(at)),
         "Progressing": ("True" if summary.phase in _PROGRESSING else "False", summary.reason, summary.message),
         "Held": _holds_in("Held", summary),
         "Suspended": _holds_in("Suspended", summary),
@@ -36,7 +39,7 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
 
 
 def with_refused_recipe(before: Status, generation: int, message: str, now: float) -> Status:
-    """The status of a run with a wrong recipe. What runs goes on."""
+    """The status of a run with a wrong recipe. Running phases continue."""
     status = replace(before, observed_generation=generation)
     conditions = _conditions_of(before) | {"RecipeValid": ("False", "Invalid", message)}
     if before.live() is None and before.phase not in ("Succeeded", "Failed"):
@@ -94,6 +97,31 @@ def _with_figures(status: Status, seen: Progress | None) -> Status:
         truncated=_rounded(seen.truncated),
         kl=_rounded(seen.kl),
     )
+
+
+def _warning(at: Situation) -> str:
+    """What surely does not fit, of a run that starts all the same."""
+    return "\n".join(faults(at.run.spec, at.run.recipe)) if at.run.recipe.preflight == "warn" else ""
+
+
+def _hours_left(at: Situation, status: Status) -> float | None:
+    """Without a newer step, a value that measured steps have given stays."""
+    if status.phase == "Succeeded":
+        return 0.0
+    seen = at.world.progress
+    if (seen is None or seen.step_seconds is None) and status.step is not None:
+        return status.hours_left
+    done = {}
+    for phase in at.wanted.chain:
+        step = status.of(phase.name).committed_step or phase.first_step
+        seconds = None
+        newest = None if seen is None else seen.step
+        if isinstance(phase, StagePhase) and newest is not None and phase.first_step < newest <= phase.last_step:
+            step, seconds = max(step, newest), seen.step_seconds if seen else None
+        done[phase.name] = Done(step - phase.first_step, seconds)
+    complete = frozenset(phase.name for phase in at.wanted.chain if status.of(phase.name).complete)
+    hours = hours_left(at.run.spec, at.run.recipe, done, complete)
+    return None if hours is None else round(hours, 1)
 
 
 def _rounded(value: float | None) -> float | None:

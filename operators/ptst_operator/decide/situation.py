@@ -1,4 +1,4 @@
-"""What one decision is about."""
+"""The input of one decision."""
 
 from __future__ import annotations
 

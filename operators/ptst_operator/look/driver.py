@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import socket
 import threading
 import time
@@ -21,6 +22,10 @@ from ptst_operator.world import Progress
 
 _METRICS_SECONDS: Final = 2.0
 _METRICS_BYTES: Final = 2_000_000
+_NEEDED: Final = re.compile(
+    "visionr1_(step|step_seconds|completion_tokens_mean|reward_mean|completion_truncated_ratio|kl_mean)[ {]"
+)
+_MOST_LINES: Final = 100
 
 
 def look_at_driver(
@@ -49,7 +54,7 @@ def _ask(address: tuple[str, int]) -> str:
     end = time.monotonic() + _METRICS_SECONDS
     connection = HTTPConnection(*address, timeout=_METRICS_SECONDS)
     connection.connect()
-    # A timeout holds for one read only, and a server may send one byte per second. So a timer ends all reading.
+    # A timeout counts for each read alone, and a server may send one byte per second. So a timer ends all reading.
     cut = threading.Timer(max(0.0, end - time.monotonic()), _shut, [connection.sock])
     cut.start()
     try:
@@ -88,7 +93,11 @@ def read_metrics(text: str, stage: StageScale) -> Progress:
     """
     values: dict[str, float] = {}
     seconds = 0.0
-    for family in text_string_to_metric_families(text):
+    # Parsing is slow, and a driver has a few hundred other lines. Who plays a driver may send 2 MB of them.
+    lines = [line for line in text.splitlines() if len(line) < 1000 and _NEEDED.match(line)][:_MOST_LINES]
+    if not lines and text.strip():
+        raise ValueError("none of these lines is a metric of a driver")
+    for family in text_string_to_metric_families("\n".join(lines) + "\n"):
         for sample in family.samples:
             if math.isfinite(sample.value):
                 values[sample.name] = sample.value
@@ -101,4 +110,5 @@ def read_metrics(text: str, stage: StageScale) -> Progress:
         tokens_per_second=stage.speed(length, seconds),
         truncated=values.get("visionr1_completion_truncated_ratio"),
         kl=values.get("visionr1_kl_mean"),
+        step_seconds=seconds or None,
     )

@@ -1,4 +1,4 @@
-"""Gates: bounds that a stage must stay within, or the run does not go on by itself. Pure."""
+"""Gates: bounds for the metrics of a stage. If a stage is out of them, the run waits for a person. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from visionr1.rundir.rollback import Rollback
 
 
 def breaches(gates: Sequence[Gate], records: Sequence[Mapping[str, Any]], stage: str) -> tuple[str, ...]:
-    """A line for each gate that the last steps of `stage` do not pass. `records` are those of steps.jsonl, in order.
+    """A line for each gate that the last steps of `stage` do not pass. `records` are the records of steps.jsonl, in order.
 
     A gate is not passed if its metric is missing.
     """

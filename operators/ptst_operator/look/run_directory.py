@@ -57,6 +57,7 @@ def newest_progress(store: Store, wanted: WantedRun, status: Status, seen: Mappi
         tokens_per_second=scale_of(wanted, record["phase"]).speed(length, seconds),
         truncated=values["completion_truncated_ratio"],
         kl=values["kl_mean"],
+        step_seconds=seconds or None,
     )
 
 
@@ -91,7 +92,7 @@ def breach_of_running(store: Store, wanted: WantedRun, status: Status, seen: Map
 
 
 def rollback_progress(store: Store, wanted: WantedRun, status: Status) -> RollbackProgress | None:
-    """How far the due rollback is, when nothing of the run is at work any more. None if no rollback is due."""
+    """How far the due rollback is. Asked only when no process of the run is left. None if no rollback is due."""
     recipe = wanted.run.recipe
     to = status.breach.rollback_due if status.breach is not None else None
     if status.breach is None or to is None:

@@ -30,7 +30,7 @@ def controllers(cluster: ControlPlane) -> Iterator[Controllers]:
 
 @pytest.fixture
 def release_in(controllers: Controllers) -> Iterator[Make]:
-    """Makes releases, whose operators end with the test."""
+    """Makes releases. Their operators end with the test."""
     with ExitStack() as stack:
 
         def make(namespace: str, server: str | None = None) -> FakeRelease:

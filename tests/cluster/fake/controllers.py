@@ -44,7 +44,7 @@ class Controllers:
         )  # fmt: skip
 
     def start_training_operator(self) -> None:
-        """In a /tmp of its own, for the folder of its certificate is written into it."""
+        """In its own /tmp, because the folder of its certificate is written into it."""
         folder = self.plane.folder / "training-operator"
         certificate = folder / "k8s-webhook-server/serving-certs"
         certificate.mkdir(parents=True, exist_ok=True)
@@ -82,14 +82,14 @@ class Controllers:
     def _run(self, name: str, *command: str, **environment: str) -> None:
         self._processes[name] = self.plane.start(name, *command, **environment)
 
-    def told(self, namespace: str, event: str = "began") -> list[dict[str, Any]]:
-        """What the history holds of a namespace's runs."""
+    def reported(self, namespace: str, event: str = "began") -> list[dict[str, Any]]:
+        """The part of the history about a namespace's runs."""
         lines = [json.loads(line) for line in self.history.read_text().splitlines()] if self.history.exists() else []
         return [one for one in lines if one["run"].startswith(f"{namespace}/") and one["event"] == event]
 
 
 def _without_pods(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A Service whose addresses we name ourselves."""
+    """A Service with addresses that we name ourselves."""
     if manifest["kind"] == "Service":
         manifest["spec"].pop("selector", None)
     return manifest

@@ -158,8 +158,8 @@ def ended(release: Release, names: list[str], seconds: float) -> dict[str, dict[
         try:
             if found := looked():
                 return dict(found)
-        except RuntimeError as said:  # the API server is away
-            error = said
+        except RuntimeError as caught:  # the API server is away
+            error = caught
         time.sleep(0.3)
     raise TimeoutError(
         f"not ended within {seconds:.0f} s ({error}):\n{release.kubectl('get', 'ptst,pods', check=False)}\n{release.log()}"
@@ -167,9 +167,9 @@ def ended(release: Release, names: list[str], seconds: float) -> dict[str, dict[
 
 
 def check_undisturbed(controllers: Controllers, release: FakeRelease, names: list[str]) -> None:
-    """Every run went through its phases in order, one process at a time, each child made once, no attempt in vain."""
-    assert controllers.told(release.namespace, "overlap") == []
-    began = controllers.told(release.namespace)
+    """Every run went through its phases in order, one process at a time, each child made once, no attempt without a result."""
+    assert controllers.reported(release.namespace, "overlap") == []
+    began = controllers.reported(release.namespace)
     for name in names:
         begun = [one["phase"] for one in began if one["run"] == f"{release.namespace}/{name}"]
         chain = ["coldstart", "sft", "stage-1", "stage-2", "evaluate"]

@@ -1,4 +1,4 @@
-"""A proxy before the API server that fails as networks and overloaded API servers do, at random or as it is told."""
+"""A proxy before the API server that fails as networks and overloaded API servers do, at random or as a test asks."""
 
 from __future__ import annotations
 
@@ -147,10 +147,10 @@ def _handler(faults: Faults) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - a 
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
 
         def _refuse(self, status: int) -> None:
-            said = b'{"kind":"Status","apiVersion":"v1","status":"Failure","message":"played by the tests","code":%d}' % status
-            headers = [("Content-Type", "application/json"), ("Content-Length", str(len(said)))]
+            body = b'{"kind":"Status","apiVersion":"v1","status":"Failure","message":"played by the tests","code":%d}' % status
+            headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
             self._head(status, [*headers, ("Retry-After", "1")] if status == 429 else headers)
-            self.wfile.write(said)
+            self.wfile.write(body)
 
         def _head(self, status: int, headers: list[tuple[str, str]]) -> None:
             self.send_response(status)

@@ -37,7 +37,7 @@ def test_upgrade_and_rollback_leave_a_run_alone(helm: str, controllers: Controll
     rolled = release.get("ptst", "run")
     assert rolled["metadata"]["uid"] == before["metadata"]["uid"]
     assert rolled["spec"]["retry"].get("maxAttempts") == before["spec"]["retry"].get("maxAttempts")
-    assert [one["phase"] for one in controllers.told(release.namespace)] == ["stage-1"], "one driver, from the first step on"
+    assert [one["phase"] for one in controllers.reported(release.namespace)] == ["stage-1"], "one driver, from the first step on"
     (stage,) = rolled["status"]["phases"]
     assert stage["attemptsBegun"] == 1
     history = json.loads(release.helm("history", NAME, "-o", "json"))

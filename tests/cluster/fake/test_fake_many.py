@@ -31,9 +31,9 @@ def metrics(release: FakeRelease) -> dict[str, float]:
     return {name: float(value) for name, value in lines}
 
 
-def p99(told: dict[str, float]) -> float:
+def p99(reported: dict[str, float]) -> float:
     """Upper bound of the histogram's bucket that holds it, in seconds."""
-    found = {re.search(r'le="([^"]+)"', name)[1]: value for name, value in told.items() if "reconcile_seconds_bucket" in name}  # type: ignore[index]
+    found = {re.search(r'le="([^"]+)"', name)[1]: value for name, value in reported.items() if "reconcile_seconds_bucket" in name}  # type: ignore[index]
     return next(float(bound) for bound, count in found.items() if count >= 0.99 * found["+Inf"])
 
 
@@ -65,20 +65,20 @@ def test_two_hundred_runs_at_once(controllers: Controllers, release: FakeRelease
         assert now < SECONDS, release.kubectl("get", "ptst,pods")
         assert not [one for one in statuses if one.get("phase") == "Failed"]
         time.sleep(1)
-    told = metrics(release)
-    looks = told["visionr1_ptst_reconcile_seconds_count"]
+    reported = metrics(release)
+    looks = reported["visionr1_ptst_reconcile_seconds_count"]
     result = {
         "runs": RUNS,
         "seconds_until_all_have_begun": round(taken["begun"], 1),
         "seconds_until_all_have_ended": round(taken["ended"], 1),
         "looks": int(looks),
-        "look_mean_ms": round(1000 * told["visionr1_ptst_reconcile_seconds_sum"] / looks, 1),
-        "look_p99_below_ms": round(1000 * p99(told)),
+        "look_mean_ms": round(1000 * reported["visionr1_ptst_reconcile_seconds_sum"] / looks, 1),
+        "look_p99_below_ms": round(1000 * p99(reported)),
         "operator_cpu_seconds": round(sum(process.cpu_times()[:2]), 1),
         "operator_most_mib": round(peak / 2**20),
         "requests_a_second": round(requests_of(controllers, release) / taken["ended"], 1),
-        "conflicts": int(told.get('visionr1_ptst_reconcile_errors_total{reason="api_409"}', 0)),
-        "errors": int(sum(value for name, value in told.items() if "errors_total" in name and "409" not in name)),
+        "conflicts": int(reported.get('visionr1_ptst_reconcile_errors_total{reason="api_409"}', 0)),
+        "errors": int(sum(value for name, value in reported.items() if "errors_total" in name and "409" not in name)),
     }
     print(
         f"\n{json.dumps(result, indent=1)}\n"

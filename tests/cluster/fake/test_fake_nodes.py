@@ -1,4 +1,4 @@
-"""A node is lost with a run's pods on it: the run goes on elsewhere."""
+"""A node is lost with a run's pods on it: the run continues elsewhere."""
 
 from __future__ import annotations
 
@@ -43,6 +43,6 @@ def test_a_node_that_is_deleted_with_the_head(controllers: Controllers, release:
     ended(release, ["run"], 400)
     print(json.dumps({"seconds": round(time.monotonic() - begun)}))
     (stage,) = release.status("run")["phases"][:1]
-    assert stage["attemptsBegun"] == 1 and len(controllers.told(release.namespace)) == 3, "KubeRay has begun the driver again"
-    assert controllers.told(release.namespace, "overlap") == []
+    assert stage["attemptsBegun"] == 1 and len(controllers.reported(release.namespace)) == 3, "KubeRay has begun the driver again"
+    assert controllers.reported(release.namespace, "overlap") == []
     assert [one["step"] for one in release.steps("run")] == list(range(1, 301))

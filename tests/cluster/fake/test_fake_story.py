@@ -59,9 +59,9 @@ def test_held_let_go_stopped_done_and_one_stage_more(mode: str, controllers: Con
     wait_for("it has begun again", lambda: release.status("run")["phase"] != "Succeeded", 30)
     last = ended(release, ["run"], 60)["run"]
 
-    begun = [one["phase"] for one in controllers.told(release.namespace)]
+    begun = [one["phase"] for one in controllers.reported(release.namespace)]
     assert begun == ["sft", "stage-1", "stage-2", "stage-2", "evaluate", "stage-3", "evaluate"]
-    assert controllers.told(release.namespace, "overlap") == []
+    assert controllers.reported(release.namespace, "overlap") == []
     assert {one["name"]: one["attemptsBegun"] for one in last["phases"]} == {
         **dict.fromkeys(("sft", "stage-1", "stage-3"), 1),
         **dict.fromkeys(("stage-2", "evaluate"), 2),

@@ -101,8 +101,8 @@ def kept(release: FakeRelease, steps: list[Step], state: str) -> None:
     if state != "sft":
         assert list((release.runs / "run/checkpoints/stage-1").glob("step-*/manifest.json"))
     if namespace in steps:
-        said = f'namespaces "{release.namespace}" not found'
-        wait_for(said, lambda: said in release.platform.kubectl("get", "ns", release.namespace, check=False), BOUND)
+        reported = f'namespaces "{release.namespace}" not found'
+        wait_for(reported, lambda: reported in release.platform.kubectl("get", "ns", release.namespace, check=False), BOUND)
     else:
         assert "visionr1-runs" in [one["metadata"]["name"] for one in release.get("pvc")["items"]]
 

@@ -2,7 +2,7 @@
 
 A run's pods do their phase as the real commands do, in steps of a fraction of a second; the head of a RayCluster answers Ray's
 job API and serves the driver's metrics. Whatever begins and ends is a line of the history, and a second process of the same run
-beside a first is told there as an overlap.
+beside a first is reported there as an overlap.
 
 Usage: training.py KUBECONFIG HISTORY SECONDS_A_STEP
 """
@@ -47,19 +47,19 @@ class History:
     def began(self, run: str, process: str, phase: str, step: int) -> None:
         with self._lock:
             if other := self._live.get(run):
-                self._tell(event="overlap", run=run, process=process, other=other)
+                self._report(event="overlap", run=run, process=process, other=other)
             self._live[run] = process
-            self._tell(event="began", run=run, process=process, phase=phase, step=step)
+            self._report(event="began", run=run, process=process, phase=phase, step=step)
 
     def ended(self, run: str, process: str, phase: str, code: int | None) -> None:
         with self._lock:
             if self._live.get(run) == process:
                 del self._live[run]
-            self._tell(event="ended", run=run, process=process, phase=phase, code=code)
+            self._report(event="ended", run=run, process=process, phase=phase, code=code)
 
-    def _tell(self, **said: Any) -> None:
+    def _report(self, **values: Any) -> None:
         with self.path.open("a") as file:
-            file.write(json.dumps({**said, "time": time.time()}) + "\n")
+            file.write(json.dumps({**values, "time": time.time()}) + "\n")
 
 
 @dataclass
@@ -331,8 +331,8 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
                 process.stop.set()
             self._json(200, {"stopped": process is not None})
 
-        def _json(self, status: int, told: Manifest) -> None:
-            self._answer(status, json.dumps(told).encode(), "application/json")
+        def _json(self, status: int, body: Manifest) -> None:
+            self._answer(status, json.dumps(body).encode(), "application/json")
 
         def _answer(self, status: int, body: bytes, content: str) -> None:
             self.send_response(status)

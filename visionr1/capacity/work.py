@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from visionr1.capacity.model import ModelSizes
 
 
 @dataclass(frozen=True)
 class Peak:
-    """What a device can do at most: FLOP/s in the training dtype, byte/s of memory; `device` says whose and how it is known."""
+    """The most that a device can do: FLOP/s in the training dtype, byte/s of memory. `device` says how the figures are known."""
 
     device: str
     flops: float
@@ -129,26 +130,21 @@ def _pairs(length: int) -> int:
     return length * (length + 1) // 2
 
 
-def model_work(config: Any, element_bytes: int) -> ModelWork:
-    """From a transformers configuration of Qwen2.5-VL."""
-    text, vision = config.get_text_config(), config.vision_config
-    head = text.hidden_size // text.num_attention_heads
-    queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
-    layer = text.hidden_size * (2 * queries + 2 * keys + 3 * text.intermediate_size)
-    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    merge = vision.spatial_merge_size**2
-    merged = vision.hidden_size * merge
-    block = vision.hidden_size * (4 * vision.hidden_size + 3 * vision.intermediate_size)
-    full = len(vision.fullatt_block_indexes)
+def model_work(model: ModelSizes, element_bytes: int) -> ModelWork:
+    """What the work on a model of these sizes follows from."""
+    layer = model.width * (2 * model.queries + 2 * model.keys + 3 * model.inner)
+    merged = model.vision_width * model.merged
+    block = model.vision_width * (4 * model.vision_width + 3 * model.vision_inner)
+    merger = merged * (merged + model.vision_out) // model.merged
     return ModelWork(
-        text_weights=text.num_hidden_layers * layer,
-        head_weights=text.hidden_size * text.vocab_size,
-        attention_width=text.num_hidden_layers * queries,
-        kv_elements=2 * text.num_hidden_layers * keys,
-        vision_weights=patch * vision.hidden_size + vision.depth * block + merged * (merged + vision.out_hidden_size) // merge,
-        full_width=full * vision.hidden_size,
-        window_width=(vision.depth - full) * vision.hidden_size,
-        window_patches=(vision.window_size // vision.patch_size) ** 2,
+        text_weights=model.layers * layer,
+        head_weights=model.embedding,
+        attention_width=model.layers * model.queries,
+        kv_elements=2 * model.layers * model.keys,
+        vision_weights=model.patch * model.vision_width + model.vision_layers * block + merger,
+        full_width=model.vision_full_layers * model.vision_width,
+        window_width=(model.vision_layers - model.vision_full_layers) * model.vision_width,
+        window_patches=model.window,
         element_bytes=element_bytes,
     )
 

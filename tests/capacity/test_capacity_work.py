@@ -7,9 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from visionr1.model.load import DEMO_BASE, load_model
-from visionr1.model.peak import device_peak
-from visionr1.model.work import ModelWork, Peak, Work, efficiency, model_work
+from visionr1.capacity.model import DEMO_BASE, read_model_sizes
+from visionr1.capacity.work import ModelWork, Peak, Work, efficiency, model_work
+from visionr1.model.device import device_peak
+from visionr1.model.load import load_model
 from visionr1.recipe import load_recipe
 
 PLAIN = ModelWork(100, 10, 8, 4, 50, 6, 2, 4, element_bytes=2)
@@ -18,7 +19,9 @@ PLAIN = ModelWork(100, 10, 8, 4, 50, 6, 2, 4, element_bytes=2)
 @pytest.fixture(scope="module")
 def model() -> Qwen2_5_VLForConditionalGeneration:
     settings = load_recipe("demo").model.model_copy(update={"attention": "eager"})
-    return load_model(DEMO_BASE, settings, torch.device("cpu")).eval()
+    loaded: Qwen2_5_VLForConditionalGeneration = load_model(DEMO_BASE, settings, torch.device("cpu"))
+    loaded.train(False)
+    return loaded
 
 
 def counted(call: Callable[[], object]) -> int:
@@ -29,7 +32,7 @@ def counted(call: Callable[[], object]) -> int:
 
 def test_a_text_forward_is_what_torch_counts(model: Qwen2_5_VLForConditionalGeneration) -> None:
     length = 24
-    work = model_work(model.config, 4)
+    work = model_work(read_model_sizes(DEMO_BASE), 4)
     real = counted(lambda: model(input_ids=torch.full((1, length), 20), use_cache=False))
     # Eager attention computes the pairs above the diagonal, too; rotary angles are a product with one factor of 1.
     unneeded = 4 * work.attention_width * (length * length - length * (length + 1) // 2)
@@ -37,7 +40,7 @@ def test_a_text_forward_is_what_torch_counts(model: Qwen2_5_VLForConditionalGene
 
 
 def test_a_vision_forward_is_what_torch_counts(model: Qwen2_5_VLForConditionalGeneration) -> None:
-    work = model_work(model.config, 4)
+    work = model_work(read_model_sizes(DEMO_BASE), 4)
     pixels = torch.zeros(4 * 8, 3 * 2 * 14 * 14)
     real = counted(lambda: model.model.get_image_features(pixels, torch.tensor([[1, 4, 8]])))
     assert real == pytest.approx(work.vision_flops([32]), rel=0.03)  # at the picture's edge, windows are smaller
@@ -65,10 +68,10 @@ def test_the_floor_is_the_slower_of_computing_and_reading() -> None:
     peak = Peak("a device", flops=100.0, bandwidth=10.0)
     assert Work(200, 10).floor_seconds(peak) == 2
     assert Work(200, 40).floor_seconds(peak) == 4
-    told = efficiency({"update": (Work(200, 10), 8.0), "weight_sync": (PLAIN.sync(), 100.0)}, peak)
-    assert told["mfu_ratio"] == {"update": 0.25}
-    assert told["roofline_ratio"] == {"update": 0.25, "weight_sync": 0.44}
-    assert told["floor_seconds"] == {"update": 2, "weight_sync": 44}
+    reported = efficiency({"update": (Work(200, 10), 8.0), "weight_sync": (PLAIN.sync(), 100.0)}, peak)
+    assert reported["mfu_ratio"] == {"update": 0.25}
+    assert reported["roofline_ratio"] == {"update": 0.25, "weight_sync": 0.44}
+    assert reported["floor_seconds"] == {"update": 2, "weight_sync": 44}
 
 
 def test_without_a_known_peak_nothing_is_told() -> None:

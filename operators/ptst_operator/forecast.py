@@ -1,0 +1,89 @@
+"""What is expected of a run on the GPUs that its pods ask for: what surely does not fit, and how many hours are left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from ptst_operator.spec import Pods, Spec
+from visionr1.capacity.cards import Card, Fleet, card_of_driver
+from visionr1.capacity.model import find_model_sizes
+from visionr1.capacity.phases import PhasePlan
+from visionr1.capacity.plan import plan_phases, setting_of
+from visionr1.capacity.preflight import LARGEST, memory_faults
+from visionr1.errors import BadInput
+from visionr1.recipe import Recipe, StagePhase, phases
+
+PRODUCT: Final = "nvidia.com/gpu.product"
+"""Label of a node with the name of its GPUs, from NVIDIA's GPU feature discovery."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a phase is: steps that are done, and seconds of its newest step where they are known."""
+
+    steps: int
+    step_seconds: float | None = None
+
+
+def card_of(spec: Spec) -> Card | None:
+    """The card of the workers' nodes, by the node selector of their pods; None if that does not say."""
+    pods: tuple[Pods, ...] = (spec.grpo.workers, spec.pods)
+    names = (pods_.node_selector.get(PRODUCT) for pods_ in pods)
+    return next((card_of_driver(name) for name in names if name), None)
+
+
+def faults(spec: Spec, recipe: Recipe) -> tuple[str, ...]:
+    """What surely does not fit on the run's GPUs. Where nobody says which they are, on the largest that are known."""
+    return _faults(recipe, card_of(spec) or LARGEST, spec.grpo.workers_per_pod, _sft_gpus(spec, recipe))
+
+
+def hours_left(spec: Spec, recipe: Recipe, done: Mapping[str, Done], complete: frozenset[str]) -> float | None:
+    """Hours until all phases are complete: planned, and corrected by what is measured. None where nothing is known.
+
+    A stage that runs goes on at the pace of its newest step. Later stages are as much slower or faster than planned as it is;
+    without a plan, they are as fast as it is.
+    """
+    planned = _planned(recipe, card_of(spec), spec.grpo.workers_per_pod, _sft_gpus(spec, recipe))
+    measured = next((one.step_seconds for one in done.values() if one.step_seconds), None)
+    current = next((name for name, one in done.items() if one.step_seconds), "")
+    pace = measured / planned[current].step_seconds if measured and current in planned else 1.0
+    seconds, known = 0.0, False
+    for phase in phases(recipe):
+        if phase.name in complete:
+            continue
+        plan, here = planned.get(phase.name), done.get(phase.name, Done(0))
+        if isinstance(phase, StagePhase):
+            steps = phase.stage.steps
+            each = measured if phase.name == current or plan is None else plan.step_seconds * pace
+        else:
+            steps, each = (plan.steps, plan.step_seconds) if plan is not None else (0, None)
+        if each:
+            known = True
+            seconds += max(0, steps - here.steps) * each + (plan.start if plan and not here.steps else 0.0)
+    return seconds / 3600 if known else None
+
+
+def _sft_gpus(spec: Spec, recipe: Recipe) -> int | None:
+    return None if recipe.sft is None else spec.sft.nodes * recipe.sft.processes
+
+
+@lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes
+def _faults(recipe: Recipe, card: Card, per_pod: int, sft_gpus: int | None) -> tuple[str, ...]:
+    fleet = Fleet(card, recipe.rollout.workers, per_pod)
+    return tuple(memory_faults(recipe, phases(recipe), fleet, sft_gpus))
+
+
+@lru_cache(maxsize=512)
+def _planned(recipe: Recipe, card: Card | None, per_pod: int, sft_gpus: int | None) -> dict[str, PhasePlan]:
+    """The plan of each phase by its name; empty for unknown GPUs, a CPU, or a model whose sizes are not known here."""
+    if card is None or recipe.rollout.device == "cpu":
+        return {}
+    try:
+        model = find_model_sizes(recipe.model)
+    except BadInput:
+        return {}
+    setting = setting_of(recipe, model, Fleet(card, recipe.rollout.workers, per_pod), sft_gpus=sft_gpus)
+    return {phase.name: plan for phase, plan in plan_phases(setting)}

@@ -1,0 +1,118 @@
+"""What a PTSTRun may not ask for, before a real API server: the chart's ValidatingAdmissionPolicy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from control_plane import Cluster, wait_for
+from test_cluster_definition import rendered, run
+
+KIND = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
+VALUES = {
+    "serviceAccounts": ["trainer"],
+    "images": ["registry.example/team/"],
+    "storage": ["s3://bucket/", "/runs/"],
+    "priorityClasses": ["research"],
+    "tolerations": ["nvidia.com/gpu"],
+}
+
+
+def create(cluster: Cluster, namespace: str, made: dict[str, Any]) -> str:
+    return cluster.kubectl("-n", namespace, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(made), check=False)
+
+
+def pods(**changes: Any) -> dict[str, Any]:
+    return run(pods={"image": "registry.example/team/trainer:1", **changes})
+
+
+@pytest.fixture(scope="module")
+def guarded(cluster: Cluster, module_namespace: str) -> Iterator[str]:
+    words = [word for key, value in VALUES.items() for word in ("--set-json", f"admission.{key}={json.dumps(value)}")]
+    manifests = rendered("values", "--namespace", module_namespace, "--api-versions", KIND, *words)
+    policy = [one for one in manifests if one["kind"].startswith("ValidatingAdmissionPolicy")]
+    assert len(policy) == 2
+    cluster.apply(*policy)
+    strange = pods(volumes=[{"name": "node", "hostPath": {"path": "/"}}])
+    wait_for("the policy holds", lambda: "hostPath" in create(cluster, module_namespace, strange))
+    yield module_namespace
+    for one in policy:
+        cluster.kubectl("delete", one["kind"], one["metadata"]["name"])
+
+
+TOKEN = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a folder of the node": (pods(volumes=[{"name": "node", "hostPath": {"path": "/"}}]), "such as hostPath"),
+    "NFS": (pods(volumes=[{"name": "n", "nfs": {"server": "s", "path": "/"}}]), "a volume of a kind that is not allowed"),
+    "a token": (pods(volumes=[TOKEN]), "a projected volume with a service account token"),
+    "the operator's account": (pods(serviceAccountName="ptst-operator"), "a service account that runs may not use"),
+    "a privileged container": (
+        pods(initContainers=[{"name": "x", "image": "registry.example/team/x", "securityContext": {"privileged": True}}]),
+        "an init container that is privileged",
+    ),
+    "a capability": (
+        pods(
+            initContainers=[
+                {"name": "x", "image": "registry.example/team/x", "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}
+            ]
+        ),
+        "adds capabilities",
+    ),
+    "a port of the node": (
+        pods(initContainers=[{"name": "x", "image": "registry.example/team/x", "ports": [{"containerPort": 1, "hostPort": 1}]}]),
+        "takes a port of its node",
+    ),
+    "an image from elsewhere": (pods(image="evil.example/trainer:1"), "an image from elsewhere"),
+    "an init container from elsewhere": (
+        pods(initContainers=[{"name": "x", "image": "evil.example/x"}]),
+        "an image from elsewhere",
+    ),
+    "another bucket": (
+        {**pods(), "spec": {**pods()["spec"], "storage": {"url": "s3://other/run"}}},
+        "a run directory elsewhere",
+    ),
+    "a priority": (pods(priorityClassName="system-node-critical"), "a priority class that runs may not use"),
+    "any node": (pods(tolerations=[{"operator": "Exists"}]), "a toleration that runs may not have"),
+}
+ROLES = [("sft", "pods"), ("grpo", "head"), ("grpo", "workers"), ("coldstart", "pods"), ("evaluate", "pods")]
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_the_api_server_refuses(case: str, cluster: Cluster, guarded: str) -> None:
+    made, message = BAD[case]
+    assert message in create(cluster, guarded, made)
+
+
+@pytest.mark.parametrize(("part", "role"), ROLES)
+def test_no_role_is_left_out(part: str, role: str, cluster: Cluster, guarded: str) -> None:
+    made = pods()
+    made["spec"][part] = {role: {"volumes": [{"name": "node", "hostPath": {"path": "/"}}]}}
+    assert "such as hostPath" in create(cluster, guarded, made)
+    made["spec"][part] = {role: {"serviceAccountName": "ptst-operator"}}
+    assert "a service account that runs may not use" in create(cluster, guarded, made)
+
+
+def test_what_runs_need_is_let_in(cluster: Cluster, guarded: str) -> None:
+    made = pods(
+        serviceAccountName="trainer",
+        priorityClassName="research",
+        tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        volumes=[
+            {"name": "a", "emptyDir": {}},
+            {"name": "b", "configMap": {"name": "rewards"}},
+            {"name": "c", "projected": {"sources": [{"secret": {"name": "keys"}}]}},
+        ],
+        initContainers=[{"name": "x", "image": "registry.example/team/x", "ports": [{"containerPort": 80}]}],
+    )
+    assert "created" in create(cluster, guarded, made)
+
+
+def test_another_namespace_is_not_meant(cluster: Cluster, guarded: str, namespace: str) -> None:
+    assert "created" in create(cluster, namespace, pods(serviceAccountName="ptst-operator"))
+
+
+def test_the_policy_can_be_left_out() -> None:
+    manifests = rendered("values", "--api-versions", KIND, "--set", "admission.enabled=false")
+    assert not [one for one in manifests if one["kind"].startswith("ValidatingAdmissionPolicy")]
