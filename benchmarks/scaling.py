@@ -40,7 +40,7 @@ from visionr1.grpo.parity import Gap, Probe
 from visionr1.metrics.exporter import Exporter
 from visionr1.recipe import load_recipe, stage_phase
 from visionr1.reward import Grader
-from visionr1.rollout.types import Reply, Sampling
+from visionr1.rollout.types import Completion, Reply, Sampling
 from visionr1.rundir.steplog import StepLog
 from visionr1.storage import open_store
 
@@ -66,7 +66,7 @@ class Pretended:
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
-        self._parts = [self._part(rng) for _ in range(WORKERS)]
+        self.parts = [self._part(rng) for _ in range(WORKERS)]
         self.steps: list[DriverStep] = []
         self._begun = time.process_time(), time.perf_counter()
 
@@ -84,7 +84,7 @@ class Pretended:
         return Reply(f"<think>{thought}</think><answer>{rng.integers(0, 2)}</answer>", ids, "stop")
 
     def rollout(self, batch: Batch, sampling: Sampling, seeds: list[int]) -> Iterator[dict[int, list[Reply]]]:
-        for number, part in enumerate(self._parts):
+        for number, part in enumerate(self.parts):
             groups = pickle.loads(part)  # noqa: S301 - our own bytes, read as Ray reads them
             yield {number * len(groups) + index: group for index, group in enumerate(groups)}
 
@@ -135,6 +135,34 @@ def driver(steps: int) -> list[DriverStep]:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """CPU seconds that the driver needs to read all workers' results of one step."""
+
+    what: str
+    megabytes: float
+    seconds: float
+
+
+def reading() -> list[Reading]:
+    """As the workers send them, and with ids and log-probs as lists, the plain way."""
+    arrays = Pretended().parts
+    lists = [pickle.dumps([[_listed(reply) for reply in group] for group in pickle.loads(part)]) for part in arrays]  # noqa: S301
+    found = []
+    for what, parts in (("replies", arrays), ("lists with log-probs", lists)):
+        begun = time.process_time()
+        for part in parts:
+            pickle.loads(part)  # noqa: S301 - our own bytes
+        found.append(Reading(what, sum(map(len, parts)) / 1e6, time.process_time() - begun))
+    return found
+
+
+def _listed(reply: Reply) -> Completion:
+    return Completion(
+        reply.text, reply.token_ids.tolist(), np.random.default_rng(0).random(len(reply.token_ids)).tolist(), "stop"
+    )
+
+
+@dataclass(frozen=True)
 class UpdateCost:
     """Of one size of a training step: completion tokens, FLOPs of the cost model, seconds of the fastest step."""
 
@@ -181,7 +209,7 @@ def table_of(rows: list[dict[str, Any]], title: str) -> Table:
     for name in rows[0]:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else f"{value:,}" for value in row.values()))
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     return table
 
 
@@ -196,12 +224,17 @@ def main() -> None:
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 16], help="completions per prompt")
     parser.add_argument("--json", type=Path, help="file for the figures")
     asked = parser.parse_args()
-    found = driver(asked.steps) if asked.part == "driver" else update(asked.longest, asked.groups)
-    rows = [asdict(one) for one in found]
-    Console().print(table_of(rows, asked.part))
-    print(json.dumps(rows))
+    report: dict[str, list[dict[str, Any]]] = {}
+    if asked.part == "driver":
+        report["reading"] = [asdict(one) for one in reading()]
+        report["steps"] = [asdict(one) for one in driver(asked.steps)]
+    else:
+        report["update"] = [asdict(one) for one in update(asked.longest, asked.groups)]
+    for title, rows in report.items():
+        Console().print(table_of(rows, title))
+    print(json.dumps(report))
     if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+        asked.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
