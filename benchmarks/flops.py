@@ -51,7 +51,8 @@ class Counted:
 @contextmanager
 def counted_attention(total: list[float]) -> Iterator[None]:
     """Adds the FLOPs of each attention call and of its backward pass (twice as many where there is one) to `total`."""
-    real = attention.scaled_dot_product_attention
+    place: Any = attention  # the name is imported there, so it is replaced there
+    real = place.scaled_dot_product_attention
 
     def counted(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
         queries, keys = query.shape[-2], key.shape[-2]
@@ -60,13 +61,14 @@ def counted_attention(total: list[float]) -> Iterator[None]:
         pairs = queries * (keys - queries) + queries * (queries + 1) // 2 if causal else queries * keys
         flops = 4.0 * heads * pairs * query.shape[-1]
         total[0] += flops * (3 if query.requires_grad else 1)
-        return real(query, key, value, *rest, **named)
+        output: torch.Tensor = real(query, key, value, *rest, **named)
+        return output
 
-    attention.scaled_dot_product_attention = counted
+    place.scaled_dot_product_attention = counted
     try:
         yield
     finally:
-        attention.scaled_dot_product_attention = real
+        place.scaled_dot_product_attention = real
 
 
 def count(case: Case, folder: Path, kind: str) -> Counted:
