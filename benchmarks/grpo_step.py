@@ -165,6 +165,24 @@ def ours(case: Case, folder: Path, attention: str, clock: Callable[[], float] = 
     return seconds, sum(parameter.numel() for parameter in trainer.policy.parameters())
 
 
+def prompt_sizes(case: Case, folder: Path) -> tuple[list[int], list[int]]:
+    """Tokens of each prompt, one per vision feature included, and patches of each picture."""
+    from visionr1.data.rows import Row
+    from visionr1.model.chat import PromptBuilder
+    from visionr1.recipe import load_recipe
+
+    settings = [f"model.base={folder}", f"model.min_pixels={PIXELS[0]}", f"model.max_pixels={PIXELS[1]}"]
+    builder = PromptBuilder(folder, load_recipe("demo", settings).model)
+    tokens, patches = [], []
+    for picture in pictures(case):
+        data = io.BytesIO()
+        picture.save(data, "PNG")
+        prompt = builder.build(Row("row", f"<image>{QUESTION}", (data.getvalue(),), "1"))
+        tokens.append(len(builder.expand(prompt)))
+        patches.append(int(builder.image_inputs(prompt.images).grid_thw_I3.prod()))
+    return tokens, patches
+
+
 def trl(case: Case, folder: Path) -> tuple[list[float], int]:
     """Seconds of each step, and the model's parameters."""
     import torch

@@ -4,8 +4,8 @@ One constant of the plan is calibrated: the part of the peak FLOP/s that a pass 
 is the least. Steps are measured in CPU seconds of one thread, so that other work on the machine counts little. The fastest step
 of each shape counts.
 
-    python -m benchmarks.plan_seconds
-    python -m benchmarks.plan_seconds --steps 5 --json seconds.json
+    python benchmarks/plan_seconds.py
+    python benchmarks/plan_seconds.py --steps 5 --json seconds.json
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
+from grpo_step import PIXELS, QUESTION, Case, completions, make_model, ours, pictures
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.grpo_step import PIXELS, QUESTION, Case, completions, make_model, ours, pictures
 from visionr1.capacity.cards import CPU, Fleet
 from visionr1.capacity.choose import Choice
 from visionr1.capacity.lengths import assumed_sizes

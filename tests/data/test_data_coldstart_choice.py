@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from visionr1.data.coldstart.bridge import Bridged
-from visionr1.data.coldstart.choose import Outcome, majority, sift
+from visionr1.data.coldstart.choose import Outcome, judge_all, majority, sift
 from visionr1.data.coldstart.duplicates import Duplicates
 from visionr1.data.coldstart.evaluation_sets import EvaluationSets
 from visionr1.data.coldstart.filters import Candidate, Kept, Rejection, judge, repetition, tells_answer
@@ -38,7 +38,9 @@ def recipe(**values: Any) -> ColdStart:
 
 
 def sifted(replies: list[Reply | Rejection], truth: str = "8", **values: Any) -> Outcome:
-    (outcome,) = sift([Bridged(0, "r#0", truth, 1, tuple(replies))], recipe(**values), same)
+    settings = recipe(**values)
+    problem = Bridged(0, "r#0", truth, 1, tuple(replies))
+    (outcome,) = sift([problem], judge_all([problem.replies], settings.filters), settings, same)
     return outcome
 
 

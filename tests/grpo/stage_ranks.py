@@ -27,7 +27,7 @@ def stage(recipe_json: str, run: str, steps: int) -> list[dict[str, Any]]:
     phase = stage_phase(recipe, 1)
     checkpoints = Checkpoints(open_store(run), phase.name)
     start = stage_start(
-        recipe, phase, lambda name: Checkpoints(open_store(run), name).latest(), lambda _, s: checkpoints.state(s)
+        recipe, phase, lambda name: Checkpoints(open_store(run), name).latest(), lambda _, s: checkpoints.training_state(s)
     )
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -46,7 +46,7 @@ def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: 
         recipe,
         phase,
         latest=lambda name: Checkpoints(store, name).latest(),
-        state=lambda name, step: Checkpoints(store, name).state(step),
+        state=lambda name, step: Checkpoints(store, name).training_state(step),
     )
     if start.step == phase.last_step:
         return

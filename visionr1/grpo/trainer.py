@@ -11,11 +11,13 @@ import torch
 import torch.distributed as dist
 
 from visionr1.capacity.choose import Choice
+from visionr1.engine.divided import frozen_engine, load_divided
 from visionr1.engine.zero import (
     OptimiserSettings,
     build_zero_engine,
     even_passes,
     full_weights,
+    moments_present,
     optimiser_step,
     states_to_cpu,
     states_to_device,
@@ -111,7 +113,8 @@ class Trainer:
         self._shared = recipe.model.attention == "shared"
         optimiser = recipe.optimiser
         self.zero_stage = choice.zero_stage
-        policy = Policy(load_model(model_dir, recipe.model, device), banned_token_ids, recipe.rollout.temperature).to(device)
+        load = load_divided if self.zero_stage == 3 else load_model
+        policy = Policy(load(model_dir, recipe.model, device), banned_token_ids, recipe.rollout.temperature).to(device)
         if optimiser.freeze_vision_tower:
             policy.freeze_vision_tower()
         settings = OptimiserSettings(
@@ -123,10 +126,13 @@ class Trainer:
         )
         self.policy = policy
         self.engine = build_zero_engine(policy, settings, recipe.model.dtype)
-        self._reference: Policy | None = None
+        self._reference: Any = None
         if recipe.algorithm.kl_beta > 0:
-            frozen = load_model(reference_dir, recipe.model.model_copy(update={"gradient_checkpointing": False}), device)
-            self._reference = Policy(frozen, banned_token_ids, recipe.rollout.temperature).to(device).eval().requires_grad_(False)
+            divided = self.zero_stage == 3 and choice.reference == "gpu"
+            load = load_divided if divided else load_model
+            frozen = load(reference_dir, recipe.model.model_copy(update={"gradient_checkpointing": False}), device)
+            reference = Policy(frozen, banned_token_ids, recipe.rollout.temperature).to(device).eval().requires_grad_(False)
+            self._reference = frozen_engine(reference) if divided else reference
             self._rest_reference()
 
     @property
@@ -167,13 +173,14 @@ class Trainer:
         """Log-probs under the reference model of each part's micro-batches. None for each if there is no reference model."""
         if self._reference is None:
             return [None] * len(parts)
-        self._reference.to(self._device)
+        if self._choice.reference == "host":
+            self._reference.to(self._device)
         logps: list[list[torch.Tensor] | None] = [self._logps(self._reference, prompts, part) for part in parts]
         self._rest_reference()
         return logps
 
     def _rest_reference(self) -> None:
-        if self._reference is not None and self._choice.reference == "host":
+        if self._choice.reference == "host":
             self._reference.to("cpu")
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()  # vLLM's room is outside torch's cache
@@ -214,7 +221,8 @@ class Trainer:
             part, mismatch_N = self._micro_batch(prompts, row, old_logps_N, reference_N, tokens, sequences, share=share)
             sums = sums.plus(part)
             farthest = torch.maximum(farthest, mismatch_N.max())
-        grad_norm = optimiser_step(self.engine, learning_rate)
+        with moments_present(self.engine, self._device):
+            grad_norm = optimiser_step(self.engine, learning_rate)
         sums = sums.over_all_ranks()
         dist.all_reduce(farthest, op=dist.ReduceOp.MAX)
         return UpdateStats(

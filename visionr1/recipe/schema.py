@@ -217,7 +217,8 @@ class Algorithm(Part):
     )
     reference_device: Literal["auto", "gpu", "host"] = Field(
         "auto",
-        description="Where the reference model is between its passes. auto takes the host where the GPU has no room for it.",
+        description="Where the reference model is between its passes: on the GPU (under ZeRO-3 divided among all), or whole on "
+        "the host. auto takes the host where the GPU has no room for it.",
     )
 
 

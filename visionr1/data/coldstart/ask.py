@@ -12,14 +12,17 @@ from visionr1.data.badrow import BadRow
 from visionr1.data.coldstart.bridge import Bridge, Bridged
 from visionr1.data.coldstart.choose import sift
 from visionr1.data.coldstart.filters import SameAnswer
+from visionr1.data.coldstart.judging import MANY, Judging
 from visionr1.data.coldstart.outcomes import Outcomes
 from visionr1.data.coldstart.teacher import EndpointLost
 from visionr1.data.rows import Row
 from visionr1.errors import Stopped
 from visionr1.progress import Advance, progress
+from visionr1.recipe.schema import ColdStart
 
 POLL_SECONDS: Final = 0.5
-SIFT_AT_ONCE: Final = 256
+_SIFTERS: Final = 2
+"""While the answers of one chunk are compared, the next is judged."""
 _READ_AT_ONCE: Final = 32
 _RATE_SECONDS: Final = 60.0
 FEW_FAILURES: Final = 20
@@ -40,7 +43,8 @@ async def ask_all(
     """
     with progress("cold start", len(rows)) as advance:
         view = _View(bridge, outcomes, len(rows), advance, publish)
-        source, finished = _Source(rows), asyncio.Queue[Bridged | None](2 * SIFT_AT_ONCE)
+        source, finished = _Source(rows), asyncio.Queue[Bridged | None](3 * MANY)
+        judging = Judging(bridge.recipe.filters)
 
         async def work() -> None:
             async for index, row in source:
@@ -50,12 +54,11 @@ async def ask_all(
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(bridge.recipe.concurrency, len(rows))):
                     group.create_task(work())
-            await finished.put(None)
+            for _ in range(_SIFTERS):
+                await finished.put(None)
 
-        working = {
-            asyncio.create_task(work_all()),
-            asyncio.create_task(_sift_all(bridge, finished, outcomes, same_answer)),
-        }
+        sifters = (_sift_all(bridge.recipe, finished, judging, outcomes, same_answer) for _ in range(_SIFTERS))
+        working = {asyncio.create_task(work_all()), *(asyncio.create_task(one) for one in sifters)}
         try:
             await _watch(working, bridge, outcomes, len(rows), should_stop, view)
         finally:
@@ -63,6 +66,7 @@ async def ask_all(
                 task.cancel()
             await asyncio.gather(*working, return_exceptions=True)
             view.show()
+            judging.close()
             await bridge.describer.close()
             await bridge.reasoner.close()
 
@@ -97,13 +101,15 @@ class _Source:
                 yield index, error
 
 
-async def _sift_all(bridge: Bridge, finished: asyncio.Queue[Bridged | None], outcomes: Outcomes, same_answer: SameAnswer) -> None:
+async def _sift_all(
+    recipe: ColdStart, finished: asyncio.Queue[Bridged | None], judging: Judging, outcomes: Outcomes, same_answer: SameAnswer
+) -> None:
     """Sifts what is finished, many at a time while there are many."""
     more = True
     while more:
         chunk: list[Bridged] = []
         deadline = asyncio.get_running_loop().time() + POLL_SECONDS
-        while more and len(chunk) < SIFT_AT_ONCE:
+        while more and len(chunk) < MANY:
             try:
                 async with asyncio.timeout_at(deadline):
                     one = await finished.get()
@@ -113,7 +119,8 @@ async def _sift_all(bridge: Bridge, finished: asyncio.Queue[Bridged | None], out
             if one is not None:
                 chunk.append(one)
         if chunk:
-            for outcome in await asyncio.to_thread(sift, chunk, bridge.recipe, same_answer):
+            judged = await judging.judge(chunk)
+            for outcome in await asyncio.to_thread(sift, chunk, judged, recipe, same_answer):
                 outcomes.add(outcome)
 
 

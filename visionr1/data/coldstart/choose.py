@@ -10,8 +10,11 @@ from visionr1.data.coldstart.bridge import Bridged
 from visionr1.data.coldstart.extract import final_answer, parts
 from visionr1.data.coldstart.filters import RULES, Candidate, Kept, Rejection, SameAnswer, decide, judge
 from visionr1.data.coldstart.reply import Reply
+from visionr1.recipe.coldstart import Filters
 from visionr1.recipe.schema import ColdStart
 
+Judged = Sequence[Candidate | Rejection]
+"""What became of a problem's replies before answers are compared."""
 Choice = Literal["first", "shortest", "longest"]
 _ORDER: Final = {rule: place for place, rule in enumerate(RULES)}
 
@@ -42,9 +45,13 @@ class Outcome:
     solved: float | None
 
 
-def sift(bridged: Sequence[Bridged], recipe: ColdStart, same_answer: SameAnswer) -> list[Outcome]:
+def judge_all(replies: Sequence[tuple[Reply | Rejection, ...]], filters: Filters) -> list[Judged]:
+    """What every rule says that needs no comparison of answers, for the replies of each problem."""
+    return [[one if isinstance(one, Rejection) else judge(one, filters) for one in row] for row in replies]
+
+
+def sift(bridged: Sequence[Bridged], judged: Sequence[Judged], recipe: ColdStart, same_answer: SameAnswer) -> list[Outcome]:
     """The outcome of each problem. All answers are compared at once, since the grader takes many as quickly as one."""
-    judged = [_judged(problem, recipe) for problem in bridged]
     truths = [problem.truth or majority(_answers(one), same_answer) for problem, one in zip(bridged, judged, strict=True)]
     pairs = [
         (one, truth) for row, truth in zip(judged, truths, strict=True) if truth for one in row if isinstance(one, Candidate)
@@ -57,11 +64,7 @@ def sift(bridged: Sequence[Bridged], recipe: ColdStart, same_answer: SameAnswer)
     ]
 
 
-def _judged(problem: Bridged, recipe: ColdStart) -> list[Candidate | Rejection]:
-    return [reply if isinstance(reply, Rejection) else judge(reply, recipe.filters) for reply in problem.replies]
-
-
-def _answers(judged: Sequence[Candidate | Rejection]) -> list[str | None]:
+def _answers(judged: Judged) -> list[str | None]:
     return [one.answer if isinstance(one, Candidate) else None for one in judged]
 
 
@@ -73,9 +76,7 @@ def _verdict(one: Candidate | Rejection, truth: str | None, decided: Iterator[Ke
     return next(decided)
 
 
-def _right_although_dropped(
-    bridged: Sequence[Bridged], judged: Sequence[Sequence[Candidate | Rejection]], same_answer: SameAnswer
-) -> list[int]:
+def _right_although_dropped(bridged: Sequence[Bridged], judged: Sequence[Judged], same_answer: SameAnswer) -> list[int]:
     """For each problem, how many of its dropped replies have the right answer: these count for its difficulty, too."""
     pairs: list[tuple[str, str]] = []
     owners: list[int] = []

@@ -51,6 +51,8 @@ SameAnswer = Callable[[list[tuple[str, str]]], list[bool]]
 _NGRAM: Final = 10
 _FEWEST_WORDS: Final = 50
 """Texts with fewer words are too short to tell loops and languages by counting."""
+_LOOKED_AT: Final = 200
+"""Words from the start and from the end of a chain that show its language; models change it on the way."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def repetition(words: Sequence[str]) -> float:
     runs = len(words) - _NGRAM + 1
     if len(words) < _FEWEST_WORDS:
         return 0.0
-    return 1 - len({tuple(words[place : place + _NGRAM]) for place in range(runs)}) / runs
+    return 1 - len(set(zip(*(words[place:] for place in range(_NGRAM)), strict=False))) / runs
 
 
 def _not_english(thought: str, words: Sequence[str]) -> str | None:
@@ -167,7 +169,7 @@ def _not_english(thought: str, words: Sequence[str]) -> str | None:
             return signs.around(thought, found)
     if len(words) < _FEWEST_WORDS:
         return None
-    plain = [word.strip(".,;:!?()").lower() for word in words if word[:1].isalpha()]
+    plain = [word for word in " ".join((*words[:_LOOKED_AT], *words[-_LOOKED_AT:])).lower().split() if word.isalpha()]
     if len(plain) >= _FEWEST_WORDS and sum(word in signs.COMMON_ENGLISH for word in plain) < len(plain) * 0.08:
         return " ".join(words[:20])
     return None

@@ -7,7 +7,6 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any, Final, Self
 
 from visionr1.data.coldstart.choose import Dropped, Outcome
@@ -73,10 +72,9 @@ class Outcomes:
 
 
 def _to_json(outcome: Outcome, keep_texts: bool) -> dict[str, Any]:
-    plain = vars(outcome) | {"result": asdict(outcome.result), "dropped": []}
-    if keep_texts:
-        plain["dropped"] = [asdict(one) for one in outcome.dropped]
-    return plain
+    dropped = outcome.dropped if keep_texts else ()
+    texts = [vars(one) | {"rejection": vars(one.rejection)} for one in dropped]
+    return vars(outcome) | {"result": vars(outcome.result), "dropped": texts}
 
 
 def _from_json(plain: dict[str, Any]) -> Outcome:

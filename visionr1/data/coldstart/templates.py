@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -79,5 +80,11 @@ def fill(template: str, fields: Mapping[str, str | None]) -> str:
 
     Every field is filled once, so `{answer}` in the text of a question stays as it is.
     """
-    lines = [line for line in template.splitlines() if all(fields[name] is not None for name in _FIELD.findall(line))]
+    lines = [line for line, names in _lines(template) if all(fields[name] is not None for name in names)]
     return _FIELD.sub(lambda match: fields[match[1]] or "", "\n".join(lines)).strip()
+
+
+@cache
+def _lines(template: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each line of a template with the fields in it; there are few templates, and each is filled for every problem."""
+    return tuple((line, tuple(_FIELD.findall(line))) for line in template.splitlines())
