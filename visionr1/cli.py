@@ -14,7 +14,18 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, doctor, evaluate, grade, recipe_app, watch
+from visionr1.cli_look import (
+    DecidedOption,
+    SetOption,
+    chain,
+    data_app,
+    doctor,
+    evaluate,
+    grade,
+    recipe_app,
+    refuse_what_does_not_fit,
+    watch,
+)
 from visionr1.cli_plan import plan
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable, printable
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
@@ -205,7 +216,7 @@ def _run(recipe: Recipe, run_dir: str) -> None:
 
     console = Console(stderr=True)
     waiting = _waiting(recipe, run_dir)
-    _preflight(recipe, waiting)  # first of all: what does not fit needs no download
+    refuse_what_does_not_fit(recipe, waiting)  # first of all: what does not fit needs no download
     base = base_dir(recipe.model) if reads_base(recipe, waiting) else None
     for line in (*warnings(recipe), *notes(recipe, waiting, base)):
         typer.echo(f"note: {line}", err=True)
@@ -216,18 +227,6 @@ def _run(recipe: Recipe, run_dir: str) -> None:
     if code != 0:
         raise typer.Exit(code)
     _report(run_dir)
-
-
-def _preflight(recipe: Recipe, chain: list[Phase]) -> None:
-    """Raises BadInput for what surely does not fit on this machine's GPUs, or says so, as the recipe's `preflight` wants it."""
-    from visionr1.capacity.preflight import gpus_here, memory_faults
-
-    processes = recipe.sft.processes if recipe.sft else None
-    faults = memory_faults(recipe, chain, gpus_here(recipe, os.environ), processes)
-    if faults and recipe.preflight == "refuse":
-        raise BadInput("\n".join(faults))
-    for line in faults:
-        typer.echo(f"warning: {line}", err=True)
 
 
 def _waiting(recipe: Recipe, run_dir: str) -> list[Phase]:

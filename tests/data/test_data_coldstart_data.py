@@ -24,7 +24,7 @@ from visionr1.data.coldstart.run import run_coldstart
 from visionr1.data.coldstart.summary import coldstart_table
 from visionr1.data.readers import load_samples
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.storage import open_store
 
 

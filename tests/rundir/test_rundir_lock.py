@@ -108,3 +108,9 @@ def test_a_lock_file_that_names_nobody_still_locks(text: bytes, tmp_path: Path) 
         with pytest.raises(BadInput, match="is in use; wait for it or stop it$"):
             run_lock(open_store(run)).__enter__()
         process.communicate(b"")
+
+
+def test_a_phase_that_is_asked_for_a_run_that_is_not_there_makes_no_folder(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, ["sft", "--run", str(tmp_path / "nothing")])
+    assert ended.exit_code == 64 and "there is no recipe.yaml, so this is not a run directory" in ended.output
+    assert list(tmp_path.iterdir()) == []

@@ -111,7 +111,7 @@ class Setting:
 
 
 def stage_times(setting: Setting, stage: Stage, choice: Choice, mean: float, cache_tokens: float) -> StepTimes:
-    """A step of a stage.
+    """A step of a stage. All answers are taken to be graded after the last engine is done; in fact, grading begins before.
 
     Args:
         mean: completion tokens.

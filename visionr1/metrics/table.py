@@ -72,6 +72,12 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _counter(
         "trained_tokens", "tokens", "Tokens with a loss in this process. The driver's value is for all workers.", "trained_tokens"
     ),
+    _gauge(
+        "rollout_tail_seconds",
+        "seconds",
+        "Part of the rollout in which less than a quarter of an engine's slots were busy, on the engine with the longest.",
+    ),
+    _gauge("idle_passes", "passes", "Passes of the newest update that trained nothing, on workers with fewer rows than others."),
     # Distance from what the hardware allows; docs/monitoring.md has the formulas.
     _gauge(
         "mfu_ratio",

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from visionr1.errors import BadInput
 from visionr1.rundir.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoint_step, checkpoints_prefix
-from visionr1.rundir.reading import read_json
+from visionr1.rundir.reading import Count, read_json
 from visionr1.storage.progress import showing
 from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
 
@@ -53,7 +53,19 @@ class Manifest(BaseModel):
     files: tuple[FileEntry, ...]
 
 
+class Place(BaseModel):
+    """A sampler's place in the data, as a manifest's state has it under `sampler`: `index` rows of `epoch` have been drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int
+    epoch: Count
+    index: Count
+    fingerprint: str
+
+
 _MANIFEST: Final = TypeAdapter(Manifest)
+_FAULT: Final = "this is no checkpoint manifest; delete it to use the checkpoint before"
 _MOST_MANIFEST_BYTES: Final = 8 << 20
 """Some 40,000 files: 512 processes with 80 each. The operator, which has little memory, reads manifests too."""
 
@@ -201,6 +213,19 @@ class Checkpoints:
         """
         return self._manifest(step).state
 
+    def training_state(self, step: int) -> dict[str, Any]:
+        """The state, with the sampler's place in the data under `sampler`.
+
+        Raises:
+            NotFound: The checkpoint is not committed.
+            BadInput: Its manifest has no such place.
+        """
+        state = self.state(step)
+        try:
+            return state | {"sampler": Place.model_validate(state.get("sampler")).model_dump()}
+        except ValidationError:
+            raise BadInput(f"{self.store.url}/{self._key(step, MANIFEST)}: {_FAULT}") from None
+
     def fetch(self, step: int, *, trainer: bool = True) -> Path:
         """A local folder with the checkpoint's files. Every byte is checked against the manifest.
 
@@ -268,8 +293,7 @@ class Checkpoints:
         return _scratch(self.store.url) / "fetched" / self._key(step)
 
     def _manifest(self, step: int) -> Manifest:
-        fault = "this is no checkpoint manifest; delete it to use the checkpoint before"
-        return read_json(self.store, self._key(step, MANIFEST), _MANIFEST, fault, _MOST_MANIFEST_BYTES)
+        return read_json(self.store, self._key(step, MANIFEST), _MANIFEST, _FAULT, _MOST_MANIFEST_BYTES)
 
     def _write_manifest(self, key: str, data: bytes) -> None:
         """Nothing vouches for the manifest itself, so a remote one is read again; one that is torn goes."""

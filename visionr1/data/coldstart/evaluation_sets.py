@@ -15,7 +15,7 @@ from visionr1.data.images import BadImage, open_image
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import IMAGE_MARK, Row
 from visionr1.progress import progress
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 
 LONG_RUN: Final = 13
 """Words in a row that two questions do not share by chance, as GPT-3's authors take it (arXiv 2005.14165, appendix C)."""

@@ -27,7 +27,7 @@ from visionr1.data.images import image_suffix
 from visionr1.data.readers import load_samples
 from visionr1.data.rows import Row, Sample
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.rundir import layout
 from visionr1.rundir.coldstart import committed_samples
 from visionr1.storage import Store
