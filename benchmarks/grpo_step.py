@@ -117,7 +117,7 @@ def make_model(case: Case, folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def ours(case: Case, folder: Path, attention: str) -> tuple[list[float], int]:
+def ours(case: Case, folder: Path, attention: str, clock: Callable[[], float] = time.perf_counter) -> tuple[list[float], int]:
     """Seconds of each step, and the model's parameters."""
     import torch
 
@@ -161,8 +161,26 @@ def ours(case: Case, folder: Path, attention: str) -> tuple[list[float], int]:
         for index, group in enumerate(completions(case))
         for ids in group
     ]
-    seconds = timed(lambda: trainer.update(prompts, batch, 1e-6), case.steps)
+    seconds = timed(lambda: trainer.update(prompts, batch, 1e-6), case.steps, clock)
     return seconds, sum(parameter.numel() for parameter in trainer.policy.parameters())
+
+
+def prompt_sizes(case: Case, folder: Path) -> tuple[list[int], list[int]]:
+    """Tokens of each prompt, one per vision feature included, and patches of each picture."""
+    from visionr1.data.rows import Row
+    from visionr1.model.chat import PromptBuilder
+    from visionr1.recipe import load_recipe
+
+    settings = [f"model.base={folder}", f"model.min_pixels={PIXELS[0]}", f"model.max_pixels={PIXELS[1]}"]
+    builder = PromptBuilder(folder, load_recipe("demo", settings).model)
+    tokens, patches = [], []
+    for picture in pictures(case):
+        data = io.BytesIO()
+        picture.save(data, "PNG")
+        prompt = builder.build(Row("row", f"<image>{QUESTION}", (data.getvalue(),), "1"))
+        tokens.append(len(builder.expand(prompt)))
+        patches.append(int(builder.image_inputs(prompt.images).grid_thw_I3.prod()))
+    return tokens, patches
 
 
 def trl(case: Case, folder: Path) -> tuple[list[float], int]:
@@ -221,13 +239,13 @@ def trl(case: Case, folder: Path) -> tuple[list[float], int]:
     return np.diff(ends).tolist(), sum(parameter.numel() for parameter in model.parameters())
 
 
-def timed(call: Callable[[], object], times: int) -> list[float]:
+def timed(call: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter) -> list[float]:
     """Seconds of each of so many calls."""
     seconds = []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun = clock()
         call()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(clock() - begun)
     return seconds
 
 

@@ -31,7 +31,7 @@ from visionr1.data.kept import Kept
 from visionr1.data.readers import load_problems, select
 from visionr1.data.sampler import PromptSampler
 from visionr1.recipe import load_recipe
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.rundir.layout import CHECKED_TRAIN
 from visionr1.storage import open_store
 

@@ -14,7 +14,18 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from visionr1.cli_look import DecidedOption, SetOption, chain, data_app, doctor, evaluate, grade, recipe_app, watch
+from visionr1.cli_look import (
+    DecidedOption,
+    SetOption,
+    chain,
+    data_app,
+    doctor,
+    evaluate,
+    grade,
+    recipe_app,
+    refuse_what_does_not_fit,
+    watch,
+)
 from visionr1.cli_plan import plan
 from visionr1.errors import (
     EXIT_BAD_INPUT,
@@ -217,7 +228,7 @@ def _run(recipe: Recipe, run_dir: str) -> None:
 
     console = Console(stderr=True)
     waiting = _waiting(recipe, run_dir)
-    _preflight(recipe, waiting)  # first of all: what does not fit needs no download
+    refuse_what_does_not_fit(recipe, waiting)  # first of all: what does not fit needs no download
     base = base_dir(recipe.model) if reads_base(recipe, waiting) else None
     for line in (*warnings(recipe), *notes(recipe, waiting, base)):
         typer.echo(f"note: {line}", err=True)
@@ -228,18 +239,6 @@ def _run(recipe: Recipe, run_dir: str) -> None:
     if code != 0:
         raise typer.Exit(code)
     _report(run_dir)
-
-
-def _preflight(recipe: Recipe, chain: list[Phase]) -> None:
-    """Raises BadInput for what surely does not fit on this machine's GPUs, or says so, as the recipe's `preflight` wants it."""
-    from visionr1.capacity.preflight import gpus_here, memory_faults
-
-    processes = recipe.sft.processes if recipe.sft else None
-    faults = memory_faults(recipe, chain, gpus_here(recipe, os.environ), processes)
-    if faults and recipe.preflight == "refuse":
-        raise BadInput("\n".join(faults))
-    for line in faults:
-        typer.echo(f"warning: {line}", err=True)
 
 
 def _waiting(recipe: Recipe, run_dir: str) -> list[Phase]:
@@ -269,7 +268,9 @@ def _report(run_url: str) -> None:
 @app.command(rich_help_panel=PHASES)
 def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
-    from visionr1.data.coldstart.run import EndpointLost, run_coldstart
+    from visionr1.data.coldstart.run import run_coldstart
+    from visionr1.data.coldstart.summary import coldstart_table
+    from visionr1.data.coldstart.teacher import EndpointLost
     from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
     from visionr1.rundir.coldstart import is_committed
@@ -290,9 +291,12 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
             _teacher(recipe) as resolve_url,
             StopFlag() as should_stop,
         ):
-            run_coldstart(recipe, taken, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory()))
+            report = run_coldstart(
+                recipe, taken, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory())
+            )
     except EndpointLost as error:
         raise _ended(str(error), 1) from None
+    Console().print(coldstart_table(report))
 
 
 def _look_ahead(recipe: Recipe, name: str) -> None:
@@ -314,8 +318,8 @@ def _memory() -> dict[str, int]:
 @contextmanager
 def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
     """Serve the demo's scripted teacher if the recipe asks for it. Yields a function from a teacher's base_url to its address."""
-    used = recipe.coldstart and {recipe.coldstart.describer.base_url, recipe.coldstart.reasoner.base_url}
-    if not used or DEMO_TEACHER not in used:
+    teachers = (recipe.coldstart.describer, recipe.coldstart.reasoner) if recipe.coldstart else ()
+    if not any(server.base_url == DEMO_TEACHER for teacher in teachers for server in teacher.servers):
         yield lambda url: url
         return
     from visionr1.demo.teacher import scripted_teacher

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe, amounts, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
+from visionr1.recipe import Phase, Recipe, amounts, json_schema, load_recipe, phases, preset_names, preset_text, to_yaml, warnings
 from visionr1.recipe.messages import describe
 from visionr1.recipe.paths import written_out
-from visionr1.recipe.schema import SFT, Columns, Source
+from visionr1.recipe.schema import SFT
+from visionr1.recipe.source import Columns, Source
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import open_store
 
@@ -99,6 +102,7 @@ def _look_deep(recipe: Recipe) -> None:
     from visionr1.preflight.base import base_on_this_machine
     from visionr1.preflight.check import check_run, notes, reads_base
 
+    refuse_what_does_not_fit(recipe, phases(recipe))
     base = None
     if reads_base(recipe, phases(recipe)):
         base = base_on_this_machine(recipe.model)
@@ -107,6 +111,22 @@ def _look_deep(recipe: Recipe) -> None:
     for line in notes(recipe, phases(recipe), base):
         typer.echo(f"note: {line}", err=True)
     check_run(recipe, phases(recipe), base)
+
+
+def refuse_what_does_not_fit(recipe: Recipe, chain: Sequence[Phase]) -> None:
+    """Says what surely does not fit on this machine's GPUs, if the recipe's `preflight` is `warn`.
+
+    Raises:
+        BadInput: something does not fit, and `preflight` is `refuse`.
+    """
+    from visionr1.capacity.preflight import gpus_here, memory_faults
+
+    processes = recipe.sft.processes if recipe.sft else None
+    faults = memory_faults(recipe, chain, gpus_here(recipe, os.environ), processes)
+    if faults and recipe.preflight == "refuse":
+        raise BadInput("\n".join(faults))
+    for line in faults:
+        typer.echo(f"warning: {line}", err=True)
 
 
 @recipe_app.command()
@@ -125,6 +145,15 @@ def presets(name: Annotated[str | None, typer.Argument(help="Print this preset, 
 def schema() -> None:
     """Print the JSON Schema of recipe files, for editors."""
     typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@data_app.command("inspect")
+def data_inspect(run: Annotated[str, typer.Argument(help="A run with cold-start data.", metavar="DIR")]) -> None:
+    """Write one page about cold-start data: samples beside their pictures, what the filters dropped, lengths."""
+    from visionr1.report.coldstart_page import write_page
+
+    store = open_store(run)
+    typer.echo(f"{store.url}/{write_page(store)}")
 
 
 @data_app.command("check")

@@ -14,10 +14,11 @@ from rich.text import Text
 
 from visionr1.capacity.cards import DESCRIBED, Fleet, parse_fleet
 from visionr1.capacity.lengths import CHARACTERS, assumed_sizes
+from visionr1.capacity.measured import Compared, PhaseMeasured, compare, sizes_of_run
 from visionr1.capacity.model import find_model_sizes
 from visionr1.capacity.phases import PhasePlan
 from visionr1.capacity.plan import RunPlan, default_fleet, plan_run
-from visionr1.cli_look import RecipeArgument, SetOption
+from visionr1.cli_look import SetOption
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, load_recipe
 
@@ -28,7 +29,10 @@ _SHOWN = 0.05
 
 
 def plan(
-    recipe: RecipeArgument,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A preset's name, or the path of a recipe file. Leave it out with --run.", metavar="[RECIPE]"),
+    ] = None,
     set_: SetOption = None,
     gpus: Annotated[
         str | None,
@@ -45,13 +49,27 @@ def plan(
     data: Annotated[
         str | None, typer.Option(help="Problems whose pictures and texts give the size of prompts.", metavar="DATA")
     ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            help="A run that has begun: what was planned beside what its steps measure.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole plan as JSON.")] = False,
 ) -> None:
     """Plan a run: does it fit, how long does it take, what does it cost. Needs no GPU.
 
     Ends with 0 if the run fits, and with 1 if it does not; then the changes that make it fit are listed.
     """
-    chosen, fleet = _with_workers(load_recipe(recipe, set_ or ()), None if gpus is None else parse_fleet(gpus))
+    if (recipe is None) == (run is None):
+        raise BadInput("give one of the two: a recipe (visionr1 plan RECIPE), or a run that has begun (visionr1 plan --run DIR)")
+    if run is not None:
+        _compared(run, None if gpus is None else parse_fleet(gpus), as_json=as_json)
+        return
+    chosen, fleet = _with_workers(load_recipe(str(recipe), set_ or ()), None if gpus is None else parse_fleet(gpus))
     sizes = assumed_sizes(chosen)
     if data is not None:
         from visionr1.data.sizes import mean_tokens
@@ -67,6 +85,47 @@ def plan(
         Console().print(screen(made))
     if not made.fits:
         raise typer.Exit(1)
+
+
+def _compared(run: str, fleet: Fleet | None, *, as_json: bool) -> None:
+    """Prints a run's plan, with the lengths that it has sampled, beside its steps."""
+    from visionr1.rundir.recipe import read_recipe
+    from visionr1.rundir.steplog import read_steps
+    from visionr1.storage import open_store
+
+    store = open_store(run)
+    recipe, fleet = _with_workers(read_recipe(store), fleet)
+    records = read_steps(store)
+    made = plan_run(recipe, find_model_sizes(recipe.model), fleet, sizes_of_run(recipe, records))
+    phases = [found for phase in made.phases if (found := compare(phase, records)) is not None]
+    if not phases:
+        raise BadInput(f"{run}: no step is logged yet, so there is nothing to compare; visionr1 plan RECIPE plans without steps")
+    if as_json:
+        typer.echo(json.dumps([asdict(phase) for phase in phases], indent=1))
+    else:
+        Console().print(comparison(made, phases))
+
+
+def comparison(made: RunPlan, phases: list[PhaseMeasured]) -> Group:
+    """Planned and measured seconds for people."""
+    parts: list[Any] = [Text(f"{made.name}: {made.model} on {made.fleet}, planned and measured", style="bold")]
+    for phase in phases:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("  seconds of a step")
+        for name in ("planned", "measured", "ratio", "floor"):
+            table.add_column(name, justify="right")
+        total = Compared("together", sum(p.planned for p in phase.parts), sum(p.measured for p in phase.parts), 0.0)
+        for part in (*phase.parts, total):
+            ratio = f"{part.measured / part.planned:.2f}" if part.planned else ""
+            floor = f"{part.floor:,.2f}" if part.floor else ""
+            table.add_row(f"  {part.part}", f"{part.planned:,.2f}", f"{part.measured:,.2f}", ratio, floor)
+        parts += [Text(), Text(f"{phase.title}, {_many(phase.steps, 'step', 'steps')}", style="bold"), table]
+        if phase.farthest is not None:
+            far = phase.farthest
+            parts.append(
+                _point(f"Farthest from its floor: {far.part}, {far.measured - far.floor:,.2f} s above {far.floor:,.2f} s.")
+            )
+    return Group(*parts)
 
 
 def _with_workers(recipe: Recipe, fleet: Fleet | None) -> tuple[Recipe, Fleet]:

@@ -12,7 +12,7 @@ from generators.alerts import alerts_page, load_alerts, rules_file, rules_templa
 from generators.board import load_dashboards
 from generators.grafana import to_json
 from generators.metrics import metrics_page
-from generators.plans import plans_page
+from generators.plans import needs_file, plans_page
 from generators.reference import ptstrun_page, recipe_page
 from generators.values import documented, readme, schema
 
@@ -31,6 +31,7 @@ def files() -> dict[str, str]:
         **{f"{chart}/dashboards/{board.uid}.json": json.dumps(to_json(board), indent=1) + "\n" for board in boards},
         f"{chart}/rules/visionr1-ptst.yaml": rules_file(alerts),
         f"{chart}/rules/visionr1-ptst.yaml.in": rules_template(alerts),
+        f"{chart}/needs.yaml": needs_file(),
         "docs/alerts.md": alerts_page(alerts),
         "docs/metrics.md": metrics_page(),
         "docs/plans.md": plans_page(),

@@ -3,14 +3,18 @@
 import pytest
 
 from visionr1.capacity.choose import ROWS, SPARE, Choice, Gpus, choose_sft_zero_stage, choose_stage, evaluation_share
-from visionr1.capacity.memory import Setup, sft_moments, stage_moments
+from visionr1.capacity.memory import Place, Setup, sft_moments, stage_moments
 from visionr1.capacity.model import QWEN2_5_VL
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, load_recipe
 
 GIB = 79.2
 """Of an 80 GB card, what a process can have."""
-CASES = [("7B", 64, 1, 0), ("7B", 64, 1, 1), ("7B", 8, 1, 0), ("7B", 8, 1, 1), ("3B", 1, 1, 0)]
+CASES = [
+    (name, gpus, tensor_parallel, number)
+    for name, gpus, tensor_parallel in [("7B", 64, 1), ("7B", 8, 1), ("3B", 1, 1), ("32B", 64, 4), ("72B", 64, 8)]
+    for number in (0, 1)
+]
 
 
 def recipe_for(gpus: int, tensor_parallel: int, *settings: str) -> Recipe:
@@ -49,7 +53,13 @@ def test_every_moment_of_a_stage_leaves_room(name: str, gpus: int, tensor_parall
 
 @pytest.mark.parametrize(
     ("name", "gpus", "tensor_parallel", "zero_stage", "reference"),
-    [("7B", 64, 1, 2, "gpu"), ("7B", 8, 1, 2, "gpu"), ("3B", 1, 1, 2, "host")],
+    [
+        ("7B", 64, 1, 2, "gpu"),
+        ("7B", 8, 1, 2, "gpu"),
+        ("3B", 1, 1, 2, "host"),
+        ("32B", 64, 4, 3, "gpu"),
+        ("72B", 64, 8, 3, "gpu"),
+    ],
 )
 def test_what_is_chosen(name: str, gpus: int, tensor_parallel: int, zero_stage: int, reference: str) -> None:
     recipe = recipe_for(gpus, tensor_parallel)
@@ -82,11 +92,21 @@ def test_a_model_that_cannot_fit_names_the_item_in_the_way() -> None:
         choose_stage(recipe, recipe.stages[0], QWEN2_5_VL["7B"], Gpus(GIB, 1))
 
 
-@pytest.mark.parametrize("name", ["32B", "72B"])
-def test_models_that_no_rank_can_hold_whole_are_refused(name: str) -> None:
-    recipe = recipe_for(64, 8)
-    with pytest.raises(BadInput, match=r"^the model does not fit on 64 GPUs .* for reference; take more GPUs"):
-        choose_stage(recipe, recipe.stages[0], QWEN2_5_VL[name], Gpus(GIB, 64))
+def test_72b_on_one_machine_is_refused() -> None:
+    recipe = recipe_for(8, 8)
+    with pytest.raises(
+        BadInput, match=r"^the model does not fit on 8 GPUs of 79.2 GiB: in the moment 'step' .* for moments; take"
+    ):
+        choose_stage(recipe, recipe.stages[0], QWEN2_5_VL["72B"], Gpus(GIB, 8))
+
+
+def test_a_model_that_comes_divided_needs_its_part_and_one_tensor_on_the_host() -> None:
+    def loading(zero_stage: int, reference: Place) -> float:
+        setup = setup_of("72B", 64, 8, Choice(zero_stage, reference, 8192, 0.5), 8192)
+        [load] = [moment for moment in stage_moments(setup) if moment.name == "load"]
+        return load.host["weights being loaded"] / 8
+
+    assert loading(3, "gpu") < 3 < loading(3, "host") == loading(2, "gpu")
 
 
 def test_a_recipe_that_leaves_nothing_open_is_taken_at_its_word() -> None:

@@ -82,7 +82,7 @@ def test_each_change_that_is_tried_makes_the_plan_smaller(gpus: str, overrides: 
 
 
 def test_where_no_single_change_is_enough_several_are_named() -> None:
-    wrong = ["model.gradient_checkpointing=false", "optimiser.micro_batch_tokens=65536"]
+    wrong = ["model.gradient_checkpointing=false", "optimiser.micro_batch_tokens=100000"]
     (only,) = plan_of("vision-r1", "8xH800", *wrong).knobs["stage-1"]
     assert only.change == "--set model.gradient_checkpointing=true --set optimiser.micro_batch_tokens=null"
 

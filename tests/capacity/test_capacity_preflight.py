@@ -27,7 +27,7 @@ def test_what_fits_has_no_faults() -> None:
 
 def test_each_phase_that_does_not_fit_is_a_line_with_a_remedy() -> None:
     sft, first, second = faults("4xL40S")
-    assert first.startswith("stage-1 does not fit on 4 x L40S: in the moment 'update' each needs 46.4 GiB of the 40.8 that may")
+    assert first.startswith("stage-1 does not fit on 4 x L40S: in the moment 'step' each needs 44.9 GiB of the 40.8 that may")
     assert "; --gpus 16xL40S makes it fit (visionr1 plan shows all of it; preflight: warn" in first
     assert sft.startswith("sft does not fit") and second.startswith("stage-2 does not fit")
     assert all("\n" not in line for line in (sft, first, second))

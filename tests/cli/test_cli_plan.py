@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from samples import step_record
 from typer.testing import CliRunner, Result
 
 from visionr1.capacity.cards import DESCRIBED
@@ -19,7 +21,10 @@ from visionr1.capacity.model import find_model_sizes
 from visionr1.capacity.plan import default_fleet, plan_run
 from visionr1.cli import app
 from visionr1.cli_plan import screen
-from visionr1.recipe import load_recipe
+from visionr1.recipe import load_recipe, to_yaml
+from visionr1.rundir.layout import RECIPE
+from visionr1.rundir.steplog import StepLog
+from visionr1.storage import open_store
 
 
 def plan(*words: str) -> Result:
@@ -145,3 +150,26 @@ def test_a_run_with_preflight_warn_starts_all_the_same(tmp_path: Path) -> None:
     done = run(tmp_path, "--set", "preflight=warn", "--set", "model.revision=none")
     assert "warning: stage-1 does not fit on 4 x L40S" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("model.base:")  # what is looked at next: there is no such revision
+
+
+def test_a_run_that_has_begun_is_compared_with_its_plan(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.write_bytes(RECIPE, to_yaml(load_recipe("demo")).encode())
+    result = plan("--run", str(tmp_path))
+    assert result.exit_code == 64 and "no step is logged yet" in result.stderr
+    log = StepLog(store, "stage-1", 0)
+    for step in (1, 2, 3):
+        log.append(step_record(step))
+    result = plan("--run", str(tmp_path))
+    assert result.exit_code == 0
+    assert re.search(r"stage 1: 48 x 16, 2 steps", result.stdout)
+    assert re.search(r"rollout +[0-9.]+ +4\.00 +[0-9.]+ +[0-9.]+\n", result.stdout)
+    assert "Farthest from its floor: rollout" in result.stdout
+    (phase,) = json.loads(plan("--run", str(tmp_path), "--json").stdout)
+    assert phase["farthest"]["measured"] == 4
+
+
+def test_a_recipe_or_a_run_is_planned() -> None:
+    for words in ([], ["demo", "--run", "somewhere"]):
+        result = plan(*words)
+        assert result.exit_code == 64 and "give one of the two" in result.stderr

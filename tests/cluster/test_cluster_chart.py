@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -148,3 +149,21 @@ def test_the_doctor_s_pod_is_restricted() -> None:
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container["securityContext"]["readOnlyRootFilesystem"] and not container["securityContext"]["allowPrivilegeEscalation"]
     assert not pod["automountServiceAccountToken"]
+
+
+def test_the_notes_say_what_the_run_needs(notes: Callable[..., str]) -> None:
+    paper = notes()
+    assert "needs 64 GPUs at a time: 32 on 4 nodes for SFT, 64 on 8 nodes for GRPO, 1 for the evaluation." in paper
+    assert "nominalQuota 64 of nvidia.com/gpu" in paper
+    assert re.search(
+        r"Planned for H800 .*: [1-9]\d+ GiB of host memory per node, \d\.\d TiB of storage, [1-9]\d\.\d hours", paper
+    )
+    eight = notes("--values", str(CHART / "presets/vision-r1-7b-8gpu.yaml"))
+    assert "needs 8 GPUs at a time: 8 on 1 nodes for SFT, 8 on 1 nodes for GRPO" in eight and "Planned for H800" in eight
+    own = notes("--set", "run.recipe.rollout.workers=16", "--set", "run.pods.gpuResource=amd.com/gpu")
+    assert "needs 32 GPUs at a time: 32 on 4 nodes for SFT, 16 on 2 nodes for GRPO" in own
+    assert "nominalQuota 32 of amd.com/gpu" in own and "Planned" not in own
+    assert "The run needs no GPU." in notes("--values", str(CHART / "presets/cpu-demo.yaml"))
+    assert "needs 64 GPUs at a time: 64 on 8 nodes for GRPO, 1" in notes("--values", str(CHART / "presets/zero.yaml"))
+    assert "needs 32 GPUs at a time: 32 on 4 nodes for SFT, 1" in notes("--values", str(CHART / "presets/ci.yaml"))
+    assert "GPUs" not in notes("--set", "run.enabled=false")

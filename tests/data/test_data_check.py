@@ -14,7 +14,7 @@ from visionr1.data.check import MAX_TEXT, check_problems
 from visionr1.data.readers import Lazy, load_problems
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 
 LIMITS: dict[str, Any] = {"min_pixels": 784, "max_pixels": 784 * 64, "max_prompt_tokens": 50}
 

@@ -6,21 +6,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionr1.data.coldstart.filters import Candidate, Rejection, boxed, closing_answer, decide, final_answer, judge, response
+from visionr1.data.coldstart.extract import boxed, closing_answer, final_answer
+from visionr1.data.coldstart.filters import Rejection, decide, judge, response
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.data.coldstart.signs import SPEAKS_OF_DESCRIPTION
 from visionr1.data.coldstart.wording import speak_of_seeing
+from visionr1.recipe.coldstart import Filters
+
+ALL = Filters()
 
 
 def same_text(pairs: list[tuple[str, str]]) -> list[bool]:
-    return [given.strip("$ ").lower() == truth.strip("$ ").lower() for given, truth in pairs]
+    return [" ".join(given.strip("$ ").lower().split()) == " ".join(truth.strip("$ ").lower().split()) for given, truth in pairs]
 
 
-def outcome(text: str, truth: str = "8", reasoning: str = "", finish_reason: str = "stop") -> str:
-    judged = judge(Reply(text, reasoning, finish_reason))
-    if isinstance(judged, Candidate):
-        (judged,) = decide([(judged, truth)], same_text)
-    return judged.rule if isinstance(judged, Rejection) else response(judged, truth)
+def outcome(text: str, truth: str = "8", reasoning: str = "", finish_reason: str = "stop", filters: Filters = ALL) -> str:
+    judged = judge(Reply(text, reasoning, finish_reason), filters)
+    if isinstance(judged, Rejection):
+        return judged.rule
+    (decided,) = decide([(judged, truth)], same_text, filters)
+    return decided.rule if isinstance(decided, Rejection) else response(decided)
 
 
 def think(thought: str, conclusion: str = "Final Answer: 8") -> str:
@@ -150,14 +155,25 @@ def test_a_separate_chain_of_thought() -> None:
     assert outcome("", reasoning="3+5=8.") == "no answer"
 
 
-def test_replies_cut_at_max_tokens_are_dropped_whatever_they_hold() -> None:
-    assert outcome(think("3+5=8."), finish_reason="length") == "truncated"
+@pytest.mark.parametrize("finish_reason", ["length", "max_tokens", "tool_calls", ""])
+def test_replies_that_did_not_stop_are_dropped_whatever_they_hold(finish_reason: str) -> None:
+    assert outcome(think("3+5=8."), finish_reason=finish_reason) == "truncated"
+
+
+def test_a_reply_that_the_server_censored_is_a_refusal() -> None:
+    assert outcome("", finish_reason="content_filter") == "refused"
+
+
+def test_a_thought_that_was_sent_twice_is_taken_once() -> None:
+    assert outcome(think("3+5=8."), reasoning="3+5=8.") == KEPT
+    assert outcome(think(" 3+5=8. "), reasoning="3+5=8.\n") == KEPT
+    assert outcome(think("3+5=8."), reasoning="3+5=8. And") == "<think> 3+5=8. And </think><answer> Final Answer:8 </answer>"
+    assert outcome(think("It is seven."), reasoning="3+5=8.") == "several ends of thought"
 
 
 def test_the_answer_block_takes_the_spelling_of_the_data() -> None:
-    candidate = judge(Reply(think("It is sky blue.", "Final Answer: SKY BLUE"), "", "stop"))
-    assert isinstance(candidate, Candidate)
-    assert response(candidate, "Sky\n blue ") == "<think> It is sky blue. </think><answer> Final Answer:Sky blue </answer>"
+    kept = "<think> It is sky blue. </think><answer> Final Answer:Sky blue </answer>"
+    assert outcome(think("It is sky blue.", "Final Answer: SKY BLUE"), truth="Sky\n blue") == kept
 
 
 @pytest.mark.parametrize(
@@ -219,7 +235,7 @@ def test_replacing_glues_no_words_together_and_leaves_no_description_unnoticed(w
         "as",
         "in",
     }
-    assert SPEAKS_OF_DESCRIPTION.search(replaced) or "description" not in replaced.lower()
+    assert SPEAKS_OF_DESCRIPTION.search(replaced.lower()) or "description" not in replaced.lower()
 
 
 def test_answers_are_read_from_what_follows_the_thought() -> None:

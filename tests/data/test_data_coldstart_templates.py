@@ -13,7 +13,7 @@ from visionr1.errors import BadInput
     [
         ("reasoning.txt", "{question}", "lacks {description}"),
         ("description.txt", "{question} {thinking process} {answer}", "has {answer}, which step description does not know"),
-        ("other.txt", "x", "has none of pseudo_cot.txt, description.txt, reasoning.txt"),
+        ("other.txt", "x", "has none of pseudo_cot.txt, description.txt, description_alone.txt, anchored.txt, reasoning.txt"),
     ],
 )
 def test_templates_that_cannot_work_say_why(tmp_path: Path, name: str, text: str, reason: str) -> None:

@@ -19,7 +19,7 @@ from visionr1.data.images import BadImage, fit_size, open_image
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row, Sample
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 
 
 def picture() -> bytes:

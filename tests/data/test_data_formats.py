@@ -18,7 +18,7 @@ from visionr1.data.badrow import BadRow
 from visionr1.data.readers import load_problems, load_samples
 from visionr1.data.rows import Row, Sample
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Columns, Source
+from visionr1.recipe.source import Columns, Source
 
 PAGE = (Path(__file__).parents[2] / "docs/data.md").read_text()
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -21,7 +21,7 @@ from visionr1.data.badrow import LONGEST_DETAIL, REMEDIES
 from visionr1.data.images import MAX_IMAGE_PIXELS, fit, open_image
 from visionr1.data.readers import load_problems
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 
 ROOT = Path(__file__).parents[2]
 

@@ -23,7 +23,7 @@ from visionr1.data.pictures import pictures_below
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.data.verdicts import SCHEMA, Damaged, read_verdicts, write_table
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.rundir.layout import CHECKED_TRAIN
 from visionr1.storage import Store, open_store
 

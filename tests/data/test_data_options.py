@@ -9,7 +9,7 @@ from visionr1.data.fingerprint import digest
 from visionr1.data.options import read_options
 from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 
 LENGTHS = ("3 cm", "4 cm", "No correct answer")
 

@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 from visionr1.data.badrow import BadRow
 from visionr1.data.readers import load_problems, load_samples, select
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 
 IMAGE_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

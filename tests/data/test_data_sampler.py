@@ -117,3 +117,9 @@ def test_parts_of_a_row_do_not_run_into_one_another() -> None:
     assert digest(Row("a", "bc", (), "d")).texts != digest(Row("a", "b", (), "cd")).texts
     assert digest(Row("a", "q", (b"12", b"3"), "d")).images != digest(Row("a", "q", (b"1", b"23"), "d")).images
     assert difference(MARK, MARK) == ""
+
+
+def test_a_place_past_the_end_of_the_data_is_refused() -> None:
+    """A draw from there would never end."""
+    with pytest.raises(BadInput, match=r"^data\.train has 6 rows, and this run's checkpoint says that 7 were drawn$"):
+        PromptSampler(6, 1, "rows=6", {"seed": 1, "epoch": 0, "index": 7, "fingerprint": "rows=6"})

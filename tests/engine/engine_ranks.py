@@ -128,7 +128,8 @@ def run_case(case: Case, policy: str) -> Outcome:
         mine = [every[index] for index in share(case)]
         outcome.stats.append(vars(trainer.update(*(prompts, mine) if case.shared else unshared(prompts, mine), LEARNING_RATE)))
         if case.offloads:
-            trainer.engine.offload_states(non_blocking=False)
+            zero.move_moments(trainer.engine, CPU)
+            zero.offload_weights(trainer.engine)
         if step == case.save_after and case.folder:
             save_weights(trainer.policy, read_companions(Path(case.start or policy)), Path(case.folder))
             save_trainer(trainer.engine, Path(case.folder))
@@ -219,6 +220,7 @@ def away_under_zero3(policy: str) -> tuple[set[torch.dtype], set[torch.dtype]]:
     trainer, builder = build(recipe_of(("optimiser.zero_stage=3",)), Path(policy))
     trainer.update(prompts_of(builder, trainer), experience(1, builder), LEARNING_RATE)
     zero.move_zero_3(trainer.engine, cast(torch.device, torch.float64))
+    zero.move_moments(trainer.engine, cast(torch.device, torch.float64))
     optimizer = trainer.engine.optimizer
     moments = [state[name] for state in optimizer.optimizer.state.values() for name in zero.MOMENTS]
     assert moments

@@ -14,7 +14,7 @@ from visionr1.errors import Stopped
 from visionr1.evaluate.problems import evaluate_problems, load_held_out, problem_seed, thumbnail
 from visionr1.model.prompt import Prompt
 from visionr1.recipe import load_recipe
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.reward import Grader
 from visionr1.rollout.types import Completion, Group, RolloutEngine, Sampling
 

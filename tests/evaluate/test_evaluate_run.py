@@ -14,7 +14,7 @@ from visionr1.evaluate import run, run_model
 from visionr1.evaluate.phase import evaluation_faults, fitted
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.reads import evaluation_settings
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.report import write_report
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import EVAL, REPORT, SUMMARY, eval_key, eval_samples_key, eval_settings_key
@@ -120,10 +120,18 @@ def test_the_command_scores_a_file_whose_pictures_and_columns_are_elsewhere(tmp_
     assert (done.exit_code, done.stderr.count("\n")) == (64, 1) and "are about --data" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("asked", "context", "prompt", "completion"),
+    [(16_000, 2048, 1024, 1024), (16, 2048, 2032, 16), (16_000, 8192, 2048, 6144)],
+)
+def test_lengths_are_cut_to_the_context(asked: int, context: int, prompt: int, completion: int) -> None:
+    small = fitted(load_recipe("vision-r1", [f"evaluation.max_completion_tokens={asked}"]), context)
+    assert (small.data.max_prompt_tokens, small.evaluation.max_completion_tokens) == (prompt, completion)
+
+
 def test_a_model_is_asked_for_no_more_than_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = load_recipe("vision-r1")
     small = fitted(recipe, 2048)
-    assert (small.data.max_prompt_tokens, small.evaluation.max_completion_tokens) == (1024, 1024)
     assert "note: the model takes 2048 tokens" in capsys.readouterr().err
     assert evaluation_faults(small, DEMO_BASE) == []
     assert fitted(recipe, 18_048) is fitted(recipe, None) is recipe

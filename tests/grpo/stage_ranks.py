@@ -15,8 +15,9 @@ from visionr1.grpo.schedule import request_seed
 from visionr1.grpo.start import stage_start
 from visionr1.grpo.worker import Worker
 from visionr1.recipe import Recipe, stage_phase
-from visionr1.rollout.types import Completion, Sampling
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.rollout.types import Reply, Sampling
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.manifest import FileEntry
 from visionr1.storage import open_store
 
 
@@ -27,7 +28,7 @@ def stage(recipe_json: str, run: str, steps: int) -> list[dict[str, Any]]:
     phase = stage_phase(recipe, 1)
     checkpoints = Checkpoints(open_store(run), phase.name)
     start = stage_start(
-        recipe, phase, lambda name: Checkpoints(open_store(run), name).latest(), lambda _, s: checkpoints.state(s)
+        recipe, phase, lambda name: Checkpoints(open_store(run), name).latest(), lambda _, s: checkpoints.training_state(s)
     )
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -54,17 +55,18 @@ def stage(recipe_json: str, run: str, steps: int) -> list[dict[str, Any]]:
         places = range(size * rank, size * (rank + 1))
         groups = worker.rollout(rows, sampling, [request_seed(recipe.seed, step, place) for place in places])
         rewards_PG = np.array([[reward(completion) for completion in group] for group in groups])
-        stats = worker.update(advantages(rewards_PG, True).tolist(), recipe.optimiser.learning_rate)
+        stats = worker.update(advantages(rewards_PG, True).tolist(), recipe.optimiser.learning_rate, [])
         worker.sync()
-        sampled = _together({row.id: [c.token_ids for c in group] for row, group in zip(rows, groups, strict=True)}, world)
+        ids = {row.id: [reply.token_ids.tolist() for reply in group] for row, group in zip(rows, groups, strict=True)}
+        sampled = _together(ids, world)
         done.append({"sampled": {key: value for part in sampled for key, value in part.items()}, **stats})
     _commit(checkpoints, worker, start.step + steps, sampler.state, world)
     return done
 
 
-def reward(completion: Completion) -> float:
+def reward(completion: Reply) -> float:
     """Pays for even tokens, so that completions of one group differ."""
-    return sum(token % 2 == 0 for token in completion.token_ids) / len(completion.token_ids)
+    return float(sum(completion.token_ids % 2 == 0)) / len(completion.token_ids)
 
 
 def _commit(checkpoints: Checkpoints, worker: Worker, step: int, state: dict[str, Any], world: int) -> None:

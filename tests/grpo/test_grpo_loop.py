@@ -1,6 +1,6 @@
 """The loop of a stage with a crew of known answers: what is written when, and when it stops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler, shuffled
 from visionr1.engine.saving import Parts
 from visionr1.errors import BadInput, Stopped
+from visionr1.grpo.batches import Batch, Batches
 from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.loop import run_stage
 from visionr1.grpo.parity import Gap, Probe
@@ -20,7 +21,7 @@ from visionr1.recipe import load_recipe
 from visionr1.recipe.phases import stage_phase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grader
-from visionr1.rollout.types import Completion, Sampling
+from visionr1.rollout.types import Reply, Sampling
 from visionr1.rundir.steplog import StepLog, read_steps
 from visionr1.storage import StorageError, open_store
 
@@ -37,12 +38,18 @@ RECIPE = load_recipe(
 ROWS = [Row(f"row-{number}", "How many?", (), str(number)) for number in range(6)]
 
 
+def reply(text: str, tokens: int) -> Reply:
+    return Reply(text, np.arange(tokens, dtype=np.int32), "stop")
+
+
 class Crew:
     """Remembers what it was asked; `commit` may be made to die, as a killed driver does."""
 
     def __init__(self) -> None:
         self.committed: dict[int, dict[str, Any]] = {}
         self.sampled: list[list[str]] = []
+        self.expected: list[list[float] | None] = []
+        self.upcoming: list[list[str]] = []
         self.seeds: list[list[int]] = []
         self.dies_at: int | None = None
         self.waited: list[int] = []
@@ -50,12 +57,15 @@ class Crew:
         self.order: list[str] = []
         self.gap = Gap(0.0, 0.0)
 
-    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
-        self.sampled.append([row.id for row in rows])
+    def rollout(self, batch: Batch, sampling: Sampling, seeds: list[int]) -> Iterator[dict[int, list[Reply]]]:
+        """Each row is a worker's part; the last one ends first."""
+        self.sampled.append([row.id for row in batch.rows])
         self.seeds.append(seeds)
-        return [[Completion("no tags", [1, 2], [-1.0, -1.0], "stop")] * sampling.n for _ in rows]
+        self.expected.append(batch.expected)
+        for index in reversed(range(len(batch.rows))):
+            yield {index: [reply("no tags", 2)] * sampling.n}
 
-    def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
+    def update(self, advantages_PG: np.ndarray, learning_rate: float, upcoming: Batch | None) -> dict[str, float]:
         assert not advantages_PG.any(), "equal rewards teach nothing"
         keys = (
             "loss",
@@ -67,6 +77,8 @@ class Crew:
             "grad_norm",
             "trained_tokens",
         )
+        if upcoming is not None:
+            self.upcoming.append([row.id for row in upcoming.rows])
         return dict.fromkeys(keys, 0.0)
 
     def check(self) -> None: ...
@@ -106,6 +118,7 @@ class Go:
         recipe: Recipe = RECIPE,
         stage: int = 1,
         url: str | None = None,
+        lengths: dict[str, float] | None = None,
     ) -> None:
         store, phase = open_store(url or self.folder), stage_phase(recipe, stage)
         exporter = Exporter(RECIPE.metrics, "driver", RECIPE.name)
@@ -113,7 +126,8 @@ class Go:
         sampler = PromptSampler(len(ROWS), RECIPE.seed, "rows=6", state)
         try:
             with Grader(recipe.reward) as grader:
-                run_stage(recipe, phase, first_step, ROWS, sampler, cast(Any, crew), grader, journal, should_stop)
+                batches = Batches(ROWS, sampler, lengths or {}, recipe.algorithm.prompts_per_step)
+                run_stage(recipe, phase, first_step, batches, cast(Any, crew), grader, journal, should_stop)
         finally:
             self.records = read_steps(store)
             self.steps = [record["step"] for record in self.records]
@@ -176,10 +190,10 @@ def test_steps_logged_behind_a_commit_that_never_came_are_not_logged_twice(run: 
 
         def commit(self, step: int, parts: Parts, state: dict[str, Any], *, wait: bool) -> None: ...
 
-        def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
+        def update(self, advantages_PG: np.ndarray, learning_rate: float, upcoming: Batch | None) -> dict[str, float]:
             if len(self.sampled) == 4:
                 raise KeyboardInterrupt
-            return super().update(advantages_PG, learning_rate)
+            return super().update(advantages_PG, learning_rate, upcoming)
 
     killed, later = Slow(), Crew()
     with pytest.raises(KeyboardInterrupt):
@@ -247,8 +261,9 @@ def test_every_second_step_is_probed_after_its_sync_and_its_record_says_so(run: 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_engine_and_is_recorded(run: Go, s3_url: str) -> None:
     class Explodes(Crew):
-        def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
-            return super().update(advantages_PG, learning_rate) | {"grad_norm": float("inf") if len(self.sampled) == 3 else 1.0}
+        def update(self, advantages_PG: np.ndarray, learning_rate: float, upcoming: Batch | None) -> dict[str, float]:
+            norm = float("inf") if len(self.sampled) == 3 else 1.0
+            return super().update(advantages_PG, learning_rate, upcoming) | {"grad_norm": norm}
 
         def sync(self) -> None:
             assert len(self.sampled) < 3
@@ -277,15 +292,14 @@ def test_an_engine_that_left_the_trainer_stops_the_run_before_a_commit_and_with_
 
 def test_rewards_that_differ_reach_the_update_in_row_order(run: Go) -> None:
     class Right(Crew):
-        def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
-            right = [f"<think>t</think><answer>{row.id[-1]}</answer>" for row in rows]
-            wrong = "no tags"
-            self.sampled.append([row.id for row in rows])
-            return [[Completion(text, [1], [-1.0], "stop") for text in (answer, wrong)] for answer in right]
+        def rollout(self, batch: Batch, sampling: Sampling, seeds: list[int]) -> Iterator[dict[int, list[Reply]]]:
+            self.sampled.append([row.id for row in batch.rows])
+            for index, row in reversed(list(enumerate(batch.rows))):
+                yield {index: [reply(f"<think>t</think><answer>{row.id[-1]}</answer>", 1), reply("no tags", 1)]}
 
-        def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
+        def update(self, advantages_PG: np.ndarray, learning_rate: float, upcoming: Batch | None) -> dict[str, float]:
             np.testing.assert_allclose(advantages_PG, [[2**-0.5, -(2**-0.5)]] * 2, rtol=1e-5)
-            return super().update(advantages_PG * 0, learning_rate)
+            return super().update(advantages_PG * 0, learning_rate, upcoming)
 
     run(Right())
     assert run.steps == [1, 2, 3, 4]
@@ -300,10 +314,29 @@ def test_a_reward_file_that_breaks_on_the_first_batch_ends_the_stage_before_an_u
     )
 
     class Never(Crew):
-        def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
+        def update(self, advantages_PG: np.ndarray, learning_rate: float, upcoming: Batch | None) -> dict[str, float]:
             raise AssertionError("an update with rewards that are none")
 
     crew = Never()
     with pytest.raises(BadInput, match=r"reward.py:score: row 0: 'overall' is nan, not a finite number"):
         run(crew, recipe=RECIPE.model_copy(update={"reward": RECIPE.reward.model_copy(update={"function": f"{path}:score"})}))
     assert crew.sampled and run.steps == []
+
+
+def test_the_next_step_s_prompts_go_along_with_the_update(run: Go) -> None:
+    crew = Crew()
+    run(crew)
+    assert crew.upcoming == crew.sampled[1:]
+
+
+def test_a_resumed_stage_expects_the_lengths_that_an_uninterrupted_one_does(run: Go, tmp_path: Path) -> None:
+    whole, killed, later = Crew(), Crew(), Crew()
+    run(whole)
+    assert whole.expected[0] is None and whole.expected[3] == [2.0, 2.0], "six rows: the fourth step sees two of them again"
+    killed.dies_at = 4
+    other = Go(tmp_path / "other")
+    with pytest.raises(KeyboardInterrupt):
+        other(killed)
+    other(later, first_step=2, state=killed.committed[2]["sampler"], lengths=killed.committed[2]["lengths"])
+    assert (later.sampled, later.expected) == (whole.sampled[2:], whole.expected[2:])
+    assert later.committed[4] == whole.committed[4]

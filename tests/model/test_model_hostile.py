@@ -19,7 +19,8 @@ from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
 from visionr1.preflight.base import base_dir
 from visionr1.preflight.tokenizer import VISION_TOKENS
-from visionr1.recipe.schema import Model, Source
+from visionr1.recipe.schema import Model
+from visionr1.recipe.source import Source
 
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)
 LIMITS: dict[str, Any] = {"min_pixels": MODEL.min_pixels, "max_pixels": MODEL.max_pixels}

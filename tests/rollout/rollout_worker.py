@@ -38,7 +38,7 @@ class Stage:
                 "metrics.enabled=false",
             ],
         )
-        start = StageStart(policy=BASE, reference=BASE, restore_trainer=False, step=0, sampler=None)
+        start = StageStart(policy=BASE, reference=BASE, restore_trainer=False, step=0, sampler=None, lengths={})
         plan = WorkerPlan(
             recipe=self.recipe,
             run_url="unused",
@@ -59,7 +59,7 @@ class Stage:
         self.steps += 1
         groups = self.worker.rollout(ROWS, SAMPLING, list(range(self.steps, self.steps + len(ROWS))))
         advantages = np.random.default_rng(self.steps).standard_normal((len(groups), SAMPLING.n))
-        return self.worker.update(advantages.tolist(), RATE)
+        return self.worker.update(advantages.tolist(), RATE, [])
 
     def step(self) -> str | None:
         """A whole step; what the loop would stop the run with."""

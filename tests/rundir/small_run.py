@@ -1,6 +1,8 @@
 """A whole small run directory, written by the same functions that the phases use."""
 
-from visionr1.data.coldstart.output import make_report, write_samples
+from visionr1.data.coldstart.choose import Outcome
+from visionr1.data.coldstart.filters import Kept
+from visionr1.data.coldstart.output import write_samples
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.rows import Row
@@ -54,10 +56,14 @@ def small_run(store: Store) -> Store:
     adopt_recipe(store, RECIPE)
     works = WorkLog(store)
     works.add("0" * 64, "train.jsonl#0", "reasoning", Reply("3", "1+2=3", "stop"))
-    works.flush(at_once=True)
-    coldstart.write_report(store, make_report(["train.jsonl#0"], ["Wait. 3"], 1, 0))
-    response = "<think> 1+2=3 </think><answer> Final Answer:3 </answer>"
-    write_samples(store, [Row("train.jsonl#0", "What is 1+2?", (), "3")], [(0, response)])
+    works.close()
+    report = coldstart.ColdStartReport(
+        problems=1, kept=1, rejected={}, examples={}, reflection_words={"Wait": 1}, mean_words=2.0, asked=1, reused=0
+    )
+    coldstart.write_report(store, report)
+    row = Row("train.jsonl#0", "What is 1+2?", (), "3")
+    outcome = Outcome(0, row.id, 0, "3", Kept("1+2=3", "3", True), (), 1.0)
+    assert len([*write_samples(store, [row], [outcome], several_images=True)]) == 1
     coldstart.commit(store, 1)
     scores = Scores(store, evaluation_settings(RECIPE))
     for place, phase in enumerate(phases(RECIPE)):

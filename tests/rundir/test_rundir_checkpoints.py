@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from visionr1.errors import BadInput
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rundir.checkpoints import Checkpoints, forget_copies
 from visionr1.rundir.layout import MANIFEST, checkpoint_prefix
+from visionr1.rundir.manifest import FileEntry
 from visionr1.storage import NotFound, StorageError, Store, open_store
 
 FILES = {"model.safetensors": b"weights" * 1000, "optimizer/rank-0.pt": b"moments", "config.json": b"{}"}

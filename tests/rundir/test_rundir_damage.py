@@ -237,6 +237,23 @@ def test_odd_values_in_each_field(file: str, store: Store) -> None:
     assert reported, "some reader looks at the file"
 
 
+SAMPLER = {"seed": 1, "epoch": 0, "index": 4, "fingerprint": "rows=6"}
+
+
+@pytest.mark.parametrize("field", [None, *SAMPLER])
+def test_odd_places_in_the_data(field: str | None, store: Store) -> None:
+    checkpoints = Checkpoints(store, "stage-2")
+    key = FILES["manifest of a stage"]
+    manifest = json.loads(store.read_bytes(key))
+    store.write_bytes(key, json.dumps(manifest | {"state": {"sampler": SAMPLER}}).encode())
+    assert checkpoints.training_state(4) == {"sampler": SAMPLER}
+    for value in [[1], {"x": "y"}, None, 1.5]:
+        state = {"sampler": value if field is None else SAMPLER | {field: value}}
+        store.write_bytes(key, json.dumps(manifest | {"state": state}).encode())
+        with pytest.raises(BadInput, match=r"stage-2/step-4/manifest\.json: this is no checkpoint manifest; delete it"):
+            checkpoints.training_state(4)
+
+
 @pytest.mark.parametrize("value", ODD)
 def test_odd_parts_of_a_step_s_figures(value: object, store: Store) -> None:
     lines = [json.loads(line) for line in store.read_bytes(FILES["steps"]).splitlines()]

@@ -22,7 +22,8 @@ from visionr1.model.chat import PromptBuilder
 from visionr1.model.load import load_model, load_processor
 from visionr1.preflight.base import base_dir
 from visionr1.recipe import parse_recipe
-from visionr1.recipe.schema import Model, Source
+from visionr1.recipe.schema import Model
+from visionr1.recipe.source import Source
 
 SOURCES = sorted(Path(visionr1.__file__).parent.rglob("*.py"))
 MODEL = Model(base="demo", dtype="float32", min_pixels=784, max_pixels=50176, gradient_checkpointing=False)

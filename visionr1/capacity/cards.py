@@ -55,18 +55,18 @@ CARDS: Final = (
     _card("H100-PCIe", 79.1, 756, 2.04, 600, "h100 pcie", _HOPPER),
     _card("H100-NVL", 93.1, 835, 3.9, 600, "h100 nvl", _HOPPER),
     _card("H100", 79.1, 989, 3.35, 900, "h100", _HOPPER),
-    _card("H800", 79.1, 989, 3.35, 400, "h800", "as H100, NVLink at 400 GB/s (Lenovo ThinkSystem H800 product guide)"),
+    _card("H800", 79.1, 989, 3.35, 400, "h800", "as H100, NVLink at 400 GB/s, as published by its resellers"),
     _card("H200", 139.8, 989, 4.8, 900, "h200", "NVIDIA H200 data sheet (nvidia.com/en-us/data-center/h200)"),
     _card("H20", 95.1, 148, 4.0, 900, "h20", "NVIDIA H20 data sheet, as published by its resellers"),
     _card("A100-40GB", 39.4, 312, 1.555, 600, "a100 40gb", _AMPERE),
     _card("A100-80GB", 79.1, 312, 2.039, 600, "a100", _AMPERE),
-    _card("A800", 79.1, 312, 2.039, 400, "a800", "as A100-80GB, NVLink at 400 GB/s (NVIDIA A800 data sheet)"),
+    _card("A800", 79.1, 312, 2.039, 400, "a800", "as A100-80GB, NVLink at 400 GB/s, as published by its resellers"),
     _card("L40S", 44.4, 362, 0.864, 64, "l40s", "NVIDIA L40S data sheet (nvidia.com/en-us/data-center/l40s)"),
     _card("L20", 44.4, 119.5, 0.864, 64, "l20", "NVIDIA L20 data sheet, as published by its resellers"),
     _card("B200", 178.3, 2250, 8.0, 1800, "b200", "NVIDIA DGX B200 data sheet (nvidia.com/en-us/data-center/dgx-b200)"),
     _card("MI300X", 191.0, 1307, 5.3, 896, "mi300x", "AMD Instinct MI300X data sheet (amd.com)"),
 )
-"""This program was never run on most of them, nor on AMD's."""
+"""The project has not run on any of them yet, and nothing in it was written for AMD."""
 CPU: Final = _card("CPU", 0, 0.06, 0.01, 10, "cpu", "a core of a laptop in float32; an estimate")
 """A worker of a recipe with `rollout.device: cpu`. Its memory is not planned."""
 DESCRIBED: Final = "{memory: 80, tflops: 989, bandwidth: 3.35, link: 900}"

@@ -8,6 +8,7 @@ DeepSpeed 0.19's buffers. Weights, gradients and optimiser states are counted on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal
 
 from visionr1.capacity.model import ModelSizes
@@ -93,23 +94,24 @@ class Moment:
 
 def stage_moments(setup: Setup) -> list[Moment]:
     """All moments of a GRPO stage, in the order in which they come."""
-    states, away = _states(setup), _away(setup)
-    reference = {"reference": _whole(setup)} if setup.reference == "gpu" else {}
-    here = {"reference": _whole(setup)} if setup.reference != "none" else {}
+    away = _away(setup)
+    here = {"reference": _reference(setup)} if setup.reference != "none" else {}
+    reference = here if setup.reference == "gpu" else {}
     base = _base(setup) | {"vLLM's CUDA graphs": GRAPHS_PER_LAYER * setup.model.layers * GIB}
     stays = _stays(setup) | reference
     engine, forward = _engine(setup), _activations(setup, backward=False)
     weights = {"vLLM's weights": engine["vLLM's weights"]}
+    gathered = _live(setup) if setup.reference == "gpu" else {}
     host_rest = away | ({"reference": _whole(setup)} if setup.reference == "host" else {})
     return [
         _load_moment(setup, here),
         _moment(setup, "construct", base | stays | engine, host_rest),
         _moment(setup, "rollout", base | stays | engine, host_rest),
-        *([_moment(setup, "reference", base | _stays(setup) | here | forward, away)] if here else []),
-        *_training(setup, base | reference, host_rest),
+        *([_moment(setup, "reference", base | stays | here | gathered | forward, away)] if here else []),
+        *_training(setup, base | reference, host_rest, _without_moments(setup)),
         _moment(setup, "save", base | stays | reference | _saved_tensor(setup), host_rest | _saved_files(setup)),
         _moment(setup, "sync", base | stays | weights | _handed_on(setup), host_rest),
-        _moment(setup, "probe", base | states | reference | _live(setup) | forward, host_rest),
+        _moment(setup, "probe", base | _without_moments(setup) | reference | _live(setup) | forward, host_rest),
     ]
 
 
@@ -118,7 +120,7 @@ def sft_moments(setup: Setup) -> list[Moment]:
     base, states = _base(setup), _states(setup)
     return [
         _load_moment(setup, {}),
-        *_training(setup, base, {}),
+        *_training(setup, base, {}, states),
         _moment(setup, "save", base | states | _saved_tensor(setup), _saved_states(setup) | _saved_files(setup)),
     ]
 
@@ -129,26 +131,33 @@ def evaluation_moment(setup: Setup) -> Moment:
     return _moment(setup, "rollout", _base(setup) | graphs | _engine(setup), {})
 
 
-def _training(setup: Setup, base: Items, host: Items) -> list[Moment]:
-    """Forward and backward passes, then the optimiser's step."""
+def _training(setup: Setup, base: Items, host: Items, in_passes: Items) -> list[Moment]:
+    """Forward and backward passes, with the states `in_passes`, then the optimiser's step with all."""
     states, gradients = _states(setup), {"gradients": _gradients(setup), "gradients at the edges": _edges(setup)}
     rows = _live(setup) | _activations(setup, backward=True) | {"reduction buckets": 2 * 4 * REDUCE_BUCKET}
     largest = max(min(_trained(setup) / setup.gpus, STEP_PARAMETERS), setup.model.embedding / setup.gpus)
     step = {"reduction buckets": 4 * REDUCE_BUCKET, "step's copies": 3 * 4 * largest}
     return [
-        _moment(setup, "update", base | states | gradients | rows, host),
+        _moment(setup, "update", base | in_passes | gradients | rows, host),
         _moment(setup, "step", base | states | gradients | step, host),
     ]
 
 
 def _load_moment(setup: Setup, reference: Items) -> Moment:
-    """Each model is loaded whole, through the host: first the policy, which is then divided, and after it the reference."""
+    """The policy comes first, then the reference beside what is left of it, or a stored trainer's moments.
+
+    Under ZeRO-1 and 2 each comes whole, by way of the host. Under ZeRO-3 each tensor is divided before the next one comes, and
+    DeepSpeed copies the parts into one buffer; a reference that rests on the host comes whole there, too.
+    """
     gradients = _stays(setup).get("gradients", 0.0)
     left = {"master weights": _states(setup)["master weights"], "gradients": gradients}
-    policy = left | {"whole weights": _whole(setup)} | _stays(setup)
-    beside = left | {"weights": _weights(setup)} | reference
+    tensor = {"whole tensors": setup.element * setup.model.embedding} if setup.zero_stage == 3 else {}
+    alone = {"weights as they come": _weights(setup)} if setup.zero_stage == 3 else {"whole weights": _whole(setup)}
+    policy = left | alone | _stays(setup) | tensor
+    beside = left | {"weights": _weights(setup), "moments": _states(setup)["moments"]} | reference | tensor
     fullest = max(policy, beside, key=lambda items: sum(items.values()))
-    return _moment(setup, "load", _base(setup) | fullest, {"weights being loaded": _whole(setup)})
+    one = setup.model.embedding * setup.element if setup.zero_stage == 3 and setup.reference != "host" else _whole(setup)
+    return _moment(setup, "load", _base(setup) | fullest, {"weights being loaded": one})
 
 
 def _moment(setup: Setup, name: str, gpu: Items, host: Items) -> Moment:
@@ -167,8 +176,13 @@ def _trained(setup: Setup) -> int:
 
 
 def _whole(setup: Setup) -> float:
-    """A whole model's weights; the reference is never divided."""
+    """A whole model's weights."""
     return setup.element * setup.model.parameters
+
+
+def _reference(setup: Setup) -> float:
+    """The reference model's weights: a rank's part under ZeRO-3, unless they rest on the host."""
+    return _whole(setup) / (setup.gpus if setup.zero_stage == 3 and setup.reference == "gpu" else 1)
 
 
 def _weights(setup: Setup) -> float:
@@ -193,6 +207,11 @@ def _states(setup: Setup) -> dict[str, float]:
     """The policy while it trains, without gradients; DeepSpeed has float32 master weights even if the weights are float32."""
     trained = _trained(setup) / setup.gpus
     return {"weights": _weights(setup), "master weights": 4 * trained, "moments": 8 * trained}
+
+
+def _without_moments(setup: Setup) -> dict[str, float]:
+    """The same in GRPO's passes: the moments come for the optimiser's step alone (`moments_present`)."""
+    return {item: size for item, size in _states(setup).items() if item != "moments"}
 
 
 def _stays(setup: Setup) -> dict[str, float]:
@@ -288,8 +307,13 @@ def save_bytes(setup: Setup) -> float:
     return max(written) + sum(_saved_states(setup).values()) + sent
 
 
-def _shards(setup: Setup) -> list[Shard]:
-    return weight_shards({str(place): setup.element * size for place, size in enumerate(setup.model.tensors)}, setup.gpus)
+def _shards(setup: Setup) -> tuple[Shard, ...]:
+    return _shards_of(setup.model, setup.element, setup.gpus)
+
+
+@lru_cache(maxsize=64)  # a choice asks for the same shards hundreds of times
+def _shards_of(model: ModelSizes, element: int, gpus: int) -> tuple[Shard, ...]:
+    return tuple(weight_shards({str(place): element * size for place, size in enumerate(model.tensors)}, gpus))
 
 
 def with_room_for_engine(setup: Setup, limit_gib: float, most: float = 0.9) -> Setup:

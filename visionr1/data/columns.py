@@ -15,7 +15,7 @@ from visionr1.data.options import OPTIONS_COLUMNS
 from visionr1.data.rows import IMAGE_MARK
 from visionr1.data.sources import Table
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Columns
+from visionr1.recipe.source import Columns
 
 USUAL: Final[dict[str, tuple[str, ...]]] = {
     "problem": ("problem", "question"),

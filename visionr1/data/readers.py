@@ -14,7 +14,7 @@ from visionr1.data.pictures import Pictures, ReadFile, image_items, read_images
 from visionr1.data.rows import Row, Sample
 from visionr1.data.sources import Table, open_tables
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Columns, Source
+from visionr1.recipe.source import Columns, Source
 
 T = TypeVar("T")
 Seen = Callable[[str, Pictures], None]

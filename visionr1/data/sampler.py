@@ -39,6 +39,10 @@ class PromptSampler:
             raise BadInput(
                 f"this run began with seed {state['seed']}, but the recipe has {self._seed}; set it to {state['seed']} again"
             )
+        if state["index"] > self._n_rows:
+            raise BadInput(
+                f"{self._source} has {self._n_rows} rows, and this run's checkpoint says that {state['index']} were drawn"
+            )
         return state["epoch"], state["index"]
 
     @property

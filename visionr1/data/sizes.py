@@ -8,7 +8,8 @@ from visionr1.data.badrow import BadRow
 from visionr1.data.check import check_row
 from visionr1.data.readers import load_problems
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Recipe, Source
+from visionr1.recipe.schema import Recipe
+from visionr1.recipe.source import Source
 
 LOOKED_AT: Final = 512
 """Rows that are looked at, spread over the whole set."""

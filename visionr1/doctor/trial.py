@@ -29,7 +29,7 @@ from visionr1.grpo.start import BASE, StageStart, Weights
 from visionr1.grpo.worker import Worker
 from visionr1.model.device import device_of
 from visionr1.recipe import Recipe, parse_recipe, stage_phase, to_yaml
-from visionr1.rollout.types import Completion, Sampling
+from visionr1.rollout.types import Reply, Sampling
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.storage import open_store
 
@@ -100,7 +100,7 @@ class Trial:
             world_size=self._world,
             master_address="127.0.0.1",
             master_port=self._port,
-            start=StageStart(policy=policy, reference=BASE, restore_trainer=resumed, step=policy.step, sampler=None),
+            start=StageStart(policy=policy, reference=BASE, restore_trainer=resumed, step=policy.step, sampler=None, lengths={}),
             place_on_node=self._rank,
         )
         self._worker = Worker(plan)
@@ -137,7 +137,7 @@ class Trial:
         self._wake()
         second = self._sample(temperature=0.0)
         total = sum(len(completion.token_ids) for completion in first)
-        same = sum(one.token_ids == other.token_ids for one, other in zip(first, second, strict=True))
+        same = sum(np.array_equal(one.token_ids, other.token_ids) for one, other in zip(first, second, strict=True))
         if same < len(first):
             return bad(
                 "greedy",
@@ -228,12 +228,12 @@ class Trial:
             self._live.sync()
             self._awake = True
 
-    def _sample(self, temperature: float, seed: int = 0) -> list[Completion]:
+    def _sample(self, temperature: float, seed: int = 0) -> list[Reply]:
         """A rollout of all rows; the engine sleeps afterwards."""
         sampling = Sampling(self._group if temperature else 1, self._tokens, temperature)
         groups = self._live.rollout(self._rows, sampling, [seed + index for index in range(len(self._rows))])
         self._awake = False
-        return [completion for group in groups for completion in group]
+        return [reply for group in groups for reply in group]
 
     def _step(self, seed: int) -> dict[str, float]:
         self._wake()
@@ -241,7 +241,7 @@ class Trial:
 
     def _train(self, completions: int, seed: int) -> dict[str, float]:
         advantages = np.random.default_rng(seed).standard_normal((completions // self._group, self._group))
-        return self._live.update(advantages.tolist(), self._recipe.optimiser.learning_rate)
+        return self._live.update(advantages.tolist(), self._recipe.optimiser.learning_rate, [])
 
     def _free(self) -> float:
         torch.cuda.synchronize(self.device)

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.manifest import FileEntry
 
 Parts = list[list[FileEntry]]
 """Each process's files of one checkpoint."""

@@ -39,11 +39,12 @@ def read_companions(model_dir: Path) -> dict[str, bytes]:
 def published_names(inner: Qwen2_5_VLForConditionalGeneration) -> dict[str, str]:
     """For each parameter's name in the module, that in the published checkpoints, by transformers' own rules."""
     kind: Any = type(inner)  # its constructor has no types
+    names = [name for name, _ in inner.named_parameters()]
     with torch.device("meta"):
         # Of a model that was loaded, transformers would bring back the names that it was loaded with.
         fresh = kind(type(inner.config).from_dict(inner.config.to_dict()))
-        value = torch.empty(0)
-    return {name: next(iter(revert_weight_conversion(fresh, {name: value}))) for name, _ in inner.named_parameters()}
+        numbered = {name: torch.empty(number) for number, name in enumerate(names)}
+    return {names[value.numel()]: published for published, value in revert_weight_conversion(fresh, numbered).items()}
 
 
 def save_weights(policy: Policy, companions: Mapping[str, bytes], target: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -194,15 +195,16 @@ def states_to_cpu(engine: Any, device: torch.device) -> None:
     ZeRO-1 and 2 take the weights away, too. Under ZeRO-3 they stay: they are a share only, and `full_weights` gathers them.
     """
     if device.type == "cuda":
+        move_moments(engine, torch.device("cpu"))
         if engine.zero_optimization_stage() == 3:
             move_zero_3(engine, torch.device("cpu"))
         else:
-            engine.offload_states(non_blocking=False)
+            offload_weights(engine)
         torch.cuda.empty_cache()
 
 
 def states_to_device(engine: Any, device: torch.device) -> None:
-    """Undoes `states_to_cpu`."""
+    """Undoes `states_to_cpu`, but for the moments, which only a step needs (`moments_present`)."""
     if device.type == "cuda":
         if engine.zero_optimization_stage() == 3:
             move_zero_3(engine, device)
@@ -210,11 +212,41 @@ def states_to_device(engine: Any, device: torch.device) -> None:
             engine.reload_states(non_blocking=False)
 
 
+@contextmanager
+def moments_present(engine: Any, device: torch.device) -> Iterator[None]:
+    """AdamW's moments come to the GPU and leave it again: as large as two float32 models, they are in the way of the passes."""
+    if device.type == "cuda":
+        move_moments(engine, device)
+    yield
+    if device.type == "cuda":
+        move_moments(engine, torch.device("cpu"))
+        torch.cuda.empty_cache()
+
+
+def offload_weights(engine: Any) -> None:
+    """Weights and master weights of ZeRO-1 and 2 go to the host; `engine.reload_states` brings them back."""
+    from deepspeed.runtime.zero.offload_config import OffloadStateTypeEnum
+
+    everything = set(OffloadStateTypeEnum)
+    engine.offload_states(include=everything - {OffloadStateTypeEnum.optim_states}, non_blocking=False)
+
+
 def move_zero_3(engine: Any, device: torch.device) -> None:
-    """Moves this rank's float32 weights and moments; DeepSpeed's own `offload_states` takes no AdamW but its own under ZeRO-3."""
+    """Moves this rank's float32 weights; DeepSpeed's own `offload_states` takes no AdamW but its own under ZeRO-3."""
     for flat in engine.optimizer.fp32_partitioned_groups_flat:
-        flat.data = flat.data.to(device)
+        flat.data = _moved(flat.data, device)
+
+
+def move_moments(engine: Any, device: torch.device) -> None:
+    """Moves AdamW's moments, where it has made them already."""
     for state in engine.optimizer.optimizer.state.values():
         for moment in MOMENTS:
             if moment in state:
-                state[moment] = state[moment].to(device)
+                state[moment] = _moved(state[moment], device)
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    if tensor.is_cuda and device.type == "cpu":
+        # Pinned memory is several times as fast.
+        return torch.empty_like(tensor, device=device, pin_memory=True).copy_(tensor)
+    return tensor.to(device)

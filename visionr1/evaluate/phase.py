@@ -20,7 +20,7 @@ from visionr1.preflight.machine import has_gpu
 from visionr1.recipe import Phase, Recipe
 from visionr1.recipe.phases import BASE_MODEL, EVALUATE_PHASE, SFT_PHASE, stage_phases
 from visionr1.recipe.reads import evaluation_settings
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
 from visionr1.rollout.types import RolloutEngine
@@ -200,12 +200,12 @@ def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> E
 
 
 def fitted(recipe: Recipe, context: int | None) -> Recipe:
-    """The recipe with the evaluation's lengths cut to a model's context, in tokens; half of it at most is for the prompt."""
+    """The recipe with the evaluation's lengths cut to a model's context, in tokens; prompts may need half of it."""
     prompt, completion = recipe.data.max_prompt_tokens, recipe.evaluation.max_completion_tokens
     if context is None or prompt + completion <= context:
         return recipe
-    prompt = min(prompt, context // 2)
-    completion = context - prompt
+    completion = min(completion, max(context // 2, context - prompt))
+    prompt = min(prompt, context - completion)
     print(
         f"note: the model takes {context} tokens, so prompts have at most {prompt} and completions {completion}, not "
         f"{recipe.data.max_prompt_tokens} and {recipe.evaluation.max_completion_tokens}",

@@ -20,7 +20,7 @@ from visionr1.evaluate.scoring import Outcome, Score, evenly_spaced, score
 from visionr1.model.prompt import Prompt
 from visionr1.progress import progress
 from visionr1.recipe import Recipe
-from visionr1.recipe.schema import Source
+from visionr1.recipe.source import Source
 from visionr1.reward import Grade, Grader
 from visionr1.rollout.types import Completion, RolloutEngine, Sampling
 from visionr1.rundir.scores import Sample

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -13,9 +13,10 @@ from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from visionr1.data.check import CheckReport
-from visionr1.data.rows import Row
 from visionr1.engine.saving import Parts
+from visionr1.grpo.batches import Batch
 from visionr1.grpo.host import Host
+from visionr1.grpo.lengths import spread
 from visionr1.grpo.parity import Probe
 from visionr1.grpo.plan import WorkerPlan
 from visionr1.grpo.saving import Saving
@@ -23,7 +24,7 @@ from visionr1.grpo.start import StageStart
 from visionr1.grpo.upload import upload
 from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
-from visionr1.rollout.types import Completion, Sampling
+from visionr1.rollout.types import Reply, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, kept
 from visionr1.rundir.epoch import FencedStore
 
@@ -46,6 +47,7 @@ class Crew:
         self._recipe, self._phase = recipe, phase
         self._tensor_parallel = phase.stage.tensor_parallel
         self._store = store
+        self._parts: list[np.ndarray] = []
         self._saving = Saving(Checkpoints(store, phase.name), self._upload, self._kept, on_commit)
         self._group = _reserve(recipe)
         # Tensor-parallel peers are consecutive ranks, so ranks are counted node by node.
@@ -78,22 +80,31 @@ class Crew:
         """The check of every train problem, made by the first worker, which has the tokenizer."""
         return _results([self._workers[0].check_problems.remote()])[0]
 
-    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
-        """A group of completions for each row, in the order of the rows."""
-        calls = [
-            worker.rollout.remote(rows[part], sampling, seeds[part])
-            for worker, part in zip(self._workers, self._engine_parts(len(rows)), strict=True)
-        ]
-        return self._in_row_order(_results(calls), len(rows))
+    def rollout(self, batch: Batch, sampling: Sampling, seeds: list[int]) -> Iterator[dict[int, list[Reply]]]:
+        """Groups of completions by the index of their row, as soon as a worker has all of its own; `seeds` has one per row."""
+        self._parts = self._spread(batch)
+        calls = {
+            worker.rollout.remote([batch.rows[index] for index in part], sampling, [seeds[index] for index in part]): rank
+            for rank, (worker, part) in enumerate(zip(self._workers, self._parts, strict=True))
+        }
+        own = self._own_rows()
+        for call, groups in _as_they_end(list(calls)):
+            yield {int(index): group for index, group in zip(own[calls[call]], groups, strict=True)}
 
-    def update(self, advantages_PG: np.ndarray, learning_rate: float) -> dict[str, float]:
-        """One rollout batch's update; the statistics are of the global batch."""
-        parts = self._worker_rows(len(advantages_PG))
+    def update(self, advantages_PG: np.ndarray, learning_rate: float, upcoming: Batch | None) -> dict[str, float]:
+        """One rollout batch's update. The statistics are of the global batch, `rollout_tail_seconds` is the longest engine's.
+
+        Args:
+            upcoming: the next batch, whose prompts are made meanwhile; None if there is none.
+        """
+        following = [[upcoming.rows[index] for index in part] for part in self._spread(upcoming)] if upcoming else None
         calls = [
-            worker.update.remote(advantages_PG[part].tolist(), learning_rate)
-            for worker, part in zip(self._workers, parts, strict=True)
+            worker.update.remote(advantages_PG[own].tolist(), learning_rate, following[rank] if following else [])
+            for rank, (worker, own) in enumerate(zip(self._workers, self._own_rows(), strict=True))
         ]
-        return _results(calls)[0]
+        results = _results(calls)
+        tails = [result["rollout_tail_seconds"] for result in results if "rollout_tail_seconds" in result]
+        return results[0] | ({"rollout_tail_seconds": max(tails)} if tails else {})
 
     def check(self) -> None:
         """Raises StorageError if the checkpoint before could not be uploaded or committed."""
@@ -128,27 +139,14 @@ class Crew:
         rules = self._recipe.checkpoint
         return kept(steps, rules.keep_last, self._phase.last_step, rules.keep_stage_end)
 
-    def _engine_parts(self, n_rows: int) -> list[slice]:
-        """For each worker, the rows that its engine samples (the same for tensor-parallel peers)."""
-        engines = len(self._workers) // self._tensor_parallel
-        size = n_rows // engines
-        return [
-            slice(size * (rank // self._tensor_parallel), size * (rank // self._tensor_parallel + 1))
-            for rank in range(len(self._workers))
-        ]
+    def _spread(self, batch: Batch) -> list[np.ndarray]:
+        """For each worker, the indices of the rows that its engine samples (the same for tensor-parallel peers)."""
+        parts = spread(len(batch.rows), batch.expected, len(self._workers) // self._tensor_parallel)
+        return [parts[rank // self._tensor_parallel] for rank in range(len(self._workers))]
 
-    def _worker_rows(self, n_rows: int) -> list[np.ndarray]:
-        """For each worker, the indices of its rows. It keeps their groups and trains on them."""
-        indices = np.arange(n_rows)
-        parts = self._engine_parts(n_rows)
-        return [indices[part][rank % self._tensor_parallel :: self._tensor_parallel] for rank, part in enumerate(parts)]
-
-    def _in_row_order(self, results: list[list[Any]], n_rows: int) -> list[Any]:
-        ordered: list[Any] = [None] * n_rows
-        for part, groups in zip(self._worker_rows(n_rows), results, strict=True):
-            for index, group in zip(part, groups, strict=True):
-                ordered[index] = group
-        return ordered
+    def _own_rows(self) -> list[np.ndarray]:
+        """For each worker, the indices of its rows in the last rollout. It keeps their groups and trains on them."""
+        return [part[rank % self._tensor_parallel :: self._tensor_parallel] for rank, part in enumerate(self._parts)]
 
     def close(self) -> None:
         """Ends the workers and gives their places back."""
@@ -164,12 +162,18 @@ def places_on_nodes(nodes: list[str]) -> list[int]:
 
 def _results(calls: list[ray.ObjectRef[Result]]) -> list[Result]:
     """The calls' results in order; a failure is raised at once, for the others may wait for the failed one for ever."""
+    results = dict(_as_they_end(calls))
+    return [results[call] for call in calls]
+
+
+def _as_they_end(calls: list[ray.ObjectRef[Result]]) -> Iterator[tuple[ray.ObjectRef[Result], Result]]:
+    """Each call with its result, which is read once, in the order in which they end."""
     pending = calls
     try:
         while pending:
             done, pending = ray.wait(pending)
-            ray.get(done)
-        return ray.get(calls)
+            for call in done:
+                yield call, ray.get(call)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
 

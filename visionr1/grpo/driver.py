@@ -10,6 +10,7 @@ from visionr1.data.check import CheckReport
 from visionr1.data.readers import load_problems, select
 from visionr1.data.sampler import PromptSampler
 from visionr1.errors import BadInput, Stopped
+from visionr1.grpo.batches import Batches
 from visionr1.grpo.cluster import ray_cluster, require_shared_memory
 from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.schedule import what_is_made
@@ -57,7 +58,7 @@ def _run(store: FencedStore, recipe: Recipe, phase: StagePhase, stop_when: str |
         recipe,
         phase,
         latest=lambda name: Checkpoints(store, name).latest(),
-        state=lambda name, step: Checkpoints(store, name).state(step),
+        state=lambda name, step: Checkpoints(store, name).training_state(step),
     )
     require_shared_memory()
     log = StepLog(store, phase.name, start.step)
@@ -85,7 +86,8 @@ def _run(store: FencedStore, recipe: Recipe, phase: StagePhase, stop_when: str |
         sampler = PromptSampler(len(rows), recipe.seed, report.fingerprint, start.sampler)
         with progress(title, stage.steps, start.step - phase.first_step) as advance:
             journal = StageJournal(recipe, phase, store, log, exporter, advance)
-            run_stage(recipe, phase, start.step, rows, sampler, crew, grader, journal, lambda: signalled() or asked())
+            batches = Batches(rows, sampler, start.lengths, recipe.algorithm.prompts_per_step)
+            run_stage(recipe, phase, start.step, batches, crew, grader, journal, lambda: signalled() or asked())
         crew.close()
 
 

@@ -8,8 +8,8 @@ from visionr1.data.check import CheckReport
 from visionr1.data.rows import Row
 from visionr1.grpo.parity import Probe
 from visionr1.grpo.plan import WorkerPlan
-from visionr1.rollout.types import Completion, Sampling
-from visionr1.rundir.checkpoints import FileEntry
+from visionr1.rollout.types import Reply, Sampling
+from visionr1.rundir.manifest import FileEntry
 
 
 class Host:
@@ -30,12 +30,12 @@ class Host:
         return self._worker.check_problems()
 
     @ray.method
-    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
+    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Reply]]:
         return self._worker.rollout(rows, sampling, seeds)
 
     @ray.method
-    def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
-        return self._worker.update(advantages, learning_rate)
+    def update(self, advantages: list[list[float]], learning_rate: float, upcoming: list[Row]) -> dict[str, float]:
+        return self._worker.update(advantages, learning_rate, upcoming)
 
     @ray.method
     def sync(self) -> None:

@@ -18,7 +18,7 @@ from visionr1.progress import Advance
 from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grade
-from visionr1.rollout.types import Completion
+from visionr1.rollout.types import Reply
 from visionr1.rundir.layout import rollouts_key
 from visionr1.rundir.steplog import StepLog
 from visionr1.storage import Store
@@ -28,7 +28,7 @@ def step_record(
     phase: StagePhase,
     step: int,
     learning_rate: float,
-    groups: Sequence[Sequence[Completion]],
+    groups: Sequence[Sequence[Reply]],
     grades: Sequence[Grade],
     rewards_PG: np.ndarray,
     stats: dict[str, float],
@@ -81,7 +81,7 @@ class StageJournal:
         step: int,
         learning_rate: float,
         batch: Sequence[Row],
-        groups: Sequence[Sequence[Completion]],
+        groups: Sequence[Sequence[Reply]],
         grades: Sequence[Grade],
         rewards_PG: np.ndarray,
         stats: dict[str, float],
@@ -109,7 +109,7 @@ class StageJournal:
         self._journal.flush()
 
 
-def rollout_lines(batch: Sequence[Row], groups: Sequence[Sequence[Completion]], grades: Sequence[Grade]) -> str:
+def rollout_lines(batch: Sequence[Row], groups: Sequence[Sequence[Reply]], grades: Sequence[Grade]) -> str:
     """One JSON line per completion: prompt id, sample, tokens, finish reason and reward parts; enough to replay it."""
     marks = iter(grades)
     lines = []
@@ -120,7 +120,7 @@ def rollout_lines(batch: Sequence[Row], groups: Sequence[Sequence[Completion]], 
                 "prompt_id": row.id,
                 "sample": sample,
                 "text": completion.text,
-                "token_ids": completion.token_ids,
+                "token_ids": completion.token_ids.tolist(),
                 "finish_reason": completion.finish_reason,
                 "reward": grade.overall,
                 "format": grade.format,

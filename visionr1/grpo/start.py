@@ -32,6 +32,7 @@ class StageStart:
         restore_trainer: whether master weights and moments come from `policy`'s checkpoint, too.
         step: global step already done.
         sampler: position in the data, None for its beginning.
+        lengths: mean completion tokens by prompt, as far as they are known; see `visionr1.grpo.lengths`.
     """
 
     policy: Weights
@@ -39,6 +40,7 @@ class StageStart:
     restore_trainer: bool
     step: int
     sampler: Mapping[str, Any] | None
+    lengths: Mapping[str, float]
 
 
 def stage_start(
@@ -58,17 +60,26 @@ def stage_start(
     reference = before if phase.stage.reference == "previous_stage" else initial
     own = latest(phase.name)
     if own is not None:
+        committed = state(phase.name, own)
         return StageStart(
             policy=Weights(phase.name, own),
             reference=reference,
             restore_trainer=True,
             step=own,
-            sampler=state(phase.name, own)["sampler"],
+            sampler=committed["sampler"],
+            lengths=committed.get("lengths", {}),
         )
     earlier_stage = phase.number > 1
-    sampler = state(str(before.phase), before.step)["sampler"] if earlier_stage else None
+    committed = state(str(before.phase), before.step) if earlier_stage else {}
     carry = earlier_stage and phase.stage.carry == "weights+optimizer"
-    return StageStart(policy=before, reference=reference, restore_trainer=carry, step=phase.first_step, sampler=sampler)
+    return StageStart(
+        policy=before,
+        reference=reference,
+        restore_trainer=carry,
+        step=phase.first_step,
+        sampler=committed.get("sampler"),
+        lengths=committed.get("lengths", {}),
+    )
 
 
 def _last(phase: str | None, latest: Callable[[str], int | None]) -> Weights:

@@ -11,11 +11,13 @@ import torch
 import torch.distributed as dist
 
 from visionr1.capacity.choose import Choice
+from visionr1.engine.divided import frozen_engine, load_divided
 from visionr1.engine.zero import (
     OptimiserSettings,
     build_zero_engine,
     even_passes,
     full_weights,
+    moments_present,
     optimiser_step,
     states_to_cpu,
     states_to_device,
@@ -45,7 +47,10 @@ class Experience:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateStats:
-    """Means over all tokens of the global batch, but for one maximum; the same on every rank."""
+    """Means over all tokens of the global batch, but for one maximum; the same on every rank.
+
+    `idle_passes` counts forward and backward passes of all ranks that trained nothing, see `even_passes`.
+    """
 
     loss: float
     kl_mean: float
@@ -55,6 +60,7 @@ class UpdateStats:
     logprob_mismatch_max: float
     grad_norm: float
     trained_tokens: int
+    idle_passes: int
 
 
 class TokenSums(NamedTuple):
@@ -107,7 +113,8 @@ class Trainer:
         self._shared = recipe.model.attention == "shared"
         optimiser = recipe.optimiser
         self.zero_stage = choice.zero_stage
-        policy = Policy(load_model(model_dir, recipe.model, device), banned_token_ids, recipe.rollout.temperature).to(device)
+        load = load_divided if self.zero_stage == 3 else load_model
+        policy = Policy(load(model_dir, recipe.model, device), banned_token_ids, recipe.rollout.temperature).to(device)
         if optimiser.freeze_vision_tower:
             policy.freeze_vision_tower()
         settings = OptimiserSettings(
@@ -119,10 +126,13 @@ class Trainer:
         )
         self.policy = policy
         self.engine = build_zero_engine(policy, settings, recipe.model.dtype)
-        self._reference: Policy | None = None
+        self._reference: Any = None
         if recipe.algorithm.kl_beta > 0:
-            frozen = load_model(reference_dir, recipe.model.model_copy(update={"gradient_checkpointing": False}), device)
-            self._reference = Policy(frozen, banned_token_ids, recipe.rollout.temperature).to(device).eval().requires_grad_(False)
+            divided = self.zero_stage == 3 and choice.reference == "gpu"
+            load = load_divided if divided else load_model
+            frozen = load(reference_dir, recipe.model.model_copy(update={"gradient_checkpointing": False}), device)
+            reference = Policy(frozen, banned_token_ids, recipe.rollout.temperature).to(device).eval().requires_grad_(False)
+            self._reference = frozen_engine(reference) if divided else reference
             self._rest_reference()
 
     @property
@@ -163,13 +173,14 @@ class Trainer:
         """Log-probs under the reference model of each part's micro-batches. None for each if there is no reference model."""
         if self._reference is None:
             return [None] * len(parts)
-        self._reference.to(self._device)
+        if self._choice.reference == "host":
+            self._reference.to(self._device)
         logps: list[list[torch.Tensor] | None] = [self._logps(self._reference, prompts, part) for part in parts]
         self._rest_reference()
         return logps
 
     def _rest_reference(self) -> None:
-        if self._reference is not None and self._choice.reference == "host":
+        if self._choice.reference == "host":
             self._reference.to("cpu")
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()  # vLLM's room is outside torch's cache
@@ -197,19 +208,21 @@ class Trainer:
         learning_rate: float,
     ) -> UpdateStats:
         rows = self._rows(prompts, batch)
-        totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch)], device=self._device)
+        totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch), len(rows)], device=self._device)
         dist.all_reduce(totals)
-        tokens, sequences = (int(total) for total in totals)
+        tokens, sequences, used = (int(total) for total in totals)
+        passes = even_passes(rows, self._device)
         sums = TokenSums.zeros(self._device)
         farthest = torch.zeros((), device=self._device)
-        for index, (row, idle) in enumerate(even_passes(rows, self._device)):
+        for index, (row, idle) in enumerate(passes):
             old_logps_N = None if old is None else old[index]
             reference_N = None if reference is None else reference[index]
             share = 0.0 if idle else 1.0
             part, mismatch_N = self._micro_batch(prompts, row, old_logps_N, reference_N, tokens, sequences, share=share)
             sums = sums.plus(part)
             farthest = torch.maximum(farthest, mismatch_N.max())
-        grad_norm = optimiser_step(self.engine, learning_rate)
+        with moments_present(self.engine, self._device):
+            grad_norm = optimiser_step(self.engine, learning_rate)
         sums = sums.over_all_ranks()
         dist.all_reduce(farthest, op=dist.ReduceOp.MAX)
         return UpdateStats(
@@ -221,6 +234,7 @@ class Trainer:
             logprob_mismatch_max=float(farthest),
             grad_norm=grad_norm,
             trained_tokens=tokens,
+            idle_passes=len(passes) * dist.get_world_size() - used,
         )
 
     def _micro_batch(
@@ -278,4 +292,5 @@ def _merged(results: list[UpdateStats]) -> UpdateStats:
         logprob_mismatch_max=results[0].logprob_mismatch_max,
         grad_norm=mean("grad_norm"),
         trained_tokens=tokens,
+        idle_passes=sum(result.idle_passes for result in results),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ray
 
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.epoch import FencedStore
+from visionr1.rundir.manifest import FileEntry
 from visionr1.storage import open_store
 
 

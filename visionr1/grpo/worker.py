@@ -23,6 +23,7 @@ from visionr1.engine.zero import gpus_of_group, join_process_group, states_to_cp
 from visionr1.grpo.effort import WorkerEffort
 from visionr1.grpo.parity import Gap, Probe, probe_sampling
 from visionr1.grpo.plan import WorkerPlan
+from visionr1.grpo.prepare import Preparation, Prepared
 from visionr1.grpo.start import Weights
 from visionr1.grpo.trainer import Experience, Trainer
 from visionr1.metrics.exporter import Exporter
@@ -32,10 +33,11 @@ from visionr1.model.pack import PromptTensors, TrainSequence, prompt_tensors
 from visionr1.model.prompt import Prompt
 from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
-from visionr1.rollout.types import Completion, Group, Sampling
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rollout.types import Group, Reply, Sampling
+from visionr1.rundir.checkpoints import Checkpoints, forget_copies
 from visionr1.rundir.epoch import FencedStore
 from visionr1.rundir.layout import CHECKED_TRAIN
+from visionr1.rundir.manifest import FileEntry
 from visionr1.storage import open_store
 
 
@@ -95,6 +97,7 @@ class Worker:
         self._exporter.update(self._where | self._effort.peak_values())
         self._exporter.read_at_scrape(self._engine.live)  # from now on, when the labels are there
         self._seen: Prompt | None = None
+        self._preparation = Preparation(self._builder)
         self.efficiency: dict[str, Any] = {}
         self.sync()
 
@@ -122,13 +125,14 @@ class Worker:
         self._engine.wake_cache()
         self._exporter.update(self._where | self._effort.sync(time.perf_counter() - begun))
 
-    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Completion]]:
+    def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Reply]]:
         """Samples a group for each row; keeps prompts and log-probs here, returns this worker's groups.
 
         Tensor-parallel peers get the same rows; each keeps every `tensor_parallel`-th group.
         """
         begun = time.perf_counter()
-        prompts = [self._builder.build(row) for row in rows]
+        prepared = self._preparation.take(rows)
+        prompts = [one.prompt for one in prepared]
         groups = self._engine.generate(prompts, sampling, seeds)
         self._engine.sleep()
         self._rollout_seconds = time.perf_counter() - begun
@@ -137,26 +141,25 @@ class Worker:
         self._refuse_banned(groups)
         mine = slice(self._peer, None, self._stage.tensor_parallel)
         self._groups = groups[mine]
-        self._prompts = [self._tensors(prompt, group) for prompt, group in zip(prompts[mine], self._groups, strict=True)]
+        self._prompts = [self._tensors(one, group) for one, group in zip(prepared[mine], self._groups, strict=True)]
         generated = sum(len(completion.token_ids) for group in self._groups for completion in group.completions)
         self._exporter.update(self._where | {"generated_tokens": generated})
-        return [group.completions for group in self._groups]
+        return [group.replies() for group in self._groups]
 
-    def _tensors(self, prompt: Prompt, group: Group) -> PromptTensors:
+    def _tensors(self, prepared: Prepared, group: Group) -> PromptTensors:
         """The engine's expanded prompt as the trainer takes it.
 
         Raises:
             RuntimeError: it has not one image token for each feature of its pictures.
         """
-        features = sum(self._builder.image_tokens(image) for image in prompt.images)
+        features = sum(self._builder.image_tokens(image) for image in prepared.prompt.images)
         tokens = group.prompt_token_ids.count(self._builder.image_token_id)
         if tokens != features:
             raise RuntimeError(
                 f"the rollout engine made {tokens} image tokens of a prompt whose pictures have {features} features: "
                 "it expands prompts itself, so they must reach it with one placeholder an image (PromptBuilder.build, not expand)"
             )
-        images = self._builder.image_inputs(prompt.images) if prompt.images else None
-        return prompt_tensors(self._trainer.rope_model, group.prompt_token_ids, images, self._builder.image_token_id)
+        return prompt_tensors(self._trainer.rope_model, group.prompt_token_ids, prepared.images, self._builder.image_token_id)
 
     def probe(self) -> Probe:
         """Engine and trainer on a few tokens, right after a sync: is what the engine serves what was trained?
@@ -168,7 +171,9 @@ class Worker:
         groups = self._engine.generate(prompts, probe_sampling(self._recipe), [self._recipe.seed] * len(prompts))
         self._engine.sleep()
         self._refuse_banned(groups)
-        tensors = [self._tensors(prompt, group) for prompt, group in zip(prompts, groups, strict=True)]
+        pictures = [self._builder.image_inputs(prompt.images) if prompt.images else None for prompt in prompts]
+        prepared = [Prepared(*pair) for pair in zip(prompts, pictures, strict=True)]
+        tensors = [self._tensors(one, group) for one, group in zip(prepared, groups, strict=True)]
         completions = [(place, completion) for place, group in enumerate(groups) for completion in group.completions]
         states_to_device(self._trainer.engine, self._device)
         logps_N = self._trainer.score(tensors, [TrainSequence(place, completion.token_ids) for place, completion in completions])
@@ -187,20 +192,28 @@ class Worker:
                 "cannot be trained on; the engine ignores the bias on its logits (vLLM: logit_bias, transformers: sequence_bias)"
             )
 
-    def update(self, advantages: list[list[float]], learning_rate: float) -> dict[str, float]:
-        """One rollout batch's update; `advantages` has one list a group kept by the last rollout."""
+    def update(self, advantages: list[list[float]], learning_rate: float, upcoming: list[Row]) -> dict[str, float]:
+        """One rollout batch's update, while the prompts of the next rollout are made.
+
+        Args:
+            advantages: one list per group kept by the last rollout.
+            upcoming: the rows of the next rollout; none if there is no next one.
+        """
         begun = time.perf_counter()
+        self._preparation.begin(upcoming)
         batch = [
             Experience(TrainSequence(index, completion.token_ids), advantage, completion.logprobs)
             for index, (group, values) in enumerate(zip(self._groups, advantages, strict=True))
             for completion, advantage in zip(group.completions, values, strict=True)
         ]
         stats = self._trainer.update(self._prompts, batch, learning_rate)
+        self._preparation.wait()
         self.efficiency = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
         trained = sum(len(experience.sequence.completion_ids) for experience in batch)
         memory = psutil.Process().memory_info().rss
         self._exporter.update(self._where | self.efficiency | {"trained_tokens": trained, "host_memory_bytes": memory})
-        return asdict(stats) | {"host_memory_bytes": memory}
+        tail = self._engine.tail_seconds()
+        return asdict(stats) | {"host_memory_bytes": memory} | ({} if tail is None else {"rollout_tail_seconds": tail})
 
     def save(self, step: int) -> list[FileEntry]:
         """Writes this rank's files of a checkpoint; the driver commits it.

@@ -72,6 +72,12 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _counter(
         "trained_tokens", "tokens", "Tokens with a loss in this process. The driver's value is for all workers.", "trained_tokens"
     ),
+    _gauge(
+        "rollout_tail_seconds",
+        "seconds",
+        "Part of the rollout in which less than a quarter of an engine's slots were busy, on the engine with the longest.",
+    ),
+    _gauge("idle_passes", "passes", "Passes of the newest update that trained nothing, on workers with fewer rows than others."),
     # Distance from what the hardware allows; docs/monitoring.md has the formulas.
     _gauge(
         "mfu_ratio",
@@ -146,6 +152,24 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("coldstart_answered", "problems", "Problems that have all replies, or have failed.", logged=False),
     _counter("coldstart_requests", "requests", "Requests sent to the teachers.", "coldstart_requests", False),
     _counter("coldstart_failures", "problems", "Problems that were given up after all retries.", "coldstart_failures", False),
+    Instrument(
+        "visionr1_coldstart_tokens_total",
+        "counter",
+        "tokens",
+        "Tokens of prompts and replies, as the endpoints count them.",
+        "coldstart_tokens",
+        "teacher",
+        False,
+    ),
+    Instrument(
+        "visionr1_coldstart_cost",
+        "gauge",
+        "currency",
+        "What this process's tokens cost at the recipe's prices.",
+        "coldstart_cost",
+        "teacher",
+        False,
+    ),
     _gauge("coldstart_kept", "problems", "Problems that gave a sample.", logged=False),
     _gauge("coldstart_dropped", "problems", "Problems that gave no sample, by the rule that dropped them.", "rule", False),
 )

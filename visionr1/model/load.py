@@ -27,27 +27,60 @@ def load_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_V
         BadInput: the directory has no whole model as safetensors, or the attention cannot compute in this type on a GPU.
     """
     check_weights(directory)
-    packed = model.attention in ("shared", "plain")
-    if packed and device.type == "cuda" and model.dtype == "float32":
-        raise BadInput(
-            f"model.attention: {model.attention} needs model.dtype bfloat16 on a GPU, where its kernel takes no float32: set "
-            "model.attention: sdpa"
-        )
+    _require_kernel(model, device)
     # Any: transformers wraps `to` so that type checkers lose its arguments.
     with _readable(directory, "model"):
         loaded: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             directory,
             dtype=DTYPES[model.dtype],
-            attn_implementation=model.attention if model.attention in ("sdpa", "eager") else "sdpa",
+            attn_implementation=_attention(model),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
         )
-    if packed:
+    return _ready(loaded, model).to(device)
+
+
+def empty_model(directory: Path, model: Model, device: torch.device) -> Qwen2_5_VLForConditionalGeneration:
+    """The same as `load_model`, with parameters that have shapes alone (on the device meta); buffers are real.
+
+    Raises:
+        BadInput: as `load_model`.
+    """
+    check_weights(directory)
+    _require_kernel(model, device)
+    kind: Any = Qwen2_5_VLForConditionalGeneration
+    with _readable(directory, "model"), torch.device("meta"):
+        config = kind.config_class.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        empty = kind._from_config(config, dtype=DTYPES[model.dtype], attn_implementation=_attention(model))
+    for name, module in list(empty.named_modules()):
+        if list(module.buffers(recurse=False)):  # rotary frequencies, which no file has
+            empty.set_submodule(name, type(module)(module.config).to(device))
+    return _ready(empty, model)
+
+
+def _require_kernel(model: Model, device: torch.device) -> None:
+    if _packed(model) and device.type == "cuda" and model.dtype == "float32":
+        raise BadInput(
+            f"model.attention: {model.attention} needs model.dtype bfloat16 on a GPU, where its kernel takes no float32: set "
+            "model.attention: sdpa"
+        )
+
+
+def _packed(model: Model) -> bool:
+    return model.attention in ("shared", "plain")
+
+
+def _attention(model: Model) -> str:
+    return "sdpa" if _packed(model) else model.attention
+
+
+def _ready(loaded: Any, model: Model) -> Any:
+    if _packed(model):
         use_packed_attention(loaded)
     if model.gradient_checkpointing:
         loaded.gradient_checkpointing_enable({"use_reentrant": False})
-    return loaded.to(device).train()
+    return loaded.train()
 
 
 def load_processor(directory: Path) -> Any:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from visionr1.recipe.phases import Phase
-from visionr1.recipe.schema import Recipe, Source
+from visionr1.recipe.schema import Recipe
+from visionr1.recipe.source import Source
 from visionr1.storage import open_store
 
 _SUFFIXES: Final = (".parquet", ".jsonl", ".json")

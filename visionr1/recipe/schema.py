@@ -11,7 +11,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from visionr1.recipe.coldstart import Teacher
+from visionr1.recipe.coldstart import Filters, Teacher
+from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
     MOST_PIXELS,
     MOST_STAGES,
@@ -65,48 +66,6 @@ class Model(Part):
         return self
 
 
-class Columns(Part):
-    """Where other projects' files have what is read; names with dots lead into a column (`reward_model.ground_truth`)."""
-
-    problem: str | None = Field(None, description="The problem: text, or a list of messages with one from the user.")
-    answer: str | None = Field(None, description="The true answer. Of a text with an answer block, what is in the block.")
-    images: str | None = Field(None, description="An image, or a list of images.")
-    options: str | None = Field(None, description="The texts of a multiple choice.")
-    conversations: str | None = Field(None, description="Chains of thought: a list of two messages, problem and response.")
-    response: str | None = Field(None, description="Chains of thought: the response, where it has a column of its own.")
-
-    @model_validator(mode="after")
-    def _one_column_each(self) -> Columns:
-        fields: dict[str, str] = {}
-        for field, name in self.model_dump(exclude_none=True).items():
-            if not name:
-                raise ValueError(f"{field} names no column")
-            if name in fields:
-                raise ValueError(f"{fields[name]} and {field} are both read from {name!r}: give each a column of its own")
-            fields[name] = field
-        if self.conversations and (self.problem or self.response):
-            raise ValueError("conversations has problem and response in it: name either conversations, or problem and response")
-        return self
-
-
-class Source(Part):
-    """Where rows come from."""
-
-    path: str = Field(
-        description="A .parquet, .jsonl or .json file, a directory of them, s3://bucket/key, hf://owner/name[@split], "
-        "or demo://digits/train|held-out."
-    )
-    image_root: str | None = Field(
-        None, description="Directory that image paths are relative to. Default: the directory of the file."
-    )
-    limit: int | None = Field(None, ge=1, le=10**9, description="Use only this many rows, from the first.")
-    columns: Columns | None = Field(
-        None,
-        description="Columns of a file that has other names, such as {problem: query, answer: label}. Fields that are not named "
-        "keep their usual columns. Images of a problem without any <image> then come before its text.",
-    )
-
-
 class Data(Part):
     """Problems for reinforcement learning and for evaluation: images, problem with <image>, answer."""
 
@@ -139,11 +98,42 @@ class ColdStart(Part):
         True,
         description="Put the true answer into the reasoner's prompt, as the authors do. false makes the answer filter stronger.",
     )
-    prompts_dir: str | None = Field(
-        None, description="Directory with your own pseudo_cot.txt, description.txt and reasoning.txt."
+    pseudo_cot: bool = Field(
+        True,
+        description="Ask for a pseudo-CoT before the description, as the authors do. false is the paper's ablation (figure 5).",
     )
+    control: Literal["none", "text", "anchored"] = Field(
+        "none",
+        description="`text`: the describer gets no picture, which shows what the picture is good for (not published). "
+        "`anchored`: the  description must say where things are.",
+    )
+    prompts_dir: str | None = Field(
+        None,
+        description="Directory with your own prompts: pseudo_cot.txt, description.txt, description_alone.txt, anchored.txt, "
+        "reasoning.txt.",
+    )
+    samples: int = Field(1, ge=1, le=256, description="Chains of thought per problem. At most one of them is kept.")
+    choose: Literal["first", "shortest", "longest"] = Field("first", description="Which of a problem's good chains is kept.")
+    keep_wrong: bool = Field(False, description="Also write the chains that are dropped, with the reason, for preference data.")
+    filters: Filters = Filters()
     concurrency: int = Field(64, ge=1, le=10_000, description="Requests that are open at the same time.")
-    retries: int = Field(4, ge=0, le=1000, description="How many times a failed request is sent again.")
+    retries: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="How many times a request is sent again after an error of the server or a damaged or missing reply.",
+    )
+    patience_seconds: float = Field(
+        600.0, ge=0, le=1e6, description="How long to wait for a teacher that is not there, busy or over its rate limit."
+    )
+    first_byte_seconds: float = Field(
+        1800.0,
+        gt=0,
+        le=1e6,
+        description="How long a reply may take to begin. Most servers send nothing before the whole reply is written.",
+    )
+    read_seconds: float = Field(60.0, gt=0, le=1e6, description="How long a reply that has begun may be silent.")
+    total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
 
 
 class SFT(Part):
@@ -227,7 +217,8 @@ class Algorithm(Part):
     )
     reference_device: Literal["auto", "gpu", "host"] = Field(
         "auto",
-        description="Where the reference model is between its passes. auto takes the host where the GPU has no room for it.",
+        description="Where the reference model is between its passes: on the GPU (under ZeRO-3 divided among all), or whole on "
+        "the host. auto takes the host where the GPU has no room for it.",
     )
 
 

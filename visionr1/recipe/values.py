@@ -28,6 +28,8 @@ def _address(url: str) -> str:
     if url == DEMO_TEACHER:
         return url
     parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:  # not shown: it may have a key in it
+        raise ValueError("an address must not have a user name, a password or a key in it; put the key into api_key_env")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url} is no address: begin it with http:// or https://, such as http://localhost:8000/v1")
     if parts.path.rstrip("/").endswith("/completions"):

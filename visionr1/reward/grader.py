@@ -39,6 +39,11 @@ class Grader:
         self._lock = threading.Lock()
 
     @property
+    def in_parts(self) -> bool:
+        """Whether a batch may be graded in parts; a user's function may depend on the whole batch."""
+        return self._user is None
+
+    @property
     def timeouts(self) -> int:
         """Answers that ran over their time since the grader was made."""
         return self._pool.timeouts

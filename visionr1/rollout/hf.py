@@ -92,6 +92,9 @@ class HfEngine:
         """Empty: it has no queue and no cache."""
         return {}
 
+    def tail_seconds(self) -> None:
+        """One prompt's group at a time: there are no slots."""
+
     def sleep(self) -> None:
         """Nothing to give back: the copy is small."""
 

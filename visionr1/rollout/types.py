@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from visionr1.model.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -24,11 +27,24 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class Reply:
+    """What the driver needs of a completion; `token_ids` is int32 [C]. Log-probs stay with the worker, which trains on them."""
+
+    text: str
+    token_ids: NDArray[np.int32]
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
 class Group:
     """All completions of one prompt; `prompt_token_ids` is expanded: one image token for each vision feature."""
 
     prompt_token_ids: list[int]
     completions: list[Completion]
+
+    def replies(self) -> list[Reply]:
+        """The completions as the driver takes them."""
+        return [Reply(one.text, np.array(one.token_ids, dtype=np.int32), one.finish_reason) for one in self.completions]
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,9 @@ class RolloutEngine(Protocol):
 
     def live(self) -> dict[str, Any]:
         """The engine's own numbers now, under their keys in `visionr1.metrics`; may be called from another thread."""
+
+    def tail_seconds(self) -> float | None:
+        """Seconds of the last `generate` in which less than a quarter of its slots were busy; None where there are no slots."""
 
     def sleep(self) -> None:
         """Gives weights and cache back to the trainer, where both share a GPU; before `wake_weights` nothing else is called."""

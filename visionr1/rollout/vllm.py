@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,11 @@ def device_options(recipe: Recipe, cuda: bool, max_model_len: int, gpu_share: fl
     }
 
 
+def is_tail(running: int, waiting: int, slots: int) -> bool:
+    """Whether an engine is in the tail of its work: nothing waits, and less than a quarter of its slots are busy."""
+    return waiting == 0 and 4 * running < slots
+
+
 class VllmEngine:
     """One engine a group of `tensor_parallel` workers, in the process group that the workers already have.
 
@@ -126,6 +132,7 @@ class VllmEngine:
             )
         self._banned = dict.fromkeys(banned_token_ids, BAN)
         self._eos = eos_token_ids
+        self._most_sequences = recipe.rollout.max_sequences
         options = device_options(recipe, cuda, max_model_len, gpu_share)
         if distributed:
             options["distributed_executor_backend"] = "external_launcher"
@@ -155,6 +162,28 @@ class VllmEngine:
         self._preemptions = 0
         self._asleep = False
         self._count_preemptions()
+        self._tokenizer: Any = self._llm.get_tokenizer()
+        self._slots = 0
+        self._tail = 0.0
+        self._time_steps()
+
+    def _time_steps(self) -> None:
+        engine: Any = self._llm.llm_engine
+        step = engine.step
+
+        def timed() -> Any:
+            running, waiting = self._scheduler.get_request_counts()
+            begun = time.perf_counter()
+            outputs = step()
+            if is_tail(running, waiting, self._slots):
+                self._tail += time.perf_counter() - begun
+            return outputs
+
+        engine.step = timed
+
+    def tail_seconds(self) -> float:
+        """Seconds of the last `generate` in which less than a quarter of its slots were busy."""
+        return self._tail
 
     def _count_preemptions(self) -> None:
         # The scheduler counts them with its statistics only.
@@ -180,9 +209,8 @@ class VllmEngine:
                 logit_bias=self._banned,
                 stop_token_ids=self._eos,
                 ignore_eos=True,
-                detokenize=True,
-                # The tags may be special tokens of this tokenizer; the end token is left out all the same.
-                skip_special_tokens=False,
+                # Once for the whole completion, in `_completion`: with log-probs vLLM would decode each token twice.
+                detokenize=False,
             )
             for seed in seeds
         ]
@@ -190,6 +218,7 @@ class VllmEngine:
             {"prompt_token_ids": prompt.token_ids} | ({"multi_modal_data": {"image": prompt.images}} if prompt.images else {})
             for prompt in prompts
         ]
+        self._slots, self._tail = min(self._most_sequences, sampling.n * len(prompts)), 0.0
         state = torch.get_rng_state()  # vLLM draws from it in this process, the trainer's
         outputs: list[Any] = self._llm.generate(requests, params, use_tqdm=False)
         torch.set_rng_state(state)
@@ -198,7 +227,10 @@ class VllmEngine:
     def _completion(self, output: Any) -> Completion:
         token_ids = list(output.token_ids)
         logprobs = [place[token].logprob for token, place in zip(token_ids, output.logprobs, strict=True)]
-        return Completion(output.text, token_ids, logprobs, "length" if output.finish_reason == "length" else "stop")
+        sampled = token_ids[:-1] if token_ids and token_ids[-1] in self._eos else token_ids
+        # As it was sampled: the tags may be special tokens of this tokenizer.
+        text = self._tokenizer.decode(sampled, skip_special_tokens=False)
+        return Completion(text, token_ids, logprobs, "length" if output.finish_reason == "length" else "stop")
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Takes over weights under their Hugging Face names, then forgets all that was computed with the old ones."""

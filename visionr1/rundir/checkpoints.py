@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from visionr1.errors import BadInput, Fenced
 from visionr1.rundir.epoch import check_epoch, epoch_of
 from visionr1.rundir.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoint_step, checkpoints_prefix
+from visionr1.rundir.manifest import FileEntry, Manifest, Place
 from visionr1.rundir.reading import read_json
 from visionr1.storage.progress import showing
 from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
@@ -30,35 +31,8 @@ from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store
 _CHUNK: Final = 1 << 20
 _DOWNLOADS: Final = 2
 """A file that arrives damaged is fetched once more: the fault may lie on the way."""
-
-
-class FileEntry(BaseModel):
-    """One file of a checkpoint; `path` is relative to the checkpoint's folder, with `/`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: str
-    bytes: int = Field(ge=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class Manifest(BaseModel):
-    """What `manifest.json` of a checkpoint says.
-
-    `time` is in Unix seconds, `state` is the training loop's own. `epoch` is that of the attempt that committed it, or 0.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    phase: str
-    step: int
-    time: float
-    state: dict[str, Any]
-    files: tuple[FileEntry, ...]
-    epoch: int = Field(default=0, ge=0)
-
-
 _MANIFEST: Final = TypeAdapter(Manifest)
+_FAULT: Final = "this is no checkpoint manifest; delete it to use the checkpoint before"
 _MOST_MANIFEST_BYTES: Final = 8 << 20
 """Some 40,000 files: 512 processes with 80 each. The operator, which has little memory, reads manifests too."""
 
@@ -218,6 +192,19 @@ class Checkpoints:
         """
         return self._manifest(step).epoch
 
+    def training_state(self, step: int) -> dict[str, Any]:
+        """The state, with the sampler's place in the data under `sampler`.
+
+        Raises:
+            NotFound: The checkpoint is not committed.
+            BadInput: Its manifest has no such place.
+        """
+        state = self.state(step)
+        try:
+            return state | {"sampler": Place.model_validate(state.get("sampler")).model_dump()}
+        except ValidationError:
+            raise BadInput(f"{self.store.url}/{self._key(step, MANIFEST)}: {_FAULT}") from None
+
     def fetch(self, step: int, *, trainer: bool = True) -> Path:
         """A local folder with the checkpoint's files. Every byte is checked against the manifest.
 
@@ -291,8 +278,7 @@ class Checkpoints:
         return _scratch(self.store.url) / "fetched" / self._key(step)
 
     def _manifest(self, step: int) -> Manifest:
-        fault = "this is no checkpoint manifest; delete it to use the checkpoint before"
-        return read_json(self.store, self._key(step, MANIFEST), _MANIFEST, fault, _MOST_MANIFEST_BYTES)
+        return read_json(self.store, self._key(step, MANIFEST), _MANIFEST, _FAULT, _MOST_MANIFEST_BYTES)
 
     def _write_manifest(self, step: int, data: bytes) -> None:
         """Nothing vouches for the manifest itself, so a remote one is read again; one that is torn goes."""

@@ -21,6 +21,16 @@ class Example(BaseModel):
     excerpt: str
 
 
+class TeacherUse(BaseModel):
+    """What the last attempt has used of a teacher, in tokens as its endpoints count them, and what that costs."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    prompt_tokens: Count
+    reply_tokens: Count
+    cost: Finite
+
+
 class ColdStartReport(BaseModel):
     """What became of the problems.
 
@@ -38,6 +48,7 @@ class ColdStartReport(BaseModel):
     mean_words: Finite
     asked: Count
     reused: Count
+    teachers: dict[str, TeacherUse] = {}
 
 
 class _Manifest(BaseModel):

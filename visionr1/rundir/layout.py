@@ -24,6 +24,18 @@ CHECKED_TRAIN: Final = "checked/train.arrow"
 CHECKED_HELD_OUT: Final = "checked/held-out.arrow"
 CHECKED_SFT: Final = "checked/sft.arrow"
 COLDSTART_DATA: Final = "coldstart/data.jsonl"
+COLDSTART_DATA_MULBERRY: Final = "coldstart/data-mulberry.jsonl"
+"""The same samples in the layout of Vision-R1-cold's other file."""
+COLDSTART_DIFFICULTY: Final = "coldstart/difficulty.jsonl"
+"""The share of right samples of each problem."""
+COLDSTART_REJECTED: Final = "coldstart/rejected.jsonl"
+"""Chains that were dropped, if the recipe keeps them."""
+COLDSTART_PAGE: Final = "coldstart/inspect.html"
+COLDSTART_CARD: Final = "coldstart/README.md"
+COLDSTART_DATASET_INFO: Final = "coldstart/dataset_info.json"
+"""What LLaMA-Factory reads first."""
+COLDSTART_PARQUET: Final = "coldstart/parquet"
+"""Folder of the samples in shards, with their pictures."""
 COLDSTART_REPORT: Final = "coldstart/report.json"
 COLDSTART_WORK: Final = "coldstart/work"
 """Folder of every reply so far, in parts."""
@@ -93,6 +105,11 @@ def coldstart_image(name: str) -> tuple[str, str]:
     """Where an image of the cold-start data is: its path relative to COLDSTART_DATA, as written there, and its key."""
     path = f"images/{name}"
     return path, f"{_COLDSTART}/{path}"
+
+
+def coldstart_shard_key(shard: int) -> str:
+    """One shard of the samples, counted from 0."""
+    return f"{COLDSTART_PARQUET}/train-{shard:05d}.parquet"
 
 
 def coldstart_work_key(part: str) -> str:

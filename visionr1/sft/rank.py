@@ -15,6 +15,7 @@ from visionr1.capacity.model import read_model_sizes
 from visionr1.data.kept import Kept
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
+from visionr1.engine.divided import load_divided
 from visionr1.engine.saving import Parts
 from visionr1.engine.state import load_trainer, save_trainer
 from visionr1.engine.weights import read_companions, save_weights
@@ -32,9 +33,11 @@ from visionr1.model.policy import Policy
 from visionr1.preflight.base import base_dir, read_config
 from visionr1.preflight.lengths import context_tokens, sft_cutoff
 from visionr1.recipe.phases import SFT_PHASE, sft_steps
-from visionr1.recipe.schema import SFT, Recipe, Source
+from visionr1.recipe.schema import SFT, Recipe
+from visionr1.recipe.source import Source
 from visionr1.rundir import layout
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.manifest import FileEntry
 from visionr1.sft.batches import Batch, ahead, make_batch
 from visionr1.sft.fingerprint import shared_fingerprint
 from visionr1.sft.saving import RankSaving
@@ -73,7 +76,8 @@ class SftRank:
         self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
         self.sizes = read_model_sizes(model_dir)
         self._zero_stage = self._choose_zero_stage()
-        self.policy = Policy(load_model(model_dir, recipe.model, self.device), self._builder.banned_token_ids, 1.0)
+        load = load_divided if self._zero_stage == 3 else load_model
+        self.policy = Policy(load(model_dir, recipe.model, self.device), self._builder.banned_token_ids, 1.0)
         if sft.freeze_vision_tower:
             self.policy.freeze_vision_tower()
         settings = OptimiserSettings(
@@ -86,7 +90,7 @@ class SftRank:
         self._engine = build_zero_engine(self.policy.to(self.device), settings, recipe.model.dtype)
         if self.done:
             load_trainer(self._engine, model_dir)
-        state = self._checkpoints.state(self.done)["sampler"] if self.done else None
+        state = self._checkpoints.training_state(self.done)["sampler"] if self.done else None
         self._sampler = PromptSampler(len(self._samples), recipe.seed, self._fingerprint(), state, source="the data for SFT")
         self.last_step = sft_steps(sft, len(self._samples))
         if self.rank == 0:

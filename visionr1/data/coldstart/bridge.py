@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from PIL import Image
 
 from visionr1.data.badrow import BadRow
 from visionr1.data.check import check_row
-from visionr1.data.coldstart.endpoint import Endpoint, RequestFailed
-from visionr1.data.coldstart.filters import Rejection
+from visionr1.data.coldstart import signs
+from visionr1.data.coldstart.evaluation_sets import EvaluationSets
+from visionr1.data.coldstart.faults import Unanswerable
+from visionr1.data.coldstart.filters import Rejection, refusal, tells_answer
 from visionr1.data.coldstart.reply import Reply
+from visionr1.data.coldstart.teacher import TeacherClient
 from visionr1.data.coldstart.templates import Templates, fill
 from visionr1.data.coldstart.work import WorkLog, request_key
-from visionr1.data.images import fit, open_image
+from visionr1.data.images import BadImage, fit, open_image
 from visionr1.data.rows import IMAGE_MARK, Row
 from visionr1.recipe.schema import ColdStart, Model
 
@@ -24,87 +30,189 @@ Step = Literal["pseudo_cot", "description", "reasoning"]
 Fields = Mapping[str, str | None]
 
 
-class _NoDescription(Exception):
+class _NoBridge(Exception):
     """The describer answered, but with nothing that the next step could use."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.excerpt)
+        self.rejection = rejection
 
 
 @dataclass(frozen=True)
 class Bridged:
-    """A problem's id, its true answer, and the reasoner's reply or why there is none."""
+    """A problem's place and id, its true answer ("": not known), and the reasoner's replies or why there are none.
 
+    `images` is how many pictures the problem has.
+    """
+
+    index: int
     row_id: str
     truth: str
-    reply: Reply | Rejection
+    images: int
+    replies: tuple[Reply | Rejection, ...]
 
 
 @dataclass
 class Bridge:
-    """The three requests of a problem; replies that the work log has are not asked for again."""
+    """The requests of a problem; replies that the work log has are not asked for again."""
 
     recipe: ColdStart
     model: Model
     templates: Templates
-    describer: Endpoint
-    reasoner: Endpoint
+    describer: TeacherClient
+    reasoner: TeacherClient
     work: WorkLog
+    evaluation_sets: EvaluationSets
     asked: int = 0
     reused: int = 0
-    failures: list[str] = field(default_factory=list)
+    failures: int = 0
+    last_failure: str = ""
+    _open: dict[str, asyncio.Future[Reply]] = field(default_factory=dict)
 
-    async def reason(self, rows: Sequence[Row], index: int) -> Bridged:
-        """The reasoner's reply about row `index`, or why there is none. Raises BadInput as `Endpoint.ask`."""
+    async def reason(self, index: int, row: Row | BadRow) -> Bridged:
+        """The reasoner's replies about a row, or why there are none. Raises as `TeacherClient.ask`."""
+        if isinstance(row, BadRow):
+            return Bridged(index, row.row_id, "", 0, (Rejection("bad row", str(row)),))
+        truth = row.answer.strip()
+        problem = _Problem(row, self.model, votes=self.recipe.samples > 1)
         try:
-            row = await asyncio.to_thread(self._read, rows, index)
+            known = await self.evaluation_sets.find(row)
+            if known is not None:
+                return self._dropped(problem, index, Rejection("in an evaluation set", known))
+            description = await self._description(problem, truth)
+            replies = [await self._sample(problem, description, truth, sample) for sample in range(self.recipe.samples)]
         except BadRow as error:
-            return Bridged(error.row_id, "", Rejection("bad row", str(error)))
+            return self._dropped(problem, index, Rejection("bad row", str(error)))
+        except Unanswerable as error:
+            return self._dropped(problem, index, self._failed(error))
+        except _NoBridge as error:
+            return self._dropped(problem, index, error.rejection)
+        return Bridged(index, row.id, truth, len(row.images), tuple(replies))
+
+    def _dropped(self, problem: _Problem, index: int, rejection: Rejection) -> Bridged:
+        return Bridged(index, problem.row.id, problem.row.answer.strip(), len(problem.row.images), (rejection,))
+
+    def _failed(self, error: Unanswerable) -> Rejection:
+        if error.rule == "request failed":
+            self.failures += 1
+            self.last_failure = str(error)
+        return Rejection(error.rule, str(error))
+
+    async def _description(self, problem: _Problem, truth: str) -> str:
+        question = problem.question
+        if self.recipe.pseudo_cot and truth:
+            fields = {"question": question, "answer": truth}
+            pseudo_cot = await self._describe("pseudo_cot", problem, fill(self.templates.pseudo_cot, fields))
+            prompt = fill(self.templates.description, {"question": question, "thinking process": pseudo_cot})
+        else:
+            prompt = fill(self.templates.description_alone, {"question": question})
+        if self.recipe.control == "anchored":
+            prompt = f"{prompt}\n\n{self.templates.anchored.strip()}"
+        description = await self._describe("description", problem, prompt)
+        if self.recipe.control == "anchored" and len(set(signs.REGIONS.findall(description.lower()))) < 2:
+            raise _NoBridge(Rejection("no regions", f"the description names no regions: {description[:100]}"))
+        hidden = (
+            truth and not self.recipe.give_answer_to_reasoner and "description tells the answer" not in self.recipe.filters.off
+        )
+        if hidden and (told := tells_answer(description, truth)):
+            raise _NoBridge(Rejection("description tells the answer", told))
+        return description
+
+    async def _describe(self, step: Step, problem: _Problem, prompt: str) -> str:
+        reply = await self._ask(step, problem, prompt)
+        text = without_thought(reply.text)
+        if reply.finish_reason == "content_filter":
+            raise _NoBridge(Rejection("refused", f"step {step}: finish reason 'content_filter'"))
+        if reply.finish_reason != "stop":
+            raise _NoBridge(
+                Rejection("no description", f"the text of step {step} was cut (finish reason {reply.finish_reason!r})")
+            )
+        if not text:
+            raise _NoBridge(Rejection("no description", f"step {step} gave no text"))
+        if "refused" not in self.recipe.filters.off and (told := refusal(text[:400])):
+            raise _NoBridge(Rejection("refused", f"step {step}: {told}"))
+        return text
+
+    async def _sample(self, problem: _Problem, description: str, truth: str, sample: int) -> Reply | Rejection:
+        given = truth if truth and self.recipe.give_answer_to_reasoner else None
+        fields: Fields = {"question": problem.question, "description": description, "answer": given}
         try:
-            return Bridged(row.id, row.answer, await self._bridge(row))
-        except RequestFailed as error:
-            self.failures.append(str(error))
-            return Bridged(row.id, row.answer, Rejection("request failed", str(error)))
-        except _NoDescription as error:
-            return Bridged(row.id, row.answer, Rejection("no description", str(error)))
+            return await self._ask("reasoning", problem, fill(self.templates.reasoning, fields), sample)
+        except Unanswerable as error:
+            return self._failed(error)
 
-    def _read(self, rows: Sequence[Row], index: int) -> Row:
-        row = rows[index]
-        if not row.images:
-            raise BadRow(row.id, "image missing", "modality bridging needs an image, but this problem has none")
-        check_row(row, self.model.min_pixels, self.model.max_pixels)
-        return row
-
-    async def _bridge(self, row: Row) -> Reply:
-        question = row.problem.replace(IMAGE_MARK, "").strip()
-        pseudo_cot = await self._describe("pseudo_cot", row, {"question": question, "answer": row.answer})
-        description = await self._describe("description", row, {"question": question, "thinking process": pseudo_cot})
-        given = row.answer if self.recipe.give_answer_to_reasoner else None
-        return await self._ask("reasoning", row, {"question": question, "description": description, "answer": given})
-
-    async def _describe(self, step: Step, row: Row, fields: Fields) -> str:
-        reply = await self._ask(step, row, fields)
-        if reply.finish_reason == "length" or not reply.text.strip():
-            raise _NoDescription(f"step {step} gave {'no text' if not reply.text.strip() else 'a text cut at max_tokens'}")
-        return reply.text
-
-    async def _ask(self, step: Step, row: Row, fields: Fields) -> Reply:
-        prompt = fill(getattr(self.templates, step), fields)
-        sees = step != "reasoning"
-        teacher = self.recipe.describer if sees else self.recipe.reasoner
-        endpoint = self.describer if sees else self.reasoner
-        images = row.images if sees else ()
-        request = request_key(teacher, self.model, prompt, images)
+    async def _ask(self, step: Step, problem: _Problem, prompt: str, sample: int = 0) -> Reply:
+        sees = step != "reasoning" and self.recipe.control != "text"
+        teacher = self.recipe.reasoner if step == "reasoning" else self.recipe.describer
+        request = request_key(teacher, self.model, prompt, problem.pictures if sees else (), sample)
         reply = self.work.get(request)
         if reply is not None:
             self.reused += 1
             return reply
-        urls = await asyncio.to_thread(lambda: [data_url(image, self.model) for image in images])
-        reply = await endpoint.ask(prompt, urls)
-        self.asked += 1
-        self.work.add(request, row.id, step, reply)
+        if request in self._open:  # two rows that are the same in all but their place
+            self.reused += 1
+            return await asyncio.shield(self._open[request])
+        answered = self._open[request] = asyncio.get_running_loop().create_future()
+        try:
+            urls = await problem.urls()
+            client = self.reasoner if step == "reasoning" else self.describer
+            reply = await client.ask(prompt, urls if sees else ())
+            self.asked += 1
+            self.work.add(request, problem.row.id, step, reply)
+            answered.set_result(reply)
+        except BaseException as error:
+            answered.set_exception(error)
+            answered.exception()  # seen here, should nobody wait for it
+            raise
+        finally:
+            del self._open[request]
         return reply
 
 
-def data_url(image: bytes, model: Model) -> str:
+class _Problem:
+    """A row, and what is made of its pictures when it is needed."""
+
+    def __init__(self, row: Row, model: Model, votes: bool) -> None:
+        self.row = row
+        self.question = row.problem.replace(IMAGE_MARK, "").strip()
+        self.pictures = [hashlib.sha256(image).hexdigest() for image in row.images]
+        self._model, self._votes = model, votes
+        self._urls: list[str] | None = None
+
+    async def urls(self) -> Sequence[str]:
+        """The pictures as they are sent. Raises BadRow for a row that cannot be trained on."""
+        if self._urls is None:
+            self._urls = await asyncio.to_thread(self._make)
+        return self._urls
+
+    def _make(self) -> list[str]:
+        if not self.row.images:
+            raise BadRow(self.row.id, "image missing", "modality bridging needs an image, but this problem has none")
+        # Where samples vote, a problem needs no answer; its text is looked at like any other.
+        unknown = self._votes and not self.row.answer.strip()
+        text = replace(self.row, images=(), answer="unknown" if unknown else self.row.answer)
+        check_row(text, self._model.min_pixels, self._model.max_pixels)
+        return [self._url(image) for image in self.row.images]
+
+    def _url(self, image: bytes) -> str:
+        try:
+            opened = open_image(image)
+        except BadImage as error:
+            raise BadRow(self.row.id, "image unreadable", str(error)) from None
+        try:
+            return data_url(opened, self._model)
+        except BadImage as error:
+            raise BadRow(self.row.id, "image size", str(error)) from None
+
+
+def without_thought(text: str) -> str:
+    """What a describer that thinks aloud says after its thought; "" if the thought has no end."""
+    _, end, after = text.rpartition("</think>")
+    return after.strip() if end else text.partition("<think>")[0].strip()
+
+
+def data_url(image: Image.Image, model: Model) -> str:
     """The picture as the trained model will see it. So training can see everything that the describer describes."""
     buffer = io.BytesIO()
-    fit(open_image(image), model.min_pixels, model.max_pixels).save(buffer, "PNG")
+    fit(image, model.min_pixels, model.max_pixels).save(buffer, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,28 +1,182 @@
-"""One model behind an OpenAI-compatible endpoint."""
+"""One OpenAI-compatible endpoint: a request over HTTP, and whether the endpoint takes another one now."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
-from collections.abc import Sequence
-from typing import Any, Final
+import time
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, Timeout
+import httpx2
 
+from visionr1.data.badrow import one_line
+from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, fault_of
+from visionr1.data.coldstart.limits import Budget, backoff
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.errors import BadInput
-from visionr1.recipe.coldstart import Teacher
+from visionr1.recipe.coldstart import Endpoint
+from visionr1.recipe.schema import ColdStart
 
-REPLY_SECONDS: Final = 3600.0
-"""A long chain of thought on a busy server takes many minutes."""
+T = TypeVar("T")
 CONNECT_SECONDS: Final = 10.0
-LONGEST_WAIT: Final = 60.0
+LONGEST_REPLY: Final = 64 << 20
+"""Bytes; a server that sends more is broken or hostile."""
+LONGEST_ERROR: Final = 64 << 10
+FAULTS_TO_PAUSE: Final = 5
+"""So many faults in a row, and the endpoint is given a pause; then one request at a time tries whether it is back."""
+REFUSALS_TO_END: Final = 5
+"""An endpoint that has answered, and then refuses so many requests in a row, is not asked again."""
+_PROBE_SECONDS: Final = 0.25
+_CHARACTERS_PER_TOKEN: Final = 4
 
 
-class RequestFailed(Exception):
-    """One request got no usable answer, retries included; one line."""
+class EndpointClient:
+    """Sends requests to one endpoint, and keeps how it fares.
+
+    `place` is the teacher's part of the recipe, for messages. The key is read from the environment variable that the recipe
+    names, and goes nowhere but into requests. Raises BadInput when that variable is not set.
+    """
+
+    def __init__(self, place: str, endpoint: Endpoint, url: str, limits: ColdStart) -> None:
+        self.url = url
+        self.weight = endpoint.weight
+        self.in_flight = self.sent = 0
+        self.answered = False
+        self.out_of_use: Refused | None = None
+        self._limits = limits
+        self._key = _key(place, endpoint)
+        self._faults = self._refusals = self._pauses = 0
+        self._probing = False
+        self._ready_at = 0.0
+        now = time.monotonic()
+        self._requests, self._tokens = Budget(endpoint.requests_per_minute, now), Budget(endpoint.tokens_per_minute, now)
+        self._usual_reply: float | None = None
+        self._client = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
+            limits=httpx2.Limits(max_connections=limits.concurrency, max_keepalive_connections=limits.concurrency),
+            follow_redirects=False,
+        )
+
+    async def close(self) -> None:
+        """Gives the connections back; the endpoint is not asked after it."""
+        await self._client.aclose()
+
+    def pause(self) -> float:
+        """Seconds until the endpoint may be asked again after faults; 0 if it may be now."""
+        left = self._ready_at - time.monotonic()
+        if left > 0:
+            return left
+        return _PROBE_SECONDS if self._probing else 0.0
+
+    def budget(self) -> float:
+        """Seconds until its rate limits allow a request; 0 if they do now."""
+        now = time.monotonic()
+        return max(self._requests.wait(now), self._tokens.wait(now))
+
+    async def ask(self, payload: dict[str, Any]) -> Reply:
+        """The reply to a chat completion request. Raises a Fault."""
+        expected = self._expected(payload)
+        self._requests.take(1)
+        self._tokens.take(expected)
+        self.in_flight += 1
+        self.sent += 1
+        self._probing = probing = self._faults >= FAULTS_TO_PAUSE
+        used = 0
+        try:
+            reply = await self._request(payload)
+            used = reply.prompt_tokens + reply.reply_tokens or expected
+        except Fault as fault:
+            self._faulty(fault)
+            raise
+        finally:
+            self.in_flight -= 1
+            self._probing = self._probing and not probing
+            self._tokens.take(used - expected)
+        self.answered = True
+        self._faults = self._refusals = self._pauses = 0
+        self._usual_reply = reply.reply_tokens + 0.9 * ((self._usual_reply or reply.reply_tokens) - reply.reply_tokens)
+        return reply
+
+    def _expected(self, payload: dict[str, Any]) -> int:
+        """Tokens that a request will use, as far as one can tell before."""
+        content = payload["messages"][0]["content"]
+        text = content if isinstance(content, str) else content[-1]["text"]
+        reply = payload["max_tokens"] if self._usual_reply is None else self._usual_reply
+        return int(len(text) / _CHARACTERS_PER_TOKEN + reply)
+
+    def _faulty(self, fault: Fault) -> None:
+        now = time.monotonic()
+        if isinstance(fault, Refused):
+            self._refusals += 1
+            if not self.answered or self._refusals >= REFUSALS_TO_END:
+                self.out_of_use = fault
+        if isinstance(fault, Busy | Failed):
+            self._faults += 1
+            if self._faults >= FAULTS_TO_PAUSE and self._ready_at <= now:
+                self._ready_at = now + backoff(self._pauses)
+                self._pauses += 1
+        if isinstance(fault, Busy) and fault.wait is not None:
+            self._ready_at = max(self._ready_at, now + min(fault.wait, self._limits.patience_seconds))
+
+    async def _request(self, payload: dict[str, Any]) -> Reply:
+        limits = self._limits
+        try:
+            async with asyncio.timeout(limits.total_seconds):
+                return await self._exchange(payload)
+        except TimeoutError:
+            raise self._fault(Failed(f"no whole reply within {limits.total_seconds:g} s (coldstart.total_seconds)")) from None
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            raise self._fault(Busy(f"does not answer ({_said(error)})")) from None
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise self._fault(Failed(f"the connection broke ({_said(error)})")) from None
+        except Garbled as error:
+            raise self._fault(Failed(str(error))) from None
+
+    async def _exchange(self, payload: dict[str, Any]) -> Reply:
+        request = self._client.build_request("POST", f"{self.url.rstrip('/')}/chat/completions", json=payload)
+        silent = f"no reply began within {self._limits.first_byte_seconds:g} s (coldstart.first_byte_seconds)"
+        response = await self._in_time(self._client.send(request, stream=True), self._limits.first_byte_seconds, silent)
+        try:
+            good = response.status_code == 200
+            body = await self._body(response, LONGEST_REPLY if good else LONGEST_ERROR, silent)
+        finally:
+            await response.aclose()
+        if not good:
+            raise self._fault(fault_of(response.status_code, response.headers, body, payload["model"]))
+        return parse_completion(body)
+
+    async def _body(self, response: httpx2.Response, most: int, silent: str) -> str:
+        """The text of a response, at most `most` bytes of it; what is longer is cut in an error, and no reply otherwise."""
+        parts: list[bytes] = []
+        stalled = f"the reply stopped for {self._limits.read_seconds:g} s (coldstart.read_seconds)"
+        chunks = aiter(response.aiter_bytes())
+        size = 0
+        seconds, message = self._limits.first_byte_seconds, silent
+        while (chunk := await self._in_time(anext(chunks, None), seconds, message)) is not None:
+            parts.append(chunk)
+            size += len(chunk)
+            seconds, message = self._limits.read_seconds, stalled
+            if size > most:
+                if response.status_code == 200:
+                    raise Garbled(f"the reply is longer than {most >> 20} MiB")
+                break
+        return b"".join(parts)[:most].decode("utf-8", errors="replace")
+
+    async def _in_time(self, waited: Awaitable[T], seconds: float, message: str) -> T:
+        try:
+            async with asyncio.timeout(seconds):
+                return await waited
+        except TimeoutError:
+            raise self._fault(Failed(message)) from None
+
+    def _fault(self, fault: Fault) -> Fault:
+        """The fault with the address before it, and without the key, which a server may repeat."""
+        said = f"{self.url} {fault}" if isinstance(fault, Busy | Refused) else f"{self.url}: {fault}"
+        fault.args = (said.replace(self._key, "***") if self._key else said,)
+        return fault
 
 
 def whole_address(url: str) -> str:
@@ -30,98 +184,14 @@ def whole_address(url: str) -> str:
     return url if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/v1"
 
 
-class Endpoint:
-    """Asks one teacher.
-
-    `place` is the part of the recipe that it comes from, for messages. The key is read from the environment variable
-    that the recipe names and goes nowhere but into requests. Raises BadInput when that variable is not set.
-    """
-
-    def __init__(self, place: str, teacher: Teacher, url: str, retries: int) -> None:
-        self._place = place
-        self._teacher = teacher
-        self._url = whole_address(url)
-        self._retries = retries
-        self._key = _key(place, teacher)
-        self._answered = False
-        self._client = AsyncOpenAI(
-            base_url=self._url,
-            api_key=self._key or "none",
-            max_retries=0,
-            timeout=Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
-        )
-
-    async def close(self) -> None:
-        """Gives the connections back; the endpoint is not asked after it."""
-        await self._client.close()
-
-    async def ask(self, prompt: str, images: Sequence[str]) -> Reply:
-        """The reply to `images` (data URLs) and the prompt; a fault that may pass is met by asking again.
-
-        Raises RequestFailed; BadInput if the endpoint refuses or cannot be reached and has never answered.
-        """
-        attempt = 0
-        while True:
-            try:
-                reply = await self._request(prompt, images)
-            except (APIError, Garbled) as error:
-                if attempt == self._retries or not may_pass(error):
-                    raise self._failure(error) from None
-                await asyncio.sleep(backoff(attempt, error))
-                attempt += 1
-            else:
-                self._answered = True
-                return reply
-
-    async def _request(self, prompt: str, images: Sequence[str]) -> Reply:
-        content: list[Any] = [{"type": "image_url", "image_url": {"url": url}} for url in images]
-        content.append({"type": "text", "text": prompt})
-        response = await self._client.chat.completions.with_raw_response.create(
-            model=self._teacher.model,
-            messages=[{"role": "user", "content": content if images else prompt}],
-            temperature=self._teacher.temperature,
-            max_tokens=self._teacher.max_tokens,
-        )
-        return parse_completion(response.http_response.text)
-
-    def _failure(self, error: APIError | Garbled) -> RequestFailed | BadInput:
-        status = error.status_code if isinstance(error, APIStatusError) else None
-        reported = " ".join(str(error.__cause__ or error).split())[:300]
-        if self._key:
-            reported = reported.replace(self._key, "***")
-        what = f"{self._place} {self._url}: {reported}"
-        if self._answered:
-            return RequestFailed(what)
-        if isinstance(error, APIConnectionError):
-            return BadInput(f"{self._place}: {self._url} does not answer ({reported}); start the server or correct base_url")
-        if status in (401, 403):
-            return BadInput(
-                f"{self._place}: {self._url} refuses the key (HTTP {status}); set api_key_env to a variable with a valid one"
-            )
-        if status == 404:
-            return BadInput(f"{self._place}: {self._url} does not know the model {self._teacher.model!r} or the path (HTTP 404)")
-        return RequestFailed(what)
-
-
-def _key(place: str, teacher: Teacher) -> str | None:
-    if teacher.api_key_env is None:
+def _key(place: str, endpoint: Endpoint) -> str | None:
+    if endpoint.api_key_env is None:
         return None
-    key = os.environ.get(teacher.api_key_env)
+    key = os.environ.get(endpoint.api_key_env, "").strip()
     if not key:
-        raise BadInput(f"{place}.api_key_env: the environment variable {teacher.api_key_env} is not set; set it to the API key")
+        raise BadInput(f"{place}.api_key_env: the environment variable {endpoint.api_key_env} is not set; set it to the API key")
     return key
 
 
-def may_pass(error: APIError | Garbled) -> bool:
-    """Whether the same request may succeed later: network, overload, a fault of the server, a garbled reply."""
-    if isinstance(error, APIStatusError):
-        return error.status_code in (408, 409, 425, 429) or error.status_code >= 500
-    return True
-
-
-def backoff(attempt: int, error: APIError | Garbled) -> float:
-    """Seconds to wait: what the server asks for, else doubling from half a second, spread a little so that requests part."""
-    asked = error.response.headers.get("retry-after", "") if isinstance(error, APIStatusError) else ""
-    if asked.isdecimal():
-        return min(LONGEST_WAIT, float(asked))
-    return min(LONGEST_WAIT, 0.5 * 2.0**attempt) * random.uniform(0.75, 1.25)
+def _said(error: Exception) -> str:
+    return one_line(str(error.__cause__ or error) or type(error).__name__)

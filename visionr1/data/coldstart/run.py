@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any, Final
 
-from visionr1.data.coldstart.bridge import Bridge, Bridged
-from visionr1.data.coldstart.endpoint import Endpoint
-from visionr1.data.coldstart.filters import Candidate, Rejection, SameAnswer, decide, judge, response
-from visionr1.data.coldstart.output import make_report, write_samples
+from visionr1.data.coldstart.ask import ask_all
+from visionr1.data.coldstart.bridge import Bridge
+from visionr1.data.coldstart.choose import Outcome
+from visionr1.data.coldstart.duplicates import Duplicates
+from visionr1.data.coldstart.evaluation_sets import EvaluationSets
+from visionr1.data.coldstart.filters import Kept, Rejection, SameAnswer
+from visionr1.data.coldstart.outcomes import Outcomes
+from visionr1.data.coldstart.output import write_samples
+from visionr1.data.coldstart.summary import card
+from visionr1.data.coldstart.tally import Tally
+from visionr1.data.coldstart.teacher import TeacherClient
 from visionr1.data.coldstart.templates import load_templates
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.readers import load_problems
@@ -19,20 +27,12 @@ from visionr1.errors import BadInput, Stopped
 from visionr1.progress import progress
 from visionr1.recipe.phases import COLDSTART_PHASE
 from visionr1.recipe.schema import ColdStart, Recipe
-from visionr1.rundir.coldstart import ColdStartReport, commit, is_committed, read_report, write_report
-from visionr1.rundir.layout import COLDSTART_MANIFEST, COLDSTART_REPORT
+from visionr1.rundir.coldstart import ColdStartReport, TeacherUse, commit, is_committed, read_report, write_report
+from visionr1.rundir.layout import COLDSTART_CARD, COLDSTART_MANIFEST, COLDSTART_REPORT
 from visionr1.storage import Store
 
 Publish = Callable[[dict[str, Any]], None]
 WHERE: Final = {"phase": COLDSTART_PHASE, "stage": None}
-POLL_SECONDS: Final = 0.5
-COMPARE_AT_ONCE: Final = 512
-FEW_FAILURES: Final = 20
-"""So many failed requests, or one in twenty if that is more, are reported; beyond that the endpoint is taken for lost."""
-
-
-class EndpointLost(Exception):
-    """So many requests failed that going on would only lose data; trying again later can help."""
 
 
 def run_coldstart(
@@ -61,104 +61,73 @@ def run_coldstart(
             raise BadInput(f"{store.url}/{COLDSTART_REPORT} is missing; delete {COLDSTART_MANIFEST}, and both are written again")
         return report
     rows = load_problems(coldstart.problems)
-    bridge = _bridge(recipe, coldstart, store, resolve_url)
     publish(WHERE | {"coldstart_problems": len(rows), "started_timestamp_seconds": time.time()})
-    bridged = asyncio.run(_ask_all(bridge, rows, should_stop, _Publisher(bridge, publish)))
-    outcomes = list(_filtered(bridged, same_answer, should_stop))
-    report = make_report([problem.row_id for problem in bridged], outcomes, bridge.asked, bridge.reused)
-    write_report(store, report)
-    publish(WHERE | {"coldstart_kept": report.kept, "coldstart_dropped": report.rejected})
-    if not report.kept:
+    with closing(WorkLog(store)) as work, Outcomes(len(rows), coldstart.keep_wrong) as outcomes:
+        bridge = _bridge(recipe, coldstart, work, resolve_url)
+        asyncio.run(ask_all(bridge, rows, outcomes, same_answer, should_stop, lambda now: publish(WHERE | now)))
+        return _write(store, coldstart, rows, outcomes, bridge, should_stop, publish)
+
+
+def _bridge(recipe: Recipe, coldstart: ColdStart, work: WorkLog, resolve_url: Callable[[str], str]) -> Bridge:
+    describer, reasoner = (
+        TeacherClient(f"coldstart.{name}", teacher, coldstart, resolve_url)
+        for name, teacher in (("describer", coldstart.describer), ("reasoner", coldstart.reasoner))
+    )
+    templates = load_templates(coldstart.prompts_dir)
+    return Bridge(
+        coldstart, recipe.model, templates, describer, reasoner, work, EvaluationSets(coldstart.filters.evaluation_sets)
+    )
+
+
+def _write(
+    store: Store,
+    coldstart: ColdStart,
+    rows: Sequence[Row],
+    outcomes: Outcomes,
+    bridge: Bridge,
+    should_stop: Callable[[], bool],
+    publish: Publish,
+) -> ColdStartReport:
+    """Writes and commits what was kept."""
+    tally, use = (
+        Tally(coldstart.problems.path),
+        {name: _use(client) for name, client in (("describer", bridge.describer), ("reasoner", bridge.reasoner))},
+    )
+    if not outcomes.kept:
+        report = tally.report(outcomes, bridge.asked, bridge.reused, use)
+        write_report(store, report)
         reasons = ", ".join(f"{count} x {rule}" for rule, count in report.rejected.items())
         example = next(iter(report.examples.values()))
         raise BadInput(f"none of the {report.problems} problems became a sample ({reasons}); {example.id}: {example.excerpt}")
-    write_samples(store, rows, [(index, outcome) for index, outcome in enumerate(outcomes) if isinstance(outcome, str)])
+    threshold = coldstart.filters.near_duplicates
+    duplicates = None if threshold is None else Duplicates(threshold)
+    with progress("writing samples", len(rows)) as advance:
+
+        def look(some: Sequence[Outcome]) -> Sequence[Outcome]:
+            if should_stop():
+                raise Stopped("stopped while writing samples; the replies are kept")
+            advance(len(some))
+            return [one for one in some if duplicates is None or not _repeats(one, duplicates, outcomes)]
+
+        for sample in write_samples(store, rows, outcomes, outcomes.several_images > 0, look):
+            tally.add(sample)
+    report = tally.report(outcomes, bridge.asked, bridge.reused, use)
+    store.write_bytes(COLDSTART_CARD, card(report, tally, coldstart, bridge.templates.digests()).encode())
+    write_report(store, report)
+    publish(WHERE | {"coldstart_kept": report.kept, "coldstart_dropped": report.rejected})
     commit(store, report.kept)
     return report
 
 
-def _bridge(recipe: Recipe, coldstart: ColdStart, store: Store, resolve_url: Callable[[str], str]) -> Bridge:
-    describer, reasoner = (
-        Endpoint(f"coldstart.{name}", teacher, resolve_url(teacher.base_url), coldstart.retries)
-        for name, teacher in (("describer", coldstart.describer), ("reasoner", coldstart.reasoner))
-    )
-    return Bridge(coldstart, recipe.model, load_templates(coldstart.prompts_dir), describer, reasoner, WorkLog(store))
+def _repeats(outcome: Outcome, duplicates: Duplicates, outcomes: Outcomes) -> bool:
+    """Whether a chain nearly repeats one before it; then it is counted as dropped."""
+    if not isinstance(outcome.result, Kept):
+        return False
+    before = duplicates.add(outcome.row_id, outcome.result.thought)
+    if before is not None:
+        outcomes.drop(outcome, Rejection("near duplicate", f"of {before}: {outcome.result.thought[:200]}"))
+    return before is not None
 
 
-class _Publisher:
-    """Publishes what is new since the last time."""
-
-    def __init__(self, bridge: Bridge, publish: Publish) -> None:
-        self._bridge, self._publish = bridge, publish
-        self._asked = self._failed = 0
-
-    def __call__(self, answered: int) -> None:
-        asked, failed = self._bridge.asked, len(self._bridge.failures)
-        new = {"coldstart_requests": asked - self._asked, "coldstart_failures": failed - self._failed}
-        self._asked, self._failed = asked, failed
-        self._publish(WHERE | {"coldstart_answered": answered} | new)
-
-
-async def _ask_all(bridge: Bridge, rows: Sequence[Row], should_stop: Callable[[], bool], publish: _Publisher) -> list[Bridged]:
-    """Every row's reply, at most `concurrency` rows at a time, each with one request in flight."""
-    done: dict[int, Bridged] = {}
-    todo = iter(range(len(rows)))
-
-    with progress("cold start", len(rows)) as advance:
-
-        async def work() -> None:
-            for index in todo:
-                done[index] = await bridge.reason(rows, index)
-                advance(1)
-
-        workers = {asyncio.create_task(work()) for _ in range(min(bridge.recipe.concurrency, len(rows)))}
-        try:
-            await _watch(workers, bridge, done, len(rows), should_stop, publish)
-        finally:
-            publish(len(done))
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-            bridge.work.flush(at_once=True)
-            await bridge.describer.close()
-            await bridge.reasoner.close()
-    return [done[index] for index in range(len(rows))]
-
-
-async def _watch(
-    workers: set[asyncio.Task[None]],
-    bridge: Bridge,
-    done: dict[int, Bridged],
-    total: int,
-    should_stop: Callable[[], bool],
-    publish: _Publisher,
-) -> None:
-    """Waits for the workers; keeps their replies, and ends early on a stop request or a lost endpoint."""
-    running = workers
-    while running:
-        finished, running = await asyncio.wait(running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
-        for worker in finished:
-            worker.result()
-        bridge.work.flush()
-        publish(len(done))
-        if running and should_stop():
-            raise Stopped(f"stopped with {len(done)} of {total} problems answered; the replies are kept")
-        if len(bridge.failures) > max(FEW_FAILURES, total // 20):
-            raise EndpointLost(
-                f"{len(bridge.failures)} of {total} problems failed, the last: {bridge.failures[-1]}; run it again for the rest"
-            )
-
-
-def _filtered(bridged: Sequence[Bridged], same_answer: SameAnswer, should_stop: Callable[[], bool]) -> Iterator[str | Rejection]:
-    """Each problem's response, or why it has none; answers are compared many at once."""
-    with progress("filtering", len(bridged)) as advance:
-        for chunk in (bridged[start : start + COMPARE_AT_ONCE] for start in range(0, len(bridged), COMPARE_AT_ONCE)):
-            if should_stop():
-                raise Stopped("stopped while filtering; the replies are kept")
-            judged = [problem.reply if isinstance(problem.reply, Rejection) else judge(problem.reply) for problem in chunk]
-            pairs = [(one, problem.truth) for one, problem in zip(judged, chunk, strict=True) if isinstance(one, Candidate)]
-            decided = iter(decide(pairs, same_answer))
-            for one, problem in zip(judged, chunk, strict=True):
-                verdict = next(decided) if isinstance(one, Candidate) else one
-                yield response(verdict, problem.truth) if isinstance(verdict, Candidate) else verdict
-            advance(len(chunk))
+def _use(client: TeacherClient) -> TeacherUse:
+    return TeacherUse(prompt_tokens=client.prompt_tokens, reply_tokens=client.reply_tokens, cost=client.cost)

@@ -1,4 +1,4 @@
-"""What gives a bad chain of thought away, as patterns."""
+"""What gives a bad chain of thought away, as patterns. All are searched for in a text in small letters."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ _NOT_CHOICES: Final = r"\b(?! (?:choice|option))"
 
 
 def _any(*patterns: str) -> re.Pattern[str]:
-    return re.compile("|".join(rf"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+    return re.compile("|".join(rf"(?:{pattern})" for pattern in patterns))
 
 
 REFUSED: Final = _any(
-    r"\bI(?:['’]m| am) (?:sorry|unable|not able)\b",
-    r"\bas an AI\b",
-    rf"\bI (?:{_CANNOT}|won['’]t) (?:assist|help|answer|comply|provide|solve|determine)\b",
+    r"\bi(?:['’]m| am) (?:sorry|unable|not able)\b",
+    r"\bas an ai\b",
+    rf"\bi (?:{_CANNOT}|won['’]t) (?:assist|help|answer|comply|provide|solve|determine|fulfil|process|view|see|describe)\b",
+    r"我(?:无法|不能)(?:回答|协助|提供|查看|处理)|很?抱歉",
 )
 
-STRAY_TAGS: Final = _any(r"</?(?:think|answer|image)>", r"<\|[a-z_]+\|>")
+STRAY_TAGS: Final = _any(r"</?(?:think|answer|image)>", r"<\|[a-z_]+\|>", r"<｜[^｜>]+｜>")
 
 IMAGE_NOT_SEEN: Final = _any(
     rf"\b(?:{PICTURE}|(?:original|visual|image) data) (?:is|was|are|were)(?:n['’]t| not) (?:actually )?"
@@ -51,6 +52,47 @@ SPEAKS_OF_DESCRIPTION: Final = _any(
     r"\b(?:is|was|are|were|has|have)n['’]t\s+(?:been\s+)?provided\b",
 )
 """Looked for after the replacement of words."""
+
+REGIONS: Final = _any(
+    r"\b(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re)|corner|edge|above|below|beneath|beside|between|inside|outside)\b",
+    r"\b(?:foreground|background|row|column|x-axis|y-axis|horizontal|vertical)\b",
+    r"[\[(]\s*\d+(?:\.\d+)?\s*,\s*\d+",
+)
+"""Words and coordinates that say where something is."""
+
+COMMON_ENGLISH: Final = frozenset(
+    {
+        "the",
+        "of",
+        "is",
+        "and",
+        "to",
+        "in",
+        "so",
+        "that",
+        "we",
+        "it",
+        "this",
+        "be",
+        "as",
+        "for",
+        "are",
+        "on",
+        "with",
+        "have",
+        "let",
+        "me",
+        "if",
+        "by",
+        "at",
+        "from",
+        "which",
+        "i",
+        "can",
+    }
+)
+OTHER_SCRIPT: Final = re.compile(r"[^\W\d_\u0000-\u024f\u0370-\u03ff\u1d00-\u1fff\u2070-\u24ff]")
+"""Letters that are neither Latin nor Greek, which formulas use, nor letter-like signs."""
 
 
 def around(text: str, match: re.Match[str]) -> str:

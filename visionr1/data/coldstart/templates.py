@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,8 @@ _FIELD: Final = re.compile(r"\{(question|answer|description|thinking process)\}"
 FIELDS: Final = {
     "pseudo_cot": ({"question", "answer"}, set()),
     "description": ({"question", "thinking process"}, set()),
+    "description_alone": ({"question"}, set()),
+    "anchored": (set(), set()),
     "reasoning": ({"description", "question"}, {"answer"}),
 }
 """Fields that a template must have, and that it may have."""
@@ -27,7 +31,15 @@ class Templates:
 
     pseudo_cot: str
     description: str
+    description_alone: str
+    """Without a pseudo-CoT."""
+    anchored: str
+    """What is added to a description's request that must say where things are."""
     reasoning: str
+
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each, by name."""
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in vars(self).items()}
 
 
 def load_templates(folder: str | None) -> Templates:
@@ -68,5 +80,11 @@ def fill(template: str, fields: Mapping[str, str | None]) -> str:
 
     Every field is filled once, so `{answer}` in the text of a question stays as it is.
     """
-    lines = [line for line in template.splitlines() if all(fields[name] is not None for name in _FIELD.findall(line))]
+    lines = [line for line, names in _lines(template) if all(fields[name] is not None for name in names)]
     return _FIELD.sub(lambda match: fields[match[1]] or "", "\n".join(lines)).strip()
+
+
+@cache
+def _lines(template: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each line of a template with the fields in it; there are few templates, and each is filled for every problem."""
+    return tuple((line, tuple(_FIELD.findall(line))) for line in template.splitlines())

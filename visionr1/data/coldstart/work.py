@@ -1,14 +1,20 @@
-"""Every reply is kept as soon as it is there, so that an interrupted run never asks twice."""
+"""Every reply is kept as soon as it is there, so that an interrupted run never asks twice.
+
+Replies stay on disk: in memory is only where each of them lies, so that memory does not grow with their length.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict
-from typing import Final
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,12 +23,17 @@ from visionr1.errors import BadInput
 from visionr1.recipe.coldstart import Teacher
 from visionr1.recipe.schema import Model
 from visionr1.rundir.layout import COLDSTART_WORK, coldstart_work_key
-from visionr1.rundir.reading import read_file
 from visionr1.storage import Store
+from visionr1.storage.store import make_folders, open_regular, os_errors
 
 FLUSH_SECONDS: Final = 10.0
-_MOST_BYTES: Final = 256 << 20
-"""Of a part, which holds the replies of FLUSH_SECONDS."""
+"""A local file has each reply at once. It is made to survive a power cut, and S3 gets what is new, only so often."""
+_PART_BYTES: Final = 200 << 20
+_MOST_BYTES: Final = 512 << 20
+"""Of a part; a part is full at _PART_BYTES and one reply."""
+_HEAD: Final = b'{"request": "'
+_KEY: Final = slice(len(_HEAD), len(_HEAD) + 64)
+_DOWNLOADS: Final = 16
 
 
 class _Entry(BaseModel):
@@ -35,51 +46,147 @@ class _Entry(BaseModel):
 
 
 class WorkLog:
-    """Replies by request; written in parts `coldstart/work/<random>.jsonl`, since S3 cannot append.
+    """Replies by request, in parts `coldstart/work/<random>.jsonl`; each process that asks writes parts of its own.
 
-    Raises BadInput for a part that cannot be read.
+    A last line without an end was being written when its process was killed; it does not count. Raises BadInput for a part that
+    cannot be read. Close it after use.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._replies: dict[str, Reply] = {}
-        self._unwritten: list[str] = []
-        self._written_at = time.monotonic()
-        for key in store.list(COLDSTART_WORK):
-            self._read(key)
+        self._temporary = tempfile.TemporaryDirectory(prefix="visionr1-replies-")
+        self._places: dict[bytes, tuple[int, int, int]] = {}
+        """Part, first byte and bytes of each reply, by the first half of its request's hash."""
+        self._keys: list[str] = []
+        self._paths: list[Path] = []
+        self._files: dict[int, BinaryIO] = {}
+        self._writing: BinaryIO | None = None
+        self._sent = self._size = 0
+        self._flushed_at = time.monotonic()
+        keys = store.list(COLDSTART_WORK)
+        with ThreadPoolExecutor(_DOWNLOADS) as pool:
+            for key, path in zip(keys, pool.map(self._local, keys), strict=True):
+                self._read(key, path)
 
-    def _read(self, key: str) -> None:
-        for number, line in enumerate(read_file(self._store, key, _MOST_BYTES).splitlines(), start=1):
-            try:
-                entry = _Entry.model_validate_json(line)
-            except ValidationError:
-                remedy = "remove it, and its requests are sent again"
-                raise BadInput(f"{self._store.url}/{key} is damaged (line {number} is not a reply); {remedy}") from None
-            self._replies[entry.request] = entry.reply
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _local(self, key: str) -> Path:
+        path = self._store.local_path(key)
+        if path is None:
+            path = self._temporary_path(key)
+            self._store.get_file(key, path)
+        return path
+
+    def _temporary_path(self, key: str) -> Path:
+        return Path(self._temporary.name) / key.replace("/", "_")
+
+    def _read(self, key: str, path: Path) -> None:
+        number, position = len(self._paths), 0
+        self._keys.append(key)
+        self._paths.append(path)
+        with os_errors(path):
+            file = self._open(number)
+            if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+                raise BadInput(f"{self._store.url}/{key}: larger than {_MOST_BYTES >> 20} MiB, which no run writes; remove it")
+            for line in file:
+                whole = line.endswith(b"}}\n")
+                if not line.startswith(_HEAD[: len(line)]) or (line.endswith(b"\n") and not whole):
+                    raise self._damaged(number)
+                if not whole:
+                    break
+                self._places[_short(line[_KEY])] = (number, position, len(line))
+                position += len(line)
+
+    def _damaged(self, number: int) -> BadInput:
+        name = f"{self._store.url}/{self._keys[number]}"
+        return BadInput(f"{name} is damaged (it has a line that is no reply); remove it, and its requests are sent again")
+
+    def _open(self, number: int) -> BinaryIO:
+        if number not in self._files:
+            if len(self._files) >= 256:  # far below the usual limit of open files
+                self._files.pop(next(iter(self._files))).close()
+            self._files[number] = open_regular(self._paths[number])
+        return self._files[number]
 
     def get(self, request: str) -> Reply | None:
-        """The reply that this request has had; None if it has not been answered yet."""
-        return self._replies.get(request)
+        """The reply that this request has had; None if it has not been answered yet. Raises BadInput for a damaged one."""
+        place = self._places.get(_short(request.encode()))
+        if place is None:
+            return None
+        number, position, size = place
+        with os_errors(self._paths[number]):
+            line = os.pread(self._open(number).fileno(), size, position)
+        try:
+            entry = _Entry.model_validate_json(line)
+        except ValidationError:
+            raise self._damaged(number) from None
+        return entry.reply if entry.request == request else None
 
     def add(self, request: str, row_id: str, step: str, reply: Reply) -> None:
         """`row_id` and `step` are for people who read the files."""
-        self._replies[request] = reply
-        entry = {"request": request, "row": row_id, "step": step, "reply": asdict(reply)}
-        self._unwritten.append(json.dumps(entry))
+        entry = {"request": request, "row": row_id, "step": step, "reply": vars(reply)}
+        line = json.dumps(entry).encode() + b"\n"
+        if self._writing is None or self._size >= _PART_BYTES:
+            self._begin_part()
+        assert self._writing is not None
+        with os_errors(self._paths[-1]):
+            self._writing.write(line)
+            self._writing.flush()
+        self._places[_short(request.encode())] = (len(self._paths) - 1, self._size, len(line))
+        self._size += len(line)
+
+    def _begin_part(self) -> None:
+        self.flush(at_once=True)
+        key = coldstart_work_key(uuid.uuid4().hex)
+        path = self._store.local_path(key) or self._temporary_path(key)
+        with os_errors(path):
+            make_folders(path.parent)
+            if self._writing is not None:
+                self._writing.close()
+            self._writing = open_regular(path, flags=os.O_WRONLY | os.O_CREAT)
+        self._keys.append(key)
+        self._paths.append(path)
+        self._sent = self._size = 0
 
     def flush(self, at_once: bool = False) -> None:
-        """Writes what is new if the last time was FLUSH_SECONDS ago, or at once."""
-        if self._unwritten and (at_once or time.monotonic() - self._written_at >= FLUSH_SECONDS):
-            self._store.write_bytes(coldstart_work_key(uuid.uuid4().hex), "\n".join(self._unwritten).encode() + b"\n")
-            self._unwritten = []
-            self._written_at = time.monotonic()
+        """Makes what is new safe if the last time was FLUSH_SECONDS ago, or at once."""
+        if self._writing is None or self._sent == self._size:
+            return
+        if not at_once and time.monotonic() - self._flushed_at < FLUSH_SECONDS:
+            return
+        with os_errors(self._paths[-1]):
+            if self._store.local_path(COLDSTART_WORK) is None:
+                new = os.pread(self._open(len(self._paths) - 1).fileno(), self._size - self._sent, self._sent)
+                self._store.write_bytes(coldstart_work_key(uuid.uuid4().hex), new)
+            else:
+                os.fsync(self._writing.fileno())
+        self._sent = self._size
+        self._flushed_at = time.monotonic()
+
+    def close(self) -> None:
+        """Makes everything safe and gives the files back."""
+        self.flush(at_once=True)
+        for file in (self._writing, *self._files.values()):
+            if file is not None:
+                file.close()
+        self._files.clear()
+        self._writing = None
+        self._temporary.cleanup()
 
 
-def request_key(teacher: Teacher, model: Model, prompt: str, images: Iterable[bytes]) -> str:
+def _short(request: bytes) -> bytes:
+    """Half of a request's hash, which is enough to tell billions apart, and takes less memory."""
+    try:
+        return bytes.fromhex(request[:32].decode())
+    except ValueError:
+        return request[:32]
+
+
+def request_key(teacher: Teacher, model: Model, prompt: str, pictures: Iterable[str], sample: int = 0) -> str:
     """Names a request by all that its reply depends on, but not by the address, since servers move.
 
-    The model's pixel limits are part of it, because they change the pictures that are sent.
+    `pictures` are the SHA-256 of the images. The model's pixel limits are part of it, for they shape the pictures that are sent.
     """
-    pictures = [hashlib.sha256(image).hexdigest() for image in images]
-    parts = [teacher.model, teacher.temperature, teacher.max_tokens, prompt, pictures, model.min_pixels, model.max_pixels]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    parts = [teacher.model, teacher.temperature, teacher.max_tokens, prompt, [*pictures], model.min_pixels, model.max_pixels]
+    return hashlib.sha256(json.dumps([*parts, sample] if sample else parts).encode()).hexdigest()
