@@ -9,6 +9,8 @@ from random import Random
 import pytest
 from small_run import RECIPE, small_run
 
+from visionr1.data.coldstart.reply import Reply
+from visionr1.data.coldstart.work import WorkLog
 from visionr1.engine.saving import Committer
 from visionr1.errors import BadInput, Fenced, Stopped
 from visionr1.rundir.checkpoints import Checkpoints
@@ -44,6 +46,12 @@ def test_epochs_count_up_and_two_never_have_one(store: Store) -> None:
     assert sorted(taken) == list(range(1, 9)) and newest_epoch(store) == 8
 
 
+def ask_once(store: Store) -> None:
+    work = WorkLog(store)
+    work.add("request", "row", "describe", Reply("text", "", "stop"))
+    work.flush(at_once=True)
+
+
 CHANGES: dict[str, Callable[[Store], object]] = {
     "commit": lambda store: Checkpoints(store, PHASE).commit(1, [], {}),
     "files": lambda store: Checkpoints(store, PHASE).staging(1),
@@ -51,6 +59,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "record": lambda store: StepLog(store, PHASE, 2).append(record(3)),
     "rollouts": lambda store: store.write_bytes("rollouts/stage-1/step-1.jsonl.zst", b""),
     "score": lambda store: Scores(store, "{}").write("sft", 1, {}, []),
+    "reply": lambda store: ask_once(store),
     "data": lambda store: store.put_file(Path(__file__), "coldstart/data.jsonl"),
 }
 

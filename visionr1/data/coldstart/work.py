@@ -22,6 +22,7 @@ from visionr1.data.coldstart.reply import Reply
 from visionr1.errors import BadInput
 from visionr1.recipe.coldstart import Teacher
 from visionr1.recipe.schema import Model
+from visionr1.rundir.epoch import check_epoch
 from visionr1.rundir.layout import COLDSTART_WORK, coldstart_work_key
 from visionr1.storage import Store
 from visionr1.storage.store import make_folders, open_regular, os_errors
@@ -137,6 +138,7 @@ class WorkLog:
         self._size += len(line)
 
     def _begin_part(self) -> None:
+        check_epoch(self._store)
         self.flush(at_once=True)
         key = coldstart_work_key(uuid.uuid4().hex)
         path = self._store.local_path(key) or self._temporary_path(key)
@@ -150,11 +152,16 @@ class WorkLog:
         self._sent = self._size = 0
 
     def flush(self, at_once: bool = False) -> None:
-        """Makes what is new safe if the last time was FLUSH_SECONDS ago, or at once."""
+        """Makes what is new safe if the last time was FLUSH_SECONDS ago, or at once.
+
+        Raises:
+            Fenced: another attempt has taken the run over.
+        """
         if self._writing is None or self._sent == self._size:
             return
         if not at_once and time.monotonic() - self._flushed_at < FLUSH_SECONDS:
             return
+        check_epoch(self._store)
         with os_errors(self._paths[-1]):
             if self._store.local_path(COLDSTART_WORK) is None:
                 new = os.pread(self._open(len(self._paths) - 1).fileno(), self._size - self._sent, self._sent)
