@@ -1,4 +1,4 @@
-"""What the cold start itself costs, besides its teachers: rows per second, memory, and the time to resume.
+"""What the cold start itself costs, without its teachers: rows per second, memory, and the time to resume.
 
 The teachers are a stub in the process that answers at once, with a chain of thought of about 300 words. The first attempt asks
 for everything and is stopped before it writes; the second finds every reply and writes the data. Each is a process of its own.

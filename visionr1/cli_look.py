@@ -147,6 +147,15 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(), indent=2))
 
 
+@data_app.command("inspect")
+def data_inspect(run: Annotated[str, typer.Argument(help="A run with cold-start data.", metavar="DIR")]) -> None:
+    """Write one page about cold-start data: samples beside their pictures, what the filters dropped, lengths."""
+    from visionr1.report.coldstart_page import write_page
+
+    store = open_store(run)
+    typer.echo(f"{store.url}/{write_page(store)}")
+
+
 @data_app.command("check")
 def data_check(
     path: Annotated[

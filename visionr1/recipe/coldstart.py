@@ -99,7 +99,7 @@ class Filters(Part):
     min_words: int | None = Field(None, ge=1, le=MOST_TOKENS, description="A chain with fewer words is dropped (`too short`).")
     max_words: int | None = Field(None, ge=1, le=MOST_TOKENS, description="A chain with more words is dropped (`too long`).")
     most_repeated: Probability = Field(
-        0.3,
+        0.5,
         description="A chain of which more than this share of its runs of ten words come again is dropped (`repeats itself`).",
     )
     near_duplicates: Annotated[float, Field(ge=0.5, le=1.0)] | None = Field(

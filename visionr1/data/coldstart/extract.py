@@ -23,6 +23,7 @@ _LINE: Final = re.compile(
     re.IGNORECASE | re.MULTILINE | re.DOTALL,
 )
 """A line that begins with "Final Answer:", also as a heading or in bold, and all that follows."""
+_LEAD_ALONE: Final = re.compile(rf"{_MARKS}{_NAME}{_MARKS}[:：]?{_MARKS}", re.IGNORECASE)
 _FINAL: Final = re.compile(r"final answer[\s*_:]*(?:is\b[\s*:]*)?(?P<answer>\S.*)", re.IGNORECASE)
 _ANSWER_IS: Final = re.compile(
     r"(?:\banswer(?: (?:is|must be|should be|would be)\b|:)|答案(?:是|为)|respuesta\s+es\b"
@@ -94,7 +95,8 @@ def final_answer(conclusion: str) -> str | None:
     display = [*_DISPLAY.finditer(text)]
     if display and not _DISPLAY.sub("", text).strip():
         return _clean(display[-1][1] or display[-1][2])
-    return _clean(text) if len(text) <= LONGEST_BARE_ANSWER and "\n" not in text else None
+    bare = len(text) <= LONGEST_BARE_ANSWER and "\n" not in text and not _LEAD_ALONE.fullmatch(text)
+    return _clean(text) if bare else None
 
 
 def _inside_block(text: str) -> str:

@@ -90,7 +90,7 @@ def _write(
 ) -> ColdStartReport:
     """Writes and commits what was kept."""
     tally, use = (
-        Tally(),
+        Tally(coldstart.problems.path),
         {name: _use(client) for name, client in (("describer", bridge.describer), ("reasoner", bridge.reasoner))},
     )
     if not outcomes.kept:

@@ -32,7 +32,8 @@ def coldstart_table(report: ColdStartReport) -> Table:
         table.add_row(name, f"{count:,}", f"{count / max(1, report.problems):.1%}", shown)
     for name, use in report.teachers.items():
         cost = f", cost {use.cost:,.2f}" if use.cost else ""
-        table.add_row(name, "", "", f"{use.prompt_tokens:,} tokens of prompts, {use.reply_tokens:,} of replies{cost}")
+        if use.prompt_tokens + use.reply_tokens:
+            table.add_row(name, "", "", f"{use.prompt_tokens:,} tokens of prompts, {use.reply_tokens:,} of replies{cost}")
     return table
 
 

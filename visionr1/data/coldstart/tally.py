@@ -17,6 +17,8 @@ from visionr1.rundir.coldstart import ColdStartReport, Example, TeacherUse
 class Tally:
     """Counted one sample at a time; `words` is the length of each response, `reflecting` how many hold a word of reflection."""
 
+    unnamed: str
+    """What the source is called of rows that do not name a file."""
     words: array[int] = field(default_factory=lambda: array("l"))
     reflection: Counter[str] = field(default_factory=Counter)
     reflecting: Counter[str] = field(default_factory=Counter)
@@ -28,7 +30,7 @@ class Tally:
         self.words.append(len(sample.response.split()))
         self.reflection += found
         self.reflecting.update(found.keys())
-        self.sources[sample.row.id.rpartition("#")[0]] += 1
+        self.sources[sample.row.id.rpartition("#")[0] or self.unnamed] += 1
 
     def report(self, outcomes: Outcomes, asked: int, reused: int, teachers: Mapping[str, TeacherUse]) -> ColdStartReport:
         """The report about everything so far."""

@@ -41,7 +41,7 @@ _PHRASES: Final = re.compile(
 
 
 _TRACES: Final = re.compile(
-    "descri|says|states|mention|tells|indicates|specifi|explains|reads|lists|reports|said|stated|note|indicated|given|listed"
+    "descri|says|states|mention|tells|indicates|specify|specifie|explains|reads|lists|reports|said|stated|note|indicated|given|listed"
 )
 """One of these is in every phrase; a text without them need not be searched, which takes long."""
 
