@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ from rich.console import Console
 from test_data_coldstart_run import recipe, run, same, write_problems
 
 from visionr1.data.coldstart import output
+from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.run import run_coldstart
 from visionr1.data.coldstart.summary import coldstart_table
+from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.readers import load_samples
 from visionr1.errors import BadInput
 from visionr1.recipe.source import Source
@@ -253,6 +256,43 @@ run.run_coldstart(recipe, open_store({str(tmp_path / "run")!r}), lambda pairs: [
     assert report.kept == 40 and report.asked + report.reused == 120
     most_in_flight = 4
     assert report.reused >= before - most_in_flight and max(Counter(answered).values()) <= 2
+
+
+class Remote:
+    """A store that is not on this machine's file system, and slow."""
+
+    def __init__(self, folder: Path) -> None:
+        self._inner = open_store(str(folder))
+        self.url = "s3://elsewhere/run"
+
+    def list(self, prefix: str = "") -> list[str]:
+        return self._inner.list(prefix)
+
+    def local_path(self, key: str) -> Path | None:
+        return None
+
+    def get_file(self, key: str, local: Path) -> None:
+        self._inner.get_file(key, local)
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        time.sleep(0.2)
+        self._inner.write_bytes(key, data)
+
+
+def test_replies_that_come_during_an_upload_are_uploaded_the_next_time(tmp_path: Path) -> None:
+    store: Any = Remote(tmp_path / "run")
+    log = WorkLog(store)
+    log.add("0" * 64, "r", "reasoning", Reply("0", "", "stop"))
+    upload = threading.Thread(target=log.flush, args=(True,))
+    upload.start()
+    time.sleep(0.1)
+    log.add("1" * 64, "r", "reasoning", Reply("1", "", "stop"))
+    assert log.get("1" * 64) == Reply("1", "", "stop")
+    upload.join()
+    log.close()
+    again = WorkLog(store)
+    assert [again.get(str(n) * 64) for n in range(3)] == [Reply("0", "", "stop"), Reply("1", "", "stop"), None]
+    again.close()
 
 
 def test_a_torn_line_is_no_reply(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
