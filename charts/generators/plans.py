@@ -69,8 +69,10 @@ cached. Those of Qwen2.5-VL are known.
 | Vision-R1, GRPO, 64 x H800 | about 2 days | within a factor of 1.5, for a trainer of that time |
 
 The paper's trainer was an early EasyR1. The plan reaches its two days with what that version did: every sequence padded to the
-longest prompt and completion, four updates per batch, an MFU of 13.6 %, and vLLM's first engine. Here prompts are shared and
-rows are packed, so the plan of the same stages on the same GPUs is much shorter (see [vision-r1](#vision-r1)).
+longest prompt and completion, four updates per batch, an MFU of 13.6 %, vLLM's first engine, and a validation every fifth step.
+Here prompts are shared and rows are packed, so the plan of the same stages on the same GPUs is much shorter (see
+[vision-r1](#vision-r1)). On a CPU, one constant was calibrated and steps of five shapes were
+[measured](results/2026-11-28-plan.md): the plan is 17 % below to 20 % above them.
 
 - *Lengths* are those of the paper's curves (its repository's figure `exploration.png`), until a run has steps of its own.
   They are spread up to the limit, so that each step waits for a few completions of full length.

@@ -54,7 +54,7 @@ CPU = Pace(
 )
 """Of a process with a core of its own, as in the demo on a laptop."""
 GPU = Pace(
-    compute=0.38,  # so that EasyR1's published steps of a 7B model on H100 and L20 come out (tests/capacity)
+    compute=0.4,  # so that EasyR1's published steps of a 7B model on H100 and L20 come out (tests/capacity)
     decode=0.7,
     token_seconds=0.004,
     allreduce_seconds=15e-6,

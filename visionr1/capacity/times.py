@@ -128,6 +128,8 @@ def stage_times(setting: Setting, stage: Stage, choice: Choice, mean: float, cac
     }
     if recipe.algorithm.kl_beta > 0:
         moved = 2 * setting.weight_bytes / setting.pace.host if choice.reference == "host" else 0.0
+        if choice.zero_stage == 3 and choice.reference == "gpu":  # then it is divided, too
+            moved = rows.passes * setting.collective(setting.weight_bytes)
         passes = rows.passes * setting.pace.row_seconds + setting.computing(update.forward * rows.stretch)
         parts["reference"] = Part(moved + passes, update.forward / fleet.card.flops)
     parts["update"] = _update(setting, choice, rows, update)
@@ -220,8 +222,11 @@ def _update(setting: Setting, choice: Choice, rows: Rows, work: _UpdateWork) -> 
 
 
 def _exchanges(setting: Setting, zero_stage: int, passes: int, steps: int, trained: int) -> float:
-    """Under ZeRO-3 each pass gathers all weights twice; under 1 and 2 each step does once. Each pass reduces its gradients."""
-    gathers = 2 * passes if zero_stage == 3 else steps
+    """Each pass reduces its gradients. Under ZeRO-1 and 2, each step gathers all weights.
+
+    Under ZeRO-3 each pass gathers them twice, and with several steps a third time, for the old log-probs.
+    """
+    gathers = (2 if steps == 1 else 3) * passes if zero_stage == 3 else steps
     return gathers * setting.collective(setting.weight_bytes) + passes * setting.collective(setting.element * trained)
 
 
