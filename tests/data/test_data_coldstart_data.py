@@ -302,3 +302,22 @@ def test_a_torn_line_is_no_reply(teacher: FakeTeacher, problems: Path, tmp_path:
     part.write_bytes(part.read_bytes()[:-7])
     report = run(recipe(problems, teacher.url), tmp_path / "run")
     assert (report.kept, report.asked, report.reused) == (6, 1, 17)
+
+
+def test_the_progress_line_says_how_fast_what_was_kept_and_what_it_costs(
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visionr1.progress.LINE_SECONDS", 0.0)
+
+    def counted(request: dict[str, Any]) -> Answer:
+        status, text = helpful(request)
+        text = "<think> Hm. </think> Final Answer: 0" if "What is 5+5?" in text_of(request) and "<think>" in text else text
+        choice = {"message": {"content": text}, "finish_reason": "stop"}
+        return status, {"choices": [choice], "usage": {"prompt_tokens": 1000, "completion_tokens": 500}}
+
+    teacher.answer = counted
+    reasoner = {"base_url": teacher.url, "model": "thinker", "prompt_price": 100, "reply_price": 200}
+    report = run(recipe(problems, teacher.url, reasoner=reasoner), tmp_path / "run")
+    shown = capsys.readouterr().err
+    assert "rows/s" in shown and "tokens/s" in shown and "5 kept, 1 wrong answer, cost 1.20" in shown
+    assert report.teachers["reasoner"].cost == pytest.approx(1.2) and report.teachers["describer"].prompt_tokens == 12_000
