@@ -21,6 +21,7 @@ from rich.console import Console
 from test_data_coldstart_run import recipe, run, same, write_problems
 
 from visionr1.data.coldstart import output
+from visionr1.data.coldstart.output import load_coldstart
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.run import run_coldstart
 from visionr1.data.coldstart.summary import coldstart_table
@@ -321,3 +322,24 @@ def test_the_progress_line_says_how_fast_what_was_kept_and_what_it_costs(
     shown = capsys.readouterr().err
     assert "rows/s" in shown and "tokens/s" in shown and "5 kept, 1 wrong answer, cost 1.20" in shown
     assert report.teachers["reasoner"].cost == pytest.approx(1.2) and report.teachers["describer"].prompt_tokens == 12_000
+
+
+def test_several_images_and_one_picture_for_many_problems(teacher: FakeTeacher, tmp_path: Path, png: bytes) -> None:
+    problems = write_problems(tmp_path / "p", png, 1)
+    row = {"images": ["a.png", "a.png"], "problem": "<image>What is 1+5?<image>", "answer": "6"}
+    problems.write_text(json.dumps(row))
+    run(recipe(problems, teacher.url), tmp_path / "run")
+    (sample,) = load_coldstart(open_store(str(tmp_path / "run")))
+    assert sample.images == (png, png) and sample.problem == "<image>What is 1+5?<image>"
+    assert len([*(tmp_path / "run/coldstart/images").glob("*.png")]) == 1
+    assert [len(request["messages"][0]["content"]) for request in teacher.requests[:2]] == [3, 3]
+
+
+def test_own_templates_replace_the_package_s(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    (folder / "reasoning.txt").write_text("Look: {description}\nQ: {question}\n{answer} is right. {} {not a field} {question}")
+    run(recipe(problems, teacher.url, prompts_dir=str(folder)), tmp_path / "run")
+    assert "Look: The image shows the numbers 2 and 5.\nQ: What is 2+5?\n7 is right. {} {not a field} What is 2+5?" in {
+        text_of(request) for request in teacher.requests
+    }
