@@ -21,7 +21,7 @@ from rich.console import Console
 from test_data_coldstart_run import recipe, run, same, write_problems
 
 from visionr1.data.coldstart import output
-from visionr1.data.coldstart.output import load_coldstart
+from visionr1.data.coldstart.load import load_coldstart
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.run import run_coldstart
 from visionr1.data.coldstart.summary import coldstart_table

@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from visionr1.data.coldstart.endpoint import whole_address
-from visionr1.data.coldstart.output import load_coldstart
+from visionr1.data.coldstart.load import load_coldstart
 from visionr1.data.coldstart.run import run_coldstart
 from visionr1.data.coldstart.teacher import EndpointLost
 from visionr1.errors import BadInput, Stopped
