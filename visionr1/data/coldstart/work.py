@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterable
@@ -63,6 +64,8 @@ class WorkLog:
         self._writing: BinaryIO | None = None
         self._sent = self._size = 0
         self._flushed_at = time.monotonic()
+        self._parts = threading.RLock()
+        """Held while a part is made safe, which another thread does while replies are added, and while the next one begins."""
         keys = store.list(COLDSTART_WORK)
         with ThreadPoolExecutor(_DOWNLOADS) as pool:
             for key, path in zip(keys, pool.map(self._local, keys), strict=True):
@@ -128,7 +131,8 @@ class WorkLog:
         entry = {"request": request, "row": row_id, "step": step, "reply": vars(reply)}
         line = json.dumps(entry).encode() + b"\n"
         if self._writing is None or self._size >= _PART_BYTES:
-            self._begin_part()
+            with self._parts:
+                self._begin_part()
         assert self._writing is not None
         with os_errors(self._paths[-1]):
             self._writing.write(line)
@@ -151,18 +155,21 @@ class WorkLog:
 
     def flush(self, at_once: bool = False) -> None:
         """Makes what is new safe if the last time was FLUSH_SECONDS ago, or at once."""
-        if self._writing is None or self._sent == self._size:
-            return
-        if not at_once and time.monotonic() - self._flushed_at < FLUSH_SECONDS:
-            return
-        with os_errors(self._paths[-1]):
-            if self._store.local_path(COLDSTART_WORK) is None:
-                new = os.pread(self._open(len(self._paths) - 1).fileno(), self._size - self._sent, self._sent)
-                self._store.write_bytes(coldstart_work_key(uuid.uuid4().hex), new)
-            else:
-                os.fsync(self._writing.fileno())
-        self._sent = self._size
-        self._flushed_at = time.monotonic()
+        with self._parts:
+            size = self._size  # replies that are added from here on are for the next time
+            if self._writing is None or self._sent == size:
+                return
+            if not at_once and time.monotonic() - self._flushed_at < FLUSH_SECONDS:
+                return
+            with os_errors(self._paths[-1]):
+                if self._store.local_path(COLDSTART_WORK) is None:
+                    with self._paths[-1].open("rb") as part:
+                        new = os.pread(part.fileno(), size - self._sent, self._sent)
+                    self._store.write_bytes(coldstart_work_key(uuid.uuid4().hex), new)
+                else:
+                    os.fsync(self._writing.fileno())
+            self._sent = size
+            self._flushed_at = time.monotonic()
 
     def close(self) -> None:
         """Makes everything safe and gives the files back."""
