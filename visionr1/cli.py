@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -27,7 +27,17 @@ from visionr1.cli_look import (
     watch,
 )
 from visionr1.cli_plan import plan
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped, Unreachable, printable
+from visionr1.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_FENCED,
+    EXIT_STOPPED,
+    BadInput,
+    Fenced,
+    Stopped,
+    Unreachable,
+    printable,
+)
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
 from visionr1.recipe.phases import COLDSTART_PHASE
 from visionr1.recipe.values import DEMO_TEACHER
@@ -52,6 +62,8 @@ class _Commands(TyperGroup):
             raise _ended(str(error), EXIT_BAD_INPUT) from None
         except Stopped as stopped:
             raise _ended(str(stopped), EXIT_STOPPED) from None
+        except Fenced as fenced:
+            raise _ended(str(fenced), EXIT_FENCED) from None
         except (StorageError, Unreachable) as error:
             raise _ended(str(error), EXIT_FAILED) from None
         except ModuleNotFoundError as error:
@@ -261,7 +273,9 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     from visionr1.data.coldstart.teacher import EndpointLost
     from visionr1.metrics.exporter import Exporter
     from visionr1.reward import Grader
+    from visionr1.rundir.coldstart import is_committed
     from visionr1.rundir.recipe import read_recipe
+    from visionr1.rundir.takeover import taking_over
     from visionr1.signals import StopFlag
 
     store = open_store(run)
@@ -271,13 +285,14 @@ def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     try:
         with (
             phase_lock(store),
+            nullcontext(store) if is_committed(store) else taking_over(store, COLDSTART_PHASE) as taken,
             closing(Exporter(recipe.metrics, "coldstart", recipe.name)) as exporter,
             Grader(answers) as grader,
             _teacher(recipe) as resolve_url,
             StopFlag() as should_stop,
         ):
             report = run_coldstart(
-                recipe, store, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory())
+                recipe, taken, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory())
             )
     except EndpointLost as error:
         raise _ended(str(error), 1) from None

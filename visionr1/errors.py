@@ -9,6 +9,8 @@ EXIT_FAILED: Final = 1
 """An error that may go away. The same command continues from the last committed checkpoint."""
 EXIT_STOPPED: Final = 3
 """Stopped on request after a checkpoint. The same command continues from there."""
+EXIT_FENCED: Final = 4
+"""Another attempt has taken the run over. It is nobody's mistake, and is not counted as a failure."""
 EXIT_BAD_INPUT: Final = 64
 """Bad recipe or data: trying again cannot help."""
 
@@ -27,6 +29,10 @@ class BadInput(Exception):
 
 class Unreachable(Exception):
     """Something outside does not answer now; the same command may work later. The message is shown as it is."""
+
+
+class Fenced(Exception):
+    """Another attempt has taken the run over, so this one may not write any more. The message is shown as it is."""
 
 
 class Stopped(Exception):

@@ -64,9 +64,10 @@ class World:
 
     Attributes:
         child: the child of the attempt that has not ended, by its name.
-        leftover: whether that child has pods that have not ended.
+        leftover: whether that child, gone or over, has pods that may run. Without an attempt and a RayCluster: the whole run.
         pod_exit_code: exit code of that child's pods, if they have ended. It is 64 if one of them has that code.
         cluster: the RayCluster of the status, by its name.
+        cluster_pods: whether that RayCluster is gone, but has pods that may run.
         driver_ended: whether the driver of an attempt that is being ended serves no metrics any more. None if not known.
         committed: what phases have committed, up to the first phase that is not complete.
         progress: the newest step's numbers, from the driver or from the step log.
@@ -81,6 +82,7 @@ class World:
     leftover: bool = False
     pod_exit_code: int | None = None
     cluster: RayClusterState | None = None
+    cluster_pods: bool = False
     driver_ended: bool | None = None
     committed: Mapping[str, Committed] = field(default_factory=dict)
     progress: Progress | None = None

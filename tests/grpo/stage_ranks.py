@@ -16,7 +16,8 @@ from visionr1.grpo.start import stage_start
 from visionr1.grpo.worker import Worker
 from visionr1.recipe import Recipe, stage_phase
 from visionr1.rollout.types import Reply, Sampling
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.manifest import FileEntry
 from visionr1.storage import open_store
 
 
@@ -34,6 +35,7 @@ def stage(recipe_json: str, run: str, steps: int) -> list[dict[str, Any]]:
     plan = WorkerPlan(
         recipe=recipe,
         run_url=run,
+        epoch=0,
         phase=phase,
         rank=rank,
         world_size=world,

@@ -24,11 +24,11 @@ with ray_cluster(1):
     folder = checkpoints.staging(2)
     (folder / "model.safetensors").write_bytes(b"weights")
     entries = checkpoints.publish(2, folder, ["model.safetensors"])
-    _results([upload.options(num_cpus=0).remote(sys.argv[1], "stage-1", 2, entries)])
+    _results([upload.options(num_cpus=0).remote(sys.argv[1], 0, "stage-1", 2, entries)])
     checkpoints.commit(2, entries, {})
     try:
-        _results([upload.options(num_cpus=0).remote("s3://no-such-bucket-anywhere/run", "stage-1", 2, [])])
-        _results([upload.options(num_cpus=0).remote(sys.argv[1], "stage-1", 3, entries)])
+        _results([upload.options(num_cpus=0).remote("s3://no-such-bucket-anywhere/run", 0, "stage-1", 2, [])])
+        _results([upload.options(num_cpus=0).remote(sys.argv[1], 0, "stage-1", 3, entries)])
     except Exception as error:
         print(f"{type(error).__name__}: {error}")
 """

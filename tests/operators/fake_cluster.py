@@ -16,8 +16,10 @@ from unittest.mock import patch
 
 from ptst_operator import act, intake
 from ptst_operator.api import ApiError
+from ptst_operator.children.raycluster import POD_LABEL
 from ptst_operator.effects import RunEvent
 from ptst_operator.look import run_directory
+from ptst_operator.names import RUN_LABEL
 from ptst_operator.run import recipe_hash
 
 from visionr1.errors import BadInput
@@ -44,20 +46,33 @@ Objects = list[tuple[str, dict[str, Any]]]
 
 @dataclass
 class Process:
-    """A driver, or the pods of a job; `cluster` is the RayCluster it would end with, `stop_key` what it is asked by."""
+    """A driver, or the pods of a job; `cluster` is the RayCluster it would end with, `stop_key` what it is asked by.
+
+    Attributes:
+        epoch: of the attempt; the run directory refuses what an older one writes.
+        outlives: its object is gone, and it trains on for its grace time.
+        unseen: its node is cut off, and its pods were deleted from the API only.
+    """
 
     phase: str
     child: str
     uid: str
     cluster: str | None
     stop_key: str | None = None
+    epoch: int = 0
+    outlives: bool = False
+    unseen: bool = False
+
+
+Processes = list[Process]
 
 
 @dataclass
 class FakeCluster:
     """`before_call` and `after_call` get every call of the API, and may raise.
 
-    `late` says whether a listing of the run directory misses a phase's newest commit.
+    `late` says whether a listing of the run directory misses a phase's newest commit, `fate` what becomes of the processes of an
+    object of this name that is deleted: they end before it, live on, or live on unseen.
     """
 
     run: dict[str, Any]
@@ -67,6 +82,8 @@ class FakeCluster:
     committed: dict[str, Committed] = field(default_factory=dict)
     committed_before: dict[str, Committed] = field(default_factory=dict)
     late: Callable[[], bool] = lambda: False
+    fate: Callable[[str], str] = lambda name: "end"
+    epoch: int = 0
     events: list[RunEvent] = field(default_factory=list)
     bad_steps: set[tuple[str, int]] = field(default_factory=set)
     asked_to_stop: set[str] = field(default_factory=set)
@@ -92,10 +109,18 @@ class FakeCluster:
     def list(self, kind: str, selector: str = "") -> dict[str, Any]:
         self.before_call("list")
         assert kind == "Pod"
-        child = selector.partition("=")[2]
-        alive = [one for one in self.processes if one.child == child]
-        ended = self.objects.get(("pods of", child), {"items": []})["items"]
+        label, _, name = selector.partition("=")
+        alive = [one for one in self.seen() if label == RUN_LABEL or name == (one.cluster if label == POD_LABEL else one.child)]
+        ended = self.objects.get(("pods of", name), {"items": []})["items"]
         return {"items": [{"status": {"phase": "Running"}} for _ in alive] + copied(ended)}
+
+    def seen(self) -> Processes:
+        """Processes with pods that the API server knows."""
+        return [one for one in self.processes if not one.unseen]
+
+    def fenced(self, process: Process) -> bool:
+        """Whether a newer attempt has taken the run directory over."""
+        return process.epoch < self.epoch
 
     def serves(self, kind: str) -> bool:
         self.before_call("serves")
@@ -162,7 +187,9 @@ class FakeCluster:
             return
         child["status"] = _STATUS[kind]["running"]
         stop_key = child["spec"].get("entrypoint", "").partition(" --stop-when ")[2] or None
-        self.processes.append(Process(meta["labels"]["visionr1.io/phase"], meta["name"], meta["uid"], cluster, stop_key))
+        self.epoch += 1
+        phase = meta["labels"]["visionr1.io/phase"]
+        self.processes.append(Process(phase, meta["name"], meta["uid"], cluster, stop_key, self.epoch))
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """All that is written into a run directory in schedules."""
@@ -211,18 +238,32 @@ class FakeCluster:
     def collect(self) -> None:
         """Deletions end: pods of a job with it, those of a TrainJob after it, a driver only with its cluster."""
         there = {one["metadata"].get("uid") for one in self.objects.values()}
-        self.processes = [process for process in self.processes if process.cluster is not None or process.uid in there]
+        self._end([one for one in self.processes if one.cluster is None and one.uid not in there])
         for key, one in list(self.objects.items()):
             if not _deleting(one):
                 continue
             kind, name = key
             if kind == "RayCluster":
-                self.processes = [process for process in self.processes if process.cluster != name]
+                self._end([one for one in self.processes if one.cluster == name], self.fate(name))
             elif "clusterSelector" not in one["spec"]:
                 if kind != "TrainJob":
-                    self.processes = [process for process in self.processes if process.uid != one["metadata"]["uid"]]
+                    uid = one["metadata"]["uid"]
+                    self._end([process for process in self.processes if process.uid == uid], self.fate(name))
                 self.objects.pop(("pods of", name), None)
             del self.objects[key]
+
+    def _end(self, chosen: Processes, fate: str = "end") -> None:
+        """What becomes of processes whose object goes; those that have outlived it already are left alone."""
+        for one in chosen:
+            if one.outlives:
+                continue
+            one.outlives, one.unseen = fate != "end", fate == "unseen"
+            if fate == "end":
+                self.processes.remove(one)
+
+    def grace_is_over(self) -> None:
+        """Pods that have outlived their objects end; a node that is cut off hears of nothing."""
+        self.processes = [one for one in self.processes if one.unseen or not one.outlives]
 
     def ready(self) -> None:
         """RayClusters become ready."""
@@ -330,12 +371,13 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         return not any(one.step is not None and one.step > to.step for name, one in cluster.committed.items() if name != "sft")
 
     def roll_back(store: object, recipe: Recipe, to: Rollback, archive: str) -> None:
-        at_work = cluster.processes or any(kind == "RayCluster" for kind, _ in cluster.objects)
+        at_work = cluster.seen() or any(kind == "RayCluster" for kind, _ in cluster.objects)
         assert not at_work, "something of the run is at work while checkpoints are deleted"
         for phase in phases_from(recipe, to.phase):
             step = to.step if phase.name == to.phase and to.step > phase.first_step else None
             cluster.take_commits_back(phase.name, Committed(step, step == phase.first_step + 4))
         cluster.rollbacks += 1
+        cluster.epoch += 1
 
     decided: dict[str, Recipe] = {}
 

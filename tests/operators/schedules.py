@@ -67,6 +67,7 @@ class Schedule:
         self.deleted_by_hand: set[str] = set()
         self.added_under: set[tuple[str, str]] = set()  # attempts by name, and stages that are newer than they
         self.cluster.late = lambda: self.random.random() < 0.1
+        self.cluster.fate = self._fate
         self.made = 0
         self.begun: dict[str, int] = {}
         self.steps: dict[str, int] = {}
@@ -136,9 +137,15 @@ class Schedule:
             choices.append(partial(cluster.empty, kind, one))
             choices.append(partial(cluster.let_in, kind, one))
         for process in processes:
-            choices += [partial(self._work, process)] * 4
+            choices += (
+                [partial(self._perhaps, 0.3, partial(self._work, process))]
+                if process.outlives
+                else [partial(self._work, process)] * 4
+            )
             choices.append(partial(self._perhaps, 0.2, partial(cluster.lose_touch, process)))
+            choices.append(partial(self._perhaps, 0.5, self._delete_all))
         choices.append(partial(self._perhaps, 0.15, self._meddle))
+        choices.append(partial(self._perhaps, 0.1, cluster.grace_is_over))
         choice = random.choice(choices)
         choice()
         self.check()
@@ -153,6 +160,17 @@ class Schedule:
     def _delete(self, child: dict[str, Any]) -> None:
         child["metadata"]["deletionTimestamp"] = "now"
         self.deleted_by_hand.add(child["metadata"]["name"])
+
+    def _delete_all(self) -> None:
+        """kubectl delete rayjob,raycluster --all, of which nothing is left a moment later."""
+        for (kind, _), one in self.cluster.objects.items():
+            if kind in ("RayJob", "RayCluster"):
+                self._delete(one)
+        self.cluster.collect()
+
+    def _fate(self, name: str) -> str:
+        """The operator deletes in the foreground, so pods end first. A person may delete in the background, or by force."""
+        return self.random.choice(["end", "lives on", "unseen"]) if name in self.deleted_by_hand else "end"
 
     def _meddle(self) -> None:  # noqa: C901, PLR0912 - a list of what people do
         """A person does something."""
@@ -202,6 +220,9 @@ class Schedule:
 
     def _work(self, process: Process) -> None:
         """The process commits something, ends well, or fails."""
+        if self.cluster.fenced(process):
+            self.cluster.end(process, 4)
+            return
         phase = next(one for one in chain_of(self.cluster.run) if one.name == process.phase)
         known = self.cluster.committed.get(phase.name, NOTHING)
         last = phase.first_step + 4
@@ -227,13 +248,15 @@ class Schedule:
     def check(self) -> None:
         """The invariants."""
         cluster, status = self.cluster, read_status(self.cluster.run)
-        alive = {process.uid for process in cluster.processes}
+        alive = {process.uid for process in cluster.seen()}
         assert len(alive) <= 1, f"two processes of one run live: {cluster.processes}"
+        writers = [process for process in cluster.processes if not cluster.fenced(process)]
+        assert len(writers) <= 1, f"two processes write: {writers}"
         clusters = [name for kind, name in cluster.objects if kind == "RayCluster"]
         assert len(clusters) <= 1, f"two RayClusters: {clusters}"
         twice = {one[1] for one in cluster.made if cluster.made.count(one) > 1}
         assert twice <= self.deleted_by_hand, f"made twice: {twice}"
-        for process in cluster.processes:
+        for process in cluster.seen():
             made = cluster.objects.get(("RayCluster", str(process.cluster)), {"metadata": {}})
             kept = "deletionTimestamp" not in made["metadata"]
             attempt = status.live()
@@ -243,11 +266,11 @@ class Schedule:
         assert status.phase != "Suspended" or not alive, "said to be suspended while it trains"
         live = [phase.name for phase in status.phases for attempt in phase.attempts if attempt.ended is None]
         assert len(live) <= 1, f"two attempts live in the status: {live}"
-        for process in cluster.processes:
+        for process in cluster.seen():
             before = [name for name in names[: names.index(process.phase)] if (process.child, name) not in self.added_under]
             assert all(cluster.committed.get(name, NOTHING).complete for name in before), "a phase was skipped"
         going_back = status.breach is not None and status.breach.rollback_phase is not None and not status.breach.rolled_back
-        assert not (going_back and cluster.processes and not live), "something began in the middle of a rollback"
+        assert not (going_back and cluster.seen() and not live), "something began in the middle of a rollback"
         for phase in status.phases:
             there = cluster.committed.get(phase.name, NOTHING)
             assert phase.complete <= there.complete or phase.name == "evaluate" or going_back
@@ -291,7 +314,7 @@ class Schedule:
         spec = self.cluster.run["spec"]
         restarts, stages = spec.get("restarts", 0), len(spec["recipe"]["stages"])
         if status.phase == "Failed":
-            assert not self.cluster.processes, "a run that failed holds GPUs"
+            assert not self.cluster.seen(), "a run that failed holds GPUs"
             if self.restarts_at_failure is None:
                 self.restarts_at_failure = restarts
         elif self.restarts_at_failure is not None:
@@ -319,11 +342,15 @@ class Schedule:
                 self._stays(phase)
                 return str(phase)
             self.cluster.collect()
+            self.cluster.grace_is_over()
             for kind, queued in self.cluster.queueable():
                 self.cluster.empty(kind, queued)
                 self.cluster.let_in(kind, queued)
             self.cluster.ready()
             for process in list(self.cluster.processes):
+                if self.cluster.fenced(process):
+                    self.cluster.end(process, 4)
+                    continue
                 one = next(phase for phase in chain_of(self.cluster.run) if phase.name == process.phase)
                 self.cluster.commit(one, one.first_step + 4 if one.kind in ("sft", "grpo") else None, True)
                 self.cluster.end(process, 0)

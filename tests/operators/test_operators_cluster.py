@@ -249,3 +249,24 @@ def test_a_driver_that_cannot_be_asked_and_is_deleted_by_hand_leaves_no_message(
         site.look()
         site.cluster.collect()
     assert "cannot be asked" not in str(site.look().conditions)
+
+
+@pytest.mark.parametrize("changes", [{}, OWN_CLUSTER])
+def test_pods_that_outlive_their_objects_are_waited_for(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """After `kubectl delete rayjob,raycluster --all --cascade=background`."""
+    site = at_step_2(tmp_path, **changes)
+    made, site.cluster.fate = list(site.cluster.made), lambda name: "lives on"
+    for one in site.cluster.objects.values():
+        one["metadata"]["deletionTimestamp"] = "now"
+    site.cluster.collect()
+    assert not site.cluster.objects and site.cluster.seen()
+    for _ in range(5):
+        site.now += 20
+        status = site.look()
+    assert site.cluster.made == made and status.of("stage-1").attempts[-1].ended is None
+    site.cluster.grace_is_over()
+    site.look(2)
+    site.now += 20
+    site.look(3)
+    assert len(site.cluster.made) == len(made) + 1
+    assert site.status.of("stage-1").attempts[0].ended is not None

@@ -88,6 +88,15 @@ CASES: dict[str, tuple[Observed, Action]] = {
         on_stage_1(attempt(64), step=5),
         Fail("stage-1", "bad recipe or data; trying again cannot help", 64),
     ),
+    "what was taken over is no failure, but its retry waits": (
+        on_stage_1(attempt(1), attempt(1), attempt(4), attempt(4)),
+        Wait("stage-1", NOW + 15),
+    ),
+    "what was taken over is tried again for ever": (on_stage_1(*[attempt(4, ended=NOW - 15)] * 9), Start("stage-1")),
+    "failures around a take-over are counted": (
+        on_stage_1(attempt(1), attempt(1), attempt(4), attempt(1)),
+        Fail("stage-1", "3 attempts failed without a new checkpoint; the last one ended with exit code 1", 1),
+    ),
     "a stop is passed on": (on_stage_1(Attempt(NOW), stop_requested=True), Stop("stage-1")),
     "stopped after its checkpoint": (on_stage_1(attempt(3), step=5, stop_requested=True), RunStopped("stage-1")),
     "stopped between phases": (on_stage_1(stop_requested=True), RunStopped("stage-1")),

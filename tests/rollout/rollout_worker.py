@@ -42,6 +42,7 @@ class Stage:
         plan = WorkerPlan(
             recipe=self.recipe,
             run_url="unused",
+            epoch=0,
             phase=stage_phase(self.recipe, 1),
             rank=0,
             world_size=1,

@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from visionr1.errors import BadInput
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rundir.checkpoints import Checkpoints, forget_copies
 from visionr1.rundir.layout import MANIFEST, checkpoint_prefix
+from visionr1.rundir.manifest import FileEntry
 from visionr1.storage import NotFound, StorageError, Store, open_store
 
 FILES = {"model.safetensors": b"weights" * 1000, "optimizer/rank-0.pt": b"moments", "config.json": b"{}"}
@@ -199,6 +200,11 @@ class Dying:
         if not self._live():
             raise Crash
         self._store.write_bytes(key, data)
+
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        if not self._live():
+            raise Crash
+        return self._store.create_bytes(key, data)
 
     def put_file(self, local: Path, key: str, moved: Callable[[int], object]) -> None:
         if not self._live():

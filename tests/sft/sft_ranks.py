@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,33 @@ import torch
 import torch.distributed as dist
 
 from visionr1.engine.saving import Parts
-from visionr1.errors import BadInput, Stopped
+from visionr1.engine.zero import join_process_group
+from visionr1.errors import BadInput, Fenced, Stopped
+from visionr1.model.device import device_of
 from visionr1.recipe import load_recipe, to_yaml
 from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.epoch import newest_epoch
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.recipe import read_recipe
 from visionr1.sft.journal import RankJournal
 from visionr1.sft.loop import run_sft
 from visionr1.sft.rank import SftRank
 from visionr1.sft.saving import RankSaving
+from visionr1.sft.train import taken_over
 from visionr1.storage import open_store
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What goes wrong: the request to stop comes in a step, or all ranks die just before a step is committed."""
+    """What goes wrong.
+
+    The request to stop comes in a step, all ranks die just before a step is committed, or they
+    are cut off there until another attempt has taken the run over.
+    """
 
     stop_in: int | None = None
     die_before_commit_of: int | None = None
+    cut_off_before_commit_of: int | None = None
 
 
 class Killed(BaseException):
@@ -71,10 +81,14 @@ def sft(run: str, faults: Faults = Faults()) -> str:
         return rank.done + taken == faults.stop_in
 
     try:
-        rank = SftRank(store, recipe, recipe.sft)
-        run_sft(rank, RankJournal(rank, lambda n, note="": None), should_stop)
-    except Stopped as stopped:
-        return str(stopped)
+        device = device_of(recipe)
+        join_process_group(device)
+        fenced = taken_over(store, device)
+        with fenced.blamed():
+            rank = SftRank(fenced, recipe, recipe.sft, device)
+            run_sft(rank, RankJournal(rank, lambda n, note="": None), should_stop)
+    except (Stopped, Fenced) as end:
+        return str(end)
     except BadInput as error:
         return str(error)
     except Killed:
@@ -93,6 +107,8 @@ def _plant(faults: Faults) -> None:
     commit, commit_of_all = Checkpoints.commit, RankSaving.commit
 
     def dying(self: Checkpoints, step: int, *rest: Any) -> int:
+        while step == faults.cut_off_before_commit_of and newest_epoch(self.store) == 1:
+            time.sleep(0.05)
         if step == faults.die_before_commit_of:
             raise Killed
         return commit(self, step, *rest)

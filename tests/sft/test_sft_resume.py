@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ def test_a_run_killed_before_a_commit_goes_on_with_another_number_of_checkpoints
     folder = Path(run) / "checkpoints/sft/step-6"
     files = {entry["path"] for entry in json.loads((folder / "manifest.json").read_text())["files"]}
     assert {"config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "processor_config.json"} <= files
+
+
+def test_two_drivers_in_one_run_directory_end_with_one_series_of_steps(tmp_path: Path, data: Path) -> None:
+    """The first one is cut off before a commit, and is back when the second one has taken the run over."""
+    alone, run = prepare(tmp_path / "alone", data), prepare(tmp_path / "run", data)
+    assert run_ranks(sft, 1, alone) == ["done"]
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(run_ranks, sft, 1, run, Faults(cut_off_before_commit_of=4))
+        while [record["step"] for record in steps(run)] != [1, 2, 3, 4]:
+            assert not first.done()
+        assert run_ranks(sft, 1, run) == ["done"]
+        assert "took this run over" in first.result()[0]
+    assert_same_end(run, alone)
+    assert Checkpoints(open_store(run), "sft").steps() == [4, 6]
 
 
 def test_steps_go_on_while_a_bucket_takes_a_checkpoint(tmp_path: Path, data: Path, whole: str, proxy: Proxy, s3_url: str) -> None:

@@ -20,6 +20,16 @@ def test_bytes_come_back_and_are_replaced_as_a_whole(store: Store) -> None:
     assert store.exists("eval/sft.json") and not store.exists("eval/sft") and not store.exists("eval")
 
 
+def test_of_many_that_create_a_key_one_does(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(lambda n: store.create_bytes("epochs/1.json", b"%d" % n), range(8)))
+    assert created.count(True) == 1
+    assert store.read_bytes("epochs/1.json") == b"%d" % created.index(True)
+    assert not store.create_bytes("epochs/1.json", b"later") and store.list() == ["epochs/1.json"]
+    store.delete("epochs/1.json")
+    assert store.create_bytes("epochs/1.json", b"later")
+
+
 def test_no_more_is_read_than_was_asked_for(store: Store) -> None:
     store.write_bytes("steps.jsonl", b"x" * 5_000_000)
     assert store.read_bytes("steps.jsonl", 3) == b"xxx"

@@ -94,6 +94,7 @@ class Trial:
         plan = WorkerPlan(
             recipe=self._recipe,
             run_url=self._run,
+            epoch=0,
             phase=stage_phase(self._recipe, 1),
             rank=self._rank,
             world_size=self._world,

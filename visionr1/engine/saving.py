@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.manifest import FileEntry
 from visionr1.storage import Background
 
 Parts = list[list[FileEntry]]
@@ -52,6 +53,7 @@ class Saving:
         if not self._checkpoints.local:
             self._upload(step, parts)
         self._checkpoints.commit(step, [entry for part in parts for entry in part], state)
+        self._checkpoints.remove_after(step)  # steps only grow, so later ones are of an attempt that was taken over
         self._on_commit(step, time.monotonic() - begun)
         self._checkpoints.retain(self._keep(self._checkpoints.steps()))
 

@@ -28,6 +28,7 @@ from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import CHECKED_HELD_OUT
 from visionr1.rundir.recipe import read_recipe
 from visionr1.rundir.scores import Scores, sample_lines, score_text
+from visionr1.rundir.takeover import taking_over
 from visionr1.signals import StopFlag
 from visionr1.storage import Store, open_store
 
@@ -69,11 +70,13 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
 
     Raises:
         BadInput: no run, no held-out problems, or no checkpoint at `run_url`.
+        Fenced: another attempt has taken the run over.
         Stopped: SIGTERM or Ctrl-C came.
     """
     store = open_store(run_url)
     recipe = read_recipe(store, recipe_sha256)
-    if recipe.data.held_out is None:
+    held_out = recipe.data.held_out
+    if held_out is None:
         raise BadInput("data.held_out is null, so there are no problems to evaluate on: set it to a source of problems")
 
     def latest(phase: str) -> int | None:
@@ -81,12 +84,14 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
 
     if not targets(recipe, latest, lambda _: None):
         raise BadInput(f"{store.url}: no phase has committed a checkpoint yet, so there is no model to evaluate")
-    scores = Scores(store, evaluation_settings(recipe))
-    left = targets(recipe, latest, lambda phase: _scored_step(scores, phase))
-    if left:
-        with Grader(recipe.reward) as grader, StopFlag() as should_stop:
-            _score_all(store, scores, recipe, recipe.data.held_out, left, grader, should_stop)
-    write_report(store)
+    seen = Scores(store, evaluation_settings(recipe))
+    left = targets(recipe, latest, lambda phase: _scored_step(seen, phase))
+    if not left:
+        write_report(store)
+        return
+    with taking_over(store, EVALUATE_PHASE) as fenced, Grader(recipe.reward) as grader, StopFlag() as should_stop:
+        _score_all(fenced, Scores(fenced, evaluation_settings(recipe)), recipe, held_out, left, grader, should_stop)
+        write_report(fenced)
 
 
 def _scored_step(scores: Scores, phase: str) -> int | None:

@@ -25,7 +25,7 @@ from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Reply, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, kept
-from visionr1.storage import open_store
+from visionr1.rundir.epoch import FencedStore
 
 PLACEMENT_SECONDS = 1800
 
@@ -40,14 +40,14 @@ class Crew:
     """
 
     def __init__(
-        self, recipe: Recipe, run_url: str, phase: StagePhase, start: StageStart, on_commit: Callable[[int, float], None]
+        self, recipe: Recipe, store: FencedStore, phase: StagePhase, start: StageStart, on_commit: Callable[[int, float], None]
     ):
         """`on_commit` is called with each committed step and the seconds that its upload and commit took, in any thread."""
         self._recipe, self._phase = recipe, phase
         self._tensor_parallel = phase.stage.tensor_parallel
-        self._run_url = run_url
+        self._store = store
         self._parts: list[np.ndarray] = []
-        self._checkpoints = Checkpoints(open_store(run_url), phase.name)
+        self._checkpoints = Checkpoints(store, phase.name)
         self._saving = Saving(self._checkpoints, self._upload, self._kept, on_commit)
         self._group = _reserve(recipe)
         # Tensor-parallel peers are consecutive ranks, so ranks are counted node by node.
@@ -59,7 +59,8 @@ class Crew:
         plans = [
             WorkerPlan(
                 recipe=recipe,
-                run_url=run_url,
+                run_url=store.url,
+                epoch=store.epoch,
                 phase=phase,
                 rank=rank,
                 world_size=recipe.rollout.workers,
@@ -132,7 +133,7 @@ class Crew:
 
     def _upload(self, step: int, parts: Parts) -> None:
         self._checkpoints.clear(step)
-        where = self._run_url, self._phase.name, step
+        where = self._store.url, self._store.epoch, self._phase.name, step
         _results([upload.options(**beside).remote(*where, part) for beside, part in zip(self._beside, parts, strict=True)])
 
     def _kept(self, steps: list[int]) -> set[int]:

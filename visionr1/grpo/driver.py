@@ -17,11 +17,15 @@ from visionr1.grpo.schedule import what_is_made
 from visionr1.grpo.start import stage_start
 from visionr1.metrics.exporter import Exporter
 from visionr1.progress import progress
-from visionr1.recipe.phases import stage_phase
+from visionr1.recipe.phases import StagePhase, stage_phase
+from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grader
 from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.committed import committed
+from visionr1.rundir.epoch import FencedStore
 from visionr1.rundir.recipe import read_recipe
 from visionr1.rundir.steplog import StepLog
+from visionr1.rundir.takeover import taking_over
 from visionr1.signals import StopFlag
 from visionr1.storage import StorageError, Store, open_store
 
@@ -36,20 +40,26 @@ def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: 
     Raises:
         BadInput: the recipe, the data, the machine or the chain of checkpoints is not as it must be.
         StorageError: a checkpoint or a record could not be stored.
+        Fenced: another attempt has taken the run over.
         Stopped: SIGTERM, Ctrl-C or `stop_when` came; the last step is committed.
         RuntimeError: training went wrong; see `visionr1.grpo.parity`.
     """
     store = open_store(run_url)
     recipe = read_recipe(store, recipe_sha256)
     phase = stage_phase(recipe, number)
+    if committed(store, phase).complete:
+        return
+    with taking_over(store, phase.name) as fenced:
+        _run(fenced, recipe, phase, stop_when)
+
+
+def _run(store: FencedStore, recipe: Recipe, phase: StagePhase, stop_when: str | None) -> None:
     start = stage_start(
         recipe,
         phase,
         latest=lambda name: Checkpoints(store, name).latest(),
         state=lambda name, step: Checkpoints(store, name).training_state(step),
     )
-    if start.step == phase.last_step:
-        return
     require_shared_memory()
     log = StepLog(store, phase.name, start.step)
     stage = phase.stage
@@ -68,7 +78,7 @@ def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: 
         asked = partial(_asked_to_stop, store, stop_when)
         if asked():
             raise Stopped("stopped before its first step")
-        crew = Crew(recipe, run_url, phase, start, exporter.committed)
+        crew = Crew(recipe, store, phase, start, exporter.committed)
         report = crew.usable_problems()
         _list_bad_rows(report)
         rows = select(load_problems(recipe.data.train), report.usable())

@@ -9,7 +9,7 @@ from visionr1.data.rows import Row
 from visionr1.grpo.parity import Probe
 from visionr1.grpo.plan import WorkerPlan
 from visionr1.rollout.types import Reply, Sampling
-from visionr1.rundir.checkpoints import FileEntry
+from visionr1.rundir.manifest import FileEntry
 
 
 class Host:

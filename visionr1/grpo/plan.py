@@ -11,10 +11,14 @@ from visionr1.recipe.schema import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerPlan:
-    """One worker's part in a stage; `place_on_node` counts the workers of its node from 0."""
+    """One worker's part in a stage.
+
+    `epoch` is the attempt's (see `FencedStore`); `place_on_node` counts the workers of its node from 0.
+    """
 
     recipe: Recipe
     run_url: str
+    epoch: int
     phase: StagePhase
     rank: int
     world_size: int

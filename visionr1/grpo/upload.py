@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ray
 
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.epoch import FencedStore
+from visionr1.rundir.manifest import FileEntry
 from visionr1.storage import open_store
 
 
 @ray.remote(max_retries=0)
-def upload(run_url: str, phase: str, step: int, entries: list[FileEntry]) -> None:
+def upload(run_url: str, epoch: int, phase: str, step: int, entries: list[FileEntry]) -> None:
     """To run on the machine of the worker that wrote the files: they lie there."""
-    Checkpoints(open_store(run_url), phase).upload(step, entries)
+    Checkpoints(FencedStore(open_store(run_url), epoch), phase).upload(step, entries)

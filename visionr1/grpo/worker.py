@@ -34,8 +34,10 @@ from visionr1.model.prompt import Prompt
 from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Group, Reply, Sampling
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry, forget_copies
+from visionr1.rundir.checkpoints import Checkpoints, forget_copies
+from visionr1.rundir.epoch import FencedStore
 from visionr1.rundir.layout import CHECKED_TRAIN
+from visionr1.rundir.manifest import FileEntry
 from visionr1.storage import open_store
 
 
@@ -56,10 +58,11 @@ class Worker:
             "MASTER_PORT": str(plan.master_port),
         }
         self._device = device_of(recipe)
-        self._recipe, self._stage, self._run_url, self._phase = recipe, stage, plan.run_url, plan.phase
+        self._recipe, self._stage, self._phase = recipe, stage, plan.phase
+        self._store = FencedStore(open_store(plan.run_url), plan.epoch)
         start = plan.start
         if plan.place_on_node == 0:
-            forget_copies(open_store(self._run_url), {(str(one.phase), one.step) for one in (start.policy, start.reference)})
+            forget_copies(self._store, {(str(one.phase), one.step) for one in (start.policy, start.reference)})
         model_dir = self._folder(start.policy, trainer=start.restore_trainer)
         self._companions = read_companions(model_dir)
         self._peer = plan.rank % stage.tensor_parallel
@@ -101,7 +104,7 @@ class Worker:
     def _folder(self, weights: Weights, *, trainer: bool) -> Path:
         if weights.phase is None:
             return base_dir(self._recipe.model)
-        return Checkpoints(open_store(self._run_url), weights.phase).fetch(weights.step, trainer=trainer)
+        return Checkpoints(self._store, weights.phase).fetch(weights.step, trainer=trainer)
 
     def check_problems(self) -> CheckReport:
         """Looks at every train problem once in a run; only one rank needs to."""
@@ -111,7 +114,7 @@ class Worker:
             max_pixels=self._recipe.model.max_pixels,
             max_prompt_tokens=self._recipe.data.max_prompt_tokens,
             count_prompt_tokens=self._builder.count_tokens,
-            kept=Kept(open_store(self._run_url), CHECKED_TRAIN, self._builder.identity),
+            kept=Kept(self._store, CHECKED_TRAIN, self._builder.identity),
         )
 
     def sync(self) -> None:
@@ -217,7 +220,7 @@ class Worker:
 
         The engine is asleep, and the trainer's states are on the host: they are written from where they are.
         """
-        checkpoints = Checkpoints(open_store(self._run_url), self._phase.name)
+        checkpoints = Checkpoints(self._store, self._phase.name)
         folder = checkpoints.folder(step)
         names = save_weights(self._trainer.policy, self._companions, folder)
         names += save_trainer(self._trainer.engine, folder)

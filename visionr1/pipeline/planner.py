@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_STOPPED
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FENCED, EXIT_STOPPED
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,9 @@ class Retry:
     """How often a phase may fail in a row without a new checkpoint, and the wait before each retry.
 
     The wait doubles from `first_wait` seconds up to `longest_wait`. A failed attempt that committed a
-    checkpoint starts the count again, and its retry does not wait.
+    checkpoint starts the count again, and its retry does not wait. An attempt whose run another one has
+    taken over is no failure; its retry waits like that of one, since otherwise two runners of one run
+    would end each other's attempts for ever.
     """
 
     max_attempts: int = 3
@@ -158,24 +160,29 @@ def _next_attempt(run: RunSpec, phase: str, state: PhaseState, now: float) -> Ac
     if failures >= run.retry.max_attempts:
         return Fail(phase, f"{failures} attempts failed without a new checkpoint; {ending(last)}", last.exit_code)
     assert last.ended is not None, "plan() has dealt with a phase that runs"
-    due = last.ended + backoff(run.retry, failures)
+    due = last.ended + backoff(run.retry, len(_fruitless(state)))
     return Start(phase) if now >= due else Wait(phase, due)
 
 
 def failures_in_a_row(state: PhaseState) -> int:
+    """Newest attempts that neither committed a checkpoint nor were stopped on request, without those that were taken over."""
+    return sum(attempt.exit_code != EXIT_FENCED for attempt in _fruitless(state))
+
+
+def _fruitless(state: PhaseState) -> list[Attempt]:
     """Newest attempts that neither committed a checkpoint nor were stopped on request."""
-    count = 0
+    found: list[Attempt] = []
     step_after = state.committed_step
     for attempt in reversed(state.attempts):
         if step_after != attempt.from_step or attempt.exit_code == EXIT_STOPPED:
-            return count
-        count += 1
+            break
+        found.append(attempt)
         step_after = attempt.from_step
-    return count
+    return found
 
 
 def backoff(retry: Retry, failures: int) -> float:
-    """Seconds between the end of the last of so many failures in a row and the retry."""
+    """Seconds between the end of the last of so many fruitless attempts in a row and the retry."""
     if failures == 0:
         return 0.0
     doublings = min(failures - 1, 60)  # a float cannot hold 2**1024
@@ -187,6 +194,8 @@ def ending(attempt: Attempt) -> str:
     code = attempt.exit_code
     if code is None:
         return "nobody saw how the last one ended"
+    if code == EXIT_FENCED:
+        return "another attempt has taken the last one's run over"
     if code == EXIT_DONE:
         return "the last one ended without its final checkpoint"
     if code < 0:

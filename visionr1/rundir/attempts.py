@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from visionr1.errors import EXIT_DONE, EXIT_STOPPED
+from visionr1.errors import EXIT_DONE, EXIT_FENCED, EXIT_STOPPED
 from visionr1.rundir.layout import attempt_key, attempt_number, attempts_prefix
 from visionr1.rundir.reading import Count, Step, Time, read_json
 from visionr1.storage import Store
@@ -63,7 +63,7 @@ def phase_state(complete: bool, tried: Mapping[int, AttemptRecord], stepped: boo
     """The state of a phase. `begun` means that it has steps but no recorded attempt, as on a cluster.
 
     A phase is done when its result is there, never by an exit code: one that ended with 0 and has no result (any more) waits
-    for its next attempt.
+    for its next attempt, and so does one whose run another attempt has taken over.
 
     Args:
         complete: what `visionr1.rundir.committed` says.
@@ -79,4 +79,4 @@ def phase_state(complete: bool, tried: Mapping[int, AttemptRecord], stepped: boo
         return "running"
     if last.exit_code == EXIT_STOPPED:
         return "stopped"
-    return "waiting" if last.exit_code == EXIT_DONE else "failed"
+    return "waiting" if last.exit_code in (EXIT_DONE, EXIT_FENCED) else "failed"

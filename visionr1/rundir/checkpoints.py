@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, Fenced
+from visionr1.rundir.epoch import check_epoch, epoch_of
 from visionr1.rundir.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoint_step, checkpoints_prefix
-from visionr1.rundir.reading import Count, read_json
+from visionr1.rundir.manifest import FileEntry, Manifest, Place
+from visionr1.rundir.reading import read_json
 from visionr1.storage.progress import showing
 from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
 
@@ -31,41 +33,6 @@ _AWAITED_SECONDS: Final = 0.5
 """Time between two looks for files that others upload."""
 _DOWNLOADS: Final = 2
 """A file that arrives damaged is fetched once more: the fault may lie on the way."""
-
-
-class FileEntry(BaseModel):
-    """One file of a checkpoint; `path` is relative to the checkpoint's folder, with `/`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: str
-    bytes: int = Field(ge=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class Manifest(BaseModel):
-    """What `manifest.json` of a checkpoint says; `time` is in Unix seconds, `state` is the training loop's own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    phase: str
-    step: int
-    time: float
-    state: dict[str, Any]
-    files: tuple[FileEntry, ...]
-
-
-class Place(BaseModel):
-    """A sampler's place in the data, as a manifest's state has it under `sampler`: `index` rows of `epoch` have been drawn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seed: int
-    epoch: Count
-    index: Count
-    fingerprint: str
-
-
 _MANIFEST: Final = TypeAdapter(Manifest)
 _FAULT: Final = "this is no checkpoint manifest; delete it to use the checkpoint before"
 _MOST_MANIFEST_BYTES: Final = 8 << 20
@@ -132,6 +99,7 @@ class Checkpoints:
 
         It has one step at a time. Files of other steps, which an interrupted attempt left, are removed.
         """
+        check_epoch(self.store)
         folder = self._staged(step)
         with os_errors(folder):
             make_folders(folder)
@@ -151,6 +119,7 @@ class Checkpoints:
         Raises:
             StorageError: A file is missing, or cannot be read.
         """
+        check_epoch(self.store)
         names = [check_key(name) for name in names]
         if MANIFEST in names:
             raise ValueError(f"{MANIFEST} is the name of what commits a checkpoint")
@@ -188,6 +157,7 @@ class Checkpoints:
 
         Raises:
             StorageError: A published file is not in the store whole, as when nodes do not share the run directory.
+            Fenced: Another attempt has taken the run over.
         """
         files = tuple(sorted(entries, key=lambda entry: entry.path))
         if len({entry.path for entry in files}) != len(files):
@@ -199,8 +169,9 @@ class Checkpoints:
                 raise StorageError(f"{self.store.url}/{key}: published, but missing; all nodes must share the run directory")
             if there[key] != entry.bytes:
                 raise StorageError(f"{self.store.url}/{key}: {there[key]} of {entry.bytes} bytes arrived; save it again")
-        manifest = Manifest(phase=self.phase, step=step, time=time.time(), state=state, files=files)
-        self._write_manifest(self._key(step, MANIFEST), manifest.model_dump_json(indent=1).encode())
+        epoch = epoch_of(self.store)
+        manifest = Manifest(phase=self.phase, step=step, time=time.time(), state=state, files=files, epoch=epoch)
+        self._write_manifest(step, manifest.model_dump_json(indent=1).encode())
         return sum(entry.bytes for entry in files)
 
     def steps(self) -> list[int]:
@@ -222,6 +193,14 @@ class Checkpoints:
             NotFound: The checkpoint is not committed.
         """
         return self._manifest(step).state
+
+    def epoch(self, step: int) -> int:
+        """The epoch of the attempt that committed it.
+
+        Raises:
+            NotFound: The checkpoint is not committed.
+        """
+        return self._manifest(step).epoch
 
     def training_state(self, step: int) -> dict[str, Any]:
         """The state, with the sampler's place in the data under `sampler`.
@@ -271,6 +250,12 @@ class Checkpoints:
         self._delete(step)
         self.forget(step)
 
+    def remove_after(self, step: int | None) -> None:
+        """Removes all later checkpoints, or all (None), the newest first: an older attempt has made them."""
+        for later in reversed(self.folders()):
+            if step is None or later > step:
+                self.remove(later)
+
     def retain(self, keep: Collection[int]) -> None:
         """Deletes all checkpoints but those in `keep` (see `kept`) and the newest.
 
@@ -305,9 +290,15 @@ class Checkpoints:
     def _manifest(self, step: int) -> Manifest:
         return read_json(self.store, self._key(step, MANIFEST), _MANIFEST, _FAULT, _MOST_MANIFEST_BYTES)
 
-    def _write_manifest(self, key: str, data: bytes) -> None:
+    def _write_manifest(self, step: int, data: bytes) -> None:
         """Nothing vouches for the manifest itself, so a remote one is read again; one that is torn goes."""
-        self.store.write_bytes(key, data)
+        key = self._key(step, MANIFEST)
+        if not self.store.create_bytes(key, data):  # another attempt has committed the step since `staging`
+            if self._manifest(step).epoch > epoch_of(self.store):
+                raise Fenced(f"{self.store.url}/{key}: a newer attempt has committed this step; this attempt ends")
+            self.store.delete(key)
+            if not self.store.create_bytes(key, data):
+                raise StorageError(f"{self.store.url}/{key}: another process writes it, too; end that one, and start again")
         if self.local:
             return
         try:

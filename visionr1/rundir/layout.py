@@ -15,6 +15,8 @@ REPORT: Final = "report.html"
 SUMMARY: Final = "summary.json"
 EVAL: Final = "eval"
 """Folder of the scores."""
+EPOCHS: Final = "epochs"
+"""Folder of who has taken the run over, one after the other."""
 LOCK: Final = ".lock"
 """Who is using a local run directory."""
 CHECKED_TRAIN: Final = "checked/train.arrow"
@@ -55,6 +57,17 @@ _COLDSTART: Final = "coldstart"
 def decided_recipe_key(sha256: str) -> str:
     """A recipe that the operator has decided on."""
     return f"{DECIDED}/{sha256}.json"
+
+
+def epoch_key(number: int) -> str:
+    """Who took the epoch of this number, counted from 1."""
+    return f"{EPOCHS}/{number}.json"
+
+
+def epoch_number(key: str) -> int | None:
+    """The number in a key that `epoch_key` gives; None for any other key."""
+    match = re.fullmatch(rf"{EPOCHS}/([1-9][0-9]{{0,8}})\.json", key)
+    return int(match[1]) if match else None
 
 
 def attempts_prefix(phase: str) -> str:

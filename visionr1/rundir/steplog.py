@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from visionr1.errors import BadInput
 from visionr1.metrics.table import RECORD_KEYS, TABLE
+from visionr1.rundir.epoch import check_epoch
 from visionr1.rundir.layout import STEPS
 from visionr1.rundir.reading import Step, Time, number_or_null, read_file
 from visionr1.storage.store import NotFound, Store, open_regular, os_errors
@@ -50,6 +51,7 @@ class StepLog:
         if unknown := record.keys() - RECORD_KEYS:
             raise ValueError(f"visionr1/metrics/table.py does not know the record keys {sorted(unknown)}; add them there")
         line = _line(record)
+        check_epoch(self._store)
         path = self._store.local_path(STEPS)
         if path is None:  # objects cannot grow
             self._data += line

@@ -14,16 +14,17 @@ from typing import Final
 
 import psutil
 
-from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, BadInput, Stopped
-from visionr1.recipe.phases import SFT_PHASE
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_STOPPED, BadInput, Fenced, Stopped
+from visionr1.recipe.phases import SFT_PHASE, Phase
 from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.committed import committed
 from visionr1.rundir.recipe import read_recipe
 from visionr1.storage import StorageError, open_store
 
 _LOOK_SECONDS: Final = 0.5
 _BARRIER_SECONDS: Final = 10.0
 """For the other nodes' torchrun to end with ours, which would wait five minutes for one that is lost."""
-_ERRORS: Final = {EXIT_FAILED: StorageError, EXIT_STOPPED: Stopped, EXIT_BAD_INPUT: BadInput}
+_ERRORS: Final = {EXIT_FAILED: StorageError, EXIT_STOPPED: Stopped, EXIT_FENCED: Fenced, EXIT_BAD_INPUT: BadInput}
 """What a rank left in its exit file, as the error that it was."""
 
 
@@ -36,6 +37,7 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
     Raises:
         BadInput: the recipe has no sft section, or a rank found bad data.
         Stopped: SIGTERM or Ctrl-C came; the last step, if there was one, is committed.
+        Fenced: another attempt has taken the run over.
         StorageError: a rank could not read or write the run directory.
         RuntimeError: a rank failed; its traceback is in the log above.
     """
@@ -43,6 +45,8 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
     recipe = read_recipe(store, recipe_sha256)
     if recipe.sft is None:
         raise BadInput("the recipe has no sft section: there is nothing to fine-tune")
+    if committed(store, Phase(SFT_PHASE, "sft")).complete:
+        return
     with tempfile.TemporaryDirectory(prefix="visionr1-sft-") as folder:
         exit_file = Path(folder) / "exit"
         environment = os.environ | {

@@ -24,12 +24,10 @@ from visionr1.engine.zero import (
     build_zero_engine,
     even_passes,
     gpus_of_group,
-    join_process_group,
     optimiser_step,
 )
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
-from visionr1.model.device import device_of
 from visionr1.model.load import load_model
 from visionr1.model.policy import Policy
 from visionr1.preflight.base import base_dir, read_config
@@ -38,7 +36,8 @@ from visionr1.recipe.phases import SFT_PHASE, sft_steps
 from visionr1.recipe.schema import SFT, Recipe
 from visionr1.recipe.source import Source
 from visionr1.rundir import layout
-from visionr1.rundir.checkpoints import Checkpoints, FileEntry
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.manifest import FileEntry
 from visionr1.sft.batches import Batch, ahead, make_batch
 from visionr1.sft.fingerprint import shared_fingerprint
 from visionr1.sft.saving import RankSaving
@@ -59,14 +58,13 @@ class SftRank:
         sizes: of the model.
     """
 
-    def __init__(self, store: Store, recipe: Recipe, sft: SFT):
-        self.recipe, self.sft, self.store = recipe, sft, store
+    def __init__(self, store: Store, recipe: Recipe, sft: SFT, device: torch.device):
+        """`device` is the process group's, which has been joined."""
+        self.recipe, self.sft, self.store, self.device = recipe, sft, store, device
         # Each rank of a node has a port of its own.
         self.exporter = Exporter(recipe.metrics, "sft", recipe.name, port_offset=int(os.environ.get("LOCAL_RANK", "0")))
         if os.environ["RANK"] == "0":
             self.exporter.update(WHERE | {"started_timestamp_seconds": time.time()})
-        self.device = device_of(recipe)
-        join_process_group(self.device)
         self.rank, self._world = dist.get_rank(), dist.get_world_size()
         self._checkpoints = Checkpoints(store, SFT_PHASE)
         self._saving = RankSaving(self._checkpoints, recipe.checkpoint.keep_last, self.exporter.committed)

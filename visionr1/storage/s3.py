@@ -50,6 +50,7 @@ _BAD_SETTINGS: dict[str, str] = {
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION to it",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION to it",
     "InvalidAccessKeyId": f"the access key is not known there; {_SET_CREDENTIALS}",
+    "NotImplemented": "this server cannot create a key on condition that it is not there (If-None-Match); use one that can",
     "SignatureDoesNotMatch": f"the secret key is wrong; {_SET_CREDENTIALS}",
 }
 _MAY_PASS: dict[str, str] = {
@@ -60,6 +61,10 @@ _MAY_PASS: dict[str, str] = {
 }
 _ON_THE_WAY = "the bytes were damaged on their way; try again, and look for a faulty proxy or network if it comes back"
 _BROKEN_OFF = (RetriesExceededError, boto.FlexibleChecksumError, boto.IncompleteReadError, boto.ResponseStreamingError)
+
+
+class _AlreadyThere(Exception):
+    """A key that was to be created exists."""
 
 
 def make_client() -> S3Client:
@@ -108,6 +113,8 @@ def _explain_answer(error: boto.ClientError, address: str, endpoint: str) -> Exc
     code = error.response["Error"].get("Code", "unknown")
     if code in ("NoSuchKey", "404"):
         return NotFound(address)
+    if code in ("PreconditionFailed", "412"):
+        return _AlreadyThere(address)
     if code in _BAD_SETTINGS:
         return BadInput(f"{address}: {_BAD_SETTINGS[code]}")
     if code == "BadDigest":
@@ -151,6 +158,15 @@ class S3Store:
     def write_bytes(self, key: str, data: bytes) -> None:
         with self._errors(key):
             self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
+
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        try:
+            with self._errors(key):
+                self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
+        except _AlreadyThere:
+            # boto3 may have asked twice, when the first answer was lost: then what is there is what it wrote.
+            return self.read_bytes(key) == data
+        return True
 
     def exists(self, key: str) -> bool:
         return self.version(key) is not None

@@ -57,6 +57,9 @@ class Store(Protocol):
     def write_bytes(self, key: str, data: bytes) -> None:
         """Writes a key, or replaces it, as a whole."""
 
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        """Writes a key that is not there, as a whole. False if it is there: of two that create it, one gets True."""
+
     def exists(self, key: str) -> bool:
         """Whether this very key is there; a folder is none."""
 
@@ -191,6 +194,22 @@ class LocalStore:
         path = self.local_path(key)
         with os_errors(path), replacing(path) as temporary:
             temporary.write_bytes(data)
+
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        path = self.local_path(key)
+        with os_errors(path):
+            make_folders(path.parent)
+            temporary = path.with_name(TEMPORARY + secrets.token_hex(8))
+            try:
+                temporary.write_bytes(data)
+                fsync(temporary)
+                os.link(temporary, path)  # unlike a move, it never replaces
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink(missing_ok=True)
+            fsync(path.parent)
+        return True
 
     def exists(self, key: str) -> bool:
         path = self.local_path(key)

@@ -16,6 +16,8 @@ from ptst_operator.run import ResolvedRun
 RESOURCE: Final = ApiResource("RayCluster", "ray.io/v1", "rayclusters")
 RAY_VERSION: Final = "2.60.0"
 CONTAINER: Final = "ray"
+POD_LABEL: Final = "ray.io/cluster"
+"""KubeRay gives it to a cluster's pods, with the cluster's name as its value."""
 _ENV: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
 _PORTS: Final = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
 """KubeRay adds these only to a pod without any ports. The head's Service is made from them."""

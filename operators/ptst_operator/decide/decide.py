@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from ptst_operator.decide.attempt import go_on, start, stop
 from ptst_operator.decide.fold import fold
@@ -17,6 +18,8 @@ from ptst_operator.status import Status
 from ptst_operator.world import RollbackReady, World
 from visionr1.pipeline import planner
 from visionr1.recipe import stage_number
+
+_PODS_LOOK_SECONDS: Final = 5.0
 
 
 def decide(wanted: WantedRun, before: Status, world: World, now: float) -> Decision:
@@ -50,6 +53,8 @@ def _carried_out(at: Situation, status: Status, action: planner.Action | None) -
             return Decision(status, look_at=until) if keeps_cluster else without_cluster(at, status, look_at=until)
         case planner.Stop(name):
             return stop(at, status, name)
+        case planner.Start() if at.world.leftover and status.cluster is None:
+            return Decision(status, look_at=at.now + _PODS_LOOK_SECONDS)
         case planner.Start(name):
             return start(at, status, next(phase for phase in at.wanted.chain if phase.name == name))
         case _:
@@ -60,7 +65,7 @@ def _with_rollback(at: Situation, decision: Decision) -> Decision:
     """The decision, with the rollback if one is due and no process of the run is left."""
     breach = decision.status.breach
     to = breach.rollback_due if breach is not None else None
-    ready = isinstance(at.world.rollback, RollbackReady) and decision.status.cluster is None
+    ready = isinstance(at.world.rollback, RollbackReady) and decision.status.cluster is None and not at.world.leftover
     if breach is None or to is None or not ready:
         return decision
     return replace(decision, effects=(*decision.effects, RollBack(to, breach.number)), look_at=at.now)

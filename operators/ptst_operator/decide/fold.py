@@ -102,6 +102,8 @@ def _fold_cluster(status: Status, run_uid: str, world: World, now: float) -> Sta
         pending = None if seen.ready or seen.queued else cluster.pending_since or moment(now)
         cluster = replace(cluster, pending_since=pending)
         return replace(status, cluster=cluster)
+    if seen is None and world.cluster_pods:
+        return replace(status, cluster=replace(cluster, deleting=True))
     if seen is None and (cluster.uid is not None or cluster.deleting):
         return replace(status, cluster=None)
     return status
@@ -120,7 +122,7 @@ def _fold_attempt(
         if attempt.stopping is None and child.phase in ("Succeeded", "Failed") and not child.deleting and not world.leftover:
             code = child.exit_code if child.exit_code is not None else world.pod_exit_code
             return _ended(attempt, phase, _ending(child), 0 if child.phase == "Succeeded" else code, now)
-    elif attempt.uid is not None:
+    elif attempt.uid is not None or world.leftover:
         attempt = attempt.to_be_ended("ChildLost", f"{attempt.kind} {attempt.name} is gone", phase.committed_step, now)
     if attempt.on_shared_cluster and (status.cluster is None or status.cluster.deleting):
         attempt = attempt.to_be_ended("ClusterLost", "the RayCluster is gone", phase.committed_step, now)

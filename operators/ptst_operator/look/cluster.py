@@ -11,9 +11,10 @@ from ptst_operator.children import raycluster
 from ptst_operator.children.raycluster import RayClusterState
 from ptst_operator.children.state import ChildState
 from ptst_operator.children.table import CONTAINERS, sft_kinds
+from ptst_operator.names import RUN_LABEL
 from ptst_operator.run import WantedRun
 from ptst_operator.status import Status
-from visionr1.errors import EXIT_BAD_INPUT
+from visionr1.errors import EXIT_BAD_INPUT, EXIT_FENCED
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,15 @@ class SeenInCluster:
     leftover: bool = False
     pod_exit_code: int | None = None
     cluster: RayClusterState | None = None
+    cluster_pods: bool = False
     head: str | None = None
 
 
-def look_at_cluster(api: Api, status: Status) -> SeenInCluster:
-    """The child of the attempt that has not ended with its pods, and the RayCluster of the run, as they are now."""
+def look_at_cluster(api: Api, run: str, status: Status) -> SeenInCluster:
+    """The child of the attempt that has not ended, the RayCluster of the run, and pods that may still run, as they are now.
+
+    An object that is gone says nothing about its pods: they are looked for by their own labels.
+    """
     child: ChildState | None = None
     leftover, code, head = False, None, None
     live = status.live()
@@ -39,13 +44,21 @@ def look_at_cluster(api: Api, status: Status) -> SeenInCluster:
         head = child.head if child is not None and attempt.own_cluster else None
         over = child is None or child.phase in ("Succeeded", "Failed")
         if over and not attempt.on_shared_cluster:
-            leftover, code = read_pods(api.list("Pod", f"{attempt.child_kind.pod_label}={attempt.name}")["items"])
-    cluster = None
+            leftover, code = _pods(api, attempt.child_kind.pod_label, attempt.name)
+    elif status.cluster is None:
+        leftover, _ = _pods(api, RUN_LABEL, run)
+    cluster, cluster_pods = None, False
     if status.cluster is not None:
         manifest = api.get(raycluster.RESOURCE.kind, status.cluster.name)
         cluster = raycluster.read(manifest) if manifest is not None else None
         head = cluster.head if cluster is not None else None
-    return SeenInCluster(child, leftover, code, cluster, head)
+        if cluster is None:
+            cluster_pods, _ = _pods(api, raycluster.POD_LABEL, status.cluster.name)
+    return SeenInCluster(child, leftover, code, cluster, cluster_pods, head)
+
+
+def _pods(api: Api, label: str, value: str) -> tuple[bool, int | None]:
+    return read_pods(api.list("Pod", f"{label}={value}")["items"])
 
 
 def find_sft_kind(api: Api, wanted: WantedRun) -> str | None:
@@ -54,7 +67,11 @@ def find_sft_kind(api: Api, wanted: WantedRun) -> str | None:
 
 
 def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
-    """Whether a pod of a job has not ended, and the job's exit code: 64 if a pod has it, else any failure, else 0."""
+    """Whether one of these pods may run, and the job's exit code: 4 or 64 if a pod has it, else any failure, else 0.
+
+    A pod that is being deleted, or whose node is cut off, may run. A pod whose run another attempt has taken over (4) may make
+    the others fail in any way.
+    """
     leftover = any(pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") for pod in pods)
     codes = [
         container["state"]["terminated"]["exitCode"]
@@ -62,6 +79,7 @@ def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
         for container in pod.get("status", {}).get("containerStatuses", [])
         if container["name"] in CONTAINERS and "terminated" in container.get("state", {})
     ]
-    if EXIT_BAD_INPUT in codes:
-        return leftover, EXIT_BAD_INPUT
+    for told in (EXIT_FENCED, EXIT_BAD_INPUT):
+        if told in codes:
+            return leftover, told
     return leftover, next((code for code in codes if code), 0 if codes else None)

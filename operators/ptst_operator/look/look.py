@@ -22,7 +22,7 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
         BadInput: something in the run directory cannot be read at all.
     """
     live = status.live()
-    there = cluster.look_at_cluster(api, status)
+    there = cluster.look_at_cluster(api, wanted.run.name, status)
     progress, driver_ended = driver.look_at_driver(wanted, live, there.child, there.head)
     committed = run_directory.committed_phases(store, wanted, status)
     if progress is None:
@@ -34,6 +34,7 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
         leftover=there.leftover,
         pod_exit_code=there.pod_exit_code,
         cluster=there.cluster,
+        cluster_pods=there.cluster_pods,
         driver_ended=driver_ended,
         committed=committed,
         progress=progress,

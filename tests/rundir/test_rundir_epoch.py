@@ -1,0 +1,179 @@
+"""Attempts that do not know of each other, in one run directory: only the newest one changes it."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+import pytest
+from small_run import RECIPE, small_run
+
+from visionr1.engine.saving import Saving
+from visionr1.errors import BadInput, Fenced, Stopped
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.epoch import FencedStore, newest_epoch, take_epoch
+from visionr1.rundir.layout import epoch_key
+from visionr1.rundir.rollback import Rollback, roll_back
+from visionr1.rundir.scores import Scores
+from visionr1.rundir.steplog import StepLog, read_steps
+from visionr1.rundir.takeover import take_over, taking_over
+from visionr1.storage import Store, open_store
+
+PHASE = "stage-1"
+LAST = 12
+
+
+def save(checkpoints: Checkpoints, step: int, text: str = "weights") -> None:
+    """A checkpoint as a driver commits it."""
+    folder = checkpoints.staging(step)
+    checkpoints.clear(step)
+    (folder / "model.safetensors").write_text(f"{text} {step}")
+    entries = checkpoints.publish(step, folder, ["model.safetensors"])
+    checkpoints.upload(step, entries)
+    saving = Saving(checkpoints, lambda *_: None, lambda steps: steps[-2:], lambda *_: None)
+    saving.commit(step, [entries], {}, wait=True)
+
+
+def record(step: int) -> dict[str, object]:
+    return {"phase": PHASE, "stage": 1, "step": step, "loss": 1 / step}
+
+
+def test_epochs_count_up_and_two_never_have_one(store: Store) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(lambda _: take_epoch(store, PHASE, None).epoch, range(8)))
+    assert sorted(taken) == list(range(1, 9)) and newest_epoch(store) == 8
+
+
+CHANGES: dict[str, Callable[[Store], object]] = {
+    "commit": lambda store: Checkpoints(store, PHASE).commit(1, [], {}),
+    "files": lambda store: Checkpoints(store, PHASE).staging(1),
+    "deletion": lambda store: Checkpoints(store, PHASE).remove(2),
+    "record": lambda store: StepLog(store, PHASE, 2).append(record(3)),
+    "rollouts": lambda store: store.write_bytes("rollouts/stage-1/step-1.jsonl.zst", b""),
+    "score": lambda store: Scores(store, "{}").write("sft", 1, {}, []),
+    "data": lambda store: store.put_file(Path(__file__), "coldstart/data.jsonl"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_an_attempt_that_was_taken_over_changes_nothing(store: Store, change: Callable[[Store], object]) -> None:
+    first = take_over(store, PHASE)
+    log = StepLog(first, PHASE, 0)
+    for step in (1, 2):
+        log.append(record(step))
+    save(Checkpoints(first, PHASE), 2)
+    take_over(store, "evaluate")
+    before = store.versions()
+    with pytest.raises(Fenced, match=r"process \d+ on .+ took this run over at 20.+, for evaluate; this attempt ends$"):
+        change(first)
+    assert store.versions() == before
+
+
+def test_what_another_attempt_caused_is_no_mistake_of_the_user(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    for error in (BadInput("steps.jsonl: damaged"), RuntimeError("a worker failed")):
+        with pytest.raises(type(error)), taking_over(store, PHASE):
+            raise error
+        with pytest.raises(Fenced), taking_over(store, PHASE):
+            take_over(store, PHASE)
+            raise error
+    with pytest.raises(Stopped), taking_over(store, PHASE):
+        take_over(store, PHASE)
+        raise Stopped("its step is committed")
+
+
+def late(store: Store, epoch: int) -> Store:
+    """A writer that has looked before the take-over, and writes after it."""
+
+    class Late(FencedStore):
+        def check(self) -> None:
+            pass
+
+    return Late(store, epoch)
+
+
+def test_a_commit_that_comes_too_late_goes_with_the_next_commit(store: Store) -> None:
+    first = take_over(store, PHASE)
+    save(Checkpoints(first, PHASE), 2)
+    second = take_over(store, PHASE)
+    save(Checkpoints(late(store, first.epoch), PHASE), 4)
+    save(Checkpoints(second, PHASE), 3)
+    assert Checkpoints(store, PHASE).folders() == [2, 3]
+
+
+def test_a_commit_that_comes_too_late_is_not_where_the_next_attempt_starts(store: Store) -> None:
+    first = take_over(store, PHASE)
+    save(Checkpoints(first, PHASE), 2)
+    take_over(store, PHASE)
+    save(Checkpoints(late(store, first.epoch), PHASE), 4)
+    take_over(store, "evaluate")
+    assert Checkpoints(take_over(store, PHASE), PHASE).folders() == [2]
+
+
+def test_a_commit_that_comes_too_late_replaces_none(store: Store) -> None:
+    first = take_over(store, PHASE)
+    checkpoints = Checkpoints(late(store, first.epoch), PHASE)
+    folder = checkpoints.staging(2)
+    (folder / "model.safetensors").write_text("weights 2")
+    entries = checkpoints.publish(2, folder, ["model.safetensors"])
+    save(Checkpoints(take_over(store, PHASE), PHASE), 2)
+    with pytest.raises(Fenced, match="a newer attempt has committed this step"):
+        checkpoints.commit(2, entries, {})
+    assert Checkpoints(store, PHASE).epoch(2) == 2
+
+
+def test_the_first_attempt_after_a_rollback_starts_where_that_ended(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    small_run(store)
+    held = take_over(store, "stage-2")
+    roll_back(store, RECIPE, Rollback("stage-1", 2), "x")
+    with pytest.raises(Fenced):
+        save(Checkpoints(held, "stage-2"), 4)
+    assert Checkpoints(take_over(store, "stage-1"), "stage-1").steps() == [2]
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"phase": 1}', b"\xff"])
+def test_a_damaged_record_is_one_line(tmp_path: Path, text: bytes) -> None:
+    store = open_store(str(tmp_path))
+    first = take_over(store, PHASE)
+    store.write_bytes(epoch_key(2), text)
+    with pytest.raises(BadInput, match=r"epochs/2.json: not the record of an epoch; .*delete the folder epochs$"):
+        first.check()
+
+
+class Driver:
+    """A driver step by step: whoever has a turn does one call."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = take_over(store, PHASE)
+        self.checkpoints = Checkpoints(self.store, PHASE)
+        self.step = self.checkpoints.latest() or 0
+        self.log = StepLog(self.store, PHASE, self.step)
+
+    def turn(self) -> bool:
+        """Whether it is done."""
+        self.step += 1
+        self.log.append(record(self.step))
+        if self.step % 2 == 0:
+            save(self.checkpoints, self.step)
+        return self.step == LAST
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_drivers_side_by_side_end_with_one_series_of_steps(tmp_path: Path, seed: int) -> None:
+    random, store = Random(seed), open_store(str(tmp_path))
+    drivers, begun, done = [Driver(store)], 1, False
+    while not done:
+        if random.random() < 0.2 and begun < 6 or not drivers:
+            drivers.append(Driver(store))
+            begun += 1
+            continue
+        driver = random.choice(drivers)
+        try:
+            done = driver.turn()
+        except Fenced:
+            drivers.remove(driver)
+    assert [one["step"] for one in read_steps(store)] == list(range(1, LAST + 1))
+    assert Checkpoints(store, PHASE).steps() == [LAST - 2, LAST]
+    assert json.loads(store.read_bytes(epoch_key(begun)))["phase"] == PHASE
