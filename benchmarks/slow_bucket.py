@@ -26,8 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from s3_proxy import Proxy
 
-from visionr1.engine.saving import Parts
-from visionr1.grpo.saving import Saving
+from visionr1.engine.saving import Parts, Saving
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.storage import Store, open_store
 

@@ -30,7 +30,7 @@ _COLUMNS: Final = (
     ("Length", "number", ".status.length", 0),
     ("Tok/s/GPU", "number", ".status.tokensPerSecondPerGpu", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
-    ("Hours left", "number", ".status.hoursLeft", 1),
+    ("HoursLeft", "number", ".status.hoursLeft", 1),
     ("Truncated", "number", ".status.truncated", 1),
     ("KL", "number", ".status.kl", 1),
     ("Reason", "string", '.status.conditions[?(@.type=="Progressing")].reason', 1),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import multiprocessing
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from visionr1.data.coldstart.choose import Outcome, judge_all, majority, sift
 from visionr1.data.coldstart.duplicates import Duplicates
 from visionr1.data.coldstart.evaluation_sets import EvaluationSets
 from visionr1.data.coldstart.filters import Candidate, Kept, Rejection, judge, repetition, tells_answer
+from visionr1.data.coldstart.judging import MANY, Judging
 from visionr1.data.coldstart.outcomes import Outcomes
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.rows import Row
@@ -219,3 +222,19 @@ def test_outcomes_lie_on_disk_and_come_back_in_order() -> None:
     with Outcomes(3, keep_texts=False) as outcomes:
         outcomes.add(second)
         assert [*outcomes] == [replace(second, dropped=())]
+
+
+def test_many_replies_are_judged_in_another_process_and_the_same_way() -> None:
+    thoughts = [f"As described, {place}." if place % 3 else "So." for place in range(MANY)]
+    problems = [Bridged(place, f"r#{place}", "8", 1, (says("8", thought),)) for place, thought in enumerate(thoughts)]
+
+    async def judged() -> list[Any]:
+        judging = Judging(Filters())
+        try:
+            return [*await judging.judge(problems), *await judging.judge(problems[:2])]
+        finally:
+            judging.close()
+
+    expected = judge_all([problem.replies for problem in problems], Filters())
+    assert asyncio.run(judged()) == [*expected, *expected[:2]]
+    assert not multiprocessing.active_children()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +21,11 @@ from rich.console import Console
 from test_data_coldstart_run import recipe, run, same, write_problems
 
 from visionr1.data.coldstart import output
+from visionr1.data.coldstart.load import load_coldstart
+from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.run import run_coldstart
 from visionr1.data.coldstart.summary import coldstart_table
+from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.readers import load_samples
 from visionr1.errors import BadInput
 from visionr1.recipe.source import Source
@@ -255,6 +259,43 @@ run.run_coldstart(recipe, open_store({str(tmp_path / "run")!r}), lambda pairs: [
     assert report.reused >= before - most_in_flight and max(Counter(answered).values()) <= 2
 
 
+class Remote:
+    """A store that is not on this machine's file system, and slow."""
+
+    def __init__(self, folder: Path) -> None:
+        self._inner = open_store(str(folder))
+        self.url = "s3://elsewhere/run"
+
+    def list(self, prefix: str = "") -> list[str]:
+        return self._inner.list(prefix)
+
+    def local_path(self, key: str) -> Path | None:
+        return None
+
+    def get_file(self, key: str, local: Path) -> None:
+        self._inner.get_file(key, local)
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        time.sleep(0.2)
+        self._inner.write_bytes(key, data)
+
+
+def test_replies_that_come_during_an_upload_are_uploaded_the_next_time(tmp_path: Path) -> None:
+    store: Any = Remote(tmp_path / "run")
+    log = WorkLog(store)
+    log.add("0" * 64, "r", "reasoning", Reply("0", "", "stop"))
+    upload = threading.Thread(target=log.flush, args=(True,))
+    upload.start()
+    time.sleep(0.1)
+    log.add("1" * 64, "r", "reasoning", Reply("1", "", "stop"))
+    assert log.get("1" * 64) == Reply("1", "", "stop")
+    upload.join()
+    log.close()
+    again = WorkLog(store)
+    assert [again.get(str(n) * 64) for n in range(3)] == [Reply("0", "", "stop"), Reply("1", "", "stop"), None]
+    again.close()
+
+
 def test_a_torn_line_is_no_reply(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
     run(recipe(problems, teacher.url), tmp_path / "run")
     (tmp_path / "run/coldstart/manifest.json").unlink()
@@ -262,3 +303,43 @@ def test_a_torn_line_is_no_reply(teacher: FakeTeacher, problems: Path, tmp_path:
     part.write_bytes(part.read_bytes()[:-7])
     report = run(recipe(problems, teacher.url), tmp_path / "run")
     assert (report.kept, report.asked, report.reused) == (6, 1, 17)
+
+
+def test_the_progress_line_says_how_fast_what_was_kept_and_what_it_costs(
+    teacher: FakeTeacher, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visionr1.progress.LINE_SECONDS", 0.0)
+
+    def counted(request: dict[str, Any]) -> Answer:
+        status, text = helpful(request)
+        text = "<think> Hm. </think> Final Answer: 0" if "What is 5+5?" in text_of(request) and "<think>" in text else text
+        choice = {"message": {"content": text}, "finish_reason": "stop"}
+        return status, {"choices": [choice], "usage": {"prompt_tokens": 1000, "completion_tokens": 500}}
+
+    teacher.answer = counted
+    reasoner = {"base_url": teacher.url, "model": "thinker", "prompt_price": 100, "reply_price": 200}
+    report = run(recipe(problems, teacher.url, reasoner=reasoner), tmp_path / "run")
+    shown = capsys.readouterr().err
+    assert "rows/s" in shown and "tokens/s" in shown and "5 kept, 1 wrong answer, cost 1.20" in shown
+    assert report.teachers["reasoner"].cost == pytest.approx(1.2) and report.teachers["describer"].prompt_tokens == 12_000
+
+
+def test_several_images_and_one_picture_for_many_problems(teacher: FakeTeacher, tmp_path: Path, png: bytes) -> None:
+    problems = write_problems(tmp_path / "p", png, 1)
+    row = {"images": ["a.png", "a.png"], "problem": "<image>What is 1+5?<image>", "answer": "6"}
+    problems.write_text(json.dumps(row))
+    run(recipe(problems, teacher.url), tmp_path / "run")
+    (sample,) = load_coldstart(open_store(str(tmp_path / "run")))
+    assert sample.images == (png, png) and sample.problem == "<image>What is 1+5?<image>"
+    assert len([*(tmp_path / "run/coldstart/images").glob("*.png")]) == 1
+    assert [len(request["messages"][0]["content"]) for request in teacher.requests[:2]] == [3, 3]
+
+
+def test_own_templates_replace_the_package_s(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    (folder / "reasoning.txt").write_text("Look: {description}\nQ: {question}\n{answer} is right. {} {not a field} {question}")
+    run(recipe(problems, teacher.url, prompts_dir=str(folder)), tmp_path / "run")
+    assert "Look: The image shows the numbers 2 and 5.\nQ: What is 2+5?\n7 is right. {} {not a field} What is 2+5?" in {
+        text_of(request) for request in teacher.requests
+    }

@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from visionr1.data.coldstart.endpoint import whole_address
-from visionr1.data.coldstart.output import load_coldstart
+from visionr1.data.coldstart.load import load_coldstart
 from visionr1.data.coldstart.run import run_coldstart
 from visionr1.data.coldstart.teacher import EndpointLost
 from visionr1.errors import BadInput, Stopped
@@ -327,27 +327,6 @@ def test_a_run_directory_on_s3(
         assert len(teacher.requests) == 18
     finally:
         server.stop()
-
-
-def test_several_images_and_one_picture_for_many_problems(teacher: FakeTeacher, tmp_path: Path, png: bytes) -> None:
-    problems = write_problems(tmp_path / "p", png, 1)
-    row = {"images": ["a.png", "a.png"], "problem": "<image>What is 1+5?<image>", "answer": "6"}
-    problems.write_text(json.dumps(row))
-    run(recipe(problems, teacher.url), tmp_path / "run")
-    (sample,) = load_coldstart(open_store(str(tmp_path / "run")))
-    assert sample.images == (png, png) and sample.problem == "<image>What is 1+5?<image>"
-    assert len([*(tmp_path / "run/coldstart/images").glob("*.png")]) == 1
-    assert [len(request["messages"][0]["content"]) for request in teacher.requests[:2]] == [3, 3]
-
-
-def test_own_templates_replace_the_package_s(teacher: FakeTeacher, problems: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "prompts"
-    folder.mkdir()
-    (folder / "reasoning.txt").write_text("Look: {description}\nQ: {question}\n{answer} is right. {} {not a field} {question}")
-    run(recipe(problems, teacher.url, prompts_dir=str(folder)), tmp_path / "run")
-    assert "Look: The image shows the numbers 2 and 5.\nQ: What is 2+5?\n7 is right. {} {not a field} What is 2+5?" in {
-        text_of(request) for request in teacher.requests
-    }
 
 
 def test_real_geometry3k_problems(teacher: FakeTeacher, geometry3k: Path, tmp_path: Path) -> None:

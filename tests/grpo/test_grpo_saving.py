@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from s3_proxy import Fault, Proxy
 
-from visionr1.engine.saving import Parts
-from visionr1.grpo.saving import Saving
+from visionr1.engine.saving import Parts, Saving
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.storage import StorageError, open_store
 
@@ -27,6 +26,7 @@ class Stage:
         self.saving = Saving(self.checkpoints, self.upload, keep, lambda step, seconds: self.reported.append(step))
 
     def upload(self, step: int, parts: Parts) -> None:
+        self.checkpoints.clear(step)
         for part in parts:
             self.checkpoints.upload(step, part)
 

@@ -47,7 +47,7 @@ def test_kubectl_get_shows_how_a_run_is() -> None:
     narrow = [column["name"] for column in columns if not column.get("priority")]
     assert narrow == ["Phase", "Stage", "Step", "Reward", "Length", "Tok/s/GPU", "Age"]
     wide = [column["name"] for column in columns if column.get("priority")]
-    assert wide == ["Hours left", "Truncated", "KL", "Reason", "Message"]
+    assert wide == ["HoursLeft", "Truncated", "KL", "Reason", "Message"]
     status = spec["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
     shown = {column["jsonPath"].removeprefix(".status."): column["type"] for column in columns}
     reported = {path for path in shown if path.startswith("conditions")}

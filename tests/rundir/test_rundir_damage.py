@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from small_run import RECIPE, small_run
 
-from visionr1.data.coldstart.output import load_coldstart
+from visionr1.data.coldstart.load import load_coldstart
 from visionr1.data.coldstart.run import run_coldstart
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.errors import BadInput

@@ -11,7 +11,7 @@ from small_run import RECIPE, small_run
 
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.work import WorkLog
-from visionr1.engine.saving import Committer
+from visionr1.engine.saving import Saving
 from visionr1.errors import BadInput, Fenced, Stopped
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.epoch import FencedStore, newest_epoch, take_epoch
@@ -33,7 +33,8 @@ def save(checkpoints: Checkpoints, step: int, text: str = "weights") -> None:
     (folder / "model.safetensors").write_text(f"{text} {step}")
     entries = checkpoints.publish(step, folder, ["model.safetensors"])
     checkpoints.upload(step, entries)
-    Committer(checkpoints, lambda steps: steps[-2:], lambda *_: None).commit(step, [entries], {}, 0.0)
+    saving = Saving(checkpoints, lambda *_: None, lambda steps: steps[-2:], lambda *_: None)
+    saving.commit(step, [entries], {}, wait=True)
 
 
 def record(step: int) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from visionr1.engine.saving import Parts
 from visionr1.engine.zero import join_process_group
 from visionr1.errors import BadInput, Fenced, Stopped
 from visionr1.model.device import device_of
@@ -103,7 +104,7 @@ def sft_on_s3(run: str, environment: dict[str, str], scratch: str) -> str:
 
 
 def _plant(faults: Faults) -> None:
-    commit, after_commit = Checkpoints.commit, RankSaving._commit
+    commit, commit_of_all = Checkpoints.commit, RankSaving.commit
 
     def dying(self: Checkpoints, step: int, *rest: Any) -> int:
         while step == faults.cut_off_before_commit_of and newest_epoch(self.store) == 1:
@@ -112,10 +113,12 @@ def _plant(faults: Faults) -> None:
             raise Killed
         return commit(self, step, *rest)
 
-    def all_dying(self: RankSaving, upload: Any) -> Any:
-        if upload.step == faults.die_before_commit_of and dist.get_rank() != 0:
+    def all_dying(self: RankSaving, step: int, parts: Parts, state: dict[str, Any], *, wait: bool) -> None:
+        here = step == faults.die_before_commit_of
+        if here and dist.get_rank() != 0:
+            self._checkpoints.upload(step, parts[dist.get_rank()])
             raise Killed
-        return after_commit(self, upload)
+        commit_of_all(self, step, parts, state, wait=wait or here)
 
     Checkpoints.commit = dying  # type: ignore[method-assign, assignment]
-    RankSaving._commit = all_dying  # type: ignore[method-assign]
+    RankSaving.commit = all_dying  # type: ignore[method-assign]

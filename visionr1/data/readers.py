@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar, overload
 
 from visionr1.data.columns import answer_text, cell, problem_text, require_problems, require_samples, turn_texts, with_marks
+from visionr1.data.difficulty import within
 from visionr1.data.json_rows import Cells
 from visionr1.data.options import read_options
 from visionr1.data.pictures import Pictures, ReadFile, image_items, read_images
@@ -56,6 +58,8 @@ def load_problems(source: Source) -> Sequence[Row]:
     """
     if source.path.startswith("demo://"):
         rows = _demo(source.path)
+        if source.difficulty is not None:
+            raise BadInput(f"{source.path}: the demo's problems are made and not read; leave out difficulty")
         return select(rows, range(min(len(rows), source.limit or len(rows))))
     return FileRows(source, require_problems, _problem)
 
@@ -93,21 +97,36 @@ class FileRows(Lazy[T]):
         self.source, self._parse = source, parse
         self._ends = list(accumulate(table.size for table in self._tables))
         self.stamps = [[table.name, table.stamp] for table in self._tables]
-        super().__init__(min(self._ends[-1], source.limit or self._ends[-1]), self.look)
+        size = min(self._ends[-1], source.limit or self._ends[-1])
+        self._chosen: array[int] | None = None
+        if source.difficulty is not None:
+            listed = open_tables(source.difficulty.path, None)
+            self.stamps += [[table.name, table.stamp] for table in listed]
+            self._chosen = within(source.difficulty, listed, (self._id(*self._at(place)) for place in range(size)))
+            size = len(self._chosen)
+        super().__init__(size, self.look)
 
     def look(self, index: int, seen: Seen = lambda path, pictures: None) -> T:
         """Row `index`; `seen` is called with the path of each image file before it is read, and with where it lies."""
-        table, place = self._at(index)
+        table, place = self._at(self._place(index))
 
         def read(path: str) -> bytes:
             seen(path, table.pictures)
             return table.pictures.read(path)
 
-        return self._parse(f"{table.name}#{place}", table.cells(place), self.source.columns, read)
+        return self._parse(self._id(table, place), table.cells(place), self.source.columns, read)
 
     def pictures(self, index: int) -> Pictures:
         """Where the image files of row `index` lie."""
-        return self._at(index)[0].pictures
+        return self._at(self._place(index))[0].pictures
+
+    def _place(self, index: int) -> int:
+        """Where row `index` is among all rows of the files."""
+        return index if self._chosen is None else self._chosen[index]
+
+    @staticmethod
+    def _id(table: Table, place: int) -> str:
+        return f"{table.name}#{place}"
 
     def _at(self, index: int) -> tuple[Table, int]:
         """The table of a row, and its place in there."""

@@ -13,13 +13,12 @@ from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from visionr1.data.check import CheckReport
-from visionr1.engine.saving import Parts
+from visionr1.engine.saving import Parts, Saving
 from visionr1.grpo.batches import Batch
 from visionr1.grpo.host import Host
 from visionr1.grpo.lengths import spread
 from visionr1.grpo.parity import Probe
 from visionr1.grpo.plan import WorkerPlan
-from visionr1.grpo.saving import Saving
 from visionr1.grpo.start import StageStart
 from visionr1.grpo.upload import upload
 from visionr1.recipe.phases import StagePhase
@@ -48,7 +47,8 @@ class Crew:
         self._tensor_parallel = phase.stage.tensor_parallel
         self._store = store
         self._parts: list[np.ndarray] = []
-        self._saving = Saving(Checkpoints(store, phase.name), self._upload, self._kept, on_commit)
+        self._checkpoints = Checkpoints(store, phase.name)
+        self._saving = Saving(self._checkpoints, self._upload, self._kept, on_commit)
         self._group = _reserve(recipe)
         # Tensor-parallel peers are consecutive ranks, so ranks are counted node by node.
         nodes = ray.util.placement_group_table(self._group)["bundles_to_node_id"]
@@ -132,6 +132,7 @@ class Crew:
         self._saving.commit(step, parts, state, wait=wait)
 
     def _upload(self, step: int, parts: Parts) -> None:
+        self._checkpoints.clear(step)
         where = self._store.url, self._store.epoch, self._phase.name, step
         _results([upload.options(**beside).remote(*where, part) for beside, part in zip(self._beside, parts, strict=True)])
 

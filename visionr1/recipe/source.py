@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from visionr1.recipe.values import Part
+from visionr1.recipe.values import Part, Probability
 
 
 class Columns(Part):
@@ -31,6 +31,14 @@ class Columns(Part):
         return self
 
 
+class Difficulty(Part):
+    """Which problems are used, by how often a reasoner solved them."""
+
+    path: str = Field(description="difficulty.jsonl of a run's cold start over the same data file.")
+    least: Probability = Field(0.0, description="Smallest share of right samples.")
+    most: Probability = Field(1.0, description="Largest share of right samples.")
+
+
 class Source(Part):
     """Where rows come from."""
 
@@ -46,4 +54,7 @@ class Source(Part):
         None,
         description="Columns of a file that has other names, such as {problem: query, answer: label}. Fields that are not named "
         "keep their usual columns. Images of a problem without any <image> then come before its text.",
+    )
+    difficulty: Difficulty | None = Field(
+        None, description="Use only problems that are as hard as this. Those that the cold start has not tried are left out."
     )

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from visionr1.data.coldstart.output import load_coldstart
+from visionr1.data.coldstart.load import load_coldstart
 from visionr1.data.images import open_image
 from visionr1.data.reflection import REFLECTION_WORDS, count_reflection
 from visionr1.data.rows import Sample

@@ -29,6 +29,8 @@ from visionr1.storage.progress import showing
 from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
 
 _CHUNK: Final = 1 << 20
+_AWAITED_SECONDS: Final = 0.5
+"""Time between two looks for files that others upload."""
 _DOWNLOADS: Final = 2
 """A file that arrives damaged is fetched once more: the fault may lie on the way."""
 _MANIFEST: Final = TypeAdapter(Manifest)
@@ -138,6 +140,14 @@ class Checkpoints:
                 path = self._staged(step) / check_key(entry.path)
                 self.store.put_file(path, self._key(step, entry.path), moved)
                 path.unlink()
+
+    def await_files(self, step: int, entries: Collection[FileEntry]) -> None:
+        """Returns when all files are in the store whole, which other machines bring there."""
+        while True:
+            there = self.store.sizes(self._key(step))
+            if all(there.get(self._key(step, entry.path)) == entry.bytes for entry in entries):
+                return
+            time.sleep(_AWAITED_SECONDS)
 
     def commit(self, step: int, entries: Iterable[FileEntry], state: dict[str, Any]) -> int:
         """Writes the manifest; from then on the checkpoint exists. One process calls it, with all processes' entries.

@@ -67,7 +67,7 @@ class SftRank:
             self.exporter.update(WHERE | {"started_timestamp_seconds": time.time()})
         self.rank, self._world = dist.get_rank(), dist.get_world_size()
         self._checkpoints = Checkpoints(store, SFT_PHASE)
-        self._saving = RankSaving(self._checkpoints, self.device, recipe.checkpoint.keep_last, self.exporter.committed)
+        self._saving = RankSaving(self._checkpoints, recipe.checkpoint.keep_last, self.exporter.committed)
         self.done = self._of_rank_0(self._checkpoints.latest() or 0)
         model_dir = self._checkpoints.fetch(self.done) if self.done else base_dir(recipe.model)
         self._companions = read_companions(model_dir)
@@ -143,7 +143,7 @@ class SftRank:
         return {"loss": float(loss_sum), "grad_norm": norm, "trained_tokens": int(targets)}
 
     def check(self) -> None:
-        """Commits the checkpoint before once all ranks have uploaded it; raises StorageError if this rank could not."""
+        """Raises StorageError if the checkpoint before could not be uploaded or committed by this rank."""
         self._saving.check()
 
     def save(self, step: int) -> Parts:

@@ -1,79 +1,56 @@
-"""Committing SFT's checkpoints behind its steps."""
+"""The ranks' part in saving: each uploads what it wrote, and rank 0 commits once all of it is there."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
-from visionr1.engine.saving import Committer, Parts
-from visionr1.engine.zero import any_rank
+from visionr1.engine.saving import Parts, Saving
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.storage import Background
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Upload:
-    step: int
-    parts: Parts
-    state: dict[str, Any]
-    begun: float
-
-
 class RankSaving:
-    """Commits what all ranks have written: on S3 while the next steps train, one checkpoint at a time.
-
-    Each rank uploads its part in a thread; the first call that finds all ranks ready commits. All methods are collective.
+    """What `Saving` is for one process, for a group of ranks. `begin` and `commit` are collective.
 
     Args:
         keep_last: how many of the newest checkpoints stay.
-        on_commit: called on rank 0 with each committed step and the seconds that upload and commit took.
+        on_commit: called on rank 0 with each committed step and the seconds that upload and commit took, in another thread.
     """
 
-    def __init__(
-        self, checkpoints: Checkpoints, device: torch.device, keep_last: int, on_commit: Callable[[int, float], object]
-    ) -> None:
-        self._checkpoints, self._device = checkpoints, device
-        self._committer = Committer(checkpoints, lambda steps: steps[-keep_last:], on_commit)
+    def __init__(self, checkpoints: Checkpoints, keep_last: int, on_commit: Callable[[int, float], object]) -> None:
+        self._checkpoints = checkpoints
+        self._saving = Saving(checkpoints, self._upload_all, lambda steps: steps[-keep_last:], on_commit)
         self._uploading = Background("upload")
-        self._upload: _Upload | None = None
 
     def check(self) -> None:
-        """Commits the checkpoint before if every rank has uploaded its part.
-
-        Raises:
-            StorageError: this rank could not upload its part.
-        """
-        if self._upload is not None and not any_rank(self._uploading.running(), self._device):
-            self._commit(self._upload)
-            self._upload = None
+        """Raises StorageError if this rank could not upload its part of the checkpoint before, or not commit it."""
+        self._saving.check()
+        self._uploading.running()
 
     def begin(self, step: int) -> None:
         """Waits for the commit before, so that a machine holds the files of one checkpoint at a time; makes room for `step`."""
-        self._finish()
+        self._uploading.wait()
         if dist.get_rank() == 0:
-            self._checkpoints.staging(step)
+            self._saving.begin(step)
             self._checkpoints.clear(step)
         dist.barrier()
 
     def commit(self, step: int, parts: Parts, state: dict[str, Any], *, wait: bool) -> None:
         """Makes what the ranks wrote a checkpoint; a local one is there at once, one on S3 later unless `wait` is true."""
-        self._upload = _Upload(step=step, parts=parts, state=state, begun=time.monotonic())
-        self._uploading.start(partial(self._checkpoints.upload, step, parts[dist.get_rank()]))
+        rank = dist.get_rank()
+        if rank == 0:
+            self._saving.commit(step, parts, state, wait=wait)
+        else:
+            self._uploading.start(partial(self._checkpoints.upload, step, parts[rank]))
         if wait or self._checkpoints.local:
-            self._finish()
+            self._uploading.wait()
+            dist.barrier()
 
-    def _finish(self) -> None:
-        self._uploading.wait()
-        self.check()
-
-    def _commit(self, upload: _Upload) -> None:
-        """Returns when the checkpoint is there for all ranks."""
-        if dist.get_rank() == 0:
-            self._committer.commit(upload.step, upload.parts, upload.state, upload.begun)
-        dist.barrier()
+    def _upload_all(self, step: int, parts: Parts) -> None:
+        """On rank 0. If another rank cannot upload its part, that rank ends, and the group with it."""
+        self._checkpoints.upload(step, parts[0])
+        self._checkpoints.await_files(step, [entry for part in parts for entry in part])

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterable
@@ -64,6 +65,8 @@ class WorkLog:
         self._writing: BinaryIO | None = None
         self._sent = self._size = 0
         self._flushed_at = time.monotonic()
+        self._parts = threading.RLock()
+        """Held while a part is made safe, which another thread does while replies are added, and while the next one begins."""
         keys = store.list(COLDSTART_WORK)
         with ThreadPoolExecutor(_DOWNLOADS) as pool:
             for key, path in zip(keys, pool.map(self._local, keys), strict=True):
@@ -129,7 +132,8 @@ class WorkLog:
         entry = {"request": request, "row": row_id, "step": step, "reply": vars(reply)}
         line = json.dumps(entry).encode() + b"\n"
         if self._writing is None or self._size >= _PART_BYTES:
-            self._begin_part()
+            with self._parts:
+                self._begin_part()
         assert self._writing is not None
         with os_errors(self._paths[-1]):
             self._writing.write(line)
@@ -157,19 +161,22 @@ class WorkLog:
         Raises:
             Fenced: another attempt has taken the run over.
         """
-        if self._writing is None or self._sent == self._size:
-            return
-        if not at_once and time.monotonic() - self._flushed_at < FLUSH_SECONDS:
-            return
-        check_epoch(self._store)
-        with os_errors(self._paths[-1]):
-            if self._store.local_path(COLDSTART_WORK) is None:
-                new = os.pread(self._open(len(self._paths) - 1).fileno(), self._size - self._sent, self._sent)
-                self._store.write_bytes(coldstart_work_key(uuid.uuid4().hex), new)
-            else:
-                os.fsync(self._writing.fileno())
-        self._sent = self._size
-        self._flushed_at = time.monotonic()
+        with self._parts:
+            size = self._size  # replies that are added from here on are for the next time
+            if self._writing is None or self._sent == size:
+                return
+            if not at_once and time.monotonic() - self._flushed_at < FLUSH_SECONDS:
+                return
+            check_epoch(self._store)
+            with os_errors(self._paths[-1]):
+                if self._store.local_path(COLDSTART_WORK) is None:
+                    with self._paths[-1].open("rb") as part:
+                        new = os.pread(part.fileno(), size - self._sent, self._sent)
+                    self._store.write_bytes(coldstart_work_key(uuid.uuid4().hex), new)
+                else:
+                    os.fsync(self._writing.fileno())
+            self._sent = size
+            self._flushed_at = time.monotonic()
 
     def close(self) -> None:
         """Makes everything safe and gives the files back."""
