@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PODS = ("head", "worker-0", "worker-1")
 TINY = {
     "name": "tiny",
-    "coldstart.problems.limit": 300,  # some seconds, hence some scrapes
+    "coldstart.problems.limit": 1500,  # some seconds, hence some scrapes
     "sft.max_steps": 8,
     "data.train.limit": 80,
     "data.held_out": "null",
