@@ -16,7 +16,7 @@ set -e
 mkdir /sys/fs/cgroup/{group}
 echo $$ > /sys/fs/cgroup/{group}/cgroup.procs
 mount -t tmpfs {group} /mnt
-echo $TMPDIR > {said}.new && mv {said}.new {said}
+echo $TMPDIR > {reported}.new && mv {reported}.new {reported}
 sleep {seconds}
 """
 """What a node leaves behind. The cgroup's name shows that it is not from another cluster."""
