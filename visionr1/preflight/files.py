@@ -54,5 +54,5 @@ def _is_there(path: str) -> bool:
         if path.endswith(_SUFFIXES):
             folder, _, name = path.rpartition("/")
             return open_store(folder).exists(name)
-        return bool(open_store(path).list(""))
+        return bool(open_store(path).versions())
     return "://" in path or Path(path).expanduser().exists()
