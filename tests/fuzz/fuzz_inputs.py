@@ -174,7 +174,7 @@ class Rows:
         return buffer.getvalue()
 
     def _look(self, source: Source, sft: bool) -> None:
-        limits = {"min_pixels": self.model.min_pixels, "max_pixels": self.model.max_pixels}
+        limits: dict[str, Any] = {"min_pixels": self.model.min_pixels, "max_pixels": self.model.max_pixels}
         if sft:
             samples = load_samples(source)
             found = check_samples(samples, **limits, cutoff_tokens=4096, count_tokens=self.builder.count_sample_tokens)
