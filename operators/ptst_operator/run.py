@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from ptst_operator.spec import Spec
 from visionr1.recipe import Phase, Recipe, phases
@@ -44,7 +45,7 @@ class WantedRun:
     recipe_version: str = ""
     recipe_fault: str = ""
 
-    @property
+    @cached_property
     def chain(self) -> tuple[Phase, ...]:
         """The phases of its recipe, in order."""
         return phases(self.run.recipe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from visionr1.recipe.schema import Recipe
@@ -88,6 +89,7 @@ drawn, what they are trained for or how they are scored (but for the last bits, 
 that lost a node may go on with fewer workers."""
 
 
+@lru_cache(maxsize=8192)  # the operator asks for every value of each run, at each look
 def reads(kind: PhaseKind, stage: int | None, path: str) -> bool:
     """Whether what a phase makes depends on the value at `path` (`model.base`, `stages.0.steps`).
 
