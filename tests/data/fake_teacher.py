@@ -9,8 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
+
+from local_server import served
 
 Answer = tuple[int, Any]
 """HTTP status and a reply's text, a whole body (dict), or bytes that are no JSON."""
@@ -69,6 +72,14 @@ class FakeTeacher:
                 self._open -= 1
 
 
+def write_problems(folder: Path, png: bytes, count: int) -> Path:
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png)
+    rows = [{"image": "a.png", "problem": f"<image>What is {n}+5?", "answer": str(n + 5)} for n in range(count)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "rows.jsonl"
+
+
 @contextmanager
 def fake_teacher() -> Iterator[FakeTeacher]:
     teacher = FakeTeacher("")
@@ -94,20 +105,6 @@ def fake_teacher() -> Iterator[FakeTeacher]:
         def log_message(self, *_: object) -> None:
             """Quiet."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-        def handle_error(self, *_: object) -> None:
-            """Clients may leave in the middle."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    teacher.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with served(Handler) as address:
+        teacher.url = f"{address}/v1"
         yield teacher
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from local_server import served
 
 Behaviour = Callable[["Handler"], None]
 
@@ -104,21 +106,8 @@ def rude_endpoint(*behaviours: Behaviour, last: Behaviour | None = None) -> Iter
     endpoint = RudeEndpoint("", last or says(), [*behaviours])
     handler = type("OwnHandler", (Handler,), {"endpoint": endpoint})
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-        def handle_error(self, *_: object) -> None:
-            """Clients may leave in the middle."""
-
-    server = Server(("127.0.0.1", 0), handler)
-    endpoint.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield endpoint
-    finally:
-        endpoint.gone.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(handler) as endpoint.url:
+        try:
+            yield endpoint
+        finally:
+            endpoint.gone.set()

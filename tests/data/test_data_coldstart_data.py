@@ -10,15 +10,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
-from fake_teacher import Answer, FakeTeacher, fake_teacher, helpful, step_of, text_of
+from fake_teacher import Answer, FakeTeacher, helpful, step_of, text_of, write_problems
 from rich.console import Console
-from test_data_coldstart_run import recipe, run, same, write_problems
+from test_data_coldstart_run import recipe, run, same
 
 from visionr1.data.coldstart import output
 from visionr1.data.coldstart.load import load_coldstart
@@ -30,17 +29,6 @@ from visionr1.data.readers import load_samples
 from visionr1.errors import BadInput
 from visionr1.recipe.source import Source
 from visionr1.storage import open_store
-
-
-@pytest.fixture
-def teacher() -> Iterator[FakeTeacher]:
-    with fake_teacher() as server:
-        yield server
-
-
-@pytest.fixture
-def problems(tmp_path: Path, png: bytes) -> Path:
-    return write_problems(tmp_path / "problems", png, 6)
 
 
 def asked(teacher: FakeTeacher, step: str) -> list[dict[str, Any]]:

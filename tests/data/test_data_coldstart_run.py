@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from fake_teacher import Answer, FakeTeacher, fake_teacher, helpful, step_of, text_of
+from fake_teacher import Answer, FakeTeacher, helpful, step_of, text_of, write_problems
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
@@ -31,25 +31,6 @@ from visionr1.storage import open_store
 
 KEYS = {"phase", "stage"} | {item.key for item in TABLE if item.key}
 KEY = "sk-very-secret-0123456789"
-
-
-@pytest.fixture
-def teacher() -> Iterator[FakeTeacher]:
-    with fake_teacher() as server:
-        yield server
-
-
-@pytest.fixture
-def problems(tmp_path: Path, png: bytes) -> Path:
-    return write_problems(tmp_path / "problems", png, 6)
-
-
-def write_problems(folder: Path, png: bytes, count: int) -> Path:
-    folder.mkdir()
-    (folder / "a.png").write_bytes(png)
-    rows = [{"image": "a.png", "problem": f"<image>What is {n}+5?", "answer": str(n + 5)} for n in range(count)]
-    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return folder / "rows.jsonl"
 
 
 def recipe(problems: Path, url: str, **settings: object) -> Recipe:

@@ -114,8 +114,8 @@ class Bridge:
         hidden = (
             truth and not self.recipe.give_answer_to_reasoner and "description tells the answer" not in self.recipe.filters.off
         )
-        if hidden and (told := tells_answer(description, truth)):
-            raise _NoBridge(Rejection("description tells the answer", told))
+        if hidden and (words := tells_answer(description, truth)):
+            raise _NoBridge(Rejection("description tells the answer", words))
         return description
 
     async def _describe(self, step: Step, problem: _Problem, prompt: str) -> str:
@@ -129,8 +129,8 @@ class Bridge:
             )
         if not text:
             raise _NoBridge(Rejection("no description", f"step {step} gave no text"))
-        if "refused" not in self.recipe.filters.off and (told := refusal(text[:400])):
-            raise _NoBridge(Rejection("refused", f"step {step}: {told}"))
+        if "refused" not in self.recipe.filters.off and (words := refusal(text[:400])):
+            raise _NoBridge(Rejection("refused", f"step {step}: {words}"))
         return text
 
     async def _sample(self, problem: _Problem, description: str, truth: str, sample: int) -> Reply | Rejection:

@@ -174,8 +174,8 @@ class EndpointClient:
 
     def _fault(self, fault: Fault) -> Fault:
         """The fault with the address before it, and without the key, which a server may repeat."""
-        said = f"{self.url} {fault}" if isinstance(fault, Busy | Refused) else f"{self.url}: {fault}"
-        fault.args = (said.replace(self._key, "***") if self._key else said,)
+        message = f"{self.url} {fault}" if isinstance(fault, Busy | Refused) else f"{self.url}: {fault}"
+        fault.args = (message.replace(self._key, "***") if self._key else message,)
         return fault
 
 

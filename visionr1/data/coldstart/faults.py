@@ -53,8 +53,8 @@ class Unanswerable(Fault):
 
 def fault_of(status: int, headers: Mapping[str, str], body: str, model: str) -> Fault:
     """What an HTTP status other than 200 means; the message begins with a verb or with the status."""
-    said = _said(body)
-    told = f"HTTP {status}: {said}" if said else f"HTTP {status}"
+    reason = _message_in(body)
+    message = f"HTTP {status}: {reason}" if reason else f"HTTP {status}"
     if 300 <= status < 400:
         where = one_line(headers.get("location", "elsewhere"))
         return Refused(f"answers with a redirect to {where}, which is not followed; set base_url to the right address")
@@ -63,15 +63,15 @@ def fault_of(status: int, headers: Mapping[str, str], body: str, model: str) -> 
     if status in _REFUSED:
         return Refused(_REFUSED[status].format(model=model))
     if status in _BUSY:
-        return Busy(told, asked_wait(headers))
+        return Busy(message, asked_wait(headers))
     if 400 <= status < 500 and status != 409:
-        if _TOO_LONG.search(said):
-            return Unanswerable(told, "too long for the teacher")
-        return Unanswerable(told, "refused" if _OBJECTED.search(body) else "request failed")
-    return Failed(told)
+        if _TOO_LONG.search(reason):
+            return Unanswerable(message, "too long for the teacher")
+        return Unanswerable(message, "refused" if _OBJECTED.search(body) else "request failed")
+    return Failed(message)
 
 
-def _said(body: str) -> str:
+def _message_in(body: str) -> str:
     """The message in an error's body."""
     try:
         answer: Any = json.loads(body)

@@ -91,8 +91,8 @@ def judge(reply: Reply, filters: Filters) -> Candidate | Rejection:
     if reply.finish_reason != "stop":
         return Rejection("truncated", f"finish reason {reply.finish_reason!r} ... {reply.text[-100:] or reply.reasoning[-100:]}")
     read = parts(reply)
-    if "refused" not in filters.off and (told := refusal(read.conclusion)):
-        return Rejection("refused", told)
+    if "refused" not in filters.off and (words := refusal(read.conclusion)):
+        return Rejection("refused", words)
     if not read.ends:
         return Rejection("no end of thought", f"... {read.conclusion[-100:]}")
     if read.ends > 1:
@@ -140,8 +140,8 @@ def _bad_signs(before: str, thought: str, filters: Filters) -> Rejection | None:
 
 def _bad_shape(thought: str, filters: Filters) -> Rejection | None:
     words = thought.split()
-    if "wrong language" not in filters.off and (said := _not_english(thought, words)):
-        return Rejection("wrong language", said)
+    if "wrong language" not in filters.off and (found := _not_english(thought, words)):
+        return Rejection("wrong language", found)
     if filters.min_words is not None and len(words) < filters.min_words:
         return Rejection("too short", f"{len(words)} words, under {filters.min_words}")
     if filters.max_words is not None and len(words) > filters.max_words:
