@@ -70,13 +70,11 @@ def test_the_scraped_numbers_are_those_of_the_step_log(watched: Watched, phase: 
 def test_the_counters_of_the_pods_add_up_to_the_step_log(watched: Watched) -> None:
     server, _, ended, log = watched
     stage = [record for record in log if record["phase"] == "stage-1"]
-    generated = sum(record["generated_tokens"] for record in stage)
-    for role in ("driver", "worker"):
-        assert server.total(f'visionr1_rollout_generated_tokens_total{{role="{role}"}}', ended) == generated
-    trained = [record["trained_tokens"] for record in stage]
-    assert server.total('visionr1_trained_tokens_total{role="driver"}', ended) == sum(trained)
-    # A worker ends with the update of its last step, which a scrape twice a second may miss.
-    assert sum(trained[:-1]) <= server.total('visionr1_trained_tokens_total{role="worker"}', ended) <= sum(trained)
+    for name, key in (("rollout_generated_tokens", "generated_tokens"), ("trained_tokens", "trained_tokens")):
+        tokens = [record[key] for record in stage]
+        assert server.total(f'visionr1_{name}_total{{role="driver"}}', ended) == sum(tokens)
+        # A worker ends soon after its last step, which a scrape twice a second may miss.
+        assert sum(tokens[:-1]) <= server.total(f'visionr1_{name}_total{{role="worker"}}', ended) <= sum(tokens)
     trained = [record["trained_tokens"] for record in log if record["phase"] == "sft"]
     assert sum(trained[:-2]) <= server.total('visionr1_trained_tokens_total{role="sft"}', ended) <= sum(trained)
     assert server.total('visionr1_steps_total{role="driver"}', ended) == len(stage)
