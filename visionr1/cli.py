@@ -14,13 +14,13 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from visionr1.cli_eval import evaluate
 from visionr1.cli_look import (
     DecidedOption,
     SetOption,
     chain,
     data_app,
     doctor,
-    evaluate,
     grade,
     recipe_app,
     refuse_what_does_not_fit,

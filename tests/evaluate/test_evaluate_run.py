@@ -11,7 +11,7 @@ from visionr1.capacity.model import DEMO_BASE
 from visionr1.cli import app
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
-from visionr1.evaluate.phase import evaluation_faults, fitted
+from visionr1.evaluate.lengths import evaluation_faults, fitted
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.source import Source

@@ -96,7 +96,7 @@ def _float(text: str) -> float | None:
         return None
 
 
-RULE: Final = Rule("nearest-choice-and-precision", 1, read, lambda _, block: block, right)
+RULE: Final = Rule("nearest-choice-and-precision", 1, read, lambda _, block: block, right, short_cut)
 _PAPER: Final = {
     "GEO": ("skills", "geometry reasoning"),
     "ALG": ("skills", "algebraic reasoning"),

@@ -35,6 +35,7 @@ class Rule:
         read: the answer in a reply to a problem, as the set's authors read it; never fails.
         read_block: the answer in the text of an answer block.
         right: whether an answer that was read is right.
+        short_cut: as `read`, but None where the authors ask a language model for the answer.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Rule:
     read: Read
     read_block: Read
     right: Callable[[Problem, str, Same], bool]
+    short_cut: Callable[[Problem, str], str | None] = lambda _problem, _reply: None
 
 
 @dataclass(frozen=True)

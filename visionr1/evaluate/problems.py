@@ -44,10 +44,11 @@ class Builder(Protocol):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The problems of a source that can be used, and notes on the others."""
+    """The problems of a source that can be used, and notes on the others; `fingerprint` is of the former."""
 
     rows: Sequence[Row]
     skipped: list[BadRowNote]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def load_held_out(source: Source, recipe: Recipe, builder: Builder, kept: Kept |
         count_prompt_tokens=builder.count_tokens,
         kept=kept,
     )
-    return HeldOut(select(rows, report.usable()), report.bad)
+    return HeldOut(select(rows, report.usable()), report.bad, report.fingerprint)
 
 
 def evaluate_problems(

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from visionr1.recipe.benchmarks import BenchmarkSource, Judge, Requests
 from visionr1.recipe.coldstart import Filters, Teacher
 from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
@@ -315,6 +316,12 @@ class Evaluation(Part):
     top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling.")
     max_completion_tokens: int = Field(16_000, ge=1, le=MOST_TOKENS, description="Length limit in tokens.")
     samples: int = Field(1, ge=1, le=10_000, description="Completions per problem. The accuracy is their mean (pass@1).")
+    benchmarks: tuple[BenchmarkSource, ...] = Field(
+        (), max_length=100, description="Published sets that every stage is scored on, too."
+    )
+    judge: Judge | None = Field(None, description="Judge for the sets that want one. null leaves it to rules.")
+    drop_seen: bool = Field(False, description="Leave out a benchmark's problems that are in the run's training data.")
+    requests: Requests = Requests()
 
 
 class Checkpoint(Part):
