@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from visionr1.report.paper import PAPER, averages
+from visionr1.report.paper import AVERAGES, PAPER, averages
 from visionr1.report.words import count, duration
 from visionr1.rundir.benchmark_scores import BenchmarkScore
 
@@ -32,8 +32,9 @@ def benchmark_grids(scores: Sequence[BenchmarkScore]) -> list[Grid]:
     for score in scores:
         groups.setdefault(json.dumps([score.benchmark, score.conditions], sort_keys=True), []).append(score)
     grids = [_of_set(group) for group in groups.values()]
-    several = len({score.benchmark for score in scores}) < len(groups)
-    return grids if several or not scores else [*grids, _beside_the_paper(scores)]
+    names = {score.benchmark for score in scores}
+    comparable = len(names) == len(groups) and names & set(AVERAGES["average of 4"])
+    return [*grids, _beside_the_paper(scores)] if comparable else grids
 
 
 def benchmark_tables(scores: Sequence[BenchmarkScore]) -> list[RenderableType]:

@@ -13,11 +13,11 @@ from visionr1.data.coldstart.endpoint import EndpointClient, whole_address
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, Unanswerable
 from visionr1.data.coldstart.limits import Limits, backoff
 from visionr1.data.coldstart.reply import Reply
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, Unreachable
 from visionr1.recipe.coldstart import Teacher
 
 
-class EndpointLost(Exception):
+class EndpointLost(Unreachable):
     """A teacher that has answered does so no longer; trying again later can help."""
 
 
