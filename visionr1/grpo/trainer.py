@@ -22,7 +22,7 @@ from visionr1.engine.zero import (
     states_to_cpu,
     states_to_device,
 )
-from visionr1.grpo.loss import grpo_terms, token_weights
+from visionr1.grpo.loss import LossTerms, grpo_terms, token_weights
 from visionr1.grpo.schedule import split_evenly
 from visionr1.model.load import load_model
 from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack
@@ -250,25 +250,27 @@ class Trainer:
     ) -> tuple[TokenSums, torch.Tensor]:
         """Forward and backward of one packed row; its sums, each times `share`, and the mismatch of each token [N]."""
         packed = self._pack(prompts, row)
-        stats = self.engine(packed)
-        now_N = stats.logps_N.detach()
         advantages_N = torch.tensor([e.advantage for e in row], device=self._device)[packed.sequence_N]
-        terms = grpo_terms(
-            stats.logps_N, now_N if old_logps_N is None else old_logps_N, reference_N, advantages_N, self._recipe.algorithm
-        )
-        weights_N = token_weights(packed.sequence_N, self._recipe.algorithm.loss_aggregation, tokens, sequences)
-        loss = share * (weights_N * terms.loss_N).sum()
+        weights_N = share * token_weights(packed.sequence_N, self._recipe.algorithm.loss_aggregation, tokens, sequences)
+
+        def terms_of(logps_C: torch.Tensor, part: slice) -> LossTerms:
+            old_C = logps_C.detach() if old_logps_N is None else old_logps_N[part]
+            reference_C = None if reference_N is None else reference_N[part]
+            return grpo_terms(logps_C, old_C, reference_C, advantages_N[part], self._recipe.algorithm)
+
+        stats = self.engine(packed, lambda logps_C, part: weights_N[part] * terms_of(logps_C, part).loss_N)
         # DeepSpeed averages over ranks; the weights already sum to 1 over all of them.
-        self.engine.backward(loss * dist.get_world_size(), scale_wrt_gas=False)
+        self.engine.backward(stats.loss * dist.get_world_size(), scale_wrt_gas=False)
+        terms = terms_of(stats.logps_N, slice(None))
         rollout_N = torch.tensor([logp for e in row for logp in e.rollout_logps], device=self._device)
-        mismatch_N = (now_N - rollout_N).abs()
+        mismatch_N = (stats.logps_N - rollout_N).abs()
 
         def total(value_N: torch.Tensor) -> torch.Tensor:
             return share * value_N.double().sum()
 
         sums = TokenSums(
-            loss=loss.detach().double(),
-            kl=total(terms.kl_N.detach()),
+            loss=stats.loss.detach().double(),
+            kl=total(terms.kl_N),
             entropy=total(stats.entropy_N),
             clipped=total(terms.clipped_N),
             mismatch=total(mismatch_N),
