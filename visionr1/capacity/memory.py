@@ -23,8 +23,8 @@ GATHER_BYTES = 512 * 2**20
 """Whole parameters that exist at a time while ZeRO-3's weights are handed on."""
 LIVE_PARAMETERS: Final = 1_000_000_000
 """Whole parameters that ZeRO-3 keeps at a time (DeepSpeed's stage3_max_live_parameters)."""
-LOGIT_CHUNK: Final = 512
-"""Logits of so many tokens exist at a time: 512 x 152,064 x 4 bytes = 311 MB for a 7B model, in two buffers."""
+LOGIT_CHUNK: Final = 256
+"""Logits of so many tokens exist at a time, in two buffers of 256 x 152,064 x 4 bytes = 156 MB for a 7B model."""
 
 CONTEXT: Final = 1.0
 """GiB of the CUDA context, loaded kernels and libraries' workspaces of trainer and engine; an estimate."""
