@@ -12,7 +12,7 @@ from rich.console import Console
 from visionr1.cli_look import ColumnOption, DecidedOption, ImageRootOption, SetOption, named_source
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe, load_recipe
-from visionr1.recipe.benchmarks import BENCHMARK_NAMES
+from visionr1.recipe.evaluation import BENCHMARK_NAMES
 from visionr1.recipe.paths import written_out
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import open_store

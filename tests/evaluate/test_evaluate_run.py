@@ -190,3 +190,11 @@ def test_scores_of_other_held_out_problems_share_no_curve(tmp_path: Path, held_o
         assert json.loads((folder / f"eval/{phase}.json").read_text())["problems"] == 4, (
             "both are scored on the file as it is now"
         )
+
+
+def test_two_workers_give_the_replies_of_one(tmp_path: Path, held_out: Path) -> None:
+    recipe = load_recipe("demo", [*SETTINGS, "evaluation.samples=2"])
+    shared = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"workers": 2})})
+    one, two = (run_model("demo", Source(path=str(held_out)), each, None) for each in (recipe, shared))
+    assert one.samples == two.samples
+    assert one.score == two.score

@@ -26,7 +26,7 @@ from visionr1.evaluate.replies import Answerer, Wanted, sampling_of, wanted_repl
 from visionr1.evaluate.verdicts import Verdicts, verdicts
 from visionr1.progress import progress
 from visionr1.recipe import Recipe
-from visionr1.recipe.benchmarks import BenchmarkSource
+from visionr1.recipe.evaluation import BenchmarkSource
 from visionr1.report.words import duration
 from visionr1.reward import Grader
 from visionr1.rundir.benchmark_scores import BenchmarkSample, BenchmarkScore, conditions_id, read_benchmark, write_benchmark

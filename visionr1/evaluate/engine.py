@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from visionr1.data.coldstart.reply import Reply
 from visionr1.errors import Stopped
-from visionr1.evaluate.problems import Builder
+from visionr1.evaluate.problems import Builder, EvaluationEngine
 from visionr1.evaluate.replies import Keep, Wanted
 from visionr1.recipe import Recipe
-from visionr1.rollout.types import RolloutEngine, Sampling
+from visionr1.rollout.types import Sampling
 
 _ROUNDS: Final = 2
 """Times that the engine's sequences are filled by one call. Replies are kept after each call."""
@@ -23,11 +23,12 @@ _BLOCK: Final = 1 << 16
 class EngineModel:
     """The weights that `engine` has; they are those in `folder`."""
 
-    def __init__(self, engine: RolloutEngine, builder: Builder, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, engine: EvaluationEngine, builder: Builder, recipe: Recipe, folder: Path) -> None:
         self._engine, self._builder, self._recipe = engine, builder, recipe
         self.depends_on: Mapping[str, Any] = {"weights": weights_id(folder), "engine": recipe.rollout.engine}
-        package = {"vllm": "vllm", "hf": "transformers"}[recipe.rollout.engine]
-        self.made_with: Mapping[str, Any] = {name: version(name) for name in (package, "torch")}
+        # vLLM for CPUs is a package of another name, so the module is asked.
+        names = ({"vllm": "vllm", "hf": "transformers"}[recipe.rollout.engine], "torch")
+        self.made_with: Mapping[str, Any] = {name: str(import_module(name).__version__) for name in names}
 
     def answer(self, wanted: Sequence[Wanted], keep: Keep, should_stop: Callable[[], bool]) -> None:
         """As `Answerer`."""

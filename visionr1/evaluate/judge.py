@@ -15,7 +15,7 @@ from visionr1.data.coldstart.work import WorkLog
 from visionr1.evaluate.endpoint import ask_each
 from visionr1.progress import progress
 from visionr1.recipe import Recipe
-from visionr1.recipe.benchmarks import Judge
+from visionr1.recipe.evaluation import Judge
 
 T = TypeVar("T")
 _TRIES: Final = 3

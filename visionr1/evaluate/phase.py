@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from visionr1.data.kept import Kept
 from visionr1.errors import BadInput
+from visionr1.evaluate.crew import build_evaluation_engine, evaluation_cluster
 from visionr1.evaluate.engine import EngineModel
 from visionr1.evaluate.lengths import evaluation_faults, fitted
-from visionr1.evaluate.problems import EvaluatedModel, HeldOut, evaluate_problems, load_held_out
-from visionr1.evaluate.published import Published, build_evaluation_engine, published, training_data
+from visionr1.evaluate.problems import EvaluatedModel, EvaluationEngine, HeldOut, evaluate_problems, load_held_out
+from visionr1.evaluate.published import Published, engine_tokens, published, training_data
 from visionr1.preflight.base import read_config
 from visionr1.preflight.lengths import context_tokens
 from visionr1.recipe import Recipe
@@ -23,7 +24,6 @@ from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.source import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
-from visionr1.rollout.types import RolloutEngine
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import CHECKED_HELD_OUT
 from visionr1.rundir.recipe import read_recipe
@@ -89,7 +89,12 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
     if not left:
         write_report(store)
         return
-    with taking_over(store, EVALUATE_PHASE) as fenced, Grader(recipe.reward) as grader, StopFlag() as should_stop:
+    with (
+        taking_over(store, EVALUATE_PHASE) as fenced,
+        Grader(recipe.reward) as grader,
+        evaluation_cluster(recipe),
+        StopFlag() as should_stop,  # after Ray, which takes SIGTERM for itself when it starts
+    ):
         _score_all(fenced, Scores(fenced, evaluation_settings(recipe)), recipe, held_out, left, grader, should_stop)
         write_report(fenced)
 
@@ -172,7 +177,7 @@ def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class _Loaded:
-    engine: RolloutEngine
+    engine: EvaluationEngine
     builder: PromptBuilder
     held_out: HeldOut
 
@@ -191,7 +196,8 @@ def _load(folder: Path, recipe: Recipe, held_out: Source, store: Store | None = 
         print(f"left out {note.id}: {note.detail}; {note.remedy}", file=sys.stderr)
     if len(problems.skipped) > _SAID:
         print(f"left out {len(problems.skipped) - _SAID} more problems; the file with the score lists them all", file=sys.stderr)
-    return _Loaded(build_evaluation_engine(folder, recipe, builder), builder, problems)
+    engine = build_evaluation_engine(folder, recipe, builder, engine_tokens(recipe, folder))
+    return _Loaded(engine, builder, problems)
 
 
 def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> EvaluatedModel:
@@ -210,8 +216,8 @@ def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> E
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": model, "revision": None})})
     folder = base_dir(recipe.model)
     recipe = fitted(recipe, context_tokens(read_config(folder)))
-    loaded = _load(folder, recipe, source)
-    with Grader(recipe.reward) as grader:
+    with evaluation_cluster(recipe), Grader(recipe.reward) as grader:
+        loaded = _load(folder, recipe, source)
         evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, model)
     if out is not None:
         store = open_store(str(out))

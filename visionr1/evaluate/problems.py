@@ -8,6 +8,7 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from visionr1.data.check import BadRowNote, check_problems
@@ -22,7 +23,7 @@ from visionr1.progress import progress
 from visionr1.recipe import Recipe
 from visionr1.recipe.source import Source
 from visionr1.reward import Grade, Grader
-from visionr1.rollout.types import Completion, RolloutEngine, Sampling
+from visionr1.rollout.types import Completion, Group, Sampling
 from visionr1.rundir.scores import Sample
 
 SHOWN: Final = 24
@@ -40,6 +41,16 @@ class Builder(Protocol):
 
     def count_tokens(self, row: Row) -> int:
         """Tokens of that prompt, its image tokens included."""
+
+
+class EvaluationEngine(Protocol):
+    """What evaluation needs of `visionr1.rollout.types.RolloutEngine`."""
+
+    def generate(self, prompts: list[Prompt], sampling: Sampling, seeds: list[int]) -> list[Group]:
+        """One group per prompt, in order; `seeds` holds one seed per prompt."""
+
+    def load(self, model_dir: Path) -> None:
+        """Takes over the weights of another directory of the same model."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ def load_held_out(source: Source, recipe: Recipe, builder: Builder, kept: Kept |
 
 
 def evaluate_problems(
-    engine: RolloutEngine,
+    engine: EvaluationEngine,
     builder: Builder,
     grader: Grader,
     rows: Sequence[Row],

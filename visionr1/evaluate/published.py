@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from visionr1.capacity.choose import evaluation_share
 from visionr1.data.coldstart.evaluation_sets import EvaluationSets
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.readers import load_problems, load_samples
 from visionr1.evaluate.benchmarks import Scorer, Set, load_set
+from visionr1.evaluate.crew import build_evaluation_engine, evaluation_cluster
 from visionr1.evaluate.endpoint import EndpointModel
 from visionr1.evaluate.engine import EngineModel
 from visionr1.evaluate.judge import JudgeModel
@@ -29,7 +29,6 @@ from visionr1.storage import Store, open_store
 
 if TYPE_CHECKING:
     from visionr1.model.chat import PromptBuilder
-    from visionr1.rollout.types import RolloutEngine
 
 _TEXT_TOKENS: Final = 2048
 """Of a benchmark's prompt beside its picture; its problems are not cut as training's are."""
@@ -89,20 +88,6 @@ def engine_tokens(recipe: Recipe, folder: Path) -> int:
     return prompt + recipe.evaluation.max_completion_tokens
 
 
-def build_evaluation_engine(folder: Path, recipe: Recipe, builder: PromptBuilder) -> RolloutEngine:
-    """The engine of an evaluation. Raises BadInput as `build_engine`."""
-    from visionr1.rollout.build import build_engine
-
-    return build_engine(
-        folder,
-        recipe,
-        builder,
-        max_model_len=engine_tokens(recipe, folder),
-        gpu_share=evaluation_share(recipe),
-        tensor_parallel=recipe.stages[-1].tensor_parallel if recipe.stages else 1,
-    )
-
-
 def training_data(recipe: Recipe) -> EvaluationSets:
     """What the models of a run learn from. Raises BadInput or StorageError as the readers do."""
     found = EvaluationSets(())
@@ -140,12 +125,17 @@ def run_benchmarks(
     """
     store = open_store(str(out))
     training = _read_all(trained_on) if trained_on else None
-    with Grader(recipe.reward) as grader, StopFlag() as should_stop:
+    # StopFlag after Ray, which takes SIGTERM for itself when it starts.
+    with Grader(recipe.reward) as grader, _workers(recipe, served), StopFlag() as should_stop:
         if served is not None:
             answerer = EndpointModel("--endpoint", model, served.url, served.api_key_env, recipe)
             with published(recipe, store, grader, should_stop, training, None) as sets:
                 return sets.score(answerer, model)
         return _run_here(model, recipe, store, grader, should_stop, training)
+
+
+def _workers(recipe: Recipe, served: Served | None) -> AbstractContextManager[None]:
+    return nullcontext() if served else evaluation_cluster(recipe)
 
 
 def _read_all(sources: Sequence[Source]) -> EvaluationSets:
@@ -172,5 +162,5 @@ def _run_here(
     recipe = fitted(recipe, context_tokens(read_config(folder)))
     builder = PromptBuilder(folder, recipe.model)
     with published(recipe, store, grader, should_stop, training, (folder, builder)) as sets:
-        engine = build_evaluation_engine(folder, recipe, builder)
+        engine = build_evaluation_engine(folder, recipe, builder, engine_tokens(recipe, folder))
         return sets.score(EngineModel(engine, builder, recipe, folder), model)

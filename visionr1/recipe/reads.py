@@ -68,6 +68,7 @@ MAY_CHANGE: Final = frozenset(
         "algorithm.reference_device",
         "optimiser.zero_stage",
         "optimiser.micro_batch_tokens",
+        "evaluation.workers",
         "evaluation.requests.concurrency",
         "evaluation.requests.retries",
         "evaluation.requests.patience_seconds",

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from visionr1.recipe.benchmarks import BenchmarkSource, Judge, Requests
 from visionr1.recipe.coldstart import Filters, Teacher
+from visionr1.recipe.evaluation import Evaluation
 from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
     MOST_PIXELS,
@@ -22,7 +22,6 @@ from visionr1.recipe.values import (
     Bound,
     Part,
     Probability,
-    Temperature,
     ZeroStage,
 )
 
@@ -307,21 +306,6 @@ class Reward(Part):
         5.0, gt=0, le=86_400, description="Time limit for grading one answer. An answer that takes longer scores 0."
     )
     processes: int = Field(4, ge=1, le=1024, description="Grading processes.")
-
-
-class Evaluation(Part):
-    """Scoring on held-out problems. The sampling values are the authors' (run_all.py)."""
-
-    temperature: Temperature = Field(0.6, description="Sampling temperature. 0 always takes the most likely token.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling.")
-    max_completion_tokens: int = Field(16_000, ge=1, le=MOST_TOKENS, description="Length limit in tokens.")
-    samples: int = Field(1, ge=1, le=10_000, description="Completions per problem. The accuracy is their mean (pass@1).")
-    benchmarks: tuple[BenchmarkSource, ...] = Field(
-        (), max_length=100, description="Published sets that every stage is scored on, too."
-    )
-    judge: Judge | None = Field(None, description="Judge for the sets that want one. null leaves it to rules.")
-    drop_seen: bool = Field(False, description="Leave out a benchmark's problems that are in the run's training data.")
-    requests: Requests = Requests()
 
 
 class Checkpoint(Part):

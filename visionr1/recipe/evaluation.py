@@ -52,3 +52,25 @@ class Requests(Part):
     )
     read_seconds: float = Field(60.0, gt=0, le=1e6, description="How long a reply that has begun may be silent.")
     total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
+
+
+class Evaluation(Part):
+    """Scoring on held-out problems. The sampling values are the authors' (run_all.py)."""
+
+    temperature: Temperature = Field(0.6, description="Sampling temperature. 0 always takes the most likely token.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling.")
+    max_completion_tokens: int = Field(16_000, ge=1, le=MOST_TOKENS, description="Length limit in tokens.")
+    samples: int = Field(1, ge=1, le=10_000, description="Completions per problem. The accuracy is their mean (pass@1).")
+    workers: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Engines that share out the problems. More than one are Ray actors, each with as many GPUs as the last "
+        "stage's tensor_parallel; they must see the same directories.",
+    )
+    benchmarks: tuple[BenchmarkSource, ...] = Field(
+        (), max_length=100, description="Published sets that every stage is scored on, too."
+    )
+    judge: Judge | None = Field(None, description="Judge for the sets that want one. null leaves it to rules.")
+    drop_seen: bool = Field(False, description="Leave out a benchmark's problems that are in the run's training data.")
+    requests: Requests = Requests()
