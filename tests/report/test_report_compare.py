@@ -53,7 +53,7 @@ def test_each_run_has_its_colour_and_the_paper_only_on_request(make_run: Callabl
 
 def test_the_papers_curve_keeps_its_shape() -> None:
     curve = stretched(PAPER_CURVES["length"], last=60, highest=100.0)
-    assert curve[0] == (0, pytest.approx(100 * 2350 / 3010))
+    assert curve[0] == pytest.approx((0, 100 * 2350 / 3010))
     assert curve[-1] == (60, 100.0)
 
 
