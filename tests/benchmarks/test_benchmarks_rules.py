@@ -56,6 +56,8 @@ def test_made_up_replies_to_mathvision_get_the_authors_answer_and_verdict() -> N
         ({"question_type": "multi_choice", "choices": ["Yes", "No"], "answer": "No"}, 'The answer is "No".', True),
         ({"question_type": "free_form", "answer_type": "integer", "answer": "5"}, "5.7", True),
         ({"question_type": "free_form", "answer_type": "integer", "answer": "5"}, "so it is \\boxed{5}", True),
+        ({"question_type": "free_form", "answer_type": "integer", "answer": "1200"}, "\\boxed{1,200 cm}", True),
+        ({"question_type": "free_form", "answer_type": "integer", "answer": "5"}, "\\boxed{5 or 6}", False),
         ({"question_type": "free_form", "answer_type": "integer", "answer": "5"}, "five", False),
         ({"question_type": "free_form", "answer_type": "integer", "answer": "5"}, "inf", False),
         ({"question_type": "free_form", "answer_type": "float", "precision": 1.0, "answer": "1.2"}, "1.249", True),

@@ -13,6 +13,7 @@ from visionr1.benchmarks.problem import Benchmark, Column, Draft, Problem, Right
 from visionr1.data.options import LETTERS
 
 _QUOTED: Final = re.compile(r'The answer is "(.*)"\.')
+_NUMBER: Final = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _LETTER: Final = re.compile(r"\(([a-zA-Z])\)")
 
 
@@ -22,7 +23,15 @@ def read(problem: Problem, reply: str) -> str:
     Where no short cut finds something, the authors ask a language model. A judge does that here, if there is one.
     """
     found = short_cut(problem, reply)
-    return found if found is not None else [reply, *boxed(reply)][-1]
+    return found if found is not None else read_block(problem, [reply, *boxed(reply)][-1])
+
+
+def read_block(problem: Problem, block: str) -> str:
+    """An answer block; where a number is asked for and the block has just one, that number: `12 cm`, `$1,200$`."""
+    if problem.facts["answer_type"] not in ("integer", "float") or _float(block) is not None:
+        return block
+    numbers = _NUMBER.findall(block)
+    return numbers[0].replace(",", "") if len(numbers) == 1 else block
 
 
 def short_cut(problem: Problem, reply: str) -> str | None:
@@ -96,7 +105,7 @@ def _float(text: str) -> float | None:
         return None
 
 
-RULE: Final = Rule("nearest-choice-and-precision", 1, read, lambda _, block: block, right, short_cut)
+RULE: Final = Rule("nearest-choice-and-precision", 1, read, read_block, right, short_cut)
 _PAPER: Final = {
     "GEO": ("skills", "geometry reasoning"),
     "ALG": ("skills", "algebraic reasoning"),

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 from visionr1.data.coldstart.evaluation_sets import EvaluationSets
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.readers import load_problems, load_samples
+from visionr1.errors import BadInput
 from visionr1.evaluate.benchmarks import Scorer, Set, load_set
 from visionr1.evaluate.crew import build_evaluation_engine, evaluation_cluster
 from visionr1.evaluate.endpoint import EndpointModel
 from visionr1.evaluate.engine import EngineModel
 from visionr1.evaluate.judge import JudgeModel
+from visionr1.evaluate.lengths import evaluation_faults, fitted
 from visionr1.evaluate.replies import Answerer
 from visionr1.preflight.base import read_config
 from visionr1.preflight.lengths import context_tokens
@@ -153,13 +155,16 @@ def _run_here(
     should_stop: Callable[[], bool],
     training: EvaluationSets | None,
 ) -> list[BenchmarkScore]:
-    from visionr1.evaluate.lengths import fitted
     from visionr1.model.chat import PromptBuilder
     from visionr1.preflight.base import base_dir
 
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": model, "revision": None})})
     folder = base_dir(recipe.model)
     recipe = fitted(recipe, context_tokens(read_config(folder)))
+    longest = recipe.data.model_copy(update={"max_prompt_tokens": prompt_tokens(recipe, folder)})
+    faults = evaluation_faults(recipe.model_copy(update={"data": longest}), folder)
+    if faults:
+        raise BadInput("\n".join(faults))
     builder = PromptBuilder(folder, recipe.model)
     with published(recipe, store, grader, should_stop, training, (folder, builder)) as sets:
         engine = build_evaluation_engine(folder, recipe, builder, engine_tokens(recipe, folder))
