@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,3 +215,28 @@ def test_what_cannot_be_scored_is_said_in_a_line(arguments: list[str], message: 
     done = CliRunner().invoke(app, ["eval", *arguments, "--out", str(tmp_path)])
     assert done.exit_code == 64
     assert message in " ".join(done.output.split())
+
+
+def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
+    file = mathvision_set(tmp_path / "set", 12)
+    command = [sys.executable, "-m", "visionr1.cli", "eval", "clever", "--recipe", "demo", "--benchmark", f"mathvision={file}"]
+    command += ["--out", str(tmp_path / "out"), "--set", "evaluation.requests.concurrency=2"]
+
+    def slowly(text: str) -> str:
+        time.sleep(0.2)
+        return knows_small_numbers(text)
+
+    with rude_endpoint(last=answers(slowly)) as endpoint:
+        first = subprocess.Popen([*command, "--endpoint", endpoint.url], stderr=subprocess.DEVNULL)
+        while len(endpoint.requests) < 5:
+            assert first.poll() is None
+            time.sleep(0.02)
+        first.kill()
+        first.wait()
+        asked = len(endpoint.requests)
+        subprocess.run([*command, "--endpoint", endpoint.url], check=True, capture_output=True)
+        again = [request["seed"] for request in endpoint.requests[asked:]]
+    (score,) = read_benchmarks(open_store(str(tmp_path / "out")))
+    assert score.problems == 12
+    assert len(again) <= 12 - (asked - 2), "only the open requests and the new ones are sent"
+    assert len({request["seed"] for request in endpoint.requests}) == 12
