@@ -26,6 +26,8 @@ _OWN_RESOURCES: Final = (
     ApiResource("ConfigMap", "v1", "configmaps"),
     ApiResource("Pod", "v1", "pods"),
     ApiResource("Event", "v1", "events"),
+    ApiResource("Lease", "coordination.k8s.io/v1", "leases"),
+    ApiResource("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions"),
 )
 _RESOURCES: Final = {one.kind: one for one in _OWN_RESOURCES} | RESOURCES
 
@@ -39,7 +41,7 @@ class ApiError(Exception):
 
 
 class Api:
-    """One namespace of one cluster."""
+    """One namespace of one cluster, or all of them (`namespace` is empty)."""
 
     def __init__(self, namespace: str, transport: client.ApiClient) -> None:
         self.namespace, self._transport = namespace, transport
@@ -51,6 +53,10 @@ class Api:
         settings.retries = False  # otherwise urllib3 tries again, and blocks for as long as a Retry-After header asks
         config.load_config(client_configuration=settings)
         return Api(namespace, client.ApiClient(settings))
+
+    def within(self, namespace: str) -> Api:
+        """The same cluster, in this namespace."""
+        return Api(namespace, self._transport)
 
     def get(self, kind: str, name: str) -> Manifest | None:
         """One object as it is now. None if it does not exist, or if the cluster does not have the kind."""
@@ -80,6 +86,16 @@ class Api:
         path = f"{self._path(manifest['kind'])}/{manifest['metadata']['name']}"
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
         self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
+
+    def create(self, manifest: Manifest) -> None:
+        """Creates an object, if there is none of its name (ApiError 409)."""
+        self._call("POST", self._path(manifest["kind"]), {"fieldManager": FIELD_MANAGER}, manifest)
+
+    def replace(self, manifest: Manifest) -> None:
+        """Replaces an object, if nobody has written it since it was read (ApiError 409)."""
+        self._call(
+            "PUT", f"{self._path(manifest['kind'])}/{manifest['metadata']['name']}", {"fieldManager": FIELD_MANAGER}, manifest
+        )
 
     def delete(self, kind: str, name: str, uid: str) -> None:
         """Deletes one object, if it still has this uid. It is gone before or after its pods, see `ApiResource.deletion`."""

@@ -97,6 +97,10 @@ class FakeCluster:
 
     namespace = "default"
 
+    def within(self, namespace: str) -> FakeCluster:
+        """There is one namespace."""
+        return self
+
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         self.before_call("get")
         if kind == "ConfigMap":

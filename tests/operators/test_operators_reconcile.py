@@ -380,6 +380,6 @@ def test_a_queue_hands_a_name_to_one_worker_at_a_time_and_at_its_earliest_time()
 
 
 def test_objects_of_others_wake_nobody() -> None:
-    assert run_of("PTSTRun", {"metadata": {"name": "a"}}) == "a"
-    assert run_of("RayJob", {"metadata": {"name": "x", "labels": {"visionr1.io/run": "a"}}}) == "a"
+    assert run_of("PTSTRun", {"metadata": {"name": "a", "namespace": "n"}}) == "n/a"
+    assert run_of("RayJob", {"metadata": {"name": "x", "namespace": "n", "labels": {"visionr1.io/run": "a"}}}) == "n/a"
     assert run_of("RayJob", {"metadata": {"name": "x"}}) is None
