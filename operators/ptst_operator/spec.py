@@ -78,6 +78,9 @@ class Pods(SpecPart):
         max_length=32,
     )
     env: dict[str, str] = Field({}, description="Environment variables, such as NCCL_IB_HCA.")
+    env_value_from: dict[str, dict[str, Any]] = Field(
+        {}, description="Environment variables from a Secret, a ConfigMap or the pod, by name: what a pod has in `valueFrom`."
+    )
     env_from: Items = Field([], description="ConfigMaps and Secrets with environment variables, such as S3 keys.")
     volumes: Items = Field([], description="More volumes, as in a pod.")
     volume_mounts: Items = Field([], description="Where these volumes are mounted.")
@@ -152,14 +155,14 @@ class Gate(SpecPart):
     metric: Literal["reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean"] = Field(
         description="A key of steps.jsonl."
     )
-    steps: int = Field(20, ge=1, le=10_000, description="How many of the stage's last steps the mean is taken over.")
+    steps: int = Field(20, ge=1, le=10_000, description="How many of the stage's last steps the mean is taken over. Default: 20.")
     min: float | None = Field(None, description="Least mean that passes the gate.")
     max: float | None = Field(None, description="Largest mean that passes the gate.")
     action: Literal["Hold", "Stop", "Rollback"] = Field(
         "Hold",
         description="What happens if a stage does not pass. Hold: checked when a stage is done; the next one waits for a person. "
         "Stop: also checked at each checkpoint; the stage stops, gives its GPUs back and waits for a person. Rollback: as Stop, "
-        "and all checkpoints after rollbackTo are deleted.",
+        "and all checkpoints after rollbackTo are deleted. Default: Hold.",
     )
     rollback_to: str | None = Field(
         None,

@@ -40,6 +40,10 @@ FIELDS: dict[str, tuple[Any, Callable[[Pod], Any]]] = {
     "scratch": ("8Gi", lambda pod: named("scratch", pod["spec"]["volumes"])[0]["emptyDir"]["sizeLimit"]),
     "sharedMemory": ("8Gi", lambda pod: named("shared-memory", pod["spec"]["volumes"])[0]["emptyDir"]["sizeLimit"]),
     "env": ({"HOME": "/mine"}, lambda pod: {one["name"]: one["value"] for one in named("HOME", container(pod)["env"])}),
+    "envValueFrom": (
+        {"KEY": {"secretKeyRef": {"name": "s3", "key": "id"}}},
+        lambda pod: {one["name"]: one["valueFrom"] for one in named("KEY", container(pod)["env"])},
+    ),
     "envFrom": ([{"secretRef": {"name": "s3"}}], lambda pod: container(pod)["envFrom"]),
     "volumes": ([{"name": "ca", "configMap": {"name": "ca"}}], lambda pod: named("ca", pod["spec"]["volumes"])),
     "volumeMounts": ([{"name": "ca", "mountPath": "/ca"}], lambda pod: named("ca", container(pod)["volumeMounts"])),

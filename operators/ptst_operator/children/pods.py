@@ -19,7 +19,9 @@ def labels(run: ResolvedRun, phase: str, role: str) -> dict[str, str]:
     """Labels by which a run's pods are found: by network policies, monitors and people."""
     return {
         "app.kubernetes.io/name": "visionr1-ptst",
+        "app.kubernetes.io/instance": run.name,
         "app.kubernetes.io/component": role,
+        "app.kubernetes.io/part-of": "visionr1-ptst",
         "app.kubernetes.io/managed-by": "ptst-operator",
         RUN_LABEL: run.name,
         PHASE_LABEL: phase,
@@ -88,7 +90,7 @@ def template(
         "name": container,
         "image": pods.image,
         "imagePullPolicy": pods.image_pull_policy or "IfNotPresent",
-        "env": [{"name": name, "value": value} for name, value in {"HOME": _HOME, **env, **pods.env}.items()],
+        "env": _variables({"HOME": _HOME, **env, **pods.env}, pods.env_value_from),
         "envFrom": pods.env_from,
         "resources": _resources(pods, gpus if run.gpus else 0),
         "volumeMounts": mounts,
@@ -129,6 +131,12 @@ def template(
     }
     meta = {"labels": {**pods.labels, **labels(run, phase, role)}, "annotations": pods.annotations}
     return {"metadata": _filled(meta), "spec": _filled(spec)}
+
+
+def _variables(env: Mapping[str, str], value_from: Mapping[str, Manifest]) -> list[Manifest]:
+    """The variables of a container. One from a Secret, a ConfigMap or the pod takes the place of one with a value."""
+    given = [{"name": name, "value": value} for name, value in env.items() if name not in value_from]
+    return [*given, *({"name": name, "valueFrom": source} for name, source in value_from.items())]
 
 
 def _resources(pods: Pods, gpus: int) -> Manifest:
