@@ -128,11 +128,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _work(operator: Operator, workers: int, stopped: threading.Event, works: threading.Event, lock: LeaseLock | None) -> int:
     """Works until `stopped`, if there is a lock only while it is held. Returns the exit code: 1 if the lock was lost."""
     lost = threading.Event()
+
+    def lose() -> None:
+        lost.set()
+        stopped.set()
+
     if lock is None:
         works.set()
     else:
         _log.info("%s waits for the lease %s", lock.identity, lock.name)
-        campaign(lock, works.set, lambda: (lost.set(), stopped.set()))
+        campaign(lock, works.set, lose)
     while not stopped.is_set() and not works.wait(0.5):
         pass
     if not stopped.is_set():

@@ -8,12 +8,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from ptst_operator import leader, logs, main
-from ptst_operator.api import ApiError
+from ptst_operator.api import Api, ApiError
 from ptst_operator.leader import LeaseLock, campaign
 
 from visionr1.errors import BadInput
@@ -118,13 +118,14 @@ class Quiet(Leases):
     def list(self, kind: str) -> dict[str, Any]:
         return {"items": [], "metadata": {"resourceVersion": "1"}}
 
-    def watch(self, kind: str, version: str, seconds: int) -> list[Any]:
+    def watch(self, kind: str, version: str, seconds: int) -> Iterator[Any]:
         threading.Event().wait()
-        return []
+        return iter(())
 
 
 def test_a_pod_that_waits_is_ready_and_ends_when_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    leases, seen = Quiet(), {}
+    leases = Quiet()
+    seen: dict[str, Any] = {}
     leases.create({"metadata": {}, "spec": {"holderIdentity": "other", "leaseDurationSeconds": 4, "renewTime": "x"}})
     leases.lease["spec"] |= {"acquireTime": "x"}  # type: ignore[index]
 
@@ -139,7 +140,7 @@ def test_a_pod_that_waits_is_ready_and_ends_when_it_is_asked(monkeypatch: pytest
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr(main, "serve", serve)
-    monkeypatch.setattr(main.Api, "connected", lambda namespace: leases)
+    monkeypatch.setattr(Api, "connected", lambda namespace: leases)
     try:
         assert main.main(["--namespace", "vision", "--lease", "ptst-operator"]) == 0
     finally:
