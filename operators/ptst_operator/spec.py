@@ -118,8 +118,8 @@ class SftPlatform(SpecPart):
 
     backend: Literal["auto", "pytorchjob", "trainjob"] = Field(
         "auto",
-        description="pytorchjob: a PyTorchJob of the training-operator v1. trainjob: a TrainJob of Kubeflow Trainer v2. auto: "
-        "the first of the two that the cluster has when an attempt begins.",
+        description="trainjob: a TrainJob of Kubeflow Trainer v2, what new clusters have. pytorchjob: a PyTorchJob of the "
+        "training-operator v1. auto: a PyTorchJob if the cluster has them when an attempt begins, else a TrainJob.",
     )
     nodes: int = Field(1, ge=1, le=1024, description="Number of pods of the job.")
     pods: Pods = Field(default_factory=Pods, description="How these pods differ from spec.pods.")
