@@ -52,7 +52,7 @@ FIELDS: dict[str, tuple[Any, Callable[[Pod], Any]]] = {
         in_spec("initContainers"),
     ),
     "labels": ({"team": "vision"}, lambda pod: {"team": pod["metadata"]["labels"]["team"]}),
-    "annotations": ({"sidecar.istio.io/inject": "false"}, lambda pod: pod["metadata"]["annotations"]),
+    "annotations": ({"linkerd.io/inject": "enabled"}, lambda pod: pod["metadata"]["annotations"]),
     "nodeSelector": ({"zone": "a"}, in_spec("nodeSelector")),
     "tolerations": ([TOLERATION], in_spec("tolerations")),
     "affinity": (AFFINITY, in_spec("affinity")),
@@ -64,6 +64,15 @@ FIELDS: dict[str, tuple[Any, Callable[[Pod], Any]]] = {
     "runAsUser": (2000, lambda pod: pod["spec"]["securityContext"]["runAsUser"]),
     "fsGroup": (3000, lambda pod: pod["spec"]["securityContext"]["fsGroup"]),
 }
+
+
+def test_no_mesh_puts_a_sidecar_into_a_pod_unless_its_user_wants_one() -> None:
+    """A sidecar does not end with the run's container, so a Job would never be complete."""
+    image = {"image": "trainer:1"}
+    meta = worker(image, {})["metadata"]
+    assert meta["labels"]["sidecar.istio.io/inject"] == "false" and meta["annotations"] == {"linkerd.io/inject": "disabled"}
+    wanted = worker({**image, "labels": {"sidecar.istio.io/inject": "true"}}, {})["metadata"]["labels"]
+    assert wanted["sidecar.istio.io/inject"] == "true"
 
 
 def worker(pods: dict[str, Any], own: dict[str, Any]) -> Pod:

@@ -79,6 +79,8 @@ def template(
 ) -> Manifest:
     """A pod template with one container. Pods of Ray have no command here, because KubeRay adds it.
 
+    Istio and Linkerd are asked for no sidecar: it would not end with the run's container, and it knows nothing of random ports.
+
     Args:
         gpus: GPUs that the pod asks for. Ignored if the recipe runs on CPUs.
         env: Variables that the role needs. A variable of the user with the same name replaces it.
@@ -129,7 +131,10 @@ def template(
             }
         ),
     }
-    meta = {"labels": {**pods.labels, **labels(run, phase, role)}, "annotations": pods.annotations}
+    meta = {
+        "labels": {"sidecar.istio.io/inject": "false", **pods.labels, **labels(run, phase, role)},
+        "annotations": {"linkerd.io/inject": "disabled", **pods.annotations},
+    }
     return {"metadata": _filled(meta), "spec": _filled(spec)}
 
 
