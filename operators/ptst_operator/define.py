@@ -13,7 +13,6 @@ from typing import Final
 from ptst_operator.api import Api, ApiError
 from ptst_operator.crd import VERSION_LABEL, definition
 from ptst_operator.names import Manifest
-from visionr1.errors import EXIT_BAD_INPUT, BadInput
 
 _CRDS: Final = "kubectl apply --server-side -f charts/visionr1-ptst/crds/"
 
@@ -23,13 +22,13 @@ def bring_up_to_date(api: Api) -> str:
 
     Raises:
         ApiError: the API server refused it, or somebody else changed the definition in the meantime.
-        BadInput: the cluster has no such definition.
     """
     wanted = definition()
     name, version = wanted["metadata"]["name"], _version(wanted)
     there = api.get("CustomResourceDefinition", name)
     if there is None:
-        raise BadInput(f"there is no definition {name} on this cluster; install it: {_CRDS}")
+        # Argo CD runs this before its first sync, too, which brings the definition itself.
+        return f"there is no definition {name} yet: what installs the chart brings it ({_CRDS})"
     if _numbers(_version(there)) > _numbers(version):
         return f"{name} is of the newer version {_version(there)}, and this is {version}: it stays as it is"
     meta = there["metadata"]
@@ -50,9 +49,6 @@ def main() -> int:
     """Entry point of the Job."""
     try:
         print(bring_up_to_date(Api.connected("")))
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return EXIT_BAD_INPUT
     except ApiError as error:
         print(f"the definition could not be changed: {error}; do it by hand: {_CRDS}", file=sys.stderr)
         return 1
