@@ -69,7 +69,7 @@ def test_torchrun_s_store_holds_no_pickles(nodes: str | None, monkeypatch: pytes
         if nodes is not None and value is not None:
             monkeypatch.setenv(name, value)
     command = launch._command(2, "/runs/a", None)
-    config, _, arguments = config_from_args(parse_args(command[command.index("torch.distributed.run") + 1 :]))
+    config, _, arguments = config_from_args(parse_args(command[command.index("torch.distributed.run") + 1 :]))  # type: ignore[no-untyped-call]
     assert config.rdzv_backend == "static"
     assert config.rdzv_endpoint.startswith("127.0.0.1:" if nodes is None else "node-0:23456")
     assert arguments[-1] == "/runs/a"
