@@ -272,6 +272,11 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
             f"spec.grpo.workersPerPod: {spec.grpo.workers_per_pod} does not divide the recipe's rollout.workers "
             f"({recipe.rollout.workers}); all worker pods have the same number of workers"
         )
+    if recipe.reward.file is not None and recipe.reward.sha256 is None:
+        raise BadInput(
+            f"reward.sha256 is missing: pods load a function of your own only from a file with this hash; set it to what "
+            f"sha256sum {recipe.reward.file.rpartition('/')[2]} shows"
+        )
     if len({stage.max_completion_tokens * stage.group_size for stage in recipe.stages}) > 1 and not spec.allow_unequal_stages:
         raise BadInput(
             "stages: PTST keeps max_completion_tokens x group_size the same in all stages; set spec.allowUnequalStages to "
