@@ -63,6 +63,11 @@ class Api:
                 return None
             raise
 
+    def namespace_labels(self) -> dict[str, str]:
+        """Labels of the namespace."""
+        labels: dict[str, str] = self._call("GET", f"/api/v1/namespaces/{self.namespace}")["metadata"].get("labels", {})
+        return labels
+
     def list(self, kind: str, selector: str = "") -> Manifest:
         """Objects of a kind, as a List."""
         return self._call("GET", self._path(kind), query={"labelSelector": selector} if selector else {})

@@ -84,3 +84,27 @@ def test_a_run_that_takes_ray_s_token_away_is_refused_in_one_line(role: str, tmp
     reported = condition(site.look(), "RecipeValid")
     assert reported.message == f"spec.{place}.env: RAY_AUTH_MODE is set by KubeRay, so that Ray asks for a token: remove it"
     assert site.cluster.made == []
+
+
+def test_a_namespace_without_limits_is_named_once_in_an_event_and_in_a_condition(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    assert condition(site.look(2), "PodSecurity").status == "True"
+    assert not [event for event in site.cluster.events if event.reason == "NotRestricted"]
+    site.cluster.pod_security = "baseline"
+    reported = condition(site.look(3), "PodSecurity")
+    assert (reported.status, reported.reason) == ("False", "NotRestricted")
+    assert "namespace default does not enforce the restricted Pod Security level" in reported.message
+    assert reported.message.endswith("kubectl label namespace default pod-security.kubernetes.io/enforce=restricted")
+    (event,) = [event for event in site.cluster.events if event.reason == "NotRestricted"]
+    assert (event.kind, event.message) == ("Warning", reported.message)
+    site.cluster.pod_security = "restricted"
+    assert condition(site.look(), "PodSecurity").status == "True"
+
+
+def test_a_run_with_a_wrong_recipe_gets_the_warning_when_it_is_corrected(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(reward={"function": "accuracy"}))
+    site.cluster.pod_security = ""
+    assert "PodSecurity" not in {one.type for one in site.look().conditions}
+    site.cluster.change_spec(**without_coldstart())
+    assert condition(site.look(), "PodSecurity").status == "False"
+    assert [event.reason for event in site.cluster.events].count("NotRestricted") == 1
