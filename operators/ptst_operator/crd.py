@@ -13,7 +13,7 @@ import yaml
 
 from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
 from ptst_operator.rules import agreement, rule, with_pod_rules
-from ptst_operator.spec import Spec
+from ptst_operator.spec import RAY_AUTH, Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
 from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
@@ -27,6 +27,8 @@ VERSION_LABEL: Final = "app.kubernetes.io/version"
 
 Schema = dict[str, Any]
 
+_ROLES: Final = (("sft", "pods"), ("grpo", "head"), ("grpo", "workers"), ("coldstart", "pods"), ("evaluate", "pods"))
+"""Where the spec has pods of one role."""
 _COLUMNS: Final = (
     ("Phase", "string", ".status.phase", 0),
     ("Stage", "string", ".status.stage", 0),
@@ -99,6 +101,11 @@ def spec_schema() -> Schema:
             "spec.storage.url is a path: name its volume in spec.storage.claim, with a mountPath above that path",
         ),
     ]
+    for pods in (properties["pods"], *(properties[part]["properties"][role] for part, role in _ROLES)):
+        pods["properties"]["env"]["x-kubernetes-validations"] = [
+            rule(f"!('{name}' in self)", f"{name} is set by KubeRay, so that Ray asks for a token: remove it")
+            for name in RAY_AUTH
+        ]
     schema["x-kubernetes-validations"] = [
         rule(
             "has(self.recipe) != has(self.recipeFrom)",
@@ -116,7 +123,7 @@ def spec_schema() -> Schema:
         *agreement(),
     ]
     properties["pods"] = with_pod_rules(properties["pods"])
-    for part, role in (("sft", "pods"), ("grpo", "head"), ("grpo", "workers"), ("coldstart", "pods"), ("evaluate", "pods")):
+    for part, role in _ROLES:
         roles = properties[part]["properties"]
         roles[role] = with_pod_rules(roles[role])
     return schema

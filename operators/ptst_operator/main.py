@@ -36,8 +36,9 @@ _log = logging.getLogger("ptst_operator")
 class Operator:
     """The runs of one namespace, of several, or of all (`namespaces` is `[""]`)."""
 
-    def __init__(self, api: Api, resync: float, namespaces: Sequence[str]) -> None:
+    def __init__(self, api: Api, resync: float, namespaces: Sequence[str], isolates: bool = False) -> None:
         self._api, self._resync, self.namespaces = api, resync, list(namespaces)
+        self._isolates = isolates
         self.metrics = OperatorMetrics()
         self._queue = RunQueue()
         self._reconcilers: dict[str, Reconciler] = {}
@@ -89,7 +90,9 @@ class Operator:
     def _reconciler(self, namespace: str) -> Reconciler:
         changed, gone = partial(self.metrics.changed, namespace), partial(self.metrics.gone, namespace)
         # Two workers may make one at the same time; both then use the first.
-        return self._reconcilers.setdefault(namespace, Reconciler(self._api.within(namespace), changed, gone))
+        return self._reconcilers.setdefault(
+            namespace, Reconciler(self._api.within(namespace), changed, gone, isolates=self._isolates)
+        )
 
     def _again(self, key: str) -> float:
         self._failures[key] = self._failures.get(key, 0) + 1
@@ -106,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         # A look must not wait for minutes: what cannot be reached now is tried again soon.
         os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
         api = Api.connected(own)
-        operator = Operator(api, options.resync, namespaces)
+        operator = Operator(api, options.resync, namespaces, options.isolate_runs)
     except BadInput as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -177,6 +180,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lease", default="", help="Name of a Lease in POD_NAMESPACE: of several pods, its holder works.")
     parser.add_argument("--log-level", choices=LEVELS, default="info", help="Least level of the lines in the log.")
     parser.add_argument("--log-format", choices=FORMATS, default="text", help="json: one object per line.")
+    parser.add_argument(
+        "--isolate-runs",
+        action="store_true",
+        help="Make a NetworkPolicy for each run, which lets its pods reach each other. The chart's policies let nobody else in.",
+    )
     return parser.parse_args(arguments)
 
 

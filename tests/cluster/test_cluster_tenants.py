@@ -104,11 +104,14 @@ def test_an_operator_watches_every_namespace() -> None:
     assert "--namespace=*" in arguments(made)
     assert of(made, "Role") == []
     rules = the(made, "ClusterRole", "ptst-operator.vision")["rules"]
-    assert rules == the(manifests({}), "Role")["rules"], "the same rights, everywhere"
+    own = [rule for rule in the(manifests({}), "Role")["rules"] if "networkpolicies" not in rule["resources"]]
+    assert rules == own, "the same rights, everywhere"
+    assert "--isolate-runs" not in arguments(made) and "--isolate-runs" in arguments(manifests({}))
+    assert [one["metadata"]["name"] for one in of(made, "NetworkPolicy")] == ["ptst-operator"]
     assert the(made, "ClusterRoleBinding", "ptst-operator.vision")["roleRef"]["kind"] == "ClusterRole"
     assert "matchResources" not in the(made, "ValidatingAdmissionPolicyBinding")["spec"]
     egress = the(made, "NetworkPolicy", "ptst-operator")["spec"]["egress"]
-    (runs,) = [peer for rule in egress for peer in rule.get("to", [])]
+    (runs,) = [peer for rule in egress for peer in rule.get("to", []) if "podSelector" in peer]
     assert runs["namespaceSelector"] == {} and runs["podSelector"]["matchExpressions"][0]["key"] == "visionr1.io/run"
 
 
@@ -184,14 +187,16 @@ def test_ports_of_the_operator_may_be_open_in_some_networks_alone() -> None:
 
 
 def test_the_cloud_s_keys_can_be_reached_where_it_is_asked_for() -> None:
-    def blocks(values: Values) -> dict[str, set[int]]:
-        rules = [rule for rule in egress(values) if "ipBlock" in rule.get("to", [{}])[0]]
-        return {peer["ipBlock"]["cidr"]: {one["port"] for one in rule["ports"]} for rule in rules for peer in rule["to"]}
+    def blocks(values: Values, policy: str) -> dict[str, set[int]]:
+        rules = the(manifests({"networkPolicy": values}), "NetworkPolicy", policy)["spec"].get("egress", [])
+        to = [(peer["ipBlock"], rule) for rule in rules for peer in rule.get("to", []) if "ipBlock" in peer]
+        return {block["cidr"]: {one["port"] for one in rule["ports"]} for block, rule in to if "except" not in block}
 
-    assert blocks({}) == {}
-    there = blocks({"cloudIdentity": True})
-    assert there["169.254.169.254/32"] == there["169.254.170.23/32"] == there["fd00:ec2::23/128"] == {80}
-    assert 988 in there["169.254.169.252/32"]
+    for policy in ("ptst-operator", "ptst-runs"):
+        assert blocks({}, policy) == {}
+        assert blocks({"cloudIdentity": "eks"}, policy) == {"169.254.170.23/32": {80}, "fd00:ec2::23/128": {80}}
+        assert blocks({"cloudIdentity": "metadata"}, policy) == {"169.254.169.254/32": {80}, "fd00:ec2::254/128": {80}}
+        assert 988 in blocks({"cloudIdentity": "gke"}, policy)["169.254.169.252/32"]
 
 
 def test_more_rules_are_taken_as_they_are() -> None:

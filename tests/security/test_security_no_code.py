@@ -210,6 +210,10 @@ def test_pickles_in_arrow_metadata_are_never_read(tmp_path: Path, mark: Path, su
 
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "jsonpickle"}
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
+SENDS_PICKLES = {
+    *("broadcast_object_list", "all_gather_object", "gather_object", "scatter_object_list", "send_object_list"),
+    "recv_object_list",
+}
 
 
 def forbidden(tree: ast.AST) -> Iterator[str]:
@@ -222,7 +226,7 @@ def forbidden(tree: ast.AST) -> Iterator[str]:
             continue
         name = ast.unparse(node.func)
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-        if name in RUNS_CODE:
+        if name in RUNS_CODE or name.split(".")[-1] in SENDS_PICKLES:
             yield name
         if name in ("torch.load", "yaml.unsafe_load", "yaml.full_load", "pandas.read_pickle", "pd.read_pickle"):
             yield name
@@ -248,7 +252,7 @@ def trusts_by_default(call: str) -> bool:
         "import pickle", "from cloudpickle import loads", "torch.load(f)", "torch.load(f, weights_only=False)",
         "yaml.load(t)", "eval(t)",
         "yaml.load(t, Loader=yaml.FullLoader)", "np.load(f, allow_pickle=True)", "exec(t)", "compile(t, '', 'exec')",
-        "LLM(model=m)",
+        "LLM(model=m)", "dist.all_gather_object(parts, mine)", "broadcast_object_list(box, 0)",
         "AutoProcessor.from_pretrained(d)", "X.from_pretrained(d, trust_remote_code=True)", "f(trust_remote_code=recipe.trust)",
     ],
 )  # fmt: skip

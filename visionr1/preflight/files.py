@@ -31,8 +31,8 @@ def file_faults(recipe: Recipe, chain: Sequence[Phase]) -> list[str]:
     coldstart = recipe.coldstart
     if coldstart is not None and coldstart.prompts_dir is not None and not Path(coldstart.prompts_dir).is_dir():
         faults.append(f"coldstart.prompts_dir: there is no folder {coldstart.prompts_dir}: correct the path")
-    file, colon, _ = recipe.reward.function.rpartition(":")
-    if colon and not Path(file).is_file():
+    file = recipe.reward.file
+    if file is not None and not Path(file).is_file():
         faults.append(f"reward.function: there is no file {file}: correct the path")
     return faults
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter
 
 from visionr1.capacity.choose import choose_sft_zero_stage
 from visionr1.capacity.model import read_model_sizes
@@ -16,6 +17,7 @@ from visionr1.data.kept import Kept
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.divided import load_divided
+from visionr1.engine.exchange import from_all
 from visionr1.engine.saving import Parts
 from visionr1.engine.state import load_trainer, save_trainer
 from visionr1.engine.weights import read_companions, save_weights
@@ -47,6 +49,7 @@ from visionr1.storage import Store
 BETAS = (0.9, 0.999)
 WHERE = {"phase": SFT_PHASE, "stage": None}
 """Where every record and every rank's numbers belong."""
+_ENTRIES: Final = TypeAdapter(list[FileEntry])
 
 
 class SftRank:
@@ -111,7 +114,7 @@ class SftRank:
 
     def _fingerprint(self) -> str:
         """What the samples are, as rank 0 knows it; see `shared_fingerprint`."""
-        return shared_fingerprint(self._samples, Kept(self.store, layout.CHECKED_SFT), self.rank, self._world)
+        return shared_fingerprint(self._samples, Kept(self.store, layout.CHECKED_SFT), self.rank, self._world, self.device)
 
     def batches(self) -> Generator[tuple[Batch, dict[str, Any]]]:
         """This rank's part of each step that is left, made ahead of it, with the sampler's state after the step."""
@@ -151,9 +154,8 @@ class SftRank:
         self._saving.begin(step)
         folder = self._checkpoints.folder(step)
         names = save_weights(self.policy, self._companions, folder) + save_trainer(self._engine, folder)
-        parts: list[Any] = [None] * self._world
-        dist.all_gather_object(parts, [entry.model_dump() for entry in self._checkpoints.publish(step, folder, names)])
-        return [[FileEntry.model_validate(item) for item in part] for part in parts]
+        written = _ENTRIES.dump_json(list(self._checkpoints.publish(step, folder, names)))
+        return [_ENTRIES.validate_json(part) for part in from_all(written, self.device)]
 
     def commit(self, step: int, parts: Parts, sampler: dict[str, Any], *, wait: bool) -> None:
         """Makes what `save` wrote a checkpoint, then drops those that are no longer kept.

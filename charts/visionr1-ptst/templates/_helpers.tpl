@@ -113,3 +113,33 @@ capabilities: {drop: [ALL]}
 {{- if has "*" $all }}{{ $all = list "*" }}{{ end }}
 {{- uniq $all | toJson }}
 {{- end }}
+
+{{- /* Where an egress rule of ours may lead: not to link-local addresses, at which clouds give a node's credentials to all who ask. */}}
+{{- define "visionr1.notLinkLocal" -}}
+{{- if .Values.networkPolicy.blockLinkLocal -}}
+to:
+  - ipBlock: {cidr: 0.0.0.0/0, except: [169.254.0.0/16]}
+  - ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::254/128"]}
+  # Some network plugins do not count pods to a block of addresses.
+  - namespaceSelector: {}
+{{- end }}
+{{- end }}
+
+{{- /* Rules for the addresses from which a cloud gives a pod its keys. */}}
+{{- define "visionr1.cloudIdentity" -}}
+{{- with .Values.networkPolicy.cloudIdentity }}
+{{- if eq . "eks" }}
+# The agent of EKS Pod Identity on each node.
+- ports: [{port: 80, protocol: TCP}]
+  to: [{ipBlock: {cidr: 169.254.170.23/32}}, {ipBlock: {cidr: "fd00:ec2::23/128"}}]
+{{- else if eq . "gke" }}
+# GKE's metadata server on each node, which knows pods apart.
+- ports: [{port: 80, protocol: TCP}, {port: 987, protocol: TCP}, {port: 988, protocol: TCP}]
+  to: [{ipBlock: {cidr: 169.254.169.252/32}}, {ipBlock: {cidr: 169.254.169.254/32}}]
+{{- else }}
+# The metadata service of EC2 and Azure: the keys of the node.
+- ports: [{port: 80, protocol: TCP}]
+  to: [{ipBlock: {cidr: 169.254.169.254/32}}, {ipBlock: {cidr: "fd00:ec2::254/128"}}]
+{{- end }}
+{{- end }}
+{{- end }}
