@@ -73,8 +73,8 @@ class SftRank:
         self._saving = RankSaving(self._checkpoints, recipe.checkpoint.keep_last, self.exporter.committed)
         self.done = self._of_rank_0(self._checkpoints.latest() or 0)
         model_dir = self._checkpoints.fetch(self.done) if self.done else base_dir(recipe.model)
+        self._builder = PromptBuilder(model_dir, recipe.model)  # first: it looks at the files before they are read
         self._companions = read_companions(model_dir)
-        self._builder = PromptBuilder(model_dir, recipe.model)
         self._cutoff = sft_cutoff(sft, context_tokens(read_config(model_dir)))
         self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
         self.sizes = read_model_sizes(model_dir)
