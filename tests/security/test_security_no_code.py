@@ -315,3 +315,18 @@ def test_no_module_reads_pickles_or_makes_code_from_text() -> None:
     found = {str(file): list(forbidden(ast.parse(file.read_text("utf-8")))) for file in SOURCES}
     assert len(found) > 100
     assert {file: lines for file, lines in found.items() if lines} == {}
+
+
+CLIENTS = ("aiohttp", "http.client", "httpx", "openai", "requests", "urllib.request")
+
+
+def test_one_module_alone_speaks_http_with_strangers() -> None:
+    """It follows no redirect and reads no more than it should; judges and rewards have to use it, too."""
+    speaking = set()
+    for file in SOURCES:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.startswith(CLIENTS) for name in names):
+                speaking.add(file.relative_to(Path(visionr1.__file__).parent).as_posix())
+    assert speaking == {"data/coldstart/endpoint.py"}
