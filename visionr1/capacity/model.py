@@ -23,8 +23,9 @@ WINDOW_PIXELS: Final = 112
 
 
 _MOST_CONFIG_BYTES: Final = 1 << 20
-_MOST_LAYERS: Final = 1000
+_MOST_LAYERS: Final = 256
 _MOST_WIDTH: Final = 1 << 24
+_MOST_PARAMETERS: Final = 1 << 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +160,12 @@ def _refuse_no_model(sizes: ModelSizes) -> None:
     """The operator counts tensor by tensor: a file with a billion layers must not take its memory."""
     for field in fields(sizes):
         value = getattr(sizes, field.name)
+        least = 0 if field.name in ("tied", "vision_full_layers") else 1
         most = _MOST_LAYERS if field.name.endswith("layers") else _MOST_WIDTH
-        if type(value) is not (bool if field.name == "tied" else int) or not 0 <= value <= most:
+        if type(value) is not (bool if field.name == "tied" else int) or not least <= value <= most:
             raise ValueError(f"{field.name} cannot be {value!r:.40}")
+    if sizes.parameters > _MOST_PARAMETERS:
+        raise ValueError(f"{sizes.parameters:,} parameters")
 
 
 def _published(layers: int, width: int, inner: int, keys: int, vision_inner: int, **other: Any) -> ModelSizes:
