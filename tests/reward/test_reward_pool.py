@@ -275,7 +275,7 @@ def test_the_memory_of_every_grading_process_is_bounded(small: Grader) -> None:
 
 def test_an_answer_that_eats_memory_is_not_right_and_the_process_goes_on() -> None:
     program = (
-        "from visionr1.reward.child import limit_memory\n"
+        "from visionr1.child import limit_memory\n"
         "from visionr1.reward.worker import _Comparer\n"
         "limit_memory(2)\n"
         "hoard = []\n"

@@ -34,7 +34,12 @@ class Model(Part):
         "Qwen/Qwen2.5-VL-7B-Instruct",
         description="Starting weights: a Hugging Face model name or a local directory. `demo` is the tiny model in this package.",
     )
-    revision: str | None = Field(None, description="Commit of the Hugging Face model, to pin it.")
+    revision: str | None = Field(
+        None,
+        description="Commit of the Hugging Face model, to pin it.",
+        pattern=r"^[A-Za-z0-9]+([-_./][A-Za-z0-9]+)*$",
+        max_length=128,
+    )
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Data type of weights and activations in training.")
     attention: Literal["shared", "plain", "sdpa", "eager"] = Field(
         "shared",

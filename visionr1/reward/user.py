@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from visionr1.child import Child
 from visionr1.errors import BadInput
 from visionr1.preflight.check import reward_fault
 from visionr1.recipe.reward import Reward
-from visionr1.reward.child import Child
 from visionr1.reward.hfrrf import Grade
 
 _START_SECONDS: Final = 300.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from visionr1.reward.child import serve
+from visionr1.child import serve
 
 PARTS: Final = ("overall", "format", "accuracy")
 _TYPES: Final = ("batch", "sequential")

@@ -30,6 +30,7 @@ from visionr1.engine.zero import (
 )
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
+from visionr1.model.head import TokenLoss
 from visionr1.model.load import load_model
 from visionr1.model.policy import Policy
 from visionr1.preflight.base import base_dir, read_config
@@ -73,8 +74,8 @@ class SftRank:
         self._saving = RankSaving(self._checkpoints, recipe.checkpoint.keep_last, self.exporter.committed)
         self.done = self._of_rank_0(self._checkpoints.latest() or 0)
         model_dir = self._checkpoints.fetch(self.done) if self.done else base_dir(recipe.model)
+        self._builder = PromptBuilder(model_dir, recipe.model)  # first: it looks at the files before they are read
         self._companions = read_companions(model_dir)
-        self._builder = PromptBuilder(model_dir, recipe.model)
         self._cutoff = sft_cutoff(sft, context_tokens(read_config(model_dir)))
         self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
         self.sizes = read_model_sizes(model_dir)
@@ -137,7 +138,8 @@ class SftRank:
         loss_sum = torch.zeros(1, dtype=torch.float64, device=self.device)
         for row, idle in even_passes(batch.rows, self.device):
             share = 0.0 if idle or batch.targets == 0 else 1.0
-            loss = -self._engine(row.to(self.device)).logps_N.sum() * share / targets[0].clamp(min=1)
+            weight = share / targets[0].clamp(min=1)
+            loss = self._engine(row.to(self.device), _cross_entropy(weight)).loss
             # DeepSpeed averages over ranks; this is already the global mean's part.
             self._engine.backward(loss * self._world, scale_wrt_gas=False)
             loss_sum += loss.detach().double()
@@ -163,3 +165,8 @@ class SftRank:
         On S3 the next steps train meanwhile, unless `wait` says to return only when the checkpoint is there.
         """
         self._saving.commit(step, parts, {"sampler": sampler, "final": step == self.last_step}, wait=wait)
+
+
+def _cross_entropy(weight: torch.Tensor) -> TokenLoss:
+    """The loss of a token: its negative log-prob times `weight` [1]."""
+    return lambda logps_C, _: -weight * logps_C

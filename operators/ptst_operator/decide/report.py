@@ -11,6 +11,7 @@ from ptst_operator.forecast import Done, faults, hours_left
 from ptst_operator.names import ENFORCE
 from ptst_operator.status import Condition, RunPhase, Status, moment
 from ptst_operator.world import Progress
+from visionr1.errors import printable
 from visionr1.pipeline import planner
 from visionr1.recipe import StagePhase
 
@@ -77,7 +78,7 @@ def _with_conditions(status: Status, before: Status, conditions: Conditions, now
                 type=kind,
                 status="True" if value == "True" else "False",
                 reason=reason,
-                message=message[:4096],
+                message=printable(message, keep="\n")[:4096],
                 last_transition_time=old[kind].last_transition_time if same else moment(now),
                 observed_generation=status.observed_generation,
             )
