@@ -159,7 +159,7 @@ def test_sft_is_a_pytorchjob_of_workers_that_know_where_to_meet() -> None:
     assert made["spec"]["nprocPerNode"] == "8", "the CRD wants a string"
     assert made["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "backoffLimit": 0}
     container = replicas["Worker"]["template"]["spec"]["containers"][0]
-    assert (container["name"], container["resources"]) == ("pytorch", {"limits": {"nvidia.com/gpu": 8}})
+    assert (container["name"], container["resources"]["limits"]["nvidia.com/gpu"]) == ("pytorch", 8)
     decided = recipe_hash(run.recipe)
     assert container["command"] == ["visionr1", "sft", "--run", "s3://bucket/run", "--recipe-sha256", decided]
     variables = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
@@ -202,16 +202,18 @@ def test_the_cluster_has_a_place_for_each_worker_and_a_head_without_work() -> No
     spec = raycluster.build(run, "run-ray-0")["spec"]
     (group,) = spec["workerGroupSpecs"]
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (8, 8, 8)
-    assert group["template"]["spec"]["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": 8}}
-    assert "resources" not in spec["headGroupSpec"]["template"]["spec"]["containers"][0], "the head needs no GPU"
-    assert spec["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 8
+    head = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert head["resources"]["limits"].keys() == {"cpu", "memory"}, "the head needs no GPU"
+    started = [one["rayStartParams"] for one in (spec["headGroupSpec"], group)]
+    assert [(one["num-cpus"], one["num-gpus"]) for one in started] == [("0", "0"), ("8", "8")]
     assert spec["authOptions"] == {"mode": "token"}
     head_env = {one["name"]: one["value"] for one in spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]}
     assert head_env["RAY_JOB_STOP_WAIT_TIME_S"] == "60", "the driver's time to commit is deadlines.stopSeconds"
     cpu = owner()
     (slots,) = raycluster.build(cpu, "run-ray-0")["spec"]["workerGroupSpecs"]
-    assert slots["rayStartParams"] == {"num-cpus": "2"}
-    assert "resources" not in slots["template"]["spec"]["containers"][0]
+    assert (slots["rayStartParams"]["num-cpus"], slots["rayStartParams"]["num-gpus"]) == ("2", "0")
+    assert slots["template"]["spec"]["containers"][0]["resources"]["limits"].keys() == {"cpu", "memory"}
 
 
 def test_a_node_without_its_raylet_is_noticed_in_a_minute_and_ended_at_once() -> None:

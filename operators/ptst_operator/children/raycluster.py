@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.pods import metadata, metrics_ports, template
 from ptst_operator.names import Manifest
 from ptst_operator.run import ResolvedRun
+from ptst_operator.sizes import ray_parameters
 
 RESOURCE: Final = ApiResource("RayCluster", "ray.io/v1", "rayclusters")
 RAY_VERSION: Final = "2.60.0"
@@ -77,27 +78,31 @@ def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manife
     pods = recipe.rollout.workers // grpo.workers_per_pod
     # When Ray stops a driver, it waits this long before it kills it. The driver commits its step in this time.
     head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(run.spec.deadlines.stop_seconds)}
-    head = template(run, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
+    head = template(run, "grpo", "head", CONTAINER, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
     worker_ports = metrics_ports(range(1, grpo.workers_per_pod + 1)) | {"metrics": _PORTS["metrics"]}
-    worker = template(run, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV, worker_ports)
+    worker = template(run, "grpo", "worker", CONTAINER, None, _ENV, worker_ports)
     for pod in (head, worker):
         pod["metadata"]["labels"] |= pod_labels
         pod["spec"]["containers"][0] |= _PROBES
     return {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},
-        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+        "headGroupSpec": {"rayStartParams": _started_with(run, "head", head), "template": head},
         "workerGroupSpecs": [
             {
                 "groupName": "workers",
                 "replicas": pods,
                 "minReplicas": pods,
                 "maxReplicas": pods,
-                "rayStartParams": {} if run.gpus else {"num-cpus": str(grpo.workers_per_pod)},
+                "rayStartParams": _started_with(run, "worker", worker),
                 "template": worker,
             }
         ],
     }
+
+
+def _started_with(run: ResolvedRun, role: Literal["head", "worker"], pod: Manifest) -> dict[str, str]:
+    return ray_parameters(run.spec, run.recipe, role, pod["spec"]["containers"][0]["resources"])
 
 
 def read(manifest: Mapping[str, Any]) -> RayClusterState:
