@@ -61,9 +61,10 @@ class Api:
                 return None
             raise
 
-    def list(self, kind: str, selector: str = "") -> Manifest:
-        """Objects of a kind, as a List."""
-        return self._call("GET", self._path(kind), query={"labelSelector": selector} if selector else {})
+    def list(self, kind: str, selector: str = "", fields: str = "") -> Manifest:
+        """Objects of a kind, as a List: all of them, or those with these labels and fields."""
+        query = {"labelSelector": selector, "fieldSelector": fields}
+        return self._call("GET", self._path(kind), query={key: value for key, value in query.items() if value})
 
     def serves(self, kind: str) -> bool:
         """Whether the API server has this kind."""

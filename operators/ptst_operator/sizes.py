@@ -102,7 +102,7 @@ def of_init_container(container: Mapping[str, Any]) -> Manifest:
 
 
 def ray_parameters(spec: Spec, recipe: Recipe, role: Literal["head", "worker"], resources: Manifest) -> dict[str, str]:
-    """What Ray is told that a pod has, so that neither KubeRay nor Ray counts the node's CPUs or guesses a GPU by its name.
+    """What a pod has for Ray, so that neither KubeRay nor Ray counts the node's CPUs or guesses a GPU by its name.
 
     Ray starts one process for each CPU that an actor takes, and a worker takes one CPU and one GPU. The head has neither.
     """

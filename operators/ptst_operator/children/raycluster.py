@@ -46,6 +46,7 @@ class RayClusterState:
         head: address of its head pod.
         queued: whether its queue has not let it in yet, or takes it back.
         empty: whether it is suspended and all of its pods have ended.
+        reported: what KubeRay reports of pods that it could not make.
     """
 
     uid: str
@@ -55,6 +56,7 @@ class RayClusterState:
     deleting: bool = False
     queued: bool = False
     empty: bool = False
+    reported: str = ""
 
 
 def build(run: ResolvedRun, name: str) -> Manifest:
@@ -119,4 +121,13 @@ def read(manifest: Mapping[str, Any]) -> RayClusterState:
         deleting="deletionTimestamp" in meta,
         queued=queued,
         empty=state == "suspended",
+        reported=refused_pods(status),
     )
+
+
+def refused_pods(status: Mapping[str, Any]) -> str:
+    """What KubeRay reports in a RayCluster's status of pods that it could not make. It removes this when it could."""
+    for one in status.get("conditions", []):
+        if one.get("type") == "ReplicaFailure" and one.get("status") == "True":
+            return str(one.get("message") or one.get("reason", ""))
+    return str(status.get("reason", ""))

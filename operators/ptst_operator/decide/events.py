@@ -41,9 +41,9 @@ def _events_of_attempt(phase: str, before: AttemptStatus | None, attempt: Attemp
 
 
 def _events_of_condition(condition: Condition) -> Iterator[RunEvent]:
-    """An event for a refused recipe, or for any other condition that became true. Progressing makes no event."""
+    """An event for a refused recipe, or for any other condition that became true and is for people."""
     refused = condition.type == "RecipeValid" and condition.status == "False"
-    holds = condition.type not in ("RecipeValid", "Progressing") and condition.status == "True"
+    holds = condition.type in ("Held", "Suspended", "Complete", "Failed") and condition.status == "True"
     if refused or holds:
         kind = "Warning" if refused or condition.type == "Failed" else "Normal"
         yield RunEvent(kind, condition.reason, condition.message)

@@ -35,6 +35,7 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
         pod_exit_code=there.pod_exit_code,
         cluster=there.cluster,
         cluster_pods=there.cluster_pods,
+        hindrance=there.hindrance,
         driver_ended=driver_ended,
         committed=committed,
         progress=progress,
