@@ -106,9 +106,9 @@ def options(
     ] = False,
 ) -> None:
     """Takes the options that come before a command."""
-    from visionr1.preflight.machine import keep_loopback_direct
+    from visionr1.preflight.machine import keep_own_direct
 
-    keep_loopback_direct(os.environ)
+    keep_own_direct(os.environ)
 
 
 RunOption = Annotated[

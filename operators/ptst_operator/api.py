@@ -46,10 +46,14 @@ class Api:
 
     @staticmethod
     def connected(namespace: str) -> Api:
-        """A connection by KUBECONFIG if it is set, else with the rights of the pod."""
+        """A connection by KUBECONFIG if it is set, else with the rights of the pod. Never through a proxy.
+
+        The client takes HTTPS_PROXY from the environment and forgets NO_PROXY, which would cut an operator off its API server.
+        """
         settings = client.Configuration()
         settings.retries = False  # otherwise urllib3 tries again, and blocks for as long as a Retry-After header asks
         config.load_config(client_configuration=settings)
+        settings.proxy = None
         return Api(namespace, client.ApiClient(settings))
 
     def get(self, kind: str, name: str) -> Manifest | None:

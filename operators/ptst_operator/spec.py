@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from visionr1.errors import BadInput
+from visionr1.metrics.listening import ALL
 from visionr1.recipe import Recipe, parse_recipe
 from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 
@@ -281,7 +282,12 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
 @lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes, also at one that it refuses
 def _parsed(text: str, source: str, run_name: str) -> Recipe | str:
     """The recipe, or what is wrong with it."""
-    own = [f"name={json.dumps(run_name)}", "metrics.enabled=true", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
+    own = [
+        f"name={json.dumps(run_name)}",
+        "metrics.enabled=true",
+        f"metrics.host={json.dumps(ALL)}",
+        f"metrics.port={METRICS_PORT}",
+    ]
     try:
         return parse_recipe(text, source, own)
     except BadInput as error:

@@ -66,6 +66,11 @@ class AttemptStatus:
     running_since: Time | None = Field(
         default=None, description="When the child was first seen to run, after its queue let it in."
     )
+    answered_at: str | None = Field(
+        default=None,
+        description="Address at which its driver has answered. Only there can its end be seen.",
+        max_length=64,
+    )
     ended: Time | None = Field(default=None, description="When it had ended and none of its pods ran any more.")
     from_step: int | None = Field(default=None, description="Newest committed global step at its start.")
     to_step: int | None = Field(default=None, description="Newest committed global step at its end.")

@@ -77,6 +77,7 @@ class World:
         cluster: the RayCluster of the status, by its name.
         cluster_pods: whether that RayCluster is gone, but has pods that may run.
         hindrance: what keeps the pods of an attempt, or of the RayCluster that it waits for, from running. None if not known.
+        answered_at: address at which the driver has just answered.
         driver_ended: whether the driver of an attempt that is being ended serves no metrics any more. None if not known.
         committed: what phases have committed, up to the first phase that is not complete.
         progress: the newest step's numbers, from the driver or from the step log.
@@ -93,6 +94,7 @@ class World:
     cluster: RayClusterState | None = None
     cluster_pods: bool = False
     hindrance: Hindrance | None = None
+    answered_at: str | None = None
     driver_ended: bool | None = None
     committed: Mapping[str, Committed] = field(default_factory=dict)
     progress: Progress | None = None

@@ -9,6 +9,7 @@ from ptst_operator.names import API_VERSION, KIND, PHASE_LABEL, ROLE_LABEL, RUN_
 from ptst_operator.run import ResolvedRun
 from ptst_operator.sizes import Role, of_init_container, pods_of, resources_of
 from ptst_operator.spec import METRICS_PORT, Pods
+from visionr1.preflight.machine import direct_names
 
 _SCRATCH: Final = ("scratch", "/tmp")  # noqa: S108 - an empty volume of the pod's own
 _RESTRICTED: Final = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -75,11 +76,12 @@ def template(
     """
     pods = pods_of(run.spec, role)
     volumes, mounts = _volumes(run, pods)
+    variables = {"HOME": _HOME, **env, **pods.env, **direct_names(pods.env)}
     main: Manifest = {
         "name": container,
         "image": pods.image,
         "imagePullPolicy": pods.image_pull_policy or "IfNotPresent",
-        "env": [{"name": name, "value": value} for name, value in {"HOME": _HOME, **env, **pods.env}.items()],
+        "env": [{"name": name, "value": value} for name, value in variables.items()],
         "envFrom": pods.env_from,
         "resources": resources_of(run.spec, run.recipe, role),
         "volumeMounts": mounts,
