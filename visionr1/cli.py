@@ -107,8 +107,10 @@ def options(
 ) -> None:
     """Takes the options that come before a command."""
     from visionr1.preflight.machine import keep_own_direct
+    from visionr1.signals import end_on_sigterm
 
     keep_own_direct(os.environ)
+    end_on_sigterm(os.getpid(), EXIT_STOPPED)
 
 
 RunOption = Annotated[

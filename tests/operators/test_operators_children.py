@@ -228,6 +228,14 @@ def test_a_node_without_its_raylet_is_noticed_in_a_minute_and_ended_at_once() ->
         assert alive["terminationGracePeriodSeconds"] < group["template"]["spec"]["terminationGracePeriodSeconds"]
 
 
+def test_a_ray_pod_ends_when_its_driver_has_and_the_head_last() -> None:
+    spec = raycluster.build(owner(), "run-ray-0")["spec"]
+    head, worker = (one["template"]["spec"] for one in (spec["headGroupSpec"], spec["workerGroupSpecs"][0]))
+    for pod in (head, worker):
+        assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-m", "visionr1.grpo.leave"]
+    assert head["terminationGracePeriodSeconds"] > worker["terminationGracePeriodSeconds"] >= 60, "deadlines.stopSeconds"
+
+
 def test_every_child_s_command_names_the_recipe_that_was_decided_on() -> None:
     run = owner()
     for kind in KINDS.values():
@@ -319,7 +327,7 @@ def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(ro
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert spec["terminationGracePeriodSeconds"] == 60
+    assert spec["terminationGracePeriodSeconds"] == (90 if role == "head" else 60)
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsUser"] == 2000
     assert (container["image"], spec["nodeSelector"]) == ("trainer@sha256:0", {"zone": role})

@@ -38,6 +38,11 @@ _PROBES: Final = {
 }
 
 
+_LEAVES: Final = {"preStop": {"exec": {"command": ["python", "-m", "visionr1.grpo.leave"]}}}
+_AFTER_DRIVER: Final = 30
+"""Seconds that the head has to stop Ray when the driver's time is over."""
+
+
 @dataclass(frozen=True)
 class RayClusterState:
     """The state of a RayCluster.
@@ -85,7 +90,9 @@ def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manife
     worker = template(run, "grpo", "worker", CONTAINER, None, _ENV, worker_ports)
     for pod in (head, worker):
         pod["metadata"]["labels"] |= pod_labels
-        pod["spec"]["containers"][0] |= _PROBES
+        pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _LEAVES}
+    # Workers end as soon as their driver has; the head must not end before it.
+    head["spec"]["terminationGracePeriodSeconds"] += _AFTER_DRIVER
     return {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},
