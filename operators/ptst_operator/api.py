@@ -50,10 +50,14 @@ class Api:
 
     @staticmethod
     def connected(namespace: str) -> Api:
-        """A connection by KUBECONFIG if it is set, else with the rights of the pod."""
+        """A connection by KUBECONFIG if it is set, else with the rights of the pod. Never through a proxy.
+
+        The client takes HTTPS_PROXY from the environment and forgets NO_PROXY, which would cut an operator off its API server.
+        """
         settings = client.Configuration()
         settings.retries = False  # otherwise urllib3 tries again, and blocks for as long as a Retry-After header asks
         config.load_config(client_configuration=settings)
+        settings.proxy = None
         return Api(namespace, client.ApiClient(settings))
 
     def within(self, namespace: str) -> Api:
@@ -74,9 +78,10 @@ class Api:
         labels: dict[str, str] = self._call("GET", f"/api/v1/namespaces/{self.namespace}")["metadata"].get("labels", {})
         return labels
 
-    def list(self, kind: str, selector: str = "") -> Manifest:
-        """Objects of a kind, as a List."""
-        return self._call("GET", self._path(kind), query={"labelSelector": selector} if selector else {})
+    def list(self, kind: str, selector: str = "", fields: str = "") -> Manifest:
+        """Objects of a kind, as a List: all of them, or those with these labels and fields."""
+        query = {"labelSelector": selector, "fieldSelector": fields}
+        return self._call("GET", self._path(kind), query={key: value for key, value in query.items() if value})
 
     def serves(self, kind: str) -> bool:
         """Whether the API server has this kind."""

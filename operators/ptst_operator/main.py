@@ -24,6 +24,7 @@ from ptst_operator.reconcile import Reconciler
 from ptst_operator.run_queue import RunQueue, backoff
 from ptst_operator.workers import Workers
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
+from visionr1.preflight.machine import keep_own_direct
 from visionr1.storage import StorageError
 
 STALLED_SECONDS: Final = 240.0
@@ -108,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         own = os.environ.get("POD_NAMESPACE", namespaces[0])
         # A look must not wait for minutes: what cannot be reached now is tried again soon.
         os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
+        keep_own_direct(os.environ)  # S3 of the cluster itself is not behind the proxy
         api = Api.connected(own)
         operator = Operator(api, options.resync, namespaces, options.isolate_runs)
     except BadInput as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from ptst_operator.status import RunPhase, Status
+from visionr1.metrics.listening import ALL, HttpServer
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class OperatorMetrics:
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
-def serve(port: int, metrics: OperatorMetrics, healthy: Any, ready: Any) -> ThreadingHTTPServer:
+def serve(port: int, metrics: OperatorMetrics, healthy: Any, ready: Any) -> HttpServer:
     """Serves /metrics, /healthz and /readyz on all addresses of the pod. `healthy` and `ready` return None or what is wrong."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -133,6 +134,6 @@ def serve(port: int, metrics: OperatorMetrics, healthy: Any, ready: Any) -> Thre
         def log_message(self, format: str, *args: Any) -> None:
             """Logs nothing: probes come every few seconds."""
 
-    server = ThreadingHTTPServer(("", port), Handler)
+    server = HttpServer(ALL, port, Handler)
     threading.Thread(target=server.serve_forever, args=(0.2,), name="http", daemon=True).start()
     return server

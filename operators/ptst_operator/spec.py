@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from visionr1.errors import BadInput
+from visionr1.metrics.listening import ALL
 from visionr1.recipe import Recipe, parse_recipe
 from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 
@@ -21,6 +22,9 @@ RAY_AUTH: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 MOST_ID: Final = (1 << 32) - 2
 """The largest user or group id of Linux."""
 CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0,8}})$"
+
+SIZE: Final = r"^[0-9]+([.][0-9]+)?([kMGTPE]|[KMGTPE]i)?$"
+"""A number of bytes, as Kubernetes writes it."""
 
 Items = list[dict[str, Any]]
 Seconds = Annotated[int, Field(ge=1, le=365 * 86_400)]
@@ -77,9 +81,13 @@ class Pods(SpecPart):
     image_pull_policy: str | None = Field(None, description="Always, IfNotPresent or Never.", max_length=16)
     image_pull_secrets: Items = Field([], description="Secrets for the registry of the image, as in a pod.")
     gpu_resource: str | None = Field(None, description="Resource name of a GPU. Default: nvidia.com/gpu.", max_length=128)
-    resources: dict[str, Any] = Field({}, description="Requests and limits, without GPUs: their number comes from the recipe.")
+    resources: dict[str, Any] = Field(
+        {},
+        description="Requests and limits. Default: GPUs from the recipe, CPUs and memory from the plan. GPUs may be more than "
+        "the recipe needs, not fewer. CPUs or memory that you name are yours alone: nothing is added to them.",
+    )
     shared_memory: str | None = Field(
-        None, description="Size of /dev/shm, such as 64Gi. It counts as memory of the pod.", max_length=32
+        None, description="Size of /dev/shm, such as 64Gi. It counts as memory of the pod.", max_length=32, pattern=SIZE
     )
     scratch: str | None = Field(
         None,
@@ -291,7 +299,12 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
 @lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes, also at one that it refuses
 def _parsed(text: str, source: str, run_name: str) -> Recipe | str:
     """The recipe, or what is wrong with it."""
-    own = [f"name={json.dumps(run_name)}", "metrics.enabled=true", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
+    own = [
+        f"name={json.dumps(run_name)}",
+        "metrics.enabled=true",
+        f"metrics.host={json.dumps(ALL)}",
+        f"metrics.port={METRICS_PORT}",
+    ]
     try:
         return parse_recipe(text, source, own)
     except BadInput as error:

@@ -31,9 +31,9 @@ def test_a_run_is_looked_at_again_when_its_next_deadline_is_over(tmp_path: Path)
 class Silent(FakeCluster):
     """Its watches say nothing after the first list."""
 
-    def list(self, kind: str, selector: str = "") -> dict[str, Any]:
-        if kind == "Pod":
-            return super().list(kind, selector)
+    def list(self, kind: str, selector: str = "", fields: str = "") -> dict[str, Any]:
+        if kind in ("Pod", "Event"):
+            return super().list(kind, selector, fields)
         if kind != "PTSTRun":
             raise ApiError(404, "no such kind")
         return {"items": [self.run], "metadata": {"resourceVersion": "1"}}
