@@ -64,10 +64,10 @@ class Worker:
         if plan.place_on_node == 0:
             forget_copies(self._store, {(str(one.phase), one.step) for one in (start.policy, start.reference)})
         model_dir = self._folder(start.policy, trainer=start.restore_trainer)
-        self._companions = read_companions(model_dir)
         self._peer = plan.rank % stage.tensor_parallel
         join_process_group(self._device)
-        self._builder = PromptBuilder(model_dir, recipe.model)
+        self._builder = PromptBuilder(model_dir, recipe.model)  # first: it looks at the files before they are read
+        self._companions = read_companions(model_dir)
         reference_dir = self._folder(start.reference, trainer=False)
         gpus = gpus_of_group(self._device)
         sizes = read_model_sizes(model_dir)

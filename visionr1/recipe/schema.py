@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from visionr1.recipe.coldstart import Filters, Teacher
 from visionr1.recipe.evaluation import Evaluation
+from visionr1.recipe.reward import Reward
 from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
     MOST_PIXELS,
@@ -33,7 +34,12 @@ class Model(Part):
         "Qwen/Qwen2.5-VL-7B-Instruct",
         description="Starting weights: a Hugging Face model name or a local directory. `demo` is the tiny model in this package.",
     )
-    revision: str | None = Field(None, description="Commit of the Hugging Face model, to pin it.")
+    revision: str | None = Field(
+        None,
+        description="Commit of the Hugging Face model, to pin it.",
+        pattern=r"^[A-Za-z0-9]+([-_./][A-Za-z0-9]+)*$",
+        max_length=128,
+    )
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Data type of weights and activations in training.")
     attention: Literal["shared", "plain", "sdpa", "eager"] = Field(
         "shared",
@@ -294,20 +300,6 @@ class Rollout(Part):
         return self.device == "cuda" or (self.device == "auto" and there_is_one)
 
 
-class Reward(Part):
-    """The hard reward (section 3.4), or your own."""
-
-    function: str = Field(
-        "hfrrf",
-        description="`hfrrf` (1 if format and answer are right, else 0), `zero` (half for the format, half for the answer), or "
-        "your own as file.py:function.",
-    )
-    seconds_per_answer: float = Field(
-        5.0, gt=0, le=86_400, description="Time limit for grading one answer. An answer that takes longer scores 0."
-    )
-    processes: int = Field(4, ge=1, le=1024, description="Grading processes.")
-
-
 class Checkpoint(Part):
     """Which checkpoints are written and kept."""
 
@@ -328,7 +320,10 @@ class Metrics(Part):
     """What can be watched."""
 
     enabled: bool = Field(True, description="Serve /metrics and /healthz.")
-    host: str = Field("127.0.0.1", description="Address that the driver and the workers listen on. In a pod it is 0.0.0.0.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address that the driver and the workers listen on. `::` takes all, IPv6 and IPv4; so it is in a pod.",
+    )
     port: int = Field(
         9464, ge=0, le=65_535, description="Port of the driver. Workers use port + 1 + rank. 0 takes any free ports."
     )

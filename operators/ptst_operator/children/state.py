@@ -23,6 +23,7 @@ class ChildState:
         deleting: whether it is being deleted.
         queued: whether its queue has not let it in yet, or takes it back. Then `suspend` is set, which the operator never does.
         head: address of the head pod of its own RayCluster, once there is one.
+        reported: what its status reports of pods that could not be made.
     """
 
     phase: ChildPhase
@@ -35,6 +36,7 @@ class ChildState:
     deleting: bool = False
     queued: bool = False
     head: str | None = None
+    reported: str = ""
 
     @staticmethod
     def of(
@@ -50,7 +52,7 @@ class ChildState:
         owners = meta.get("ownerReferences", [])
         owner = next((one["uid"] for one in owners if one.get("controller")), "")
         # People read both in a terminal, and whoever may write a job's status chooses them.
-        short, reason = printable(" ".join(message.split())[:300]), printable(reason[:100])
+        short, reason = printable(" ".join(message[:3000].split()))[:300], printable(reason[:100])[:100]
         queued = phase in ("Pending", "Running") and bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
         return ChildState(phase, meta["uid"], owner, reason, short, exit_code, quiet, "deletionTimestamp" in meta, queued)
 

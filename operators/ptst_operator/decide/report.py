@@ -8,12 +8,17 @@ from typing import Final
 from ptst_operator.decide.situation import Situation
 from ptst_operator.decide.summary import Summary, summary_of
 from ptst_operator.forecast import Done, faults, hours_left
+from ptst_operator.names import ENFORCE
 from ptst_operator.status import Condition, RunPhase, Status, moment
 from ptst_operator.world import Progress
+from visionr1.errors import printable
 from visionr1.pipeline import planner
 from visionr1.recipe import StagePhase
 
-TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed")
+TYPES: Final = (
+    *("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed"),
+    *("PodSecurity", "Reconciling", "Stalled"),
+)
 _PROGRESSING: Final = ("Pending", "Queued", "Running", "Stopping")
 
 Conditions = dict[str, tuple[str, str, str]]
@@ -34,6 +39,8 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
         "Suspended": _holds_in("Suspended", summary),
         "Complete": _holds_in("Succeeded", summary),
         "Failed": _holds_in("Failed", summary),
+        "PodSecurity": ("True", "Restricted", "") if at.world.restricted else ("False", "NotRestricted", _unrestricted(at)),
+        **_for_tools(summary, fault),
     }
     return _with_conditions(status, before, conditions, at.now)
 
@@ -41,7 +48,8 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
 def with_refused_recipe(before: Status, generation: int, message: str, now: float) -> Status:
     """The status of a run with a wrong recipe. Running phases continue."""
     status = replace(before, observed_generation=generation)
-    conditions = _conditions_of(before) | {"RecipeValid": ("False", "Invalid", message)}
+    invalid = {"RecipeValid": ("False", "Invalid", message), "Reconciling": ("False", "Stalled", "")}
+    conditions = _conditions_of(before) | invalid | {"Stalled": ("True", "RecipeInvalid", message)}
     if before.live() is None and before.phase not in ("Succeeded", "Failed"):
         conditions |= {"Progressing": ("False", "RecipeInvalid", "waits until the recipe is corrected")}
     return _with_conditions(status, before, conditions, now)
@@ -51,11 +59,12 @@ def with_unreachable_storage(before: Status, message: str, now: float) -> Status
     """The status of a run when its run directory cannot be read. Nothing else changes."""
     conditions = _conditions_of(before)
     holds = conditions["Progressing"][0]
-    return _with_conditions(before, before, conditions | {"Progressing": (holds, "StorageUnavailable", message)}, now)
+    waits = {"Progressing": (holds, "StorageUnavailable", message), "Reconciling": ("True", "StorageUnavailable", message)}
+    return _with_conditions(before, before, conditions | waits, now)
 
 
 def _conditions_of(status: Status) -> Conditions:
-    unknown: Conditions = dict.fromkeys(TYPES, ("False", "Unknown", ""))
+    unknown: Conditions = dict.fromkeys((one for one in TYPES if one != "PodSecurity"), ("False", "Unknown", ""))
     return unknown | {one.type: (one.status, one.reason, one.message) for one in status.conditions}
 
 
@@ -64,10 +73,24 @@ def _holds_in(phase: RunPhase, summary: Summary) -> tuple[str, str, str]:
     return ("True", summary.reason, summary.message) if summary.phase == phase else ("False", f"Not{phase}", "")
 
 
+def _for_tools(summary: Summary, fault: str) -> Conditions:
+    """Reconciling and Stalled, by which kstatus, Flux and `helm --wait` judge a resource.
+
+    As with a Job, a run that trains is what was asked for: nobody waits days for its end. So are a hold and a suspension.
+    """
+    if fault:
+        return {"Reconciling": ("False", "Stalled", ""), "Stalled": ("True", "RecipeInvalid", fault)}
+    if summary.phase == "Failed":
+        return {"Reconciling": ("False", "Stalled", ""), "Stalled": ("True", summary.reason, summary.message)}
+    under_way = summary.phase in ("Pending", "Queued", "Stopping")
+    reconciling = ("True", summary.reason, summary.message) if under_way else ("False", summary.phase, "")
+    return {"Reconciling": reconciling, "Stalled": ("False", "NotStalled", "")}
+
+
 def _with_conditions(status: Status, before: Status, conditions: Conditions, now: float) -> Status:
     old = {one.type: one for one in before.conditions}
     made = []
-    for kind in TYPES:
+    for kind in (one for one in TYPES if one in conditions):
         value, reason, message = conditions[kind]
         same = kind in old and old[kind].status == value
         made.append(
@@ -75,7 +98,7 @@ def _with_conditions(status: Status, before: Status, conditions: Conditions, now
                 type=kind,
                 status="True" if value == "True" else "False",
                 reason=reason,
-                message=message[:4096],
+                message=printable(message, keep="\n")[:4096],
                 last_transition_time=old[kind].last_transition_time if same else moment(now),
                 observed_generation=status.observed_generation,
             )
@@ -102,6 +125,13 @@ def _with_figures(status: Status, seen: Progress | None) -> Status:
 def _warning(at: Situation) -> str:
     """What surely does not fit, of a run that starts all the same."""
     return "\n".join(faults(at.run.spec, at.run.recipe)) if at.run.recipe.preflight == "warn" else ""
+
+
+def _unrestricted(at: Situation) -> str:
+    return (
+        f"namespace {at.run.namespace} does not enforce the restricted Pod Security level, so whoever may make a PTSTRun may ask "
+        f"for more rights than its pods need: kubectl label namespace {at.run.namespace} {ENFORCE}=restricted"
+    )
 
 
 def _hours_left(at: Situation, status: Status) -> float | None:
