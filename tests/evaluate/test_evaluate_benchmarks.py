@@ -209,6 +209,8 @@ def test_the_command_scores_a_served_model_and_shows_conditions(tmp_path: Path) 
         (["--run", "x", "--benchmark", "mathvista"], "a run has its sets, judge and sampling in its recipe"),
         (["m", "--benchmark", "mathvista=x.jsonl", "--data", "y"], "--data, --image-root and --column are about held-out"),
         (["m", "--benchmark", "mathvista=x.jsonl", "--endpoint", "http://localhost:1"], "x.jsonl does not exist"),
+        (["m", "--benchmark", "mathvista=x.jsonl", "--endpoint", "me"], "--endpoint: base_url: me is no address"),
+        (["m", "--benchmark", "mathverse", "--judge", "me", "--judge-model", "m"], "evaluation.judge.base_url: me is no address"),
     ],
 )
 def test_what_cannot_be_scored_is_said_in_a_line(arguments: list[str], message: str, tmp_path: Path) -> None:

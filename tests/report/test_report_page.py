@@ -261,3 +261,14 @@ def test_the_terminal_shows_phases_and_where_everything_lies(make_run: Callable[
 def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"there is no recipe.yaml"):
         write_report(open_store(str(tmp_path)))
+
+
+def test_scores_of_other_problems_than_the_newest_are_left_out(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    for file in (run / "eval").glob("*.json"):
+        mark = "half the file" if file.stem == "sft" else "the whole file"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"fingerprint": mark}))
+    write_report(open_store(str(run)))
+    shown = json.loads((run / "summary.json").read_text())["phases"]
+    assert shown["sft"]["accuracy"] is None
+    assert shown["stage-1"]["accuracy"] is not None

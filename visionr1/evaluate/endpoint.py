@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from pydantic import ValidationError
+
 from visionr1.data.coldstart.bridge import data_url
 from visionr1.data.coldstart.faults import Unanswerable
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.teacher import EndpointLost, TeacherClient
 from visionr1.data.images import open_image
 from visionr1.data.rows import IMAGE_MARK
-from visionr1.errors import Stopped
+from visionr1.errors import BadInput, Stopped
 from visionr1.evaluate.replies import Keep, Wanted
 from visionr1.recipe import Recipe
 from visionr1.recipe.coldstart import Teacher
+from visionr1.recipe.messages import describe
 
 T = TypeVar("T")
 SECTION: Final = "evaluation.requests"
@@ -25,17 +28,20 @@ _FEW_FAILURES: Final = 20
 
 
 class EndpointModel:
-    """The model that an endpoint serves as `model`. `place` is for messages."""
+    """The model that an endpoint serves as `model`. `place` is for messages. Raises BadInput for an address that is none."""
 
     def __init__(self, place: str, model: str, base_url: str, api_key_env: str | None, recipe: Recipe) -> None:
         self._recipe, self._place = recipe, place
-        self._teacher = Teacher(
-            base_url=base_url,
-            model=model,
-            api_key_env=api_key_env,
-            temperature=recipe.evaluation.temperature,
-            max_tokens=recipe.evaluation.max_completion_tokens,
-        )
+        try:
+            self._teacher = Teacher(
+                base_url=base_url,
+                model=model,
+                api_key_env=api_key_env,
+                temperature=recipe.evaluation.temperature,
+                max_tokens=recipe.evaluation.max_completion_tokens,
+            )
+        except ValidationError as error:
+            raise BadInput(f"{place}: {describe(error.errors()[0])}") from None
         self.depends_on: Mapping[str, Any] = {"endpoint's model": model}
         self.made_with: Mapping[str, Any] = {"endpoint": base_url}
 
