@@ -136,3 +136,18 @@ def test_text_that_looks_like_a_field_or_an_image_stays_text(tmp_path: Path) -> 
     (problem,) = load_benchmark(BENCHMARKS["mm-math"], str(written(tmp_path, "mm-math", row)))
     assert problem.row.problem.count("<image>") == 1
     assert "{options}" in problem.row.problem
+
+
+def test_all_variants_of_dynamath_are_read_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "DynaMath/DynaMath_Sample/data"
+    folder.mkdir(parents=True)
+    for variant in range(1, 11):
+        row = {"id": "1", "question": f"Variant {variant}?", "decoded_image": {"bytes": PNG.getvalue(), "path": None}}
+        Dataset.from_list([row | {"ground_truth": "4", "answer_type": "float"}]).to_parquet(str(folder / f"v{variant}.parquet"))
+    files = ", ".join(f"{{split: sample_variant{number}, path: data/v{number}.parquet}}" for number in range(1, 11))
+    (folder.parent / "README.md").write_text(f"---\nconfigs: [{{config_name: default, data_files: [{files}]}}]\n---\n")
+    # `datasets` takes a folder for a repository of the same name; the hub itself cannot be reached from tests.
+    monkeypatch.chdir(tmp_path)
+    problems = load_benchmark(BENCHMARKS["dynamath"], None)
+    assert [problem.question.split("?")[0] for problem in problems] == [f"Variant {number}" for number in range(1, 11)]
+    assert len({problem.row.id for problem in problems}) == 10

@@ -77,7 +77,7 @@ def figures(right: Right) -> dict[str, float]:
 DYNAMATH: Final = Benchmark(
     name="dynamath",
     title="DynaMath",
-    source="hf://DynaMath/DynaMath_Sample@sample_variant1",
+    sources=tuple(f"hf://DynaMath/DynaMath_Sample@sample_variant{number}" for number in range(1, 11)),
     sizes={"ten variants": 5010, "one variant": 501},
     columns={
         "id": Column(("id",), "any", needed=False),

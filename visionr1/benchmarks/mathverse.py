@@ -45,7 +45,7 @@ def figures(right: Right) -> dict[str, float]:
 MATHVERSE: Final = Benchmark(
     name="mathverse",
     title="MathVerse",
-    source="hf://AI4Math/MathVerse@testmini/testmini",
+    sources=("hf://AI4Math/MathVerse@testmini/testmini",),
     sizes={"testmini": 3940},
     columns={
         "problem_index": Column(("problem_index",), "any"),

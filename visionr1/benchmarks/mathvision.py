@@ -188,7 +188,7 @@ def draft(cells: Mapping[str, Any], place: int) -> Draft:
 MATHVISION: Final = Benchmark(
     name="mathvision",
     title="MATH-Vision",
-    source="hf://MathLLMs/MathVision@test",
+    sources=("hf://MathLLMs/MathVision@test",),
     sizes={"test": 3040, "testmini": 304},
     columns={
         "id": Column(("id",), "any"),

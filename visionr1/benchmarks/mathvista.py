@@ -141,7 +141,7 @@ def figures(right: Right) -> dict[str, float]:
 MATHVISTA: Final = Benchmark(
     name="mathvista",
     title="MathVista",
-    source="hf://AI4Math/MathVista@testmini",
+    sources=("hf://AI4Math/MathVista@testmini",),
     sizes={"testmini": 1000},
     columns={
         "pid": Column(("pid",), "any"),

@@ -84,7 +84,7 @@ def draft(cells: Mapping[str, Any], place: int) -> Draft:
 MM_MATH: Final = Benchmark(
     name="mm-math",
     title="MM-Math",
-    source="hf://THU-KEG/MM_Math@train",
+    sources=("hf://THU-KEG/MM_Math@train",),
     sizes={"train": 5929},
     columns={
         "question": Column(("question",), "text"),

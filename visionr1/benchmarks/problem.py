@@ -80,7 +80,7 @@ class Benchmark:
     """One published set.
 
     Attributes:
-        source: where it is on the Hub.
+        sources: where its files are on the Hub.
         sizes: number of problems by split.
         columns: by the name that `draft` and the rule use.
         draft: makes a problem of a row, by cells under the names of `columns`. Raises ValueError with what is wrong.
@@ -90,7 +90,7 @@ class Benchmark:
 
     name: str
     title: str
-    source: str
+    sources: tuple[str, ...]
     sizes: Mapping[str, int]
     columns: Mapping[str, Column]
     draft: Callable[[Mapping[str, Any], int], Draft]

@@ -28,12 +28,14 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
 _FIELD: Final = re.compile(r"\{(question|options)\}")
 
 
-def load_benchmark(benchmark: Benchmark, path: str, image_root: str | None = None, limit: int | None = None) -> Sequence[Problem]:
-    """The problems in the files at `path` (as `visionr1.data.sources.open_tables`), read only when asked for.
+def load_benchmark(
+    benchmark: Benchmark, path: str | None, image_root: str | None = None, limit: int | None = None
+) -> Sequence[Problem]:
+    """The problems in the files at `path` (as `visionr1.data.sources.open_tables`; None: on the Hub), read only when asked for.
 
     Raises BadInput if there is no such file, or if one lacks a column; reading problem i raises BadRow if its row is damaged.
     """
-    tables = open_tables(path, image_root)
+    tables = [table for one in ((path,) if path else benchmark.sources) for table in open_tables(one, image_root)]
     names = [_names(benchmark, table) for table in tables]
     places = [(number, place) for number, table in enumerate(tables) for place in range(table.size)][:limit]
 

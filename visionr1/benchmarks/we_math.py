@@ -69,7 +69,7 @@ def _dimensions(whole: bool, steps: list[bool]) -> list[str]:
 WE_MATH: Final = Benchmark(
     name="we-math",
     title="We-Math",
-    source="hf://We-Math/We-Math@testmini",
+    sources=("hf://We-Math/We-Math@testmini",),
     sizes={"testmini": 1740},
     columns={
         "ID": Column(("ID", "problem_id"), "any"),

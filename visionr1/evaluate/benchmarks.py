@@ -72,7 +72,7 @@ def load_set(
         BadInput: the set cannot be read, none of its rows can be used, or all of them were seen.
     """
     benchmark = BENCHMARKS[source.name]
-    problems = load_benchmark(benchmark, source.path or benchmark.source, source.image_root, source.limit)
+    problems = load_benchmark(benchmark, source.path, source.image_root, source.limit)
     rows = _rows(problems)
     report = check_problems(
         rows,
@@ -135,7 +135,7 @@ def conditions(one: Set, recipe: Recipe, judge: JudgeModel | None) -> dict[str, 
     judged = judge is not None and benchmark.judged != "nothing"
     return {
         "set": benchmark.title,
-        "split": (one.source.path or benchmark.source).rstrip("/").rpartition("/" if one.source.path else "@")[2],
+        "split": _split(one.source, benchmark),
         "limit": one.source.limit,
         "fingerprint": one.fingerprint,
         "rule": f"{benchmark.rule.name}, version {benchmark.rule.version}",
@@ -146,6 +146,13 @@ def conditions(one: Set, recipe: Recipe, judge: JudgeModel | None) -> dict[str, 
         "samples": recipe.evaluation.samples,
         "seed": recipe.seed,
     }
+
+
+def _split(source: BenchmarkSource, benchmark: Benchmark) -> str:
+    """The file's or folder's name, or the splits on the Hub."""
+    if source.path is not None:
+        return source.path.rstrip("/").rpartition("/")[2]
+    return ", ".join(address.partition("@")[2] for address in benchmark.sources)
 
 
 def labelled(benchmark: Benchmark, judge: JudgeModel | None) -> str:

@@ -22,7 +22,7 @@ from visionr1.rollout.types import Group, Sampling
 if TYPE_CHECKING:
     from visionr1.model.chat import PromptBuilder
 
-_ROUNDS: Final = 4
+_ROUNDS: Final = 2
 """Parts that each engine gets of one call: more even out their pace, fewer keep each of them fuller."""
 
 

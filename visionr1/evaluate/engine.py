@@ -16,7 +16,7 @@ from visionr1.recipe import Recipe
 from visionr1.rollout.types import Sampling
 
 _ROUNDS: Final = 2
-"""Times that the engine's sequences are filled by one call. Replies are kept after each call."""
+"""Times that the sequences of all engines are filled by one call. Replies are kept after each call."""
 _BLOCK: Final = 1 << 16
 
 
@@ -34,7 +34,7 @@ class EngineModel:
         """As `Answerer`."""
         evaluation = self._recipe.evaluation
         sampling = Sampling(1, evaluation.max_completion_tokens, evaluation.temperature, evaluation.top_p)
-        size = _ROUNDS * self._recipe.rollout.max_sequences
+        size = _ROUNDS * self._recipe.rollout.max_sequences * evaluation.workers
         for start in range(0, len(wanted), size):
             if should_stop():
                 raise Stopped("stopped while scoring a benchmark; the replies are kept")

@@ -111,7 +111,7 @@ def evaluate_problems(
     begun = time.perf_counter()
     wanted = recipe.evaluation
     sampling = Sampling(wanted.samples, wanted.max_completion_tokens, wanted.temperature, wanted.top_p)
-    size = max(1, _ROUNDS * recipe.rollout.max_sequences // wanted.samples)
+    size = max(1, _ROUNDS * recipe.rollout.max_sequences * wanted.workers // wanted.samples)
     shown = evenly_spaced(len(rows), SHOWN)
     samples: list[Sample] = []
     with progress(f"evaluating {title}", len(rows)) as advance:
