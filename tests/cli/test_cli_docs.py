@@ -106,11 +106,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = {"response": "<think> 3 and 4 </think><answer> Final Answer:7 </answer>", "answer": "7"}
     (folder / "answers.jsonl").write_text(json.dumps(answer) + "\n")
     (folder / "mine.py").write_text(files(ROOT / "docs/your-own.md")["mine.py"])
-    store = open_store(str(folder / "runs/demo"))
-    store.write_bytes(RECIPE, to_yaml(load_recipe("demo")).encode())
-    log = StepLog(store, "stage-1", 0)
-    for step in (1, 2, 3):
-        log.append(step_record(step))
+    for run in ("runs/demo", "runs/demo-long"):
+        store = open_store(str(folder / run))
+        store.write_bytes(RECIPE, to_yaml(load_recipe("demo")).encode())
+        log = StepLog(store, "stage-1", 0)
+        for step in (1, 2, 3):
+            log.append(step_record(step))
     return folder
 
 

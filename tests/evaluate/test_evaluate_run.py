@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from published_sets import mathvision_set
+from rich.console import Console
 from typer.testing import CliRunner
 
 from visionr1.capacity.model import DEMO_BASE
@@ -16,7 +17,7 @@ from visionr1.evaluate.lengths import evaluation_faults, fitted
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.source import Source
-from visionr1.report import write_report
+from visionr1.report import terminal_summary, write_report
 from visionr1.rundir.benchmark_scores import read_benchmarks
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import EVAL, EVAL_WORK, REPORT, SUMMARY, eval_key, eval_samples_key, eval_settings_key
@@ -158,7 +159,9 @@ def test_held_out_data_without_a_usable_row_is_refused(tmp_path: Path, held_out:
         run_model(str(DEMO_BASE), Source(path=str(held_out)), load_recipe("demo", SETTINGS), None)
 
 
-def test_a_run_scores_every_stage_on_its_benchmarks_before_its_held_out_problems(tmp_path: Path) -> None:
+def test_a_run_scores_every_stage_on_its_benchmarks_before_its_held_out_problems(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "run"
     file = mathvision_set(tmp_path / "set", 3)
     new_run(folder, f"evaluation.benchmarks=[{{name: mathvision, path: '{file}'}}]")
@@ -172,6 +175,8 @@ def test_a_run_scores_every_stage_on_its_benchmarks_before_its_held_out_problems
     assert "torch" in scores["base"].made_with
     assert 'id="benchmarks"' in store.read_bytes(REPORT).decode()
     assert len(json.loads(store.read_bytes(SUMMARY))["benchmarks"]) == 2
+    Console().print(terminal_summary(store))
+    assert "MATH-Vision, 3 problems of test.jsonl" in capsys.readouterr().out
     replies = sum(1 for key in store.list(EVAL_WORK) for _ in store.read_bytes(key).splitlines())
     assert replies == 3, "the same weights are not asked twice"
 
