@@ -106,9 +106,11 @@ def options(
     ] = False,
 ) -> None:
     """Takes the options that come before a command."""
-    from visionr1.preflight.machine import keep_loopback_direct
+    from visionr1.preflight.machine import keep_own_direct
+    from visionr1.signals import end_on_sigterm
 
-    keep_loopback_direct(os.environ)
+    keep_own_direct(os.environ)
+    end_on_sigterm(os.getpid(), EXIT_STOPPED)
 
 
 RunOption = Annotated[

@@ -330,7 +330,10 @@ class Metrics(Part):
     """What can be watched."""
 
     enabled: bool = Field(True, description="Serve /metrics and /healthz.")
-    host: str = Field("127.0.0.1", description="Address that the driver and the workers listen on. In a pod it is 0.0.0.0.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address that the driver and the workers listen on. `::` takes all, IPv6 and IPv4; so it is in a pod.",
+    )
     port: int = Field(
         9464, ge=0, le=65_535, description="Port of the driver. Workers use port + 1 + rank. 0 takes any free ports."
     )

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.pods import metadata, metrics_ports, template
 from ptst_operator.names import Manifest
 from ptst_operator.run import ResolvedRun
+from ptst_operator.sizes import ray_parameters
 
 RESOURCE: Final = ApiResource("RayCluster", "ray.io/v1", "rayclusters")
 RAY_VERSION: Final = "2.60.0"
@@ -37,6 +38,11 @@ _PROBES: Final = {
 }
 
 
+_LEAVES: Final = {"preStop": {"exec": {"command": ["python", "-m", "visionr1.grpo.leave"]}}}
+_AFTER_DRIVER: Final = 30
+"""Seconds that the head has to stop Ray when the driver's time is over."""
+
+
 @dataclass(frozen=True)
 class RayClusterState:
     """The state of a RayCluster.
@@ -45,6 +51,7 @@ class RayClusterState:
         head: address of its head pod.
         queued: whether its queue has not let it in yet, or takes it back.
         empty: whether it is suspended and all of its pods have ended.
+        reported: what KubeRay reports of pods that it could not make.
     """
 
     uid: str
@@ -54,6 +61,7 @@ class RayClusterState:
     deleting: bool = False
     queued: bool = False
     empty: bool = False
+    reported: str = ""
 
 
 def build(run: ResolvedRun, name: str) -> Manifest:
@@ -77,27 +85,33 @@ def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manife
     pods = recipe.rollout.workers // grpo.workers_per_pod
     # When Ray stops a driver, it waits this long before it kills it. The driver commits its step in this time.
     head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(run.spec.deadlines.stop_seconds)}
-    head = template(run, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
+    head = template(run, "grpo", "head", CONTAINER, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
     worker_ports = metrics_ports(range(1, grpo.workers_per_pod + 1)) | {"metrics": _PORTS["metrics"]}
-    worker = template(run, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV, worker_ports)
+    worker = template(run, "grpo", "worker", CONTAINER, None, _ENV, worker_ports)
     for pod in (head, worker):
         pod["metadata"]["labels"] |= pod_labels
-        pod["spec"]["containers"][0] |= _PROBES
+        pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _LEAVES}
+    # Workers end as soon as their driver has; the head must not end before it.
+    head["spec"]["terminationGracePeriodSeconds"] += _AFTER_DRIVER
     return {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},
-        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+        "headGroupSpec": {"rayStartParams": _started_with(run, "head", head), "template": head},
         "workerGroupSpecs": [
             {
                 "groupName": "workers",
                 "replicas": pods,
                 "minReplicas": pods,
                 "maxReplicas": pods,
-                "rayStartParams": {} if run.gpus else {"num-cpus": str(grpo.workers_per_pod)},
+                "rayStartParams": _started_with(run, "worker", worker),
                 "template": worker,
             }
         ],
     }
+
+
+def _started_with(run: ResolvedRun, role: Literal["head", "worker"], pod: Manifest) -> dict[str, str]:
+    return ray_parameters(run.spec, run.recipe, role, pod["spec"]["containers"][0]["resources"])
 
 
 def read(manifest: Mapping[str, Any]) -> RayClusterState:
@@ -114,4 +128,13 @@ def read(manifest: Mapping[str, Any]) -> RayClusterState:
         deleting="deletionTimestamp" in meta,
         queued=queued,
         empty=state == "suspended",
+        reported=refused_pods(status),
     )
+
+
+def refused_pods(status: Mapping[str, Any]) -> str:
+    """What KubeRay reports in a RayCluster's status of pods that it could not make. It removes this when it could."""
+    for one in status.get("conditions", []):
+        if one.get("type") == "ReplicaFailure" and one.get("status") == "True":
+            return str(one.get("message") or one.get("reason", ""))
+    return str(status.get("reason", ""))

@@ -62,8 +62,9 @@ def build(run: ResolvedRun, name: str, phase: StagePhase, cluster: str | None, s
 
 
 def read(manifest: Mapping[str, Any]) -> ChildState:
-    """Its phase, and the head of its own cluster."""
-    return replace(_phase_of(manifest), head=head_of(manifest))
+    """Its phase, and of its own cluster the head and what KubeRay reports of its pods."""
+    cluster = manifest.get("status", {}).get("rayClusterStatus", {})
+    return replace(_phase_of(manifest), head=head_of(manifest), reported=raycluster.refused_pods(cluster))
 
 
 def _phase_of(manifest: Mapping[str, Any]) -> ChildState:

@@ -21,7 +21,8 @@ class Duplicates:
         """The id of an earlier chain that this one nearly repeats; None, and the chain is remembered, if there is none."""
         words = thought.lower().split()
         hashed = RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
-        hashed.update([" ".join(words[place : place + _NGRAM]) for place in range(max(1, len(words) - _NGRAM + 1))])
+        runs = zip(*(words[place:] for place in range(_NGRAM)), strict=False) if len(words) > _NGRAM else (words,)
+        hashed.update([*map(" ".join, runs)])
         if self._seen.add(row_id, hashed):
             return None
         return min(self._seen.get_duplicates(hashed), default="one before it")

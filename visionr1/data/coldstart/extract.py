@@ -13,6 +13,7 @@ LONGEST_BARE_ANSWER: Final = 80
 _END_TOKENS: Final = re.compile(
     r"(?:\s*(?:<\|(?:im_end|endoftext|eot_id|end|end_of_text|return)\|>|</s>|<｜end▁of▁sentence｜>|<eos>|<end_of_turn>|\[EOS\]))+\s*$"
 )
+_LAST_OF_END_TOKENS: Final = (">", "]")
 _MARKS: Final = r"[\s*_#>]*"
 _NAME: Final = (
     r"(?:final\s+answer|(?:the\s+)?(?:correct\s+)?answer|ans|最终答案|正确答案|答案|最終的な答え|答え|정답|답|respuesta(?:\s+final|\s+correcta)?"
@@ -50,7 +51,7 @@ class Parts:
 
 def parts(reply: Reply) -> Parts:
     """Thought and conclusion; a thought that came in its own field and in the text, too, is taken once."""
-    text = _END_TOKENS.sub("", reply.text)
+    text = _without_end_tokens(reply.text)
     if reply.reasoning.strip():
         thought, conclusion = _once(reply.reasoning, text)
         whole = f"<think>{thought}</think>{conclusion}"
@@ -59,7 +60,12 @@ def parts(reply: Reply) -> Parts:
     thought, end, conclusion = whole.rpartition("</think>")
     if not end:
         return Parts("", conclusion, 0)
-    return Parts(_END_TOKENS.sub("", thought.strip().removeprefix("<think>")).strip(), conclusion, whole.count(end))
+    return Parts(_without_end_tokens(thought.strip().removeprefix("<think>")).strip(), conclusion, whole.count(end))
+
+
+def _without_end_tokens(text: str) -> str:
+    # Most texts have none, and the pattern takes long to see it.
+    return _END_TOKENS.sub("", text) if text.rstrip().endswith(_LAST_OF_END_TOKENS) else text
 
 
 def _once(reasoning: str, text: str) -> tuple[str, str]:
@@ -79,7 +85,7 @@ def final_answer(conclusion: str) -> str | None:
     It is what follows the last line that begins with `Final Answer:` (or the like in other languages), else the last `\boxed`,
     else what "the answer is", else all of a text of one short line.
     """
-    text = _inside_block(_END_TOKENS.sub("", conclusion)).strip()
+    text = _inside_block(_without_end_tokens(conclusion)).strip()
     led = [found["answer"] for found in _lines(text)]
     for after in reversed(led):
         answer = _first(after)

@@ -169,8 +169,8 @@ def _not_english(thought: str, words: Sequence[str]) -> str | None:
             return signs.around(thought, found)
     if len(words) < _FEWEST_WORDS:
         return None
-    plain = [word for word in " ".join((*words[:_LOOKED_AT], *words[-_LOOKED_AT:])).lower().split() if word.isalpha()]
-    if len(plain) >= _FEWEST_WORDS and sum(word in signs.COMMON_ENGLISH for word in plain) < len(plain) * 0.08:
+    plain = [word.lower() for word in (*words[:_LOOKED_AT], *words[-_LOOKED_AT:]) if word.isalpha()]
+    if len(plain) >= _FEWEST_WORDS and sum(map(signs.COMMON_ENGLISH.__contains__, plain)) < len(plain) * 0.08:
         return " ".join(words[:20])
     return None
 

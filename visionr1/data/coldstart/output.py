@@ -47,11 +47,12 @@ FEATURES: Final = Features(
 
 @dataclass(frozen=True)
 class Written:
-    """A kept problem with its row and its response."""
+    """A kept problem with its row, its response, and its images' paths relative to `data.jsonl`."""
 
     outcome: Outcome
     row: Row
     response: str
+    images: list[str]
 
 
 def write_samples(
@@ -68,10 +69,11 @@ def write_samples(
     """
     written: set[str] = set()
 
-    def prepare(outcome: Outcome) -> tuple[Written, list[str]]:
+    def prepare(outcome: Outcome) -> Written:
         row = rows[outcome.index]
         assert isinstance(outcome.result, Kept)
-        return Written(outcome, row, response(outcome.result)), [_write_image(store, image, written) for image in row.images]
+        images = [_write_image(store, image, written) for image in row.images]
+        return Written(outcome, row, response(outcome.result), images)
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="visionr1-coldstart-")))
@@ -81,9 +83,9 @@ def write_samples(
         source = iter(outcomes)
         while some := [*islice(source, AT_ONCE)]:
             kept = [one for one in look(some) if isinstance(one.result, Kept)]
-            for sample, images in pool.map(prepare, kept):
-                lines.add(layout.COLDSTART_DATA, _llava(sample, images, several_images))
-                lines.add(layout.COLDSTART_DATA_MULBERRY, _mulberry(sample, images))
+            for sample in pool.map(prepare, kept):
+                lines.add(layout.COLDSTART_DATA, _llava(sample, several_images))
+                lines.add(layout.COLDSTART_DATA_MULBERRY, _mulberry(sample))
                 shards.add(sample)
                 yield sample
             for one in some:
@@ -126,7 +128,8 @@ class _Shards:
         store.delete(layout.COLDSTART_PARQUET)
 
     def add(self, sample: Written) -> None:
-        images = [{"bytes": image, "path": f"{number}{image_suffix(image)}"} for number, image in enumerate(sample.row.images)]
+        named = zip(sample.row.images, sample.images, strict=True)
+        images = [{"bytes": image, "path": f"{number}{Path(path).suffix}"} for number, (image, path) in enumerate(named)]
         self._rows.append(
             {
                 "id": sample.row.id,
@@ -168,14 +171,14 @@ def _write_image(store: Store, image: bytes, written: set[str]) -> str:
     return path
 
 
-def _llava(sample: Written, images: list[str], several: bool) -> dict[str, Any]:
+def _llava(sample: Written, several: bool) -> dict[str, Any]:
     turns = [{"from": "human", "value": sample.row.problem}, {"from": "gpt", "value": sample.response}]
-    return {"id": sample.row.id, "image": images if several else images[0], "conversations": turns}
+    return {"id": sample.row.id, "image": sample.images if several else sample.images[0], "conversations": turns}
 
 
-def _mulberry(sample: Written, images: list[str]) -> dict[str, Any]:
+def _mulberry(sample: Written) -> dict[str, Any]:
     turns = [{"from": "user", "value": sample.row.problem}, {"from": "assistant", "value": sample.response}]
-    return {"images": images, "conversations": turns}
+    return {"images": sample.images, "conversations": turns}
 
 
 def _rejected(rows: Sequence[Row], outcome: Outcome) -> Iterator[dict[str, Any]]:
