@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from visionr1.recipe.coldstart import Filters, Teacher
+from visionr1.recipe.evaluation import Evaluation
 from visionr1.recipe.reward import Reward
 from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
@@ -23,7 +24,6 @@ from visionr1.recipe.values import (
     Bound,
     Part,
     Probability,
-    Temperature,
     ZeroStage,
 )
 
@@ -299,15 +299,6 @@ class Rollout(Part):
     def on_gpu(self, there_is_one: bool) -> bool:
         """Whether workers compute on a GPU. The driver and every worker use this rule."""
         return self.device == "cuda" or (self.device == "auto" and there_is_one)
-
-
-class Evaluation(Part):
-    """Scoring on held-out problems. The sampling values are the authors' (run_all.py)."""
-
-    temperature: Temperature = Field(0.6, description="Sampling temperature. 0 always takes the most likely token.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling.")
-    max_completion_tokens: int = Field(16_000, ge=1, le=MOST_TOKENS, description="Length limit in tokens.")
-    samples: int = Field(1, ge=1, le=10_000, description="Completions per problem. The accuracy is their mean (pass@1).")
 
 
 class Checkpoint(Part):
