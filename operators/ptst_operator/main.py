@@ -23,7 +23,7 @@ from ptst_operator.metrics import OperatorMetrics, serve
 from ptst_operator.reconcile import Reconciler
 from ptst_operator.run_queue import RunQueue, backoff
 from ptst_operator.workers import Workers
-from visionr1.errors import EXIT_BAD_INPUT, BadInput
+from visionr1.errors import EXIT_BAD_INPUT, BadInput, printable
 from visionr1.preflight.machine import keep_own_direct
 from visionr1.storage import StorageError
 
@@ -77,7 +77,7 @@ class Operator:
             reason = f"api_{error.status}" if isinstance(error, ApiError) else "storage"
             self.metrics.errors.labels(reason).inc()
             if not conflict:  # a conflict is normal: somebody else changed the run in the meantime
-                _log.warning("%s: %s", key, error)
+                _log.warning("%s: %s", key, printable(str(error)))  # a stranger may have written a part of it
             return self._again(key)
         except Exception:
             self.metrics.errors.labels("bug").inc()

@@ -219,8 +219,11 @@ class Deadlines(SpecPart):
 class RecipeSource(SpecPart):
     """A recipe file in a ConfigMap of the run's namespace."""
 
-    config_map: str = Field(description="Name of the ConfigMap.", max_length=253)
-    key: str = Field("recipe.yaml", description="Key of the recipe file in the ConfigMap.", max_length=253)
+    # The name becomes part of an address that the operator asks with its own rights: no slash, no question mark.
+    config_map: str = Field(description="Name of the ConfigMap.", max_length=253, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    key: str = Field(
+        "recipe.yaml", description="Key of the recipe file in the ConfigMap.", max_length=253, pattern="^[-._a-zA-Z0-9]+$"
+    )
 
 
 class Spec(SpecPart):

@@ -69,6 +69,23 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         pods(initContainers=[{"name": "x", "image": "evil.example/x"}]),
         "an image from elsewhere",
     ),
+    "a volume with an image from elsewhere": (
+        pods(volumes=[{"name": "x", "image": {"reference": "evil.example/x:1"}}]),
+        "an image from elsewhere",
+    ),
+    **{
+        f"an init container with {next(iter(context))}": (
+            pods(initContainers=[{"name": "x", "image": "registry.example/team/x", "securityContext": context}]),
+            "an init container that is root, or without the limits of its runtime",
+        )
+        for context in (
+            {"runAsUser": 0},
+            {"runAsNonRoot": False},
+            {"procMount": "Unmasked"},
+            {"seccompProfile": {"type": "Unconfined"}},
+            {"appArmorProfile": {"type": "Unconfined"}},
+        )
+    },
     "another bucket": (
         {**pods(), "spec": {**pods()["spec"], "storage": {"url": "s3://other/run"}}},
         "a run directory elsewhere",
@@ -102,6 +119,7 @@ def test_what_runs_need_is_let_in(cluster: Cluster, guarded: str) -> None:
         volumes=[
             {"name": "a", "emptyDir": {}},
             {"name": "b", "configMap": {"name": "rewards"}},
+            {"name": "i", "image": {"reference": "registry.example/team/tools:1"}},
             {"name": "c", "projected": {"sources": [{"secret": {"name": "keys"}}]}},
         ],
         initContainers=[{"name": "x", "image": "registry.example/team/x", "ports": [{"containerPort": 80}]}],

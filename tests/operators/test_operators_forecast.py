@@ -92,7 +92,7 @@ def test_a_run_at_work_shows_them(tmp_path: Path) -> None:
 
 def test_a_run_of_a_billion_completions_is_planned_at_once_in_little_memory() -> None:
     """The whole operator would end with the memory of one run's plan."""
-    stages = [{"max_completion_tokens": 16384, "group_size": 16, "steps": 1000}] * 32
+    stages = [{"max_completion_tokens": 16384, "group_size": 16, "steps": 1000}] * 5
     huge = {
         "preset": "vision-r1",
         "data": {"held_out": {"limit": 1_000_000_000}},

@@ -121,6 +121,20 @@ def test_a_look_that_failed_is_counted_by_its_reason(error: Exception, reason: s
     assert counted(operator.metrics, "visionr1_ptst_reconcile_errors_total", reason=reason) == 1
 
 
+@pytest.mark.parametrize("error", [ApiError(422, "no \x1b[2J"), StorageError("no \x1b[2J")])
+def test_no_message_in_the_log_controls_a_terminal(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = Operator(Silent(), 15.0, ["vision"])  # type: ignore[arg-type]
+
+    def fail(self: Reconciler, name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(Reconciler, "reconcile", fail)
+    operator._look("vision/run")
+    assert r"vision/run: no \x1b[2J" in caplog.text and "\x1b" not in caplog.text
+
+
 def test_attempts_after_the_first_are_counted(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart())
     again = {"namespace": "default", "run": "run", "stage": "sft"}

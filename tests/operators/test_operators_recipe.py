@@ -138,6 +138,14 @@ def test_pods_act_on_the_recipe_that_was_decided_on_and_on_no_other(tmp_path: Pa
     assert read_recipe(site.store, decided).seed == 1
 
 
+@pytest.mark.parametrize("name", ["../secrets/keys", "a/../../pods", "x?watch=true", "x#", "..", "X", ""])
+def test_the_name_of_a_config_map_leads_nowhere_else(name: str, tmp_path: Path) -> None:
+    site = Site(tmp_path, recipe=None, recipeFrom={"configMap": name})
+    site.cluster.config_maps[name] = config_map(1)
+    reported = condition(site.look(), "RecipeValid")
+    assert reported.status == "False" and reported.message.startswith("spec.recipeFrom.configMap: ")
+
+
 def test_a_reward_of_one_s_own_needs_the_hash_of_its_file(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart(reward={"function": "/reward/mine.py:f"}))
     reported = condition(site.look(), "RecipeValid")
