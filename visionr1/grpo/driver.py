@@ -11,7 +11,6 @@ from visionr1.data.readers import load_problems, select
 from visionr1.data.sampler import PromptSampler
 from visionr1.errors import BadInput, Stopped
 from visionr1.grpo.batches import Batches
-from visionr1.grpo.cluster import ray_cluster, require_shared_memory
 from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.schedule import what_is_made
 from visionr1.grpo.start import stage_start
@@ -20,6 +19,7 @@ from visionr1.progress import progress
 from visionr1.recipe.phases import StagePhase, stage_phase
 from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grader
+from visionr1.rollout.cluster import ray_cluster, require_shared_memory
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.committed import committed
 from visionr1.rundir.epoch import FencedStore

@@ -12,9 +12,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from visionr1.recipe.coldstart import Filters, Teacher
+from visionr1.recipe.evaluation import Evaluation
 from visionr1.recipe.reward import Reward
 from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
+    MOST_COMPLETIONS,
     MOST_PIXELS,
     MOST_STAGES,
     MOST_STEPS,
@@ -22,7 +24,6 @@ from visionr1.recipe.values import (
     Bound,
     Part,
     Probability,
-    Temperature,
     ZeroStage,
 )
 
@@ -300,15 +301,6 @@ class Rollout(Part):
         return self.device == "cuda" or (self.device == "auto" and there_is_one)
 
 
-class Evaluation(Part):
-    """Scoring on held-out problems. The sampling values are the authors' (run_all.py)."""
-
-    temperature: Temperature = Field(0.6, description="Sampling temperature. 0 always takes the most likely token.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling.")
-    max_completion_tokens: int = Field(16_000, ge=1, le=MOST_TOKENS, description="Length limit in tokens.")
-    samples: int = Field(1, ge=1, le=10_000, description="Completions per problem. The accuracy is their mean (pass@1).")
-
-
 class Checkpoint(Part):
     """Which checkpoints are written and kept."""
 
@@ -380,6 +372,11 @@ class Recipe(Part):
             if sequences < self.algorithm.updates_per_batch:
                 wanted = f"algorithm.updates_per_batch ({self.algorithm.updates_per_batch})"
                 raise ValueError(f"{wanted} is more than the {sequences} completions of a worker in a step of stages.{index}")
+            if self.algorithm.prompts_per_step * stage.group_size > MOST_COMPLETIONS:
+                raise ValueError(
+                    f"stages.{index}: prompts_per_step x group_size is {self.algorithm.prompts_per_step * stage.group_size:,} "
+                    f"completions in a step; {MOST_COMPLETIONS:,} is the most"
+                )
             if self.rollout.workers % stage.tensor_parallel:
                 raise ValueError(
                     f"stages.{index}.tensor_parallel ({stage.tensor_parallel}) does not divide "

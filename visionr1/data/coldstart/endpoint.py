@@ -13,11 +13,10 @@ import httpx2
 
 from visionr1.data.badrow import one_line
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, fault_of
-from visionr1.data.coldstart.limits import Budget, backoff
+from visionr1.data.coldstart.limits import Budget, Limits, backoff
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.errors import BadInput
 from visionr1.recipe.coldstart import Endpoint
-from visionr1.recipe.schema import ColdStart
 
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 10.0
@@ -35,17 +34,17 @@ _CHARACTERS_PER_TOKEN: Final = 4
 class EndpointClient:
     """Sends requests to one endpoint, and keeps how it fares.
 
-    `place` is the teacher's part of the recipe, for messages. The key is read from the environment variable that the recipe
-    names, and goes nowhere but into requests. Raises BadInput when that variable is not set.
+    `place` is the teacher's part of the recipe, and `section` the part with the limits, for messages. The key is read from the
+    environment variable that the recipe names, and goes nowhere but into requests. Raises BadInput when that variable is not set.
     """
 
-    def __init__(self, place: str, endpoint: Endpoint, url: str, limits: ColdStart) -> None:
+    def __init__(self, place: str, endpoint: Endpoint, url: str, limits: Limits, section: str = "coldstart") -> None:
         self.url = url
         self.weight = endpoint.weight
         self.in_flight = self.sent = 0
         self.answered = False
         self.out_of_use: Refused | None = None
-        self._limits = limits
+        self._limits, self._section = limits, section
         self._key = _key(place, endpoint)
         self._faults = self._refusals = self._pauses = 0
         self._probing = False
@@ -127,7 +126,9 @@ class EndpointClient:
             async with asyncio.timeout(limits.total_seconds):
                 return await self._exchange(payload)
         except TimeoutError:
-            raise self._fault(Failed(f"no whole reply within {limits.total_seconds:g} s (coldstart.total_seconds)")) from None
+            raise self._fault(
+                Failed(f"no whole reply within {limits.total_seconds:g} s ({self._section}.total_seconds)")
+            ) from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise self._fault(Busy(f"does not answer ({_said(error)})")) from None
         except (httpx2.HTTPError, httpx2.StreamError) as error:
@@ -137,7 +138,7 @@ class EndpointClient:
 
     async def _exchange(self, payload: dict[str, Any]) -> Reply:
         request = self._client.build_request("POST", f"{self.url.rstrip('/')}/chat/completions", json=payload)
-        silent = f"no reply began within {self._limits.first_byte_seconds:g} s (coldstart.first_byte_seconds)"
+        silent = f"no reply began within {self._limits.first_byte_seconds:g} s ({self._section}.first_byte_seconds)"
         response = await self._in_time(self._client.send(request, stream=True), self._limits.first_byte_seconds, silent)
         try:
             good = response.status_code == 200
@@ -151,7 +152,7 @@ class EndpointClient:
     async def _body(self, response: httpx2.Response, most: int, silent: str) -> str:
         """The text of a response, at most `most` bytes of it; what is longer is cut in an error, and no reply otherwise."""
         body = bytearray()  # no list of parts: a server may send one byte at a time
-        stalled = f"the reply stopped for {self._limits.read_seconds:g} s (coldstart.read_seconds)"
+        stalled = f"the reply stopped for {self._limits.read_seconds:g} s ({self._section}.read_seconds)"
         chunks = aiter(response.aiter_bytes())
         seconds, message = self._limits.first_byte_seconds, silent
         while (chunk := await self._in_time(anext(chunks, None), seconds, message)) is not None:

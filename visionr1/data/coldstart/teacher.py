@@ -6,36 +6,43 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from visionr1.data.coldstart.endpoint import EndpointClient, whole_address
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, Unanswerable
-from visionr1.data.coldstart.limits import backoff
+from visionr1.data.coldstart.limits import Limits, backoff
 from visionr1.data.coldstart.reply import Reply
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, Unreachable
 from visionr1.recipe.coldstart import Teacher
-from visionr1.recipe.schema import ColdStart
 
 
-class EndpointLost(Exception):
+class EndpointLost(Unreachable):
     """A teacher that has answered does so no longer; trying again later can help."""
 
 
 class TeacherClient:
     """Asks one teacher.
 
-    `place` is the part of the recipe that it comes from, for messages; `resolve_url` turns a base_url into an address that can
-    be called. Raises BadInput when an environment variable with a key is not set.
+    `place` is the part of the recipe that it comes from, and `section` the part with the limits, for messages; `resolve_url`
+    turns a base_url into an address that can be called. Raises BadInput when an environment variable with a key is not set.
     """
 
-    def __init__(self, place: str, teacher: Teacher, limits: ColdStart, resolve_url: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        place: str,
+        teacher: Teacher,
+        limits: Limits,
+        resolve_url: Callable[[str], str] = lambda url: url,
+        section: str = "coldstart",
+    ) -> None:
         self.prompt_tokens = self.reply_tokens = 0
         self._place = place
         self._teacher = teacher
-        self._limits = limits
+        self._limits, self._section = limits, section
         self._endpoints = [
-            EndpointClient(place, endpoint, whole_address(resolve_url(endpoint.base_url)), limits) for endpoint in teacher.servers
+            EndpointClient(place, endpoint, whole_address(resolve_url(endpoint.base_url)), limits, section)
+            for endpoint in teacher.servers
         ]
         self._answered_at: float | None = None
 
@@ -59,15 +66,15 @@ class TeacherClient:
         for endpoint in self._endpoints:
             await endpoint.close()
 
-    async def ask(self, prompt: str, images: Sequence[str]) -> Reply:
-        """The reply to `images` (data URLs) and the prompt.
+    async def ask(self, prompt: str, images: Sequence[str], options: Mapping[str, Any] | None = None) -> Reply:
+        """The reply to `images` (data URLs) and the prompt; `options` are more values of the request, such as `seed`.
 
         Raises:
             Unanswerable: this request gets no answer, retries included.
             EndpointLost: the teacher has answered no request for as long as the recipe has patience.
             BadInput: every endpoint refuses, or cannot be reached and has never answered.
         """
-        request = _Request(self._payload(prompt, images))
+        request = _Request(self._payload(prompt, images) | dict(options or {}))
         while True:
             endpoint = await self._free(request)
             try:
@@ -129,7 +136,7 @@ class TeacherClient:
             raise Unanswerable(f"{self._place} {fault}", "request failed")
         if self._answered_at is None and "does not answer" in str(fault):
             raise BadInput(f"{self._place}: {fault}; start the server or correct base_url")
-        patience = f"{self._limits.patience_seconds:g} s (coldstart.patience_seconds)"
+        patience = f"{self._limits.patience_seconds:g} s ({self._section}.patience_seconds)"
         raise EndpointLost(f"{self._place} has given no answer for {patience}, the last: {fault}; run it again for the rest")
 
     def _refused(self, request: _Request, endpoint: EndpointClient, fault: Refused) -> None:

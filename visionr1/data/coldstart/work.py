@@ -24,7 +24,7 @@ from visionr1.errors import BadInput
 from visionr1.recipe.coldstart import Teacher
 from visionr1.recipe.schema import Model
 from visionr1.rundir.epoch import check_epoch
-from visionr1.rundir.layout import COLDSTART_WORK, coldstart_work_key
+from visionr1.rundir.layout import COLDSTART_WORK, work_key
 from visionr1.storage import Store
 from visionr1.storage.store import make_folders, open_regular, os_errors
 
@@ -48,14 +48,14 @@ class _Entry(BaseModel):
 
 
 class WorkLog:
-    """Replies by request, in parts `coldstart/work/<random>.jsonl`; each process that asks writes parts of its own.
+    """Replies by request, in parts `<folder>/<random>.jsonl`; each process that asks writes parts of its own.
 
     A last line without an end was being written when its process was killed; it does not count. Raises BadInput for a part that
     cannot be read. Close it after use.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, folder: str = COLDSTART_WORK) -> None:
+        self._store, self._folder = store, folder
         self._temporary = tempfile.TemporaryDirectory(prefix="visionr1-replies-")
         self._places: dict[bytes, tuple[int, int, int]] = {}
         """Part, first byte and bytes of each reply, by the first half of its request's hash."""
@@ -67,7 +67,7 @@ class WorkLog:
         self._flushed_at = time.monotonic()
         self._parts = threading.RLock()
         """Held while a part is made safe, which another thread does while replies are added, and while the next one begins."""
-        keys = store.list(COLDSTART_WORK)
+        keys = store.list(folder)
         with ThreadPoolExecutor(_DOWNLOADS) as pool:
             for key, path in zip(keys, pool.map(self._local, keys), strict=True):
                 self._read(key, path)
@@ -144,7 +144,7 @@ class WorkLog:
     def _begin_part(self) -> None:
         check_epoch(self._store)
         self.flush(at_once=True)
-        key = coldstart_work_key(uuid.uuid4().hex)
+        key = work_key(self._folder, uuid.uuid4().hex)
         path = self._store.local_path(key) or self._temporary_path(key)
         with os_errors(path):
             make_folders(path.parent)
@@ -169,10 +169,10 @@ class WorkLog:
                 return
             check_epoch(self._store)
             with os_errors(self._paths[-1]):
-                if self._store.local_path(COLDSTART_WORK) is None:
+                if self._store.local_path(self._folder) is None:
                     with self._paths[-1].open("rb") as part:
                         new = os.pread(part.fileno(), size - self._sent, self._sent)
-                    self._store.write_bytes(coldstart_work_key(uuid.uuid4().hex), new)
+                    self._store.write_bytes(work_key(self._folder, uuid.uuid4().hex), new)
                 else:
                     os.fsync(self._writing.fileno())
             self._sent = size
