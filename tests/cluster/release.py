@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from real_node import IMAGE, ROOT
 CHART = ROOT / "charts/visionr1-ptst"
 NAME = "visionr1-ptst"
 ENDED = ("Succeeded", "Failed")
+PAY = Path(ROOT) / "tests/kills/pay.py"
 STAGE = {"max_completion_tokens": 24, "group_size": 4, "steps": 16}
 RECIPE: dict[str, Any] = {
     "preset": "demo",
@@ -28,7 +30,7 @@ RECIPE: dict[str, Any] = {
     "checkpoint": {"every": 4},
     "rollout": {"temperature": 2.0},
     # A barely trained model earns nothing by the hard reward; this one differs from completion to completion.
-    "reward": {"function": f"{ROOT}/tests/kills/pay.py:checksum"},
+    "reward": {"function": f"{PAY}:checksum", "sha256": hashlib.sha256(PAY.read_bytes()).hexdigest()},
     "stages": [STAGE],
 }
 STAGES = [

@@ -18,7 +18,7 @@ VALUES: Values = {
     },
     "doctor": {"enabled": True},
     "monitoring": {"dashboards": {"enabled": True}},
-    "networkPolicy": {"cloudIdentity": True, "monitoringNamespace": {"a": "b"}},
+    "networkPolicy": {"cloudIdentity": "eks", "monitoringNamespace": {"a": "b"}},
     "proxy": {"httpsProxy": "http://proxy.example:3128"},
     "run": {
         "gates": [{"metric": "completion_truncated_ratio", "max": 0.5}],

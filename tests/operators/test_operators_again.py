@@ -60,3 +60,50 @@ def test_a_run_is_looked_at_again_though_no_watch_says_so(suspend: bool, tmp_pat
     finally:
         stopped.set()
         running.join(10)
+
+
+class Namespaces:
+    """A cluster with a run of the same name in each of several namespaces; without a namespace it lists all of them."""
+
+    def __init__(self, folder: Path, names: list[str]) -> None:
+        self.parts = {}
+        for name in names:
+            storage = {"url": str(folder / name), "claim": {"name": "runs", "mountPath": str(folder)}}
+            run = new_run(storage=storage, suspend=True, **without_coldstart())
+            self.parts[name] = Silent({**run, "metadata": {**run["metadata"], "namespace": name}})
+
+    def within(self, namespace: str) -> Any:
+        return self.parts[namespace] if namespace else self
+
+    def list(self, kind: str) -> dict[str, Any]:
+        if kind != "PTSTRun":
+            raise ApiError(404, "no such kind")
+        return {"items": [part.run for part in self.parts.values()], "metadata": {"resourceVersion": "1"}}
+
+    def watch(self, kind: str, version: str, seconds: int) -> Iterator[dict[str, Any]]:
+        time.sleep(seconds)
+        return iter(())
+
+
+@pytest.mark.parametrize("watched", [["a", "b"], [""]], ids=["a list", "every namespace"])
+def test_runs_of_one_name_in_several_namespaces_are_kept_apart(watched: list[str], tmp_path: Path) -> None:
+    cluster = Namespaces(tmp_path, ["a", "b", "c"])
+    operator, stopped = Operator(cluster, 0.05, watched), threading.Event()  # type: ignore[arg-type]
+    running = threading.Thread(target=operator.run, args=(2, stopped), daemon=True)
+    running.start()
+
+    def phases() -> dict[str, Any]:
+        return {name: part.run.get("status", {}).get("phase") for name, part in cluster.parts.items()}
+
+    wanted = {name: "Suspended" if name in watched or watched == [""] else None for name in cluster.parts}
+    try:
+        end = time.monotonic() + 20
+        while phases() != wanted:
+            assert time.monotonic() < end, phases()
+            time.sleep(0.05)
+    finally:
+        stopped.set()
+        running.join(10)
+    for name, phase in wanted.items():
+        labels = {"namespace": name, "run": "run", "phase": "Suspended"}
+        assert operator.metrics.registry.get_sample_value("visionr1_ptst_run_phase", labels) == (1 if phase else None)
