@@ -107,7 +107,7 @@ def test_too_little_shared_memory(tmp_path: Path, shared_memory: str) -> None:
     if can_mount():
         line = reported(64, "grpo", "--run", run, "--stage", "1", mount=f"mount -t tmpfs -o {shared_memory} tmpfs /dev/shm")
     else:
-        check = "import visionr1.grpo.cluster as c, pathlib; c.require_shared_memory(pathlib.Path('/proc/visionr1'))"
+        check = "import visionr1.rollout.cluster as c, pathlib; c.require_shared_memory(pathlib.Path('/proc/visionr1'))"
         done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
         line = done.stderr.strip().splitlines()[-1]
     assert "64 MiB are free, and Ray needs 256" in line or "Ray needs shared memory here, but cannot write to it" in line
@@ -121,7 +121,7 @@ def test_no_libnuma(tmp_path: Path) -> None:
         (library,) = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libnuma.so" in line}
         line = reported(64, "grpo", "--run", run, "--stage", "1", mount=f"mount --bind /dev/null {library}")
     else:
-        check = "import ctypes, visionr1.rollout.vllm as v; ctypes.CDLL = lambda name: open('/nowhere'); v._require_libnuma()"
+        check = "import ctypes, visionr1.rollout.vllm_on_cpu as v; ctypes.CDLL = lambda _: open('/nowhere'); v.require_libnuma()"
         done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
         line = done.stderr.strip().splitlines()[-1]
     assert "vLLM on a CPU needs libnuma" in line and "apt-get install libnuma1), or use --rollout hf" in line

@@ -21,8 +21,7 @@ from visionr1.data.coldstart.limits import Budget, asked_wait
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.data.coldstart.teacher import EndpointLost, TeacherClient
 from visionr1.errors import BadInput
-from visionr1.recipe.coldstart import Teacher
-from visionr1.recipe.schema import ColdStart
+from visionr1.recipe.coldstart import ColdStart, Teacher
 from visionr1.recipe.source import Source
 
 BUSY = json.dumps({"error": {"message": "Rate limit reached"}})

@@ -12,7 +12,7 @@ from visionr1.storage import open_store
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import sys
-from visionr1.grpo.cluster import ray_cluster
+from visionr1.rollout.cluster import ray_cluster
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.storage import StorageError, open_store
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from visionr1.doctor.finding import Finding, bad, good, not_seen
-from visionr1.grpo.cluster import SHARED_MEMORY, require_shared_memory
+from visionr1.rollout.cluster import SHARED_MEMORY, require_shared_memory
 
 GIB: Final = 2**30
 DRIVER_QUERY: Final = (

@@ -1,10 +1,10 @@
-"""The RayCluster of the stages. Either one cluster keeps the GPUs through all stages, or each attempt has its own."""
+"""The RayCluster of the stages, which one cluster has through all stages or each attempt by itself, and the cold start's own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.pods import metadata, metrics_ports, template
 from ptst_operator.names import Manifest
 from ptst_operator.run import ResolvedRun
+from ptst_operator.spec import Pods
+from visionr1.recipe.phases import COLDSTART_PHASE
 
 RESOURCE: Final = ApiResource("RayCluster", "ray.io/v1", "rayclusters")
 RAY_VERSION: Final = "2.60.0"
@@ -35,6 +37,23 @@ _PROBES: Final = {
     "startupProbe": {**_HEALTH, "failureThreshold": 120},
     "livenessProbe": {**_HEALTH, "failureThreshold": 12},
 }
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Worker pods of one kind.
+
+    Attributes:
+        slots: GPUs of a pod.
+        actors: Ray actors that run in a pod. On a CPU each takes one slot.
+        served: actors of a pod that serve metrics.
+    """
+
+    name: str
+    pods: int
+    slots: int
+    actors: int
+    served: int
 
 
 @dataclass(frozen=True)
@@ -73,14 +92,33 @@ def fingerprint(manifest: Manifest) -> str:
 
 def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manifest:
     """A head pod for the drivers, without workers, and one worker pod for each `workersPerPod` actors."""
-    grpo, recipe = run.spec.grpo, run.recipe
-    pods = recipe.rollout.workers // grpo.workers_per_pod
+    grpo, each = run.spec.grpo, run.spec.grpo.workers_per_pod
+    group = _Group("workers", run.recipe.rollout.workers // each, slots=each, actors=each, served=each)
+    return _spec(run, "grpo", grpo.head, grpo.workers, [group], pod_labels)
+
+
+def teachers_spec(run: ResolvedRun, pod_labels: Mapping[str, str]) -> Manifest:
+    """A head pod for the cold start, and a pod for each worker of a teacher."""
+    own, coldstart = run.spec.coldstart, run.recipe.coldstart
+    assert coldstart is not None, "only a recipe with a coldstart section has the phase"
+    groups = [
+        _Group(name, workers.count, slots=workers.tensor_parallel, actors=1, served=0)
+        for name, (_, workers) in coldstart.in_job.items()
+    ]
+    return _spec(run, COLDSTART_PHASE, own.pods, own.workers, groups, pod_labels)
+
+
+def _spec(
+    run: ResolvedRun, phase: str, head_pods: Pods, worker_pods: Pods, groups: Sequence[_Group], pod_labels: Mapping[str, str]
+) -> Manifest:
     # When Ray stops a driver, it waits this long before it kills it. The driver commits its step in this time.
     head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(run.spec.deadlines.stop_seconds)}
-    head = template(run, grpo.head, "grpo", "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
-    worker_ports = metrics_ports(range(1, grpo.workers_per_pod + 1)) | {"metrics": _PORTS["metrics"]}
-    worker = template(run, grpo.workers, "grpo", "worker", CONTAINER, grpo.workers_per_pod, None, _ENV, worker_ports)
-    for pod in (head, worker):
+    head = template(run, head_pods, phase, "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
+    workers = []
+    for group in groups:
+        ports = metrics_ports(range(1, group.served + 1)) | {"metrics": _PORTS["metrics"]}
+        workers.append(template(run, worker_pods, phase, "worker", CONTAINER, group.slots, None, _ENV, ports))
+    for pod in (head, *workers):
         pod["metadata"]["labels"] |= pod_labels
         pod["spec"]["containers"][0] |= _PROBES
     return {
@@ -89,13 +127,14 @@ def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manife
         "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
         "workerGroupSpecs": [
             {
-                "groupName": "workers",
-                "replicas": pods,
-                "minReplicas": pods,
-                "maxReplicas": pods,
-                "rayStartParams": {} if run.gpus else {"num-cpus": str(grpo.workers_per_pod)},
+                "groupName": group.name,
+                "replicas": group.pods,
+                "minReplicas": group.pods,
+                "maxReplicas": group.pods,
+                "rayStartParams": {} if run.gpus else {"num-cpus": str(group.actors)},
                 "template": worker,
             }
+            for group, worker in zip(groups, workers, strict=True)
         ],
     }
 

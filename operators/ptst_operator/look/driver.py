@@ -38,7 +38,8 @@ def look_at_driver(
     address = (head, METRICS_PORT)
     if child is None:
         return None, driver_has_ended(address) if attempt.stopping is not None else None
-    return ask_driver(address, scale_of(wanted, phase.name)) if child.phase == "Running" else None, None
+    scale = scale_of(wanted, phase.name)
+    return ask_driver(address, scale) if child.phase == "Running" and scale is not None else None, None
 
 
 def ask_driver(address: tuple[str, int], stage: StageScale) -> Progress | None:

@@ -24,7 +24,8 @@ from visionr1.data.coldstart.templates import Templates, fill
 from visionr1.data.coldstart.work import WorkLog, request_key
 from visionr1.data.images import BadImage, fit, open_image
 from visionr1.data.rows import IMAGE_MARK, Row
-from visionr1.recipe.schema import ColdStart, Model
+from visionr1.recipe.coldstart import ColdStart
+from visionr1.recipe.schema import Model
 
 Step = Literal["pseudo_cot", "description", "reasoning"]
 Fields = Mapping[str, str | None]

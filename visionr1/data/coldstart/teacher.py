@@ -1,4 +1,4 @@
-"""A teacher: one model behind one or more endpoints, asked until it answers or it is plain that it will not."""
+"""A teacher: one model behind one or more servers, asked until it answers or it is plain that it will not."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from visionr1.data.coldstart.endpoint import EndpointClient, whole_address
+from visionr1.data.coldstart.endpoint import EndpointClient, Server, outside
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, Unanswerable
 from visionr1.data.coldstart.limits import backoff
 from visionr1.data.coldstart.reply import Reply
-from visionr1.errors import BadInput
-from visionr1.recipe.coldstart import Teacher
-from visionr1.recipe.schema import ColdStart
+from visionr1.errors import BadInput, Unreachable
+from visionr1.recipe.coldstart import ColdStart, Teacher
 
 
-class EndpointLost(Exception):
+class EndpointLost(Unreachable):
     """A teacher that has answered does so no longer; trying again later can help."""
 
 
@@ -26,17 +25,33 @@ class TeacherClient:
     """Asks one teacher.
 
     `place` is the part of the recipe that it comes from, for messages; `resolve_url` turns a base_url into an address that can
-    be called. Raises BadInput when an environment variable with a key is not set.
+    be called. `workers` are the servers of the job itself, for a teacher that has workers. Raises BadInput when an environment
+    variable with a key is not set.
     """
 
-    def __init__(self, place: str, teacher: Teacher, limits: ColdStart, resolve_url: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        place: str,
+        teacher: Teacher,
+        limits: ColdStart,
+        resolve_url: Callable[[str], str],
+        workers: Sequence[Server] = (),
+    ) -> None:
         self.prompt_tokens = self.reply_tokens = 0
         self._place = place
         self._teacher = teacher
         self._limits = limits
         self._endpoints = [
-            EndpointClient(place, endpoint, whole_address(resolve_url(endpoint.base_url)), limits) for endpoint in teacher.servers
+            EndpointClient(
+                outside(place, endpoint, resolve_url(endpoint.base_url)),
+                limits,
+                endpoint.weight,
+                endpoint.requests_per_minute,
+                endpoint.tokens_per_minute,
+            )
+            for endpoint in teacher.servers
         ]
+        self._endpoints += [EndpointClient(server, limits) for server in workers]
         self._answered_at: float | None = None
 
     @property
@@ -111,7 +126,7 @@ class TeacherClient:
                 return chosen
             pauses = [one.pause() for one in allowed]
             if min(pauses) > 0:
-                away = Busy(f"{', '.join(one.url for one in allowed)} is given a pause after errors")
+                away = Busy(f"{', '.join(one.name for one in allowed)} is given a pause after errors")
                 await self._wait(request, request.fault or away, min(pauses))
             else:
                 await asyncio.sleep(min(max(one.pause(), one.budget()) for one in allowed))
