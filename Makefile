@@ -37,7 +37,7 @@ endif
 NEEDS_demo = $(if $(filter hf,$(ROLLOUT)),,libnuma.so.1=libnuma1)
 NEEDS_test = libnuma.so.1=libnuma1
 NEEDS_bare = root debootstrap git
-NEEDS_package = git $(HELM)=https://helm.sh/docs/intro/install
+NEEDS_package = git ssh-keygen=openssh-client $(HELM)=https://helm.sh/docs/intro/install
 NEEDS_images-test = root buildah debootstrap git runc
 NEEDS_node = libnuma.so.1=libnuma1 root go=https://go.dev/dl buildah conntrack containerd debootstrap git gpg=gnupg ip=iproute2 nft=nftables openssl \
 	prometheus runc wget /usr/lib/cni/bridge=containernetworking-plugins
@@ -210,7 +210,7 @@ lock: $(UV_READY) ## write the lock files from pyproject.toml [UPGRADE=1]
 	echo "uv==$(UV_VERSION)" | $(COMPILE) - --output-file $(LOCKS)/uv.txt
 
 .PHONY: wheel
-wheel: $(SYNCED) ## the Python package, into dist/
+wheel: $(SYNCED) ## the Python package of the checkout as it is, into dist/; for tests
 	@rm -f dist/*.whl
 	@$(BIN)/python -m hatchling build --target wheel --directory dist
 
@@ -218,19 +218,23 @@ DIST ?= dist
 HELM ?= $(shell command -v helm || echo "$${XDG_CACHE_HOME:-$$HOME/.cache}/visionr1-ptst/cluster/bin/helm")
 
 .PHONY: package
-package: .needs-package $(SYNCED) ## wheel, sdist and chart with checksums and provenance, into dist/ [HELM_KEY=name HELM_KEYRING=file: signed]
-	@rm -f $(DIST)/*.whl $(DIST)/*.tar.gz $(DIST)/*.tgz $(DIST)/*.tgz.prov
-	@$(BIN)/python -m hatchling build --target wheel --target sdist --directory $(DIST)
-	@$(HELM) package charts/visionr1-ptst --destination $(DIST) \
-		$(if $(HELM_KEY),--sign --key '$(HELM_KEY)' $(if $(HELM_KEYRING),--keyring '$(HELM_KEYRING)'))
-	@$(BIN)/python images/provenance.py $(DIST)
+package: .needs-package $(SYNCED) ## wheel, sdist and chart of the last commit with checksums and provenance, into dist/ [SIGN_KEY=file] [HELM_KEY=name HELM_KEYRING=file]
+	@HELM='$(HELM)' HELM_KEY='$(HELM_KEY)' HELM_KEYRING='$(HELM_KEYRING)' SIGN_KEY='$(SIGN_KEY)' images/package.sh $(DIST) all
+
+.PHONY: vulnerabilities
+vulnerabilities: $(SYNCED) ## the locked packages against the list of known vulnerabilities [ADVISORIES=checkout of PyPA's database: renew the list]
+	@$(BIN)/python images/vulnerabilities.py $(ADVISORIES)
+
+.PHONY: .committed-wheel
+.committed-wheel: $(SYNCED)
+	@images/package.sh $(DIST) wheel
 
 .PHONY: .builder
 .builder:
 	@images/build.sh # of nothing: looks for a builder
 
 .PHONY: images
-images: .builder wheel ## build the images with docker, podman or buildah [IMAGES="operator trainer-cuda trainer-cpu"] [TAG=...] [BASE=image]
+images: .builder .committed-wheel ## build the images of the last commit with docker, podman or buildah [IMAGES="operator trainer-cuda trainer-cpu"] [TAG=...] [BASE=image]
 	@images/build.sh $(or $(IMAGES),operator trainer-cuda trainer-cpu)
 
 .PHONY: images-test

@@ -32,7 +32,8 @@ from visionr1.data.coldstart import run as room
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.teacher import TeacherClient
 from visionr1.errors import Stopped
-from visionr1.recipe.schema import Recipe, Reward
+from visionr1.recipe.reward import Reward
+from visionr1.recipe.schema import Recipe
 from visionr1.reward import Grader
 from visionr1.storage import open_store
 

@@ -37,7 +37,8 @@ PIXELS: Final = (784, 401_408)
 PARTS: Final = ("shared", "plain", "trl")
 WIDTH: Final = 256
 LAYERS: Final = 4
-TRL_MICRO_BATCH: Final = 8
+TRL_MICRO_BATCH: Final = {32_768: 8, 151_936: 2}
+"""Completions per pass of TRL by vocabulary: the most that 24 GB of memory have room for, which is also the fastest."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ def trl(case: Case, folder: Path) -> tuple[list[float], int]:
     planted = [ids for group in completions(case) for ids in group]
     rng = np.random.default_rng(2)
     ends = [time.perf_counter()]
+    micro_batch = TRL_MICRO_BATCH[case.vocabulary]
 
     class Planted(GRPOTrainer):  # type: ignore[misc]  # TRL is not in the environment of the type checker
         """Gets the completions from us in the place of its own generation."""
@@ -210,8 +212,8 @@ def trl(case: Case, folder: Path) -> tuple[list[float], int]:
     rows = [{"prompt": [{"role": "user", "content": QUESTION}], "image": picture, "answer": "7"} for picture in pictures(case)]
     config = GRPOConfig(
         output_dir=str(folder / "trl"),
-        per_device_train_batch_size=TRL_MICRO_BATCH,
-        gradient_accumulation_steps=case.prompts * case.group_size // TRL_MICRO_BATCH,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=case.prompts * case.group_size // micro_batch,
         num_generations=case.group_size,
         max_completion_length=case.longest,
         max_steps=case.steps,
@@ -266,10 +268,12 @@ def in_a_process(part: str, case: Case, folder: Path) -> Figures:
     Raises:
         SystemExit: the part failed; its output says why.
     """
+    from visionr1.doctor.run import free_port
+
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29611",
+        "MASTER_PORT": str(free_port()),
         "RANK": "0",
         "WORLD_SIZE": "1",
         "LOCAL_RANK": "0",
@@ -313,7 +317,7 @@ def main() -> None:
     """Compares every case that the options ask for; with --part measures one part of one case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, nargs="+", default=[8, 16], help="completions per prompt")
-    parser.add_argument("--vocabulary", type=int, nargs="+", default=[32_768, 151_936])
+    parser.add_argument("--vocabulary", type=int, nargs="+", choices=[*TRL_MICRO_BATCH], default=[*TRL_MICRO_BATCH])
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--longest", type=int, default=512, help="tokens of the longest completion")
     parser.add_argument("--row-tokens", type=int, default=2_048, help="optimiser.micro_batch_tokens")

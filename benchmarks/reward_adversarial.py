@@ -25,7 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from visionr1.recipe.schema import Reward
+from visionr1.recipe.reward import Reward
 from visionr1.reward import Grader
 from visionr1.reward.pool import DIED, TIMED_OUT
 

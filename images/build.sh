@@ -2,7 +2,7 @@
 # Builds images with docker, podman or buildah, whichever is there, and prints their sizes.
 # Usage: build.sh NAME...    NAME: operator, trainer-cuda, trainer-cpu.
 # Environment: BUILDER (one of the three), TAG (default: the project's version), REPOSITORY (default visionr1-ptst), BASE (the Debian
-# image to build on, best with its digest), BUILD_FLAGS (more flags of the builder).
+# image to build on; its digest is in the labels), BUILD_FLAGS (more flags of the builder).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -14,9 +14,31 @@ done
 label=org.opencontainers.image
 labels=(--label "$label.version=$version" --label "$label.created=$(date --utc +%FT%TZ)")
 # A checkout has a revision, an sdist has none.
-revision=$(git rev-parse HEAD 2>/dev/null) && labels+=(--label "$label.revision=$revision")
+revision=$(git rev-parse HEAD 2>/dev/null) && labels+=(--label "$label.revision=$revision$([ -z "$(git status --porcelain)" ] || echo -dirty)")
 read -ra more <<<"${BUILD_FLAGS:-}"
-[ -z "${BASE:-}" ] || more+=(--build-arg "BASE=$BASE")
+# A tag may be another image tomorrow: all images of one build are made on one digest, and their labels name it.
+base=${BASE:-docker.io/library/debian:bookworm-slim}
+digest() { # of the base image, as the builder has it
+    if [ $builder = buildah ]; then
+        buildah inspect --type image --format '{{.FromImageDigest}}' "$base"
+    else
+        $builder image inspect --format '{{if .RepoDigests}}{{index .RepoDigests 0}}{{end}}' "$base"
+    fi 2>/dev/null | sed 's/.*@//'
+}
+if [ $# -gt 0 ]; then
+    case $base in
+    localhost/*) ;; # made on this machine, so no registry has it
+    *) $builder pull --quiet "$base" >/dev/null ;;
+    esac
+    found=$(digest)
+    [ -n "$found" ] || { echo "$base: the builder does not know its digest: name it as IMAGE@sha256:..." >&2; exit 1; }
+    labels+=(--label "$label.base.name=$base" --label "$label.base.digest=$found")
+    case $base in
+    localhost/* | *@*) ;;
+    *) base=$(sed 's/:[^:/]*$//' <<<"$base")@$found ;;
+    esac
+    more+=(--build-arg "BASE=$base")
+fi
 # Docker's format keeps what OCI's has no word for.
 [ $builder = docker ] || more+=(--format docker --layers)
 for name in "$@"; do

@@ -225,6 +225,7 @@ def _run(recipe: Recipe, run_dir: str) -> None:
     from visionr1.preflight.base import base_dir
     from visionr1.preflight.check import check_run, notes, reads_base
     from visionr1.reward import Grader
+    from visionr1.rundir.recipe import refuse_planted_reward
 
     console = Console(stderr=True)
     waiting = _waiting(recipe, run_dir)
@@ -233,6 +234,7 @@ def _run(recipe: Recipe, run_dir: str) -> None:
     for line in (*warnings(recipe), *notes(recipe, waiting, base)):
         typer.echo(f"note: {line}", err=True)
     check_run(recipe, waiting, base)
+    refuse_planted_reward(open_store(run_dir), recipe)
     Grader(recipe.reward).close()  # Reports a broken reward file now, not after the cold start.
     typer.echo(f"{recipe.name} in {run_dir}: {chain(recipe)}", err=True)
     code = run_local(recipe, run_dir, console=console)

@@ -342,7 +342,7 @@ def grade(
 
     Each line says which rule decided (`rule`, see docs/reward.md); with --explain a block of lines shows both sides as read.
     """
-    from visionr1.recipe.schema import Reward
+    from visionr1.recipe.reward import Reward
     from visionr1.reward.grade_file import grade_file
 
     grades = grade_file(file, Reward(function=reward, seconds_per_answer=seconds), typer.echo, explain)

@@ -10,6 +10,7 @@ from typing import Final
 PROJECT: Final = Path(__file__).parents[1]
 RECORDED: Final = "commit.txt"
 """Beside this file in a wheel or an sdist: the commit that it was built from."""
+_PACKED: Final = ("visionr1/", "operators/")
 
 
 def version_line() -> str:
@@ -33,12 +34,14 @@ def commit(project: Path) -> str:
 def _changes(project: Path) -> str:
     command = ["git", f"--git-dir={project / '.git'}", f"--work-tree={project}", "--no-optional-locks"]
     try:
-        done = subprocess.run([*command, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
+        done = subprocess.run([*command, "status", "--porcelain", "--untracked-files=normal"], capture_output=True, text=True)
     except FileNotFoundError:
         return ", changes unknown"
     if done.returncode:
         return ", changes unknown"
-    return "-dirty" if done.stdout else ""
+    # A file beside the packages changes nothing, and one in them is imported, and packed, as if it were committed.
+    changed = [line for line in done.stdout.splitlines() if not line.startswith("??") or line[3:].startswith(_PACKED)]
+    return "-dirty" if changed else ""
 
 
 def _head(git: Path) -> str | None:

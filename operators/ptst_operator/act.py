@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ptst_operator.api import Api, ApiError
+from ptst_operator.children import isolation
 from ptst_operator.effects import Apply, AskToStop, Delete, Effect, RollBack
 from ptst_operator.names import KIND, Manifest
+from ptst_operator.run import ResolvedRun
 from ptst_operator.status import read_status
 from visionr1.errors import BadInput
 from visionr1.recipe import Recipe
@@ -20,6 +22,22 @@ class Actor:
 
     api: Api
     refused: dict[str, str] = field(default_factory=dict)
+    _isolated: dict[str, str] = field(default_factory=dict)
+
+    def isolate(self, run: ResolvedRun, effects: tuple[Effect, ...]) -> None:
+        """Lets the pods of a run reach each other: before pods are made, and once for those that an older operator has made.
+
+        Raises:
+            ApiError: it could not be done now.
+        """
+        if self._isolated.get(run.name) != run.uid or any(isinstance(effect, Apply) for effect in effects):
+            self._apply(run.name, isolation.build(run))
+            self._isolated[run.name] = run.uid
+
+    def forget(self, run: str) -> None:
+        """Forgets a run that was deleted."""
+        self.refused.pop(run, None)
+        self._isolated.pop(run, None)
 
     def act(self, run: str, effects: tuple[Effect, ...], store: Store, recipe: Recipe) -> None:
         """Does the effects for one run, in order. Each can be repeated.
@@ -32,7 +50,7 @@ class Actor:
         for effect in effects:
             match effect:
                 case Apply():
-                    self._apply(run, effect)
+                    self._apply(run, effect.manifest)
                 case AskToStop():
                     self._ask_to_stop(run, effect, store)
                 case RollBack():
@@ -41,13 +59,13 @@ class Actor:
                     self.api.delete(effect.kind, effect.name, effect.uid)
                     self.refused.pop(run, None)  # from here on it does not matter that the driver could not be asked to stop
 
-    def _apply(self, run: str, effect: Apply) -> None:
-        kind, meta = effect.manifest["kind"], effect.manifest["metadata"]
+    def _apply(self, run: str, manifest: Manifest) -> None:
+        kind, meta = manifest["kind"], manifest["metadata"]
         try:
             there = self.api.get(kind, meta["name"])
-            if there is not None and _owner(there) != _owner(effect.manifest):
+            if there is not None and _owner(there) != _owner(manifest):
                 raise ApiError(409, "it exists and is not of this run; delete it, or give the run another name")
-            self.api.apply(effect.manifest)
+            self.api.apply(manifest)
         except ApiError as error:
             self.refused[run] = f"{kind} {meta['name']}: {error}"
             raise

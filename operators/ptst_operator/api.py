@@ -13,6 +13,7 @@ from typing import Any, Final
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
+from ptst_operator.children import isolation
 from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.table import RESOURCES
 from ptst_operator.effects import RunEvent
@@ -26,6 +27,7 @@ _OWN_RESOURCES: Final = (
     ApiResource("ConfigMap", "v1", "configmaps"),
     ApiResource("Pod", "v1", "pods"),
     ApiResource("Event", "v1", "events"),
+    isolation.RESOURCE,
 )
 _RESOURCES: Final = {one.kind: one for one in _OWN_RESOURCES} | RESOURCES
 
@@ -60,6 +62,11 @@ class Api:
             if error.status == 404:
                 return None
             raise
+
+    def namespace_labels(self) -> dict[str, str]:
+        """Labels of the namespace."""
+        labels: dict[str, str] = self._call("GET", f"/api/v1/namespaces/{self.namespace}")["metadata"].get("labels", {})
+        return labels
 
     def list(self, kind: str, selector: str = "") -> Manifest:
         """Objects of a kind, as a List."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
-from ptst_operator.spec import Spec
+from ptst_operator.spec import RAY_AUTH, Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
 from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
@@ -22,6 +22,8 @@ LONGEST_NAME: Final = 33
 
 Schema = dict[str, Any]
 
+_ROLES: Final = (("sft", "pods"), ("grpo", "head"), ("grpo", "workers"), ("coldstart", "pods"), ("evaluate", "pods"))
+"""Where the spec has pods of one role."""
 _COLUMNS: Final = (
     ("Phase", "string", ".status.phase", 0),
     ("Stage", "string", ".status.stage", 0),
@@ -91,6 +93,11 @@ def spec_schema() -> Schema:
             "spec.storage.url is a path: name its volume in spec.storage.claim, with a mountPath above that path",
         ),
     ]
+    for pods in (properties["pods"], *(properties[part]["properties"][role] for part, role in _ROLES)):
+        pods["properties"]["env"]["x-kubernetes-validations"] = [
+            _rule(f"!('{name}' in self)", f"{name} is set by KubeRay, so that Ray asks for a token: remove it")
+            for name in RAY_AUTH
+        ]
     schema["x-kubernetes-validations"] = [
         _rule(
             "has(self.recipe) != has(self.recipeFrom)",

@@ -102,5 +102,8 @@ def _spec(manifest: Manifest) -> Spec:
         return Spec.model_validate(manifest["spec"])
     except ValidationError as error:
         # The API server checks the same schema: only a CRD of another version lets this through.
-        lines = [f"spec.{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
+        lines = [
+            f"spec.{'.'.join(str(part) for part in one['loc'])}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        ]
         raise BadInput("\n".join(lines)) from None

@@ -31,11 +31,11 @@ _log = logging.getLogger("ptst_operator")
 class Operator:
     """One namespace's runs."""
 
-    def __init__(self, api: Api, resync: float) -> None:
+    def __init__(self, api: Api, resync: float, isolates: bool = False) -> None:
         self._resync = resync
         self.metrics = OperatorMetrics()
         self._queue = RunQueue()
-        self._reconciler = Reconciler(api, self.metrics.changed, self.metrics.gone)
+        self._reconciler = Reconciler(api, self.metrics.changed, self.metrics.gone, isolates=isolates)
         self.watchers = [ApiWatcher(api, kind, self._queue) for kind in WATCHED]
         self._failures: dict[str, int] = {}
         self._stop = threading.Event()
@@ -99,6 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--resync", type=float, default=15.0, help="Seconds between two looks at a run, even if nothing has changed."
     )
+    parser.add_argument(
+        "--isolate-runs",
+        action="store_true",
+        help="Make a NetworkPolicy for each run, which lets its pods reach each other. The chart's policies let nobody else in.",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
@@ -106,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise BadInput("no namespace: give --namespace, or set POD_NAMESPACE")
         # A look must not wait for minutes: what cannot be reached now is tried again soon.
         os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
-        operator = Operator(Api.connected(options.namespace), options.resync)
+        operator = Operator(Api.connected(options.namespace), options.resync, options.isolate_runs)
     except BadInput as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -21,3 +21,6 @@ PHASE_LABEL: Final = f"{GROUP}/phase"
 ROLE_LABEL: Final = f"{GROUP}/role"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 """On pods of a RayCluster that an attempt has for itself: the attempt's child."""
+
+ENFORCE: Final = "pod-security.kubernetes.io/enforce"
+"""Label of a namespace: the Pod Security level that its pods must keep to."""

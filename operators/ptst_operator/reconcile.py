@@ -25,13 +25,18 @@ Changed = Callable[[str, Status, Status], None]
 
 @dataclass
 class Reconciler:
-    """Does one look at a run. It remembers only the last refusal, for the condition; a new operator does not need that."""
+    """Does one look at a run. It remembers only the last refusal, for the condition; a new operator does not need that.
+
+    Attributes:
+        isolates: whether each run gets a NetworkPolicy. Without the chart's policies it would keep KubeRay and the operator out.
+    """
 
     api: Api
     changed: Changed = lambda name, before, after: None
     run_gone: Callable[[str], object] = lambda name: None
     clock: Callable[[], float] = time.time
     store: Callable[[str], Store] = open_store
+    isolates: bool = False
     _actor: Actor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,12 +72,14 @@ class Reconciler:
             raise
         decision = decide(wanted, before, world, now)
         self._write(manifest, before, decision.status)
+        if self.isolates:
+            self._actor.isolate(wanted.run, decision.effects)
         self._actor.act(name, decision.effects, store, wanted.run.recipe)
         return now if decision.status != before else decision.look_at
 
     def gone(self, name: str) -> None:
         """Forgets a run that was deleted."""
-        self._actor.refused.pop(name, None)
+        self._actor.forget(name)
         self.run_gone(name)
 
     def _write(self, manifest: Manifest, before: Status, status: Status) -> None:

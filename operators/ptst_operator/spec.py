@@ -16,6 +16,8 @@ from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 METRICS_PORT: Final = 9464
 """Where the driver and SFT's rank 0 serve /metrics in a pod."""
 
+RAY_AUTH: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Variables by which a run could open its Ray cluster to everybody who reaches it."""
 MOST_ID: Final = (1 << 32) - 2
 """The largest user or group id of Linux."""
 CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0,8}})$"
@@ -63,6 +65,13 @@ class Storage(SpecPart):
 
 class Pods(SpecPart):
     """What pods look like. `spec.pods` fills in what a role's own part leaves out. Lists are replaced, mappings merged."""
+
+    @field_validator("env")
+    @classmethod
+    def _keeps_ray_locked(cls, env: dict[str, str]) -> dict[str, str]:
+        if found := [name for name in RAY_AUTH if name in env]:
+            raise ValueError(f"{found[0]} is set by KubeRay, so that Ray asks for a token: remove it")
+        return env
 
     image: str | None = Field(None, description="Trainer image, with its tag or digest.", max_length=512)
     image_pull_policy: str | None = Field(None, description="Always, IfNotPresent or Never.", max_length=16)
@@ -275,6 +284,11 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
         raise BadInput(
             f"spec.grpo.workersPerPod: {spec.grpo.workers_per_pod} does not divide the recipe's rollout.workers "
             f"({recipe.rollout.workers}); all worker pods have the same number of workers"
+        )
+    if recipe.reward.file is not None and recipe.reward.sha256 is None:
+        raise BadInput(
+            f"reward.sha256 is missing: pods load a function of your own only from a file with this hash; set it to what "
+            f"sha256sum {recipe.reward.file.rpartition('/')[2]} shows"
         )
     if len({stage.max_completion_tokens * stage.group_size for stage in recipe.stages}) > 1 and not spec.allow_unequal_stages:
         raise BadInput(

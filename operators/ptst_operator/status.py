@@ -199,7 +199,7 @@ class Status:
         default="", description="SHA-256 of the values that the operator last let the evaluation use. Others begin it again."
     )
     conditions: list[Condition] = Field(
-        default_factory=list, description="RecipeValid, Progressing, Held, Suspended, Complete and Failed."
+        default_factory=list, description="RecipeValid, Progressing, Held, Suspended, Complete, Failed and PodSecurity."
     )
 
     def of(self, phase: str) -> PhaseStatus:

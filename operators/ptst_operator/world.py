@@ -76,6 +76,7 @@ class World:
         breach: a gate that stops a stage, checked at its new checkpoint.
         rollback: how far the due rollback is. None if none is due, or while a process of the run is left.
         refused: why the operator could not do its last decision: create a child, ask a driver to stop, or roll back.
+        restricted: whether the namespace enforces the *restricted* Pod Security level.
     """
 
     child: ChildState | None = None
@@ -91,3 +92,4 @@ class World:
     breaches: tuple[str, ...] = ()
     breach: Breach | None = None
     rollback: RollbackProgress | None = None
+    restricted: bool = True

@@ -6,6 +6,7 @@ tests/runs/test_runs_one_machine.py.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -43,7 +44,7 @@ CHEAP = (
 )
 """Beginnings of commands that take a moment and are run as they stand, in a reader's folder."""
 CHECKED = {"visionr1", "ptst-operator", "make", "helm", "kubectl", "python"}
-KNOWN = {"git", "cd", "docker", "gpg", "echo", "pip", "python3", "uv", "run"}
+KNOWN = {"git", "cd", "docker", "gpg", "echo", "pip", "python3", "uv", "run", "sha256sum", "ssh-keygen"}
 """Commands of others that set up a machine or an image: nothing of ours to check."""
 
 RUN_WHOLE = ROOT / "docs/one-machine.md"
@@ -111,6 +112,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in (1, 2, 3):
         log.append(step_record(step))
     return folder
+
+
+def test_the_documented_hash_is_that_of_the_documented_reward() -> None:
+    shown = files(ROOT / "docs/your-own.md")
+    reward = yaml.safe_load(shown["reward.yaml"])["run"]["recipe"]["reward"]
+    assert reward["sha256"] == hashlib.sha256(shown["mine.py"].encode()).hexdigest()
 
 
 @pytest.mark.parametrize("command", CHEAP_ONES, ids=str)

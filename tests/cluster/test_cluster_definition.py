@@ -76,6 +76,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no recipe": (run(recipe=None), "set one of spec.recipe (the recipe itself) and spec.recipeFrom (a ConfigMap with it)"),
     "two recipes": (run(recipeFrom={"configMap": "recipes"}), "set one of spec.recipe (the recipe itself) and spec.recipeFrom"),
+    "Ray without a token": (
+        run(pods={"image": "x", "env": {"RAY_AUTH_MODE": "disabled"}}),
+        "RAY_AUTH_MODE is set by KubeRay, so that Ray asks for a token: remove it",
+    ),
+    "Ray with a known token": (run(grpo={"head": {"env": {"RAY_AUTH_TOKEN": "x"}}}), "RAY_AUTH_TOKEN is set by KubeRay"),
     "no time to stop": (run(deadlines={"stopSeconds": 0}), "should be greater than or equal to 1"),
 }
 

@@ -49,7 +49,8 @@ def release(firewall: None, platform: ControlPlane, namespace: str) -> Iterator[
     """An installed run; Prometheus would be in a namespace of `MONITORING`."""
     made = Release(platform, namespace)
     run = {"recipe": {**RECIPE, "stages": [{**STAGE, "steps": 60}]}, "pods": PODS, "sft": {"nodes": 2}}
-    made.install_values({"run": run, "networkPolicy": {"monitoringNamespace": MONITORING}})
+    policy = {"monitoringNamespace": MONITORING, "kuberayNamespace": {"kubernetes.io/metadata.name": "default"}}
+    made.install_values({"run": run, "networkPolicy": policy})
     yield made
     made.helm("uninstall", NAME)
 
@@ -103,10 +104,11 @@ def test_a_run_goes_its_way_and_others_reach_nothing_of_it(release: Release, nam
 
     stranger = Client(platform, elsewhere, "stranger")
     neighbour = Client(platform, release.namespace, "neighbour", **{"app.kubernetes.io/name": NAME})
-    kin = Client(platform, release.namespace, "kin", **{"visionr1.io/run": "another"})
+    kin = Client(platform, release.namespace, "kin", **{"visionr1.io/run": "demo"})
+    other_run = Client(platform, release.namespace, "other-run", **{"visionr1.io/run": "another"})
     prometheus = Client(platform, observers, "prometheus")
     wait_for("the rules for a new pod", lambda: kin.reaches(head, *asked) == set(asked), 60)
-    for outsider in (stranger, neighbour):
+    for outsider in (stranger, neighbour, other_run):
         assert outsider.reaches(head, *asked) == outsider.reaches(worker, WORKER) == outsider.reaches(operator, HTTP) == set()
     assert prometheus.reaches(head, *asked) == {HTTP, DRIVER}
     assert (prometheus.reaches(worker, WORKER), prometheus.reaches(operator, HTTP)) == ({WORKER}, {HTTP})

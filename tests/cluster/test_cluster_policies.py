@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 from control_plane import HOME
-from ptst_operator.children import job, pytorchjob, raycluster
+from ptst_operator.children import isolation, job, pytorchjob, raycluster
 from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
 from test_cluster_definition import rendered
@@ -23,6 +24,7 @@ PORTS = (53, 443, 6379, 6443, 8080, 8265, 9464, 9465, 9472, 23456)
 """DNS, the API server, Ray, the operator's HTTP and Ray's metrics, Ray's jobs, a driver, a pod's first and last worker, SFT."""
 EVERY = set(PORTS)
 MONITORING = 'networkPolicy.monitoringNamespace={"team":"observers"}'
+KUBERAY_S = {"kubernetes.io/metadata.name": "kuberay-system"}
 KUBERAY = 'networkPolicy.kuberayNamespace={"team":"ray"}'
 
 
@@ -33,6 +35,7 @@ class Pod:
     labels: dict[str, str] = field(default_factory=dict)
     namespace: dict[str, str] = field(default_factory=lambda: {"kubernetes.io/metadata.name": "vision"})
     names: dict[str, int] = field(default_factory=dict)
+    address: str = "10.0.0.9"
 
     @property
     def in_release(self) -> bool:
@@ -47,8 +50,16 @@ def selects(selector: Manifest, labels: dict[str, str]) -> bool:
 
 
 def is_peer(peer: Manifest, pod: Pod) -> bool:
+    if "ipBlock" in peer:
+        # As plugins that do not count pods to a block of addresses.
+        address, block = ip_address(pod.address), peer["ipBlock"]
+        outside = address not in ip_network("10.0.0.0/8") and address in ip_network(block["cidr"])
+        return outside and not any(address in ip_network(one) for one in block["except"])
     assert peer.keys() <= {"podSelector", "namespaceSelector"}
-    there = selects(peer["namespaceSelector"], pod.namespace) if "namespaceSelector" in peer else pod.in_release
+    if "namespaceSelector" in peer:
+        there = pod.namespace != {} and selects(peer["namespaceSelector"], pod.namespace)
+    else:
+        there = pod.in_release
     return there and selects(peer.get("podSelector", {}), pod.labels)
 
 
@@ -80,6 +91,13 @@ def reached(policies: list[Manifest], source: Pod, target: Pod) -> set[int]:
     }
 
 
+def owner() -> ResolvedRun:
+    """The chart's own run."""
+    (run,) = [one for one in rendered("values") if one["kind"] == "PTSTRun"]
+    spec = Spec.model_validate(run["spec"])
+    return ResolvedRun("run", "vision", "uid", spec, resolve_recipe(spec, "run"))
+
+
 def made(template: Manifest) -> Pod:
     (container,) = template["spec"]["containers"]
     return Pod(template["metadata"]["labels"], names={one["name"]: one["containerPort"] for one in container.get("ports", [])})
@@ -89,11 +107,9 @@ def made(template: Manifest) -> Pod:
 def pods() -> dict[str, Pod]:
     """Those of the chart and of its run, KubeRay's by its own manifests, and others."""
     manifests = rendered("values")
-    (run,) = [one for one in manifests if one["kind"] == "PTSTRun"]
-    spec = Spec.model_validate(run["spec"])
-    owner = ResolvedRun("run", "vision", "uid", spec, resolve_recipe(spec, "run"))
-    phase = {one.kind: one for one in phases(owner.recipe)}
-    ray = raycluster.build(owner, "x")["spec"]
+    run = owner()
+    phase = {one.kind: one for one in phases(run.recipe)}
+    ray = raycluster.build(run, "x")["spec"]
     theirs = json.loads((HOME / "manifests/kuberay.json").read_text())
     (kuberay,) = [one["spec"]["template"] for one in theirs if one["kind"] == "Deployment"]
     (operator,) = [one["spec"]["template"] for one in manifests if one["kind"] == "Deployment"]
@@ -104,10 +120,15 @@ def pods() -> dict[str, Pod]:
         "test": made(test),
         "head": head,
         "worker": made(ray["workerGroupSpecs"][0]["template"]),
-        "sft": made(pytorchjob.build(owner, "x", phase["sft"])["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]),
-        "evaluate": made(job.build(owner, "x", phase["evaluate"])["spec"]["template"]),
-        "kuberay": Pod(kuberay["metadata"]["labels"], {"team": "ray"}),
-        "kuberay by helm": Pod({"app.kubernetes.io/name": "kuberay-operator"}, {"team": "ray"}),
+        "sft": made(pytorchjob.build(run, "x", phase["sft"])["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]),
+        "evaluate": made(job.build(run, "x", phase["evaluate"])["spec"]["template"]),
+        "another run": Pod({**head.labels, "visionr1.io/run": "another"}),
+        "kuberay": Pod(kuberay["metadata"]["labels"], KUBERAY_S),
+        "kuberay by helm": Pod({"app.kubernetes.io/name": "kuberay-operator"}, KUBERAY_S),
+        "a RayCluster": Pod({"app.kubernetes.io/name": "kuberay", "ray.io/cluster": "theirs"}, KUBERAY_S),
+        "internet": Pod(namespace={}, address="198.51.100.7"),
+        "node's credentials": Pod(namespace={}, address="169.254.169.254"),
+        "node's credentials by IPv6": Pod(namespace={}, address="fd00:ec2::254"),
         "prometheus": Pod({"app.kubernetes.io/name": "prometheus"}, {"team": "observers"}),
         "neighbour": Pod({"app.kubernetes.io/name": "visionr1-ptst"}),
         "stranger": Pod({"app.kubernetes.io/name": "visionr1-ptst"}, {"team": "others"}),
@@ -124,14 +145,21 @@ def pods() -> dict[str, Pod]:
         ("worker", "head", EVERY),
         ("head", "worker", EVERY),
         ("sft", "sft", EVERY),
-        ("head", "stranger", EVERY),  # S3, a teacher, the hub
+        ("head", "stranger", EVERY),  # S3, a teacher
+        ("head", "internet", EVERY),  # the hub
         ("operator", "stranger", {53, 443, 6443}),
+        ("operator", "internet", {53, 443, 6443}),
+        *(
+            (source, target, {53})
+            for source in ("operator", "sft")
+            for target in ("node's credentials", "node's credentials by IPv6")
+        ),
         ("operator", "neighbour", {53, 443, 6443}),
         ("test", "operator", {8080}),
         *((source, "operator", set()) for source in ("neighbour", "stranger", "run elsewhere", "head", "kuberay", "prometheus")),
         *(
             (source, target, set())
-            for source in ("neighbour", "stranger", "run elsewhere", "test", "prometheus")
+            for source in ("neighbour", "stranger", "run elsewhere", "another run", "a RayCluster", "test", "prometheus")
             for target in ("head", "worker", "sft", "evaluate")
         ),
     ],
@@ -142,7 +170,8 @@ def test_who_reaches_whom(source: str, target: str, ports: set[int], pods: dict[
 
 def policies(*values: str) -> list[Manifest]:
     settings = [word for value in values for word in ("--set-json", value)]
-    return [one for one in rendered("values", *settings) if one["kind"] == "NetworkPolicy"]
+    chart = [one for one in rendered("values", *settings) if one["kind"] == "NetworkPolicy"]
+    return [*chart, isolation.build(owner())]
 
 
 def test_a_monitoring_namespace_reaches_all_that_has_metrics_and_no_more(pods: dict[str, Pod]) -> None:
@@ -155,10 +184,18 @@ def test_a_monitoring_namespace_reaches_all_that_has_metrics_and_no_more(pods: d
         assert reached(with_it, pods["stranger"], pods[name]) == set()
 
 
-def test_kuberay_may_be_bound_to_its_namespace(pods: dict[str, Pod]) -> None:
+def test_kuberay_s_namespace_may_be_another(pods: dict[str, Pod]) -> None:
     bound = policies(KUBERAY)
-    assert reached(bound, pods["kuberay"], pods["head"]) == {8265}
-    assert reached(bound, Pod(pods["kuberay"].labels, {"team": "others"}), pods["head"]) == set()
+    assert reached(bound, Pod(pods["kuberay"].labels, {"team": "ray"}), pods["head"]) == {8265}
+    for namespace in ({"team": "others"}, KUBERAY_S):
+        assert reached(bound, Pod(pods["kuberay"].labels, namespace), pods["head"]) == set()
+
+
+def test_link_local_addresses_may_be_let_through(pods: dict[str, Pod]) -> None:
+    open_to_them = policies("networkPolicy.blockLinkLocal=false")
+    assert reached(open_to_them, pods["head"], pods["node's credentials"]) == EVERY
+    assert reached(open_to_them, pods["operator"], pods["node's credentials"]) == {53, 443, 6443}
+    assert reached(open_to_them, pods["another run"], pods["head"]) == set()
 
 
 def test_the_operator_reaches_the_ports_that_its_values_name(pods: dict[str, Pod]) -> None:

@@ -22,6 +22,7 @@ NOT_IN_THE_AUDIT = {
     *((group, kind, "create") for group, kind in (("batch", "jobs"), ("kubeflow.org", "pytorchjobs"))),
     *(("trainer.kubeflow.org", kind, "create") for kind in ("trainjobs", "trainingruntimes")),
     *(("ray.io", kind, "create") for kind in ("rayclusters", "rayjobs")),
+    ("networking.k8s.io", "networkpolicies", "create"),
     # Only clusters with the admission plugin OwnerReferencesPermissionEnforcement ask for it.
     ("visionr1.io", "ptstruns/finalizers", "update"),
 }

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import psutil
 import pytest
 from pydantic import ValidationError
-from rude_endpoint import Behaviour, RudeEndpoint, dribble, endless, half, reset, rude_endpoint, says, sends, silent
+from rude_endpoint import Behaviour, Handler, RudeEndpoint, dribble, endless, half, reset, rude_endpoint, says, sends, silent
 
 from visionr1.data.coldstart import endpoint as endpoint_room
 from visionr1.data.coldstart import limits as limits_room
@@ -148,6 +152,46 @@ def test_a_reply_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None
     with rude_endpoint(endless) as endpoint:
         (reply,) = ask(endpoint)
     assert isinstance(reply, Reply)
+
+
+def packed(encoding: str, size: int) -> bytes:
+    """So many bytes as a server would pack them: a thousandth of the size."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16 if encoding == "gzip" else zlib.MAX_WBITS)
+    return b"".join(packer.compress(bytes(2**20)) for _ in range(size >> 20)) + packer.flush()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_reply_that_unpacks_to_much_more_is_cut_while_it_is_read(encoding: str) -> None:
+    body = packed(encoding, 600 << 20)
+
+    def behave(handler: Handler) -> None:
+        handler.head(200, len(body), Content_Encoding=encoding)
+        with suppress(OSError):  # the client hangs up
+            handler.wfile.write(body)
+
+    before = psutil.Process().memory_info().rss
+    with rude_endpoint(last=behave) as endpoint, watched_memory() as most:
+        (result,) = ask(endpoint, retries=0)
+    assert "the reply is longer than 64 MiB" in error(result, Unanswerable)
+    assert most[0] - before < 300 << 20
+
+
+@contextmanager
+def watched_memory() -> Iterator[list[int]]:
+    """The most resident bytes of this process while the block runs."""
+    most, over = [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            most[0] = max(most[0], psutil.Process().memory_info().rss)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ class Case:
         steps: numbers of the steps to take; each has its own advantages.
         shared: whether the completions of a prompt share its pictures' features, as they do in training.
         save_after: step after which `folder` is written.
+        silent: completions whose advantage is 0.
         offloads: whether the states leave after each step and come back before the next, as they do on a GPU.
     """
 
@@ -52,6 +53,7 @@ class Case:
     shared: bool = True
     save_after: int | None = None
     folder: str | None = None
+    silent: tuple[int, ...] = ()
     offloads: bool = False
 
 
@@ -125,6 +127,7 @@ def run_case(case: Case, policy: str) -> Outcome:
     outcome = Outcome()
     for step in case.steps:
         every = experience(step, builder)
+        every = [replace(one, advantage=0.0) if index in case.silent else one for index, one in enumerate(every)]
         mine = [every[index] for index in share(case)]
         outcome.stats.append(vars(trainer.update(*(prompts, mine) if case.shared else unshared(prompts, mine), LEARNING_RATE)))
         if case.offloads:

@@ -21,12 +21,12 @@ def sums(policy: str, zero_stage: int) -> tuple[np.ndarray, np.ndarray]:
     join_process_group(CPU)
     trainer, builder = build(recipe_of(("model.dtype=bfloat16", f"optimiser.zero_stage={zero_stage}")), Path(policy))
     row = pack(prompts_of(builder, trainer)[-1:], [TrainSequence(0, [40, 41, 42, 43])], shared=True)
-    loss = -trainer.engine(row).logps_N.sum()
+    loss = trainer.engine(row, lambda logps_C, _: -logps_C).loss
     trainer.engine.backward(loss, scale_wrt_gas=False)
     watched = [p for name, p in trainer.policy.inner.named_parameters() if "layers.0" in name and "visual" not in name]
     one = torch.cat([safe_get_full_grad(parameter).double().flatten() for parameter in watched])
     for _ in range(ROWS - 1):
-        trainer.engine.backward(-trainer.engine(row).logps_N.sum(), scale_wrt_gas=False)
+        trainer.engine.backward(trainer.engine(row, lambda logps_C, _: -logps_C).loss, scale_wrt_gas=False)
     total = torch.cat([safe_get_full_grad(parameter).double().flatten() for parameter in watched])
     return total.numpy(), (one * ROWS).numpy()
 

@@ -22,6 +22,12 @@ HALVES = [[0, 4, 8, 1, 5, 6], [7, 9, 10, 2, 3, 11]]
 HALVES_AS_ONE = [[0, 4, 8, 7, 9, 10, 1, 5, 6, 2, 3, 11]]
 """With two updates each rank's first half is one update: the same two updates as this order on a single rank."""
 
+SILENT = (0, 1, 2, 3, 9, 10, 11)
+"""Completions without a signal: of the two halves of the batch, the first has few others, of [SILENT, OTHERS] it has none."""
+OTHERS = [4, 5, 6, 7, 8]
+ALL_PASSED = ("algorithm.kl_beta=1e-30",)
+"""A KL term that changes nothing but lets every completion through the policy."""
+
 
 def zero(stage: int) -> tuple[str, ...]:
     return (f"optimiser.zero_stage={stage}",)
@@ -39,6 +45,8 @@ ONE_RANK = [
     *(Case(f"one, no reference, {attention}", settings=(*NO_REFERENCE, f"model.attention={attention}")) for attention in BOTH),
     Case("one, sequence mean", settings=("algorithm.loss_aggregation=sequence_mean",)),
     Case("one, two updates", shares=HALVES_AS_ONE, settings=TWO_UPDATES),
+    Case("one, silent", settings=NO_REFERENCE, silent=SILENT),
+    Case("one, silent, all passed", settings=ALL_PASSED, silent=SILENT),
     Case("one, frozen tower", settings=("optimiser.freeze_vision_tower=true",)),
 ]
 TWO_RANKS = [
@@ -50,6 +58,8 @@ TWO_RANKS = [
     Case("two, features not shared, ZeRO 3", [LONG, SHORT], zero(3), shared=False),
     Case("two, sequence mean", [LONG, SHORT], (*SMALL_ROWS, "algorithm.loss_aggregation=sequence_mean")),
     *(Case(f"two updates, ZeRO {stage}", HALVES, (*zero(stage), *TWO_UPDATES, *SMALL_ROWS)) for stage in (2, 3)),
+    *(Case(f"two, silent, ZeRO {stage}", settings=(*zero(stage), *NO_REFERENCE), silent=SILENT) for stage in (2, 3)),
+    Case("two, one silent", [list(SILENT), OTHERS], (*zero(2), *NO_REFERENCE, *SMALL_ROWS), silent=SILENT),
     Case("two, frozen tower", TEXT_ALONE, ("optimiser.freeze_vision_tower=true", *zero(3))),
 ]
 
@@ -99,6 +109,15 @@ def test_an_update_does_not_depend_on_how_it_is_divided(outcomes: dict[str, Outc
     tolerance = 10 * TOLERANCE if "two updates" in name else TOLERANCE
     assert relative(ours.moments, theirs.moments) <= tolerance, "gradient"
     assert relative(ours.weights, theirs.weights) <= TOLERANCE, "weights"
+
+
+@pytest.mark.parametrize("name", ["one, silent", "two, silent, ZeRO 2", "two, silent, ZeRO 3", "two, one silent"])
+def test_completions_without_a_signal_are_skipped_and_change_nothing(outcomes: dict[str, Outcome], name: str) -> None:
+    ours, theirs = outcomes[name], outcomes["one, silent, all passed"]
+    for key in ("loss", "grad_norm", "trained_tokens"):
+        assert ours.stats[0][key] == pytest.approx(theirs.stats[0][key], rel=TOLERANCE), key
+    assert relative(ours.moments, theirs.moments) <= TOLERANCE
+    assert relative(ours.weights, theirs.weights) <= TOLERANCE
 
 
 def test_passes_that_train_nothing_are_counted(outcomes: dict[str, Outcome]) -> None:

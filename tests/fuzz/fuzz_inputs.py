@@ -33,7 +33,8 @@ from visionr1.data.readers import load_problems, load_samples
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput
 from visionr1.recipe import parse_recipe, phases, preset_names, preset_text, to_yaml, warnings
-from visionr1.recipe.schema import Model, Reward
+from visionr1.recipe.reward import Reward
+from visionr1.recipe.schema import Model
 from visionr1.recipe.source import Source
 from visionr1.reward import Grader
 

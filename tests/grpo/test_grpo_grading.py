@@ -11,7 +11,7 @@ import pytest
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput
 from visionr1.grpo.grading import Grading
-from visionr1.recipe.schema import Reward
+from visionr1.recipe.reward import Reward
 from visionr1.reward import Grader
 from visionr1.rollout.types import Reply
 

@@ -275,7 +275,9 @@ def test_an_image_says_what_it_is_and_has_nothing_of_its_build(image: Image) -> 
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in image.settings["Labels"].items()}
     assert {"title", "description", "licenses"} <= labels.keys()
     assert f'version = "{labels["version"]}"' in (ROOT / "pyproject.toml").read_text()
-    assert re.fullmatch("[0-9a-f]{40}", labels["revision"])
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", labels["revision"])
+    assert labels["base.name"] == "localhost/visionr1-test/debian:bookworm"
+    assert re.fullmatch("sha256:[0-9a-f]{64}", labels["base.digest"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", labels["created"])
     assert (image.settings["User"], list(image.settings["Volumes"])) == ("1000:1000", ["/tmp"])
     of_the_build = ("opt/venv/.lock", "opt/app/.lock", "opt/venv/bin/pip", "usr/bin/gcc")

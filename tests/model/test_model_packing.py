@@ -10,9 +10,10 @@ from PIL import Image
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput
 from visionr1.model.chat import PromptBuilder
+from visionr1.model.head import BAN, TokenLoss
 from visionr1.model.load import load_model
 from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack, prompt_tensors
-from visionr1.model.policy import BAN, Policy
+from visionr1.model.policy import Policy
 from visionr1.preflight.base import base_dir
 from visionr1.recipe.schema import Model
 
@@ -64,15 +65,24 @@ def gradients(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Log-probs in the order of the sequences, of which `order` names those in the rows; and the gradients of a weighted sum."""
     policy.zero_grad()
-    parts = []
-    for row in rows:
-        lengths = row.sequence_N.bincount().tolist()
-        parts += policy(row).logps_N.split(lengths)
-    if order is not None:
-        parts = [parts[order.index(number)] for number in range(len(order))]
-    total = torch.cat(parts)
-    (total * torch.linspace(-1, 1, len(total))).sum().backward()
-    return total.detach(), {name: p.grad.clone() for name, p in policy.inner.named_parameters() if p.grad is not None}
+    lengths = [row.sequence_N.bincount().tolist() for row in rows]
+    order = order or list(range(sum(len(row) for row in lengths)))
+    sizes = [size for row in lengths for size in row]
+    in_order = [sizes[order.index(number)] for number in range(len(order))]
+    weights = torch.linspace(-1, 1, sum(sizes)).split(in_order)
+    logps: dict[int, torch.Tensor] = {}
+    numbers = iter(order)
+    for row, row_lengths in zip(rows, lengths, strict=True):
+        here = [next(numbers) for _ in row_lengths]
+        stats = policy(row, weighted(torch.cat([weights[number] for number in here])))
+        stats.loss.backward()
+        logps |= zip(here, stats.logps_N.split(row_lengths), strict=True)
+    total = torch.cat([logps[number] for number in range(len(order))])
+    return total, {name: p.grad.clone() for name, p in policy.inner.named_parameters() if p.grad is not None}
+
+
+def weighted(weights_N: torch.Tensor) -> TokenLoss:
+    return lambda logps_C, part: weights_N[part] * logps_C
 
 
 def assert_same(one: Gradients, other: Gradients) -> None:
@@ -166,8 +176,7 @@ def test_each_prompts_pictures_pass_the_vision_tower_once(
 def test_vision_tokens_have_no_probability(builder: PromptBuilder, policy: Policy) -> None:
     prompts, _ = batch(builder, policy)
     others = [token for token in builder.banned_token_ids if token != builder.image_token_id]
-    with torch.no_grad():
-        stats = policy(pack(prompts, [TrainSequence(0, [token]) for token in others], shared=True))
+    stats = policy(pack(prompts, [TrainSequence(0, [token]) for token in others], shared=True), lambda logps_C, _: logps_C)
     assert float(stats.logps_N.max()) < -80
     assert bool(stats.logps_N.isfinite().all() and stats.entropy_N.isfinite().all())
 

@@ -96,6 +96,10 @@ class FakeCluster:
     _uids: Any = field(default_factory=lambda: itertools.count(1))
 
     namespace = "default"
+    pod_security = "restricted"
+
+    def namespace_labels(self) -> dict[str, str]:
+        return {"pod-security.kubernetes.io/enforce": self.pod_security}
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         self.before_call("get")

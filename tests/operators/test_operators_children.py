@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from ptst_operator.look.driver import read_metrics
 from ptst_operator.look.scale import StageScale
 from ptst_operator.run import ResolvedRun, recipe_hash
 from ptst_operator.spec import Spec, resolve_recipe
+from ptst_operator.status import AttemptStatus
 from schedules import SPEC
 
 from visionr1.errors import BadInput
@@ -416,6 +418,16 @@ other_reward_mean 1.0
     assert seen.tokens_per_second == 100.0 * 32 / 10.0 / 8
     with pytest.raises(ValueError):
         read_metrics("<html>{not metrics}</html> x y", stage)
+
+
+@pytest.mark.parametrize("sign", ["a", "\x1b", "\U000e0001", "\n", " a"])
+def test_the_longest_words_of_a_job_fit_into_the_status(sign: str) -> None:
+    """A sign that is written out is ten times as long. A status that is too long could never be written."""
+    status = {"jobDeploymentStatus": "Failed", "jobStatus": "RUNNING", "reason": sign * 5000, "message": sign * 5000}
+    seen = rayjob.read({"metadata": OWNED, "spec": {}, "status": status})
+    assert (len(seen.message), len(seen.reason)) <= (300, 100)
+    attempt = AttemptStatus(number=0, kind="RayJob", name="x", started=datetime.fromtimestamp(0, UTC))
+    attempt.to_be_ended("ChildUnclear", f"{seen.reason}: {seen.message}; its driver may still run", None, 0.0)
 
 
 def test_a_job_s_words_cannot_control_a_terminal() -> None:

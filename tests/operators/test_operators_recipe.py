@@ -138,6 +138,14 @@ def test_pods_act_on_the_recipe_that_was_decided_on_and_on_no_other(tmp_path: Pa
     assert read_recipe(site.store, decided).seed == 1
 
 
+def test_a_reward_of_one_s_own_needs_the_hash_of_its_file(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(reward={"function": "/reward/mine.py:f"}))
+    reported = condition(site.look(), "RecipeValid")
+    assert reported.message.endswith("set it to what sha256sum mine.py shows") and not site.cluster.made
+    site.cluster.change_spec(**without_coldstart(reward={"function": "/reward/mine.py:f", "sha256": "0" * 64}))
+    assert condition(site.look(), "RecipeValid").status == "True"
+
+
 def test_a_suspended_run_takes_nothing_from_a_directory_of_another_recipe(tmp_path: Path) -> None:
     site = at_step_2(tmp_path)
     other = Site(tmp_path, suspend=True, **without_coldstart(seed=2))

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from visionr1.recipe.schema import Reward
+from visionr1.recipe.reward import Reward
 from visionr1.reward import Grader
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Reward
+from visionr1.recipe.reward import Reward
 from visionr1.reward.grade_file import FileGrades, grade_file
 
 

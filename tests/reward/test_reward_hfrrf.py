@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Reward
+from visionr1.recipe.reward import Reward
 from visionr1.reward import Grader
 from visionr1.reward.hfrrf import hfrrf, read_response, zero
 

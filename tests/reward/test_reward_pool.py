@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from visionr1.recipe.schema import Reward
+from visionr1.recipe.reward import Reward
 from visionr1.reward import Grade, Grader
 from visionr1.reward.answer import LONGEST
 
@@ -178,7 +178,7 @@ def _all_end(pids: list[int], within: float) -> bool:
 def test_processes_die_with_their_parent_even_when_hung() -> None:
     program = (
         "import threading, time\n"
-        "from visionr1.recipe.schema import Reward\n"
+        "from visionr1.recipe.reward import Reward\n"
         "from visionr1.reward import Grader\n"
         "grader = Grader(Reward(processes=1, seconds_per_answer=2))\n"
         "r = lambda a: f'<think>t</think><answer>{a}</answer>'\n"
@@ -275,7 +275,7 @@ def test_the_memory_of_every_grading_process_is_bounded(small: Grader) -> None:
 
 def test_an_answer_that_eats_memory_is_not_right_and_the_process_goes_on() -> None:
     program = (
-        "from visionr1.reward.child import limit_memory\n"
+        "from visionr1.child import limit_memory\n"
         "from visionr1.reward.worker import _Comparer\n"
         "limit_memory(2)\n"
         "hoard = []\n"

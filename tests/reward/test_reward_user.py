@@ -1,6 +1,8 @@
 """A user's reward file: what it gets, and the message when it is wrong."""
 
+import hashlib
 import os
+import py_compile
 import signal
 import time
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Reward
+from visionr1.recipe.reward import Reward
 from visionr1.reward import Grader
 
 BATCH = """
@@ -54,6 +56,46 @@ def test_a_sequential_function_gets_one_row_and_may_import_its_neighbours(tmp_pa
     (tmp_path / "helper.py").write_text("def half():\n    return 0.5\n")
     with grader_of(tmp_path, SEQUENTIAL) as grader:
         assert [grade.overall for grade in grader.grade(["a", "b", "c"], ["a", "b", "c"])] == [0.5] * 3
+
+
+def hashed(path: Path, of: str | None = None) -> Reward:
+    text = path.read_text() if of is None else of
+    return Reward(function=f"{path}:compute_score", sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+def test_a_file_with_its_hash_is_loaded_and_imports_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "reward.py"
+    path.write_text(BATCH)
+    with Grader(hashed(path)) as grader:
+        assert [grade.overall for grade in grader.grade(["it is 8"], ["8"], [20])] == [2.0]
+    (tmp_path / "helper.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\ndef half():\n    return 0.5\n")
+    path.write_text(SEQUENTIAL)
+    with pytest.raises(BadInput, match="No module named 'helper'"):
+        Grader(hashed(path))
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_file_with_another_hash_is_not_run(tmp_path: Path) -> None:
+    path, mark = tmp_path / "reward.py", tmp_path / "mark"
+    path.write_text(f"open({str(mark)!r}, 'w')\n{BATCH}")
+    with pytest.raises(BadInput, match=r"reward.py:compute_score: the file has the SHA-256 [0-9a-f]{64}, and reward.sha256 is"):
+        Grader(hashed(path, BATCH))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_compiled_code_beside_the_file_is_not_run(known: bool, tmp_path: Path) -> None:
+    """Python takes a .pyc if it has the time and the size of the file, and never looks whether it was made from it."""
+    path, mark = tmp_path / "reward.py", tmp_path / "mark"
+    path.write_text(f"open({str(mark)!r}, 'w')\n{BATCH}")
+    planted = Path(str(py_compile.compile(str(path), doraise=True)))
+    path.write_text(BATCH.ljust(path.stat().st_size))
+    stamp = planted.read_bytes()[8:12]
+    os.utime(path, (int.from_bytes(stamp, "little"),) * 2)
+    settings = hashed(path)
+    with Grader(settings if known else settings.model_copy(update={"sha256": None})) as grader:
+        assert grader.grade(["it is 8"], ["8"], [20])[0].overall == 2.0
+    assert not mark.exists()
 
 
 def test_a_process_that_is_ended_is_replaced(tmp_path: Path) -> None:

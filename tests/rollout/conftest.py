@@ -24,6 +24,6 @@ def pair(request: pytest.FixtureRequest, pairs: dict[str, tuple[Pair, dict[str, 
         pairs[request.param] = made, copy.deepcopy(made.policy.inner.state_dict())
     pair, weights = pairs[request.param]
     yield pair
-    pair.policy.temperature = 1.0
+    pair.policy.inner.lm_head.temperature = 1.0
     pair.policy.inner.load_state_dict(weights)
     pair.engine.load(base_dir(load_recipe("demo").model))

@@ -53,13 +53,14 @@ def train(pair: Pair, optimiser: torch.optim.Optimizer) -> None:
     prompts = [pair.tensors(*each) for each in zip(pair.prompts(), [g.prompt_token_ids for g in groups], strict=True)]
     sequences = [TrainSequence(place, group.completions[0].token_ids) for place, group in enumerate(groups)]
     optimiser.zero_grad()
-    pair.policy(pack(prompts, sequences, shared=True)).logps_N.mean().backward()
+    row = pack(prompts, sequences, shared=True)
+    pair.policy(row, lambda logps_C, _: logps_C / len(row.targets_N)).loss.backward()
     optimiser.step()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.7])
 def test_temperature_is_in_both(pair: Pair, temperature: float) -> None:
-    pair.policy.temperature = temperature
+    pair.policy.inner.lm_head.temperature = temperature
     assert pair.distance(pair.sample(temperature=temperature)) <= LIMIT
 
 

@@ -174,7 +174,7 @@ def test_a_sampled_image_token_stops_the_run(stage: Stage, monkeypatch: pytest.M
     """R1-V#91: without the ban the policy says <|image_pad|> sooner or later, and its picture's features no longer fit."""
     engine = stage.worker._engine
     stage.worker.rollout(ROWS, SAMPLING, list(range(len(ROWS))))
-    likely = stage.worker._groups[0].completions[0].token_ids[0]
+    likely = stage.worker._sampled[0].group.completions[0].token_ids[0]
     with torch.no_grad():
         head_VD = stage.worker._trainer.policy.inner.lm_head.weight
         kept_VD = head_VD.clone()

@@ -1,6 +1,7 @@
 """Attempts that do not know of each other, in one run directory: only the newest one changes it."""
 
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +46,37 @@ def test_epochs_count_up_and_two_never_have_one(store: Store) -> None:
     with ThreadPoolExecutor(4) as pool:
         taken = list(pool.map(lambda _: take_epoch(store, PHASE, None).epoch, range(8)))
     assert sorted(taken) == list(range(1, 9)) and newest_epoch(store) == 8
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("what", ["pipe", "folder", "dangling link"])
+def test_something_else_in_the_place_of_the_next_epoch_is_named(what: str, tmp_path: Path) -> None:
+    """It is in no listing, and keeps the next record from being made: without a word, an attempt would try for ever."""
+    store = open_store(str(tmp_path))
+    take_epoch(store, PHASE, None)
+    place = tmp_path / epoch_key(2)
+    match what:
+        case "pipe":
+            os.mkfifo(place)
+        case "folder":
+            place.mkdir()
+        case _:
+            place.symlink_to("nothing")
+    with pytest.raises(BadInput, match=r"epochs/2.json: not the record of an epoch; when nothing is at work in the run, delete"):
+        take_epoch(store, PHASE, None)
+
+
+@pytest.mark.timeout(30)
+def test_a_number_far_ahead_is_named_and_not_counted_up_to(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    save(Checkpoints(take_epoch(store, PHASE, None), PHASE), 2)
+    store.write_bytes(epoch_key(999_999_998), store.read_bytes(epoch_key(1)))
+    with pytest.raises(BadInput, match=r"epochs/2.json: missing, though there are later ones; when nothing is at work"):
+        take_over(store, PHASE)
+    for _ in range(2):
+        take_epoch(store, PHASE, None)
+    with pytest.raises(BadInput, match=r"epochs/1000000000.json: not the record of an epoch"):
+        take_epoch(store, PHASE, None)
 
 
 def ask_once(store: Store) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from visionr1.cli import app
 from visionr1.errors import BadInput
-from visionr1.recipe import PhaseKind, load_recipe, phases
+from visionr1.recipe import PhaseKind, load_recipe, phases, to_yaml
 from visionr1.recipe.reads import MAY_CHANGE, evaluation_settings, reads, values
 from visionr1.rundir.attempts import AttemptRecord, attempts, write_attempt
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.committed import Committed, committed
 from visionr1.rundir.layout import COLDSTART_MANIFEST, EVAL, eval_key
-from visionr1.rundir.recipe import adopt_recipe, difference, read_recipe
+from visionr1.rundir.recipe import adopt_recipe, difference, read_recipe, refuse_planted_reward
 from visionr1.rundir.scores import Scores, delete_scores
 from visionr1.storage import Store, open_store
 
@@ -245,3 +247,37 @@ def test_attempts_are_counted_from_their_records(store: Store) -> None:
 def test_a_directory_without_a_recipe(store: Store) -> None:
     with pytest.raises(BadInput, match="there is no recipe.yaml, so this is not a run directory; start a run with visionr1 run$"):
         read_recipe(store)
+
+
+@pytest.mark.parametrize("name", ["reward.py", "link.py", "rollouts/sft/reward.py", "../run/reward.py"])
+def test_a_reward_that_lies_in_the_run_directory_is_refused(name: str, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "outside.py").touch()
+    (tmp_path / "run/link.py").symlink_to(tmp_path / "outside.py")
+    with pytest.raises(BadInput, match="lies in the run directory, where a file could be planted: copy it"):
+        refuse_planted_reward(store, load_recipe("demo", [f"reward.function={tmp_path}/run/{name}:f"]))
+
+
+def test_a_link_outside_that_leads_into_the_run_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/reward.py").touch()
+    (tmp_path / "link.py").symlink_to(tmp_path / "run/reward.py")
+    recipe = load_recipe("demo", [f"reward.function={tmp_path}/link.py:f"])
+    with pytest.raises(BadInput, match="lies in the run directory"):
+        refuse_planted_reward(open_store(str(tmp_path / "run")), recipe)
+    refuse_planted_reward(open_store(str(tmp_path / "ru")), recipe)
+    refuse_planted_reward(open_store("s3://bucket/run"), recipe)
+
+
+@pytest.mark.parametrize("command", [["grpo", "--stage", "1"], ["eval"], ["run"]])
+def test_no_command_loads_a_planted_reward(command: list[str], tmp_path: Path) -> None:
+    run, mark = tmp_path / "run", tmp_path / "mark"
+    run.mkdir()
+    (run / "reward.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    recipe = load_recipe("demo", [f"reward.function={run}/reward.py:f", "coldstart=null", "sft=null"])
+    (run / "recipe.yaml").write_text(to_yaml(recipe))
+    ended = CliRunner().invoke(app, [command[0], "--run", str(run), *command[1:]])
+    assert ended.exit_code == 64, ended.output
+    assert "lies in the run directory" in str(ended.exception) + ended.output
+    assert not mark.exists()

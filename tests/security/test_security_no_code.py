@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,8 @@ def test_classes_from_a_model_repository_are_never_imported(model_dir: Path, mar
         "{{ messages.append(1) }}",
         "{% include '/etc/passwd' %}",
         "{% for a in range(10 ** 9) %}x{% endfor %}",
+        "{{ 'x' * 10 ** 12 }}",
+        "{{ 'x' * 10 ** 8 }}",
         "{{ raise_exception('no') }}",
         "{{ 1 / 0 }}",
         "{% broken",
@@ -159,6 +162,54 @@ def test_a_chat_template_that_tries_more_than_to_write_is_refused_in_one_line(mo
     with pytest.raises(BadInput, match=r"^model\.base: the chat template in ") as caught:
         _ = builder._frame
     assert "\n" not in str(caught.value)
+
+
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
+
+
+def test_a_chat_template_that_never_ends_is_killed(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visionr1.model.trial.SECONDS", 5.0)
+    (model_dir / "chat_template.jinja").write_text(LOOPS)
+    builder = PromptBuilder(model_dir, MODEL)
+    begun = time.monotonic()
+    with pytest.raises(BadInput, match=r"the chat template in .* fails: it takes longer than 5 s"):
+        _ = builder._frame
+    assert time.monotonic() - begun < 60
+
+
+def test_a_tokenizer_that_grows_without_end_is_killed(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visionr1.model.trial.SECONDS", 20.0)
+    grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100}
+    changed(model_dir / "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [grow] * 8})
+    with pytest.raises(BadInput, match=r"tokenizer.json fails: it takes (too much memory|longer than)"):
+        PromptBuilder(model_dir, MODEL)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "vocab.json", "merges.txt"])
+def test_a_pipe_or_a_huge_file_beside_a_model_stops_nobody(model_dir: Path, name: str) -> None:
+    file = model_dir / name
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    with pytest.raises(BadInput, match=f"{name} is no regular file"):
+        PromptBuilder(model_dir, MODEL)
+    file.unlink()
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    with pytest.raises(BadInput, match=f"{name} is larger than 128 MiB"):
+        PromptBuilder(model_dir, MODEL)
+
+
+def test_a_template_of_another_makes_the_same_prompt_as_transformers(model_dir: Path) -> None:
+    """A comment makes it another one for us, so the process that can be killed writes it."""
+    with (model_dir / "chat_template.jinja").open("a") as file:
+        file.write("{# another #}")
+    builder, shipped = PromptBuilder(model_dir, MODEL), PromptBuilder(base_dir(MODEL), MODEL)
+    assert builder._frame == shipped._frame
+    turn = [{"role": "user", "content": "3 + 5?"}]
+    expected = shipped.processor.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    assert (
+        shipped.tokenizer.decode([*shipped._frame[0], *shipped._encode("3 + 5?", special=False), *shipped._frame[1]]) == expected
+    )
 
 
 def test_a_data_set_s_loading_script_is_never_run(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +261,10 @@ def test_pickles_in_arrow_metadata_are_never_read(tmp_path: Path, mark: Path, su
 
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "jsonpickle"}
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
+SENDS_PICKLES = {
+    *("broadcast_object_list", "all_gather_object", "gather_object", "scatter_object_list", "send_object_list"),
+    "recv_object_list",
+}
 
 
 def forbidden(tree: ast.AST) -> Iterator[str]:
@@ -222,7 +277,7 @@ def forbidden(tree: ast.AST) -> Iterator[str]:
             continue
         name = ast.unparse(node.func)
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-        if name in RUNS_CODE:
+        if name in RUNS_CODE or name.split(".")[-1] in SENDS_PICKLES:
             yield name
         if name in ("torch.load", "yaml.unsafe_load", "yaml.full_load", "pandas.read_pickle", "pd.read_pickle"):
             yield name
@@ -248,7 +303,7 @@ def trusts_by_default(call: str) -> bool:
         "import pickle", "from cloudpickle import loads", "torch.load(f)", "torch.load(f, weights_only=False)",
         "yaml.load(t)", "eval(t)",
         "yaml.load(t, Loader=yaml.FullLoader)", "np.load(f, allow_pickle=True)", "exec(t)", "compile(t, '', 'exec')",
-        "LLM(model=m)",
+        "LLM(model=m)", "dist.all_gather_object(parts, mine)", "broadcast_object_list(box, 0)",
         "AutoProcessor.from_pretrained(d)", "X.from_pretrained(d, trust_remote_code=True)", "f(trust_remote_code=recipe.trust)",
     ],
 )  # fmt: skip
@@ -260,3 +315,18 @@ def test_no_module_reads_pickles_or_makes_code_from_text() -> None:
     found = {str(file): list(forbidden(ast.parse(file.read_text("utf-8")))) for file in SOURCES}
     assert len(found) > 100
     assert {file: lines for file, lines in found.items() if lines} == {}
+
+
+CLIENTS = ("aiohttp", "http.client", "httpx", "openai", "requests", "urllib.request")
+
+
+def test_one_module_alone_speaks_http_with_strangers() -> None:
+    """It follows no redirect and reads no more than it should; judges and rewards have to use it, too."""
+    speaking = set()
+    for file in SOURCES:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.startswith(CLIENTS) for name in names):
+                speaking.add(file.relative_to(Path(visionr1.__file__).parent).as_posix())
+    assert speaking == {"data/coldstart/endpoint.py"}

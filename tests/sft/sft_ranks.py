@@ -103,7 +103,15 @@ def sft_on_s3(run: str, environment: dict[str, str], scratch: str) -> str:
     return sft(run)
 
 
+def _no_pickle(*_: object) -> None:
+    raise AssertionError("a rank sends or reads a pickle: anybody who joins the group could send one that runs code")
+
+
 def _plant(faults: Faults) -> None:
+    # Torch's own way for objects, whoever calls it: ours, DeepSpeed's.
+    for name in ("_object_to_tensor", "_tensor_to_object"):
+        assert hasattr(torch.distributed.distributed_c10d, name)
+        setattr(torch.distributed.distributed_c10d, name, _no_pickle)
     commit, commit_of_all = Checkpoints.commit, RankSaving.commit
 
     def dying(self: Checkpoints, step: int, *rest: Any) -> int:

@@ -54,6 +54,27 @@ def test_a_signal_while_torchrun_is_started_leaves_no_torchrun(
     assert [process.returncode for process in started] == [-signal.SIGTERM]
 
 
+@pytest.mark.parametrize("nodes", [None, "2"])
+def test_torchrun_s_store_holds_no_pickles(nodes: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its dynamic rendezvous (c10d, --standalone) unpickles what lies in a store that everybody may write to."""
+    from torch.distributed.run import config_from_args, parse_args
+
+    monkeypatch.delenv("PET_NNODES", raising=False)
+    for name, value in {
+        "PET_NNODES": nodes,
+        "PET_MASTER_ADDR": "node-0",
+        "PET_MASTER_PORT": "23456",
+        "PET_NODE_RANK": "1",
+    }.items():
+        if nodes is not None and value is not None:
+            monkeypatch.setenv(name, value)
+    command = launch._command(2, "/runs/a", None)
+    config, _, arguments = config_from_args(parse_args(command[command.index("torch.distributed.run") + 1 :]))  # type: ignore[no-untyped-call]
+    assert config.rdzv_backend == "static"
+    assert config.rdzv_endpoint.startswith("127.0.0.1:" if nodes is None else "node-0:23456")
+    assert arguments[-1] == "/runs/a"
+
+
 def test_a_torchrun_that_waits_for_a_lost_node_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ranks have stopped and said so; it would stay for five minutes, with the GPUs."""
     reported = (

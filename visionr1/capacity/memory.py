@@ -23,8 +23,8 @@ GATHER_BYTES = 512 * 2**20
 """Whole parameters that exist at a time while ZeRO-3's weights are handed on."""
 LIVE_PARAMETERS: Final = 1_000_000_000
 """Whole parameters that ZeRO-3 keeps at a time (DeepSpeed's stage3_max_live_parameters)."""
-LOGIT_CHUNK: Final = 512
-"""Logits of so many tokens exist at a time: 512 x 152,064 x 4 bytes = 311 MB for a 7B model."""
+LOGIT_CHUNK: Final = 256
+"""Logits of so many tokens exist at a time, in two buffers of 256 x 152,064 x 4 bytes = 156 MB for a 7B model."""
 
 CONTEXT: Final = 1.0
 """GiB of the CUDA context, loaded kernels and libraries' workspaces of trainer and engine; an estimate."""
@@ -269,8 +269,9 @@ def _activations(setup: Setup, *, backward: bool) -> dict[str, float]:
         if not setup.vision_trained:
             vision_kept = 0
         kept = element * (model.layers * tokens * text_kept + model.vision_layers * patches * vision_kept)
-    logits = 4 * LOGIT_CHUNK * model.vocabulary * (5 if backward else 3)
-    at_work = max(element * tokens * text_work, element * patches * vision_work, logits)
+    # Two float32 buffers and one of the weights' type; with a loss also the gradient of the head's weight.
+    head = (8 + element) * LOGIT_CHUNK * model.vocabulary + (element * model.embedding if backward else 0)
+    at_work = max(element * tokens * text_work, element * patches * vision_work, head)
     return {"activations kept": kept, "activations at work": at_work, "the row": 4 * patches * model.patch}
 
 

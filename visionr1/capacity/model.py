@@ -6,12 +6,13 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from visionr1.errors import BadInput
 from visionr1.recipe.schema import Model
+from visionr1.storage.store import open_regular
 
 DEMO_BASE: Final = Path(__file__).parents[1] / "demo" / "base"
 """The tiny model in this package."""
@@ -19,6 +20,12 @@ FULL_ATTENTION: Final = (7, 15, 23, 31)
 """Layers of the vision tower with full attention, where config.json leaves them to the library (so in transformers)."""
 WINDOW_PIXELS: Final = 112
 """Side of a window of the vision tower, where config.json leaves it to the library (so in transformers)."""
+
+
+_MOST_CONFIG_BYTES: Final = 1 << 20
+_MOST_LAYERS: Final = 256
+_MOST_WIDTH: Final = 1 << 24
+_MOST_PARAMETERS: Final = 1 << 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +148,24 @@ def read_model_sizes(directory: Path) -> ModelSizes:
     """
     file = directory / "config.json"
     try:
-        return model_sizes(json.loads(file.read_text()))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        with open_regular(file) as opened:
+            sizes = model_sizes(json.loads(opened.read(_MOST_CONFIG_BYTES)))
+        _refuse_no_model(sizes)
+        return sizes
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
         raise BadInput(f"model.base: {file} is not the config.json of a Qwen2.5-VL: {type(error).__name__}: {error}") from error
+
+
+def _refuse_no_model(sizes: ModelSizes) -> None:
+    """The operator counts tensor by tensor: a file with a billion layers must not take its memory."""
+    for field in fields(sizes):
+        value = getattr(sizes, field.name)
+        least = 0 if field.name in ("tied", "vision_full_layers") else 1
+        most = _MOST_LAYERS if field.name.endswith("layers") else _MOST_WIDTH
+        if type(value) is not (bool if field.name == "tied" else int) or not least <= value <= most:
+            raise ValueError(f"{field.name} cannot be {value!r:.40}")
+    if sizes.parameters > _MOST_PARAMETERS:
+        raise ValueError(f"{sizes.parameters:,} parameters")
 
 
 def _published(layers: int, width: int, inner: int, keys: int, vision_inner: int, **other: Any) -> ModelSizes:
@@ -168,12 +190,13 @@ def find_model_sizes(model: Model) -> ModelSizes:
         BadInput: its config.json cannot be read, or is nowhere here.
     """
     local = DEMO_BASE if model.base == "demo" else Path(model.base)
-    if local.is_dir():
+    if os.path.isdir(local):  # not the method of Path, which raises for a name that is too long
         return read_model_sizes(local)
     folder = _hub_cache() / f"models--{model.base.replace('/', '--')}" / "snapshots"
-    cached = sorted(folder.glob(f"{model.revision or '*'}/config.json")) if re.fullmatch(r"[\w.-]+/[\w.-]+", model.base) else []
-    if cached:
-        return read_model_sizes(cached[-1].parent)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model.base) and os.path.isdir(folder):
+        there = [one for one in sorted(folder.iterdir()) if model.revision in (None, one.name)]
+        if cached := [one for one in there if os.path.isfile(one / "config.json")]:
+            return read_model_sizes(cached[-1])
     published = re.fullmatch(r"Qwen/Qwen2\.5-VL-(\w+)-Instruct", model.base)
     if published and published[1] in QWEN2_5_VL:
         return QWEN2_5_VL[published[1]]

@@ -90,9 +90,12 @@ class _Bucket:
 
     def read(self, path: str) -> bytes:
         try:
-            return self._store.read_bytes(self._key(path))
+            data = self._store.read_bytes(self._key(path), MAX_IMAGE_BYTES + 1)
         except NotFound:
             raise FileNotFoundError(f"no object {path} in {self._root}") from None
+        if len(data) > MAX_IMAGE_BYTES:
+            raise PermissionError(f"{path} is larger than {MAX_IMAGE_BYTES >> 20} MiB")
+        return data
 
     @cached_property
     def _versions(self) -> dict[str, str]:

@@ -26,7 +26,7 @@ from visionr1.reward import Grader
 from visionr1.rollout.types import RolloutEngine
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import CHECKED_HELD_OUT
-from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.recipe import read_recipe, refuse_planted_reward
 from visionr1.rundir.scores import Scores, sample_lines, score_text
 from visionr1.rundir.takeover import taking_over
 from visionr1.signals import StopFlag
@@ -75,6 +75,7 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
     """
     store = open_store(run_url)
     recipe = read_recipe(store, recipe_sha256)
+    refuse_planted_reward(store, recipe)
     held_out = recipe.data.held_out
     if held_out is None:
         raise BadInput("data.held_out is null, so there are no problems to evaluate on: set it to a source of problems")

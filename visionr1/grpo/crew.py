@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from visionr1.data.check import CheckReport
 from visionr1.engine.saving import Parts, Saving
+from visionr1.grpo.balance import balanced
 from visionr1.grpo.batches import Batch
 from visionr1.grpo.host import Host
 from visionr1.grpo.lengths import spread
@@ -94,17 +96,40 @@ class Crew:
     def update(self, advantages_PG: np.ndarray, learning_rate: float, upcoming: Batch | None) -> dict[str, float]:
         """One rollout batch's update. The statistics are of the global batch, `rollout_tail_seconds` is the longest engine's.
 
+        Groups move between the workers first, so that all take equally long.
+
         Args:
             upcoming: the next batch, whose prompts are made meanwhile; None if there is none.
         """
         following = [[upcoming.rows[index] for index in part] for part in self._spread(upcoming)] if upcoming else None
         calls = [
             worker.update.remote(advantages_PG[own].tolist(), learning_rate, following[rank] if following else [])
-            for rank, (worker, own) in enumerate(zip(self._workers, self._own_rows(), strict=True))
+            for rank, (worker, own) in enumerate(zip(self._workers, self._balance(advantages_PG), strict=True))
         ]
         results = _results(calls)
         tails = [result["rollout_tail_seconds"] for result in results if "rollout_tail_seconds" in result]
         return results[0] | ({"rollout_tail_seconds": max(tails)} if tails else {})
+
+    def _balance(self, advantages_PG: np.ndarray) -> list[np.ndarray]:
+        """Moves groups of the last rollout between the workers; for each worker, the indices of the rows that it has now."""
+        own = self._own_rows()
+        flops = _results([worker.update_flops.remote() for worker in self._workers])
+        learning_P = np.any(advantages_PG, axis=1) | np.full(len(advantages_PG), self._recipe.algorithm.kl_beta > 0)
+        parts = balanced([np.array(needed) * learning_P[rows] for needed, rows in zip(flops, own, strict=True)])
+        handed = [
+            [
+                self._workers[rank].hand_over.remote([place for _, place in places])
+                for rank, places in groupby(part, key=lambda at: at[0])
+                if rank != receiver
+            ]
+            for receiver, part in enumerate(parts)
+        ]
+        calls = [
+            worker.keep.remote([place for rank, place in part if rank == receiver], *groups)
+            for receiver, (worker, part, groups) in enumerate(zip(self._workers, parts, handed, strict=True))
+        ]
+        _results(calls)
+        return [np.array([own[rank][place] for rank, place in part]) for part in parts]
 
     def check(self) -> None:
         """Raises StorageError if the checkpoint before could not be uploaded or committed."""
@@ -146,7 +171,7 @@ class Crew:
         return [parts[rank // self._tensor_parallel] for rank in range(len(self._workers))]
 
     def _own_rows(self) -> list[np.ndarray]:
-        """For each worker, the indices of its rows in the last rollout. It keeps their groups and trains on them."""
+        """For each worker, the indices of its rows in the last rollout; it keeps their groups."""
         return [part[rank % self._tensor_parallel :: self._tensor_parallel] for rank, part in enumerate(self._parts)]
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from visionr1.rollout.cluster import ray_cluster, require_shared_memory
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.committed import committed
 from visionr1.rundir.epoch import FencedStore
-from visionr1.rundir.recipe import read_recipe
+from visionr1.rundir.recipe import read_recipe, refuse_planted_reward
 from visionr1.rundir.steplog import StepLog
 from visionr1.rundir.stop import asked_to_stop
 from visionr1.rundir.takeover import taking_over
@@ -47,6 +47,7 @@ def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: 
     """
     store = open_store(run_url)
     recipe = read_recipe(store, recipe_sha256)
+    refuse_planted_reward(store, recipe)
     phase = stage_phase(recipe, number)
     if committed(store, phase).complete:
         return

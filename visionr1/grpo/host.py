@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import ray
 
 from visionr1.data.check import CheckReport
@@ -10,6 +12,9 @@ from visionr1.grpo.parity import Probe
 from visionr1.grpo.plan import WorkerPlan
 from visionr1.rollout.types import Reply, Sampling
 from visionr1.rundir.manifest import FileEntry
+
+if TYPE_CHECKING:
+    from visionr1.grpo.effort import Sampled  # which imports torch
 
 
 class Host:
@@ -32,6 +37,18 @@ class Host:
     @ray.method
     def rollout(self, rows: list[Row], sampling: Sampling, seeds: list[int]) -> list[list[Reply]]:
         return self._worker.rollout(rows, sampling, seeds)
+
+    @ray.method
+    def update_flops(self) -> list[float]:
+        return self._worker.update_flops()
+
+    @ray.method
+    def hand_over(self, places: list[int]) -> list[Sampled]:
+        return self._worker.hand_over(places)
+
+    @ray.method
+    def keep(self, places: list[int], *received: list[Sampled]) -> None:
+        self._worker.keep(places, *received)
 
     @ray.method
     def update(self, advantages: list[list[float]], learning_rate: float, upcoming: list[Row]) -> dict[str, float]:

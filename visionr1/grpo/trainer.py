@@ -22,7 +22,7 @@ from visionr1.engine.zero import (
     states_to_cpu,
     states_to_device,
 )
-from visionr1.grpo.loss import grpo_terms, token_weights
+from visionr1.grpo.loss import LossTerms, grpo_terms, token_weights
 from visionr1.grpo.schedule import split_evenly
 from visionr1.model.load import load_model
 from visionr1.model.pack import PackedRow, PromptTensors, TrainSequence, micro_batches, pack
@@ -47,9 +47,10 @@ class Experience:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateStats:
-    """Means over all tokens of the global batch, but for one maximum; the same on every rank.
+    """Means over the tokens of the global batch that went through the policy, but for one maximum; the same on every rank.
 
-    `idle_passes` counts forward and backward passes of all ranks that trained nothing, see `even_passes`.
+    `trained_tokens` has those of completions without a signal, too. `idle_passes` counts forward and backward passes of all
+    ranks that trained nothing, see `even_passes`.
     """
 
     loss: float
@@ -61,6 +62,13 @@ class UpdateStats:
     grad_norm: float
     trained_tokens: int
     idle_passes: int
+
+
+class Totals(NamedTuple):
+    """Completion tokens and completions of the global batch."""
+
+    tokens: int
+    sequences: int
 
 
 class TokenSums(NamedTuple):
@@ -152,15 +160,29 @@ class Trainer:
         """
         updates = self._recipe.algorithm.updates_per_batch
         parts = split_evenly(batch, updates)
+        totals = [self._totals(part) for part in parts]
+        parts = [self._with_signal(part) for part in parts]
         reference = self._reference_logps(prompts, parts)
         states_to_device(self.engine, self._device)
         old = [self._logps(self.engine, prompts, part) for part in parts] if updates > 1 else [None]
         results = [
-            self._step(prompts, part, logps, frozen, learning_rate)
-            for part, logps, frozen in zip(parts, old, reference, strict=True)
+            self._step(prompts, part, logps, frozen, total, learning_rate)
+            for part, logps, frozen, total in zip(parts, old, reference, totals, strict=True)
         ]
         states_to_cpu(self.engine, self._device)
         return results[0] if updates == 1 else _merged(results)
+
+    def _totals(self, batch: Sequence[Experience]) -> Totals:
+        """Of all ranks together; collective."""
+        own = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch)], device=self._device)
+        dist.all_reduce(own)
+        return Totals(*map(int, own))
+
+    def _with_signal(self, batch: list[Experience]) -> list[Experience]:
+        """The completions that can change a weight: without a KL term those of a group with equal rewards cannot."""
+        if self._recipe.algorithm.kl_beta > 0:
+            return batch
+        return [experience for experience in batch if experience.advantage != 0] or batch[:1]
 
     def _rows(self, prompts: list[PromptTensors], batch: Sequence[Experience]) -> list[list[Experience]]:
         sequences = [experience.sequence for experience in batch]
@@ -205,12 +227,13 @@ class Trainer:
         batch: Sequence[Experience],
         old: list[torch.Tensor] | None,
         reference: list[torch.Tensor] | None,
+        totals: Totals,
         learning_rate: float,
     ) -> UpdateStats:
         rows = self._rows(prompts, batch)
-        totals = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(batch), len(rows)], device=self._device)
-        dist.all_reduce(totals)
-        tokens, sequences, used = (int(total) for total in totals)
+        passed = torch.tensor([sum(len(e.sequence.completion_ids) for e in batch), len(rows)], device=self._device)
+        dist.all_reduce(passed)
+        tokens, used = map(int, passed)
         passes = even_passes(rows, self._device)
         sums = TokenSums.zeros(self._device)
         farthest = torch.zeros((), device=self._device)
@@ -218,7 +241,7 @@ class Trainer:
             old_logps_N = None if old is None else old[index]
             reference_N = None if reference is None else reference[index]
             share = 0.0 if idle else 1.0
-            part, mismatch_N = self._micro_batch(prompts, row, old_logps_N, reference_N, tokens, sequences, share=share)
+            part, mismatch_N = self._micro_batch(prompts, row, old_logps_N, reference_N, totals, share=share)
             sums = sums.plus(part)
             farthest = torch.maximum(farthest, mismatch_N.max())
         with moments_present(self.engine, self._device):
@@ -233,7 +256,7 @@ class Trainer:
             logprob_mismatch=float(sums.mismatch) / tokens,
             logprob_mismatch_max=float(farthest),
             grad_norm=grad_norm,
-            trained_tokens=tokens,
+            trained_tokens=totals.tokens,
             idle_passes=len(passes) * dist.get_world_size() - used,
         )
 
@@ -243,32 +266,33 @@ class Trainer:
         row: list[Experience],
         old_logps_N: torch.Tensor | None,
         reference_N: torch.Tensor | None,
-        tokens: int,
-        sequences: int,
+        totals: Totals,
         *,
         share: float,
     ) -> tuple[TokenSums, torch.Tensor]:
         """Forward and backward of one packed row; its sums, each times `share`, and the mismatch of each token [N]."""
         packed = self._pack(prompts, row)
-        stats = self.engine(packed)
-        now_N = stats.logps_N.detach()
         advantages_N = torch.tensor([e.advantage for e in row], device=self._device)[packed.sequence_N]
-        terms = grpo_terms(
-            stats.logps_N, now_N if old_logps_N is None else old_logps_N, reference_N, advantages_N, self._recipe.algorithm
-        )
-        weights_N = token_weights(packed.sequence_N, self._recipe.algorithm.loss_aggregation, tokens, sequences)
-        loss = share * (weights_N * terms.loss_N).sum()
+        weights_N = share * token_weights(packed.sequence_N, self._recipe.algorithm.loss_aggregation, *totals)
+
+        def terms_of(logps_C: torch.Tensor, part: slice) -> LossTerms:
+            old_C = logps_C.detach() if old_logps_N is None else old_logps_N[part]
+            reference_C = None if reference_N is None else reference_N[part]
+            return grpo_terms(logps_C, old_C, reference_C, advantages_N[part], self._recipe.algorithm)
+
+        stats = self.engine(packed, lambda logps_C, part: weights_N[part] * terms_of(logps_C, part).loss_N)
         # DeepSpeed averages over ranks; the weights already sum to 1 over all of them.
-        self.engine.backward(loss * dist.get_world_size(), scale_wrt_gas=False)
+        self.engine.backward(stats.loss * dist.get_world_size(), scale_wrt_gas=False)
+        terms = terms_of(stats.logps_N, slice(None))
         rollout_N = torch.tensor([logp for e in row for logp in e.rollout_logps], device=self._device)
-        mismatch_N = (now_N - rollout_N).abs()
+        mismatch_N = (stats.logps_N - rollout_N).abs()
 
         def total(value_N: torch.Tensor) -> torch.Tensor:
             return share * value_N.double().sum()
 
         sums = TokenSums(
-            loss=loss.detach().double(),
-            kl=total(terms.kl_N.detach()),
+            loss=stats.loss.detach().double(),
+            kl=total(terms.kl_N),
             entropy=total(stats.entropy_N),
             clipped=total(terms.clipped_N),
             mismatch=total(mismatch_N),

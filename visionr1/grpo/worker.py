@@ -20,7 +20,7 @@ from visionr1.data.rows import Row
 from visionr1.engine.state import load_trainer, save_trainer
 from visionr1.engine.weights import read_companions, save_weights
 from visionr1.engine.zero import gpus_of_group, join_process_group, states_to_cpu, states_to_device
-from visionr1.grpo.effort import WorkerEffort
+from visionr1.grpo.effort import Sampled, WorkerEffort
 from visionr1.grpo.parity import Gap, Probe, probe_sampling
 from visionr1.grpo.plan import WorkerPlan
 from visionr1.grpo.prepare import Preparation, Prepared
@@ -64,10 +64,10 @@ class Worker:
         if plan.place_on_node == 0:
             forget_copies(self._store, {(str(one.phase), one.step) for one in (start.policy, start.reference)})
         model_dir = self._folder(start.policy, trainer=start.restore_trainer)
-        self._companions = read_companions(model_dir)
         self._peer = plan.rank % stage.tensor_parallel
         join_process_group(self._device)
-        self._builder = PromptBuilder(model_dir, recipe.model)
+        self._builder = PromptBuilder(model_dir, recipe.model)  # first: it looks at the files before they are read
+        self._companions = read_companions(model_dir)
         reference_dir = self._folder(start.reference, trainer=False)
         gpus = gpus_of_group(self._device)
         sizes = read_model_sizes(model_dir)
@@ -92,8 +92,7 @@ class Worker:
         self._exporter = Exporter(recipe.metrics, "worker", recipe.name, stage.max_completion_tokens, port_offset=port)
         self._effort = WorkerEffort(recipe, sizes, device_peak(self._device, recipe.model.dtype))
         self._where = {"phase": self._phase.name, "stage": self._phase.number}
-        self._groups: list[Group] = []
-        self._prompts: list[PromptTensors] = []
+        self._sampled: list[Sampled] = []
         self._exporter.update(self._where | self._effort.peak_values())
         self._exporter.read_at_scrape(self._engine.live)  # from now on, when the labels are there
         self._seen: Prompt | None = None
@@ -135,16 +134,27 @@ class Worker:
         prompts = [one.prompt for one in prepared]
         groups = self._engine.generate(prompts, sampling, seeds)
         self._engine.sleep()
-        self._rollout_seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - begun
         # For the parity probe, the same on tensor-parallel peers: pictures that the engine has certainly kept.
         self._seen = next((prompt for prompt in reversed(prompts) if prompt.images), prompts[-1])
         self._refuse_banned(groups)
         mine = slice(self._peer, None, self._stage.tensor_parallel)
-        self._groups = groups[mine]
-        self._prompts = [self._tensors(one, group) for one, group in zip(prepared[mine], self._groups, strict=True)]
-        generated = sum(len(completion.token_ids) for group in self._groups for completion in group.completions)
-        self._exporter.update(self._where | {"generated_tokens": generated})
-        return [group.replies() for group in self._groups]
+        self._sampled = [Sampled(self._tensors(*pair), pair[1]) for pair in zip(prepared[mine], groups[mine], strict=True)]
+        generated = sum(len(completion.token_ids) for one in self._sampled for completion in one.group.completions)
+        self._exporter.update(self._where | self._effort.rollout(self._sampled, seconds) | {"generated_tokens": generated})
+        return [one.group.replies() for one in self._sampled]
+
+    def update_flops(self) -> list[float]:
+        """What the update needs for each group of the last rollout."""
+        return self._effort.update_flops(self._sampled)
+
+    def hand_over(self, places: list[int]) -> list[Sampled]:
+        """Groups of the last rollout, for another worker to train on; `keep` says that they have left."""
+        return [self._sampled[place] for place in places]
+
+    def keep(self, places: list[int], *received: list[Sampled]) -> None:
+        """What the next update trains on: these of its own groups, then those that others handed over."""
+        self._sampled = [self._sampled[place] for place in places] + [one for part in received for one in part]
 
     def _tensors(self, prepared: Prepared, group: Group) -> PromptTensors:
         """The engine's expanded prompt as the trainer takes it.
@@ -196,19 +206,19 @@ class Worker:
         """One rollout batch's update, while the prompts of the next rollout are made.
 
         Args:
-            advantages: one list per group kept by the last rollout.
+            advantages: one list per group that this worker has.
             upcoming: the rows of the next rollout; none if there is no next one.
         """
         begun = time.perf_counter()
         self._preparation.begin(upcoming)
         batch = [
             Experience(TrainSequence(index, completion.token_ids), advantage, completion.logprobs)
-            for index, (group, values) in enumerate(zip(self._groups, advantages, strict=True))
-            for completion, advantage in zip(group.completions, values, strict=True)
+            for index, (one, values) in enumerate(zip(self._sampled, advantages, strict=True))
+            for completion, advantage in zip(one.group.completions, values, strict=True)
         ]
-        stats = self._trainer.update(self._prompts, batch, learning_rate)
+        stats = self._trainer.update([one.prompt for one in self._sampled], batch, learning_rate)
         self._preparation.wait()
-        self.efficiency = self._effort.step(self._prompts, self._groups, self._rollout_seconds, time.perf_counter() - begun)
+        self.efficiency = self._effort.update(self._sampled, time.perf_counter() - begun)
         trained = sum(len(experience.sequence.completion_ids) for experience in batch)
         memory = psutil.Process().memory_info().rss
         self._exporter.update(self._where | self.efficiency | {"trained_tokens": trained, "host_memory_bytes": memory})

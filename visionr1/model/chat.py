@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from visionr1.data.badrow import one_line
 from visionr1.data.images import fit, open_image
 from visionr1.data.rows import IMAGE_MARK, Row, Sample
 from visionr1.errors import BadInput
 from visionr1.model.load import load_processor
 from visionr1.model.prompt import Prompt
+from visionr1.model.trial import try_tokenizer, written_prompt
 from visionr1.preflight.base import read_config
 from visionr1.preflight.tokenizer import VISION_TOKENS, check_tokenizer, ids_without_text
 from visionr1.recipe.schema import Model
@@ -54,6 +54,7 @@ class PromptBuilder:
     """
 
     def __init__(self, directory: Path, model: Model):
+        try_tokenizer(directory)
         self.processor = load_processor(directory)
         self.tokenizer = self.processor.tokenizer
         self._model = model
@@ -104,16 +105,19 @@ class PromptBuilder:
         messages: list[dict[str, Any]] = [{"role": "user", "content": _PROBLEM_PLACE}]
         if self._model.system_prompt is not None:
             messages.insert(0, {"role": "system", "content": self._model.system_prompt})
-        try:
-            text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        # A template is a stranger's program, kept in a sandbox: it can fail in any way.
-        except Exception as error:
-            raise BadInput(f"model.base: the chat template in {self._directory} fails: {one_line(str(error))}") from error
+        text = written_prompt(self._directory, self._template(), messages, self.tokenizer.special_tokens_map)
         parts = text.split(_PROBLEM_PLACE)
         if len(parts) != 2:
             raise BadInput(f"model.base: the chat template in {self._directory} writes the user's text {len(parts) - 1} times")
         before, after = parts
         return self._encode(before, special=True), self._encode(after, special=True)
+
+    def _template(self) -> str:
+        found = self.processor.chat_template
+        template = found.get("default") if isinstance(found, dict) else found
+        if not isinstance(template, str):
+            raise BadInput(f"model.base: the chat template in {self._directory} fails: there is none; copy the model's own")
+        return template
 
     def _encode(self, text: str, special: bool) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"])

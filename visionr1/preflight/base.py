@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +12,10 @@ from visionr1.capacity.model import DEMO_BASE
 from visionr1.errors import BadInput
 from visionr1.recipe.paths import is_hub_name
 from visionr1.recipe.schema import Model
+from visionr1.storage.store import open_regular
 
 FAMILY: Final = "qwen2_5_vl"
+_MOST_JSON_BYTES: Final = 128 << 20
 _PATTERNS: Final = ("*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer*")
 
 
@@ -64,9 +67,9 @@ def local_base(model: Model) -> Path | None:
     if model.base == "demo":
         return DEMO_BASE
     folder = Path(model.base)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return folder
-    if folder.exists():
+    if os.path.exists(folder):
         raise BadInput(f"model.base: {model.base} is a file: give the folder of a model, or a Hugging Face name (owner/name)")
     if not is_hub_name(model.base):
         raise BadInput(f"model.base: there is no folder {model.base!r}, and it is no Hugging Face name (owner/name): correct it")
@@ -95,13 +98,20 @@ def read_json(directory: Path, name: str) -> Mapping[str, Any]:
         BadInput: it is not there, or holds no JSON object.
     """
     try:
-        value = json.loads((directory / name).read_bytes())
+        with open_regular(directory / name) as file:
+            data = file.read(_MOST_JSON_BYTES + 1)
+    except BadInput as error:
+        raise BadInput(f"model.base: {error}") from None
     except FileNotFoundError:
         raise BadInput(f"model.base: {directory} has no {name}: copy or download the whole model") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"model.base: {directory / name} is not JSON ({error}): copy or download it again") from None
     except OSError as error:
         raise BadInput(f"model.base: {directory / name} cannot be read: {error.strerror}") from None
+    if len(data) > _MOST_JSON_BYTES:
+        raise BadInput(f"model.base: {directory / name} is larger than {_MOST_JSON_BYTES >> 20} MiB: download it again")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"model.base: {directory / name} is not JSON ({error}): copy or download it again") from None
     if not isinstance(value, dict):
         raise BadInput(f"model.base: {directory / name} holds no JSON object: copy or download it again")
     return value

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from visionr1.recipe.phases import Phase
@@ -26,13 +26,13 @@ def file_faults(recipe: Recipe, chain: Sequence[Phase]) -> list[str]:
         if not _is_there(source.path):
             faults.append(f"{place}.path: there is nothing at {source.path}: correct the path")
         root = source.image_root
-        if root is not None and "://" not in root and not Path(root).is_dir():
+        if root is not None and "://" not in root and not os.path.isdir(root):
             faults.append(f"{place}.image_root: there is no folder {root}: correct the path")
     coldstart = recipe.coldstart
-    if coldstart is not None and coldstart.prompts_dir is not None and not Path(coldstart.prompts_dir).is_dir():
+    if coldstart is not None and coldstart.prompts_dir is not None and not os.path.isdir(coldstart.prompts_dir):
         faults.append(f"coldstart.prompts_dir: there is no folder {coldstart.prompts_dir}: correct the path")
-    file, colon, _ = recipe.reward.function.rpartition(":")
-    if colon and not Path(file).is_file():
+    file = recipe.reward.file
+    if file is not None and not os.path.isfile(file):
         faults.append(f"reward.function: there is no file {file}: correct the path")
     return faults
 
@@ -55,4 +55,4 @@ def _is_there(path: str) -> bool:
             folder, _, name = path.rpartition("/")
             return open_store(folder).exists(name)
         return bool(open_store(path).versions())
-    return "://" in path or Path(path).expanduser().exists()
+    return "://" in path or os.path.exists(os.path.expanduser(path))

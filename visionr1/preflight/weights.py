@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final
 from visionr1.capacity.model import ModelSizes, read_model_sizes
 from visionr1.errors import BadInput
 from visionr1.preflight.base import read_config, read_json
+from visionr1.storage.store import open_regular
 
 Shape = tuple[int, ...]
 
@@ -164,7 +166,7 @@ def read_headers(directory: Path) -> dict[str, Tensor]:
     if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
         raise BadInput(f"model.base: {directory / _INDEX} has no weight_map from tensors to files: copy or download it again")
     files = sorted(set(places.values()))
-    absent = [file for file in files if Path(file).name != file or not (directory / file).is_file()]
+    absent = [file for file in files if Path(file).name != file or not os.path.isfile(directory / file)]
     if absent:
         raise BadInput(
             f"model.base: {directory} lacks {len(absent)} of the {len(files)} files that its {_INDEX} names "
@@ -184,7 +186,7 @@ def _header(file: Path) -> dict[str, Tensor]:
     """The tensors of one file, whose length is what its header says."""
     again = "copy or download it again"
     try:
-        with file.open("rb") as data:
+        with open_regular(file) as data:
             length = int.from_bytes(data.read(8), "little")
             if not 2 <= length <= _LARGEST_HEADER:
                 raise ValueError("its first bytes are no length")
@@ -193,6 +195,8 @@ def _header(file: Path) -> dict[str, Tensor]:
             tensors = {name: Tensor(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
             wanted = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
             there = file.stat().st_size
+    except BadInput as error:
+        raise BadInput(f"model.base: {error}") from None
     except OSError as error:
         raise BadInput(f"model.base: {file} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:

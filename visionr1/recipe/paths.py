@@ -38,7 +38,7 @@ def whole_paths(document: Document, folder: Path, source: str) -> Document:
 
     def base(name: str, where: str) -> str:
         text = written_out(name, where)
-        return text if text == "demo" or (is_hub_name(text) and not (folder / text).is_dir()) else str(folder / text)
+        return text if text == "demo" or (is_hub_name(text) and not os.path.isdir(folder / text)) else str(folder / text)
 
     def reward(function: str, where: str) -> str:
         path, colon, name = function.rpartition(":")

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from visionr1.recipe.coldstart import ColdStart
+from visionr1.recipe.reward import Reward
 from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
     MOST_PIXELS,
@@ -33,7 +34,12 @@ class Model(Part):
         "Qwen/Qwen2.5-VL-7B-Instruct",
         description="Starting weights: a Hugging Face model name or a local directory. `demo` is the tiny model in this package.",
     )
-    revision: str | None = Field(None, description="Commit of the Hugging Face model, to pin it.")
+    revision: str | None = Field(
+        None,
+        description="Commit of the Hugging Face model, to pin it.",
+        pattern=r"^[A-Za-z0-9]+([-_./][A-Za-z0-9]+)*$",
+        max_length=128,
+    )
     dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Data type of weights and activations in training.")
     attention: Literal["shared", "plain", "sdpa", "eager"] = Field(
         "shared",
@@ -238,20 +244,6 @@ class Rollout(Part):
     def on_gpu(self, there_is_one: bool) -> bool:
         """Whether workers compute on a GPU. The driver and every worker use this rule."""
         return self.device == "cuda" or (self.device == "auto" and there_is_one)
-
-
-class Reward(Part):
-    """The hard reward (section 3.4), or your own."""
-
-    function: str = Field(
-        "hfrrf",
-        description="`hfrrf` (1 if format and answer are right, else 0), `zero` (half for the format, half for the answer), or "
-        "your own as file.py:function.",
-    )
-    seconds_per_answer: float = Field(
-        5.0, gt=0, le=86_400, description="Time limit for grading one answer. An answer that takes longer scores 0."
-    )
-    processes: int = Field(4, ge=1, le=1024, description="Grading processes.")
 
 
 class Evaluation(Part):

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from visionr1.data.options import OPTIONS_COLUMNS, read_options
 from visionr1.errors import BadInput
-from visionr1.recipe.schema import Reward
+from visionr1.recipe.reward import Reward
 from visionr1.reward.explain import explained
 from visionr1.reward.grader import Grader
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from visionr1.recipe.schema import Reward
+from visionr1.recipe.reward import Reward
 from visionr1.reward.answer import judge
 from visionr1.reward.hfrrf import BUILT_IN, Grade, Reading, read_response
 from visionr1.reward.pool import RIGHT, WRONG, Comparison, Pool
@@ -33,7 +33,7 @@ class Grader:
 
     def __init__(self, settings: Reward) -> None:
         built_in = settings.function in BUILT_IN
-        self._user = None if built_in else UserReward(settings.function, settings.seconds_per_answer)
+        self._user = None if built_in else UserReward(settings)
         self._function = settings.function
         self._pool = Pool(settings.processes, settings.seconds_per_answer)
         self._lock = threading.Lock()

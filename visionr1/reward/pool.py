@@ -16,8 +16,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from visionr1.child import Child
 from visionr1.errors import BadInput
-from visionr1.reward.child import Child
 
 RIGHT: Final = "right"
 WRONG: Final = "wrong answer"

@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from visionr1.child import Child
 from visionr1.errors import BadInput
 from visionr1.preflight.check import reward_fault
-from visionr1.reward.child import Child
+from visionr1.recipe.reward import Reward
 from visionr1.reward.hfrrf import Grade
 
 _START_SECONDS: Final = 300.0
@@ -33,10 +34,11 @@ class UserReward:
 
     `seconds_per_answer` limits a sequential function's every row; a batch of n rows may take
     10 + n / 100 times as long. Raises BadInput, naming the file and the row, for all that is wrong
-    with the file, its function or what that returns.
+    with the file, its function or what that returns. If `settings.sha256` is set, only a file with that hash is run.
     """
 
-    def __init__(self, spec: str, seconds_per_answer: float) -> None:
+    def __init__(self, settings: Reward) -> None:
+        spec = settings.function
         path, _, function = spec.rpartition(":")
         fault = reward_fault(spec)
         if fault:
@@ -44,8 +46,8 @@ class UserReward:
         if not Path(path).is_file():
             raise BadInput(f"reward.function {spec}: there is no file {path}")
         self._spec = spec
-        self._path, self._function = path, function
-        self._seconds = seconds_per_answer
+        self._arguments = (path, function, *([] if settings.sha256 is None else [settings.sha256]))
+        self._seconds = settings.seconds_per_answer
         self._child = self._new_child()
         try:
             self._sequential, self.name = self._start()
@@ -78,7 +80,7 @@ class UserReward:
         self._child.kill()
 
     def _new_child(self) -> Child:
-        return Child("visionr1.reward.user_worker", self._path, self._function, stderr=None)
+        return Child("visionr1.reward.user_worker", *self._arguments, stderr=None)
 
     def _start(self) -> tuple[bool, str]:
         try:

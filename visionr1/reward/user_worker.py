@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import math
 import reprlib
@@ -9,11 +10,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from importlib.abc import ExecutionLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from visionr1.reward.child import serve
+from visionr1.child import serve
 
 PARTS: Final = ("overall", "format", "accuracy")
 _TYPES: Final = ("batch", "sequential")
@@ -24,14 +26,30 @@ class Faulty(Exception):
     """What the file has or its function returns is not what the contract says."""
 
 
-def main(path: str, name: str) -> None:
-    """Serves the function `name` of the file `path` until the parent closes the pipe."""
-    serve(lambda: _start(path, name))
+class _Source(ExecutionLoader):
+    """A module from a text that has been read already. Python's own loader would read the file again, or a .pyc beside it."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path, self._text = str(path), text
+
+    def get_filename(self, fullname: str) -> str:
+        return self._path
+
+    def get_source(self, fullname: str) -> str:
+        return self._text
+
+    def is_package(self, fullname: str) -> bool:
+        return False
 
 
-def _start(path: str, name: str) -> tuple[object, Callable[[Any], object]]:
+def main(path: str, name: str, sha256: str | None = None) -> None:
+    """Serves the function `name` of the file `path` until the parent closes the pipe. It runs no file with another `sha256`."""
+    serve(lambda: _start(path, name, sha256))
+
+
+def _start(path: str, name: str, sha256: str | None) -> tuple[object, Callable[[Any], object]]:
     try:
-        module = _load(Path(path))
+        module = _load(Path(path), sha256)
         function, sequential = _function(module, name), _sequential(module)
     except Exception as error:
         return {"error": _described(error, path)}, lambda _: None
@@ -39,9 +57,14 @@ def _start(path: str, name: str) -> tuple[object, Callable[[Any], object]]:
     return ready, lambda message: _graded(function, sequential, path, **message)
 
 
-def _load(path: Path) -> ModuleType:
-    sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location("user_reward", path)
+def _load(path: Path, sha256: str | None) -> ModuleType:
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is None:
+        sys.path.insert(0, str(path.resolve().parent))
+    elif sha256 != found:
+        raise Faulty(f"the file has the SHA-256 {found}, and reward.sha256 is another; find out who has changed it")
+    spec = importlib.util.spec_from_loader("user_reward", _Source(path, importlib.util.decode_source(data)))
     if spec is None or spec.loader is None:
         raise Faulty("not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -130,4 +153,4 @@ def _described(error: Exception, path: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

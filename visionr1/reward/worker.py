@@ -13,8 +13,8 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
+from visionr1.child import limit_memory, serve
 from visionr1.reward.answer import judge
-from visionr1.reward.child import limit_memory, serve
 from visionr1.reward.pool import DIED, RIGHT, TIMED_OUT, WRONG
 
 _MEMORY_GIB = 2

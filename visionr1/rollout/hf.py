@@ -10,8 +10,8 @@ import torch
 from transformers import GenerationConfig
 
 from visionr1.model.chat import PromptBuilder
+from visionr1.model.head import BAN
 from visionr1.model.load import load_model
-from visionr1.model.policy import BAN
 from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.types import Completion, Group, Sampling

@@ -17,7 +17,7 @@ import torch
 
 from visionr1.data.rows import MAX_IMAGES
 from visionr1.errors import BadInput
-from visionr1.model.policy import BAN
+from visionr1.model.head import BAN
 from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout import vllm_on_cpu

@@ -19,7 +19,7 @@ from typing import ClassVar, Final
 
 from pydantic import ConfigDict, TypeAdapter
 
-from visionr1.errors import Fenced, Stopped, printable
+from visionr1.errors import BadInput, Fenced, Stopped, printable
 from visionr1.rundir.layout import EPOCHS, epoch_key, epoch_number
 from visionr1.rundir.reading import Count, Step, Time, read_json
 from visionr1.storage.store import Moved, Store
@@ -39,6 +39,7 @@ class EpochRecord:
 
 
 _RECORD: Final = TypeAdapter(EpochRecord)
+_FAULT: Final = f"not the record of an epoch; when nothing is at work in the run, delete the folder {EPOCHS}"
 
 
 class FencedStore:
@@ -137,12 +138,17 @@ def take_epoch(store: Store, phase: str, step: int | None) -> FencedStore:
     Args:
         phase: what this attempt runs.
         step: see `EpochRecord`.
+
+    Raises:
+        BadInput: something else is in the place of the next record.
     """
     while True:
         number = newest_epoch(store) + 1
         record = EpochRecord(phase, step, socket.gethostname(), os.getpid(), time.time())
         if store.create_bytes(epoch_key(number), json.dumps(asdict(record)).encode()):
             return FencedStore(store, number)
+        if newest_epoch(store) < number:  # else another attempt was faster
+            raise BadInput(f"{store.url}/{epoch_key(number)}: {_FAULT}")
 
 
 def read_epoch(store: Store, number: int) -> EpochRecord:
@@ -152,5 +158,4 @@ def read_epoch(store: Store, number: int) -> EpochRecord:
         NotFound: nobody has.
         BadInput: the file is damaged.
     """
-    fault = f"not the record of an epoch; when nothing is at work in the run, delete the folder {EPOCHS}"
-    return read_json(store, epoch_key(number), _RECORD, fault)
+    return read_json(store, epoch_key(number), _RECORD, _FAULT)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from visionr1.errors import BadInput
@@ -37,6 +39,22 @@ def read_recipe(store: Store, sha256: str | None = None) -> Recipe:
     if sha256 not in (None, hashlib.sha256(data).hexdigest()):
         raise BadInput(f"{store.url}/{key}: somebody has changed it: its SHA-256 is not its name; find out who writes there")
     return parse_recipe(data.decode(errors="replace"), f"{store.url}/{key}")
+
+
+def refuse_planted_reward(store: Store, recipe: Recipe) -> None:
+    """A reward file in the run directory is never loaded: whoever can write there could run code in pods and on your machine.
+
+    Raises:
+        BadInput: the recipe's reward file lies there, itself or where a link leads.
+    """
+    folder, file = store.local_path(RECIPE), recipe.reward.file
+    if folder is None or file is None:
+        return
+    inside = any(Path(way(file)).is_relative_to(way(folder.parent)) for way in (os.path.abspath, os.path.realpath))
+    if inside:
+        raise BadInput(
+            f"reward.function: {file} lies in the run directory, where a file could be planted: copy it to a place of your own"
+        )
 
 
 def decided_recipe(recipe: Recipe) -> tuple[str, bytes]:

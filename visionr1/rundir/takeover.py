@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from visionr1.errors import BadInput
 from visionr1.rundir.checkpoints import Checkpoints
-from visionr1.rundir.epoch import FencedStore, newest_epoch, read_epoch, take_epoch
+from visionr1.rundir.epoch import EpochRecord, FencedStore, newest_epoch, read_epoch, take_epoch
+from visionr1.rundir.layout import EPOCHS, epoch_key
 from visionr1.storage import NotFound, Store
 
 
@@ -36,6 +38,17 @@ def take_over(store: Store, phase: str) -> FencedStore:
             return fenced
 
 
+def _records(store: Store, numbers: range) -> Iterator[EpochRecord]:
+    for number in numbers:
+        try:
+            yield read_epoch(store, number)
+        except NotFound:
+            raise BadInput(
+                f"{store.url}/{epoch_key(number)}: missing, though there are later ones; when nothing is at work in the run, "
+                f"delete the folder {EPOCHS}"
+            ) from None
+
+
 def _newest(checkpoints: Checkpoints) -> int | None:
     """The newest checkpoint that no attempt has left behind."""
     newest = newest_epoch(checkpoints.store)
@@ -44,7 +57,7 @@ def _newest(checkpoints: Checkpoints) -> int | None:
             epoch = checkpoints.epoch(step)
         except NotFound:  # the older attempt has just deleted it
             continue
-        later = [read_epoch(checkpoints.store, number) for number in range(epoch + 1, newest + 1)]
+        later = _records(checkpoints.store, range(epoch + 1, newest + 1))
         if all(one.phase != checkpoints.phase or step <= (one.step or 0) for one in later):
             return step
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -67,7 +68,9 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
 
 
 def _command(processes: int, run_url: str, recipe_sha256: str | None) -> list[str]:
-    where = [] if "PET_NNODES" in os.environ else ["--standalone", "--nnodes=1"]
+    # Not --standalone: its store holds pickles, and listens on all addresses.
+    alone = ["--nnodes=1", "--node-rank=0", "--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
+    where = [] if "PET_NNODES" in os.environ else alone
     return [
         sys.executable,
         "-m",
@@ -79,6 +82,13 @@ def _command(processes: int, run_url: str, recipe_sha256: str | None) -> list[st
         run_url,
         *([] if recipe_sha256 is None else [recipe_sha256]),
     ]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class _Forwarding:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter
 
 from visionr1.capacity.choose import choose_sft_zero_stage
 from visionr1.capacity.model import read_model_sizes
@@ -16,6 +17,7 @@ from visionr1.data.kept import Kept
 from visionr1.data.readers import load_samples
 from visionr1.data.sampler import PromptSampler
 from visionr1.engine.divided import load_divided
+from visionr1.engine.exchange import from_all
 from visionr1.engine.saving import Parts
 from visionr1.engine.state import load_trainer, save_trainer
 from visionr1.engine.weights import read_companions, save_weights
@@ -28,6 +30,7 @@ from visionr1.engine.zero import (
 )
 from visionr1.metrics.exporter import Exporter
 from visionr1.model.chat import PromptBuilder
+from visionr1.model.head import TokenLoss
 from visionr1.model.load import load_model
 from visionr1.model.policy import Policy
 from visionr1.preflight.base import base_dir, read_config
@@ -47,6 +50,7 @@ from visionr1.storage import Store
 BETAS = (0.9, 0.999)
 WHERE = {"phase": SFT_PHASE, "stage": None}
 """Where every record and every rank's numbers belong."""
+_ENTRIES: Final = TypeAdapter(list[FileEntry])
 
 
 class SftRank:
@@ -70,8 +74,8 @@ class SftRank:
         self._saving = RankSaving(self._checkpoints, recipe.checkpoint.keep_last, self.exporter.committed)
         self.done = self._of_rank_0(self._checkpoints.latest() or 0)
         model_dir = self._checkpoints.fetch(self.done) if self.done else base_dir(recipe.model)
+        self._builder = PromptBuilder(model_dir, recipe.model)  # first: it looks at the files before they are read
         self._companions = read_companions(model_dir)
-        self._builder = PromptBuilder(model_dir, recipe.model)
         self._cutoff = sft_cutoff(sft, context_tokens(read_config(model_dir)))
         self._samples = load_samples(sft.data or Source(path=f"{store.url}/{layout.COLDSTART_DATA}"))
         self.sizes = read_model_sizes(model_dir)
@@ -111,7 +115,7 @@ class SftRank:
 
     def _fingerprint(self) -> str:
         """What the samples are, as rank 0 knows it; see `shared_fingerprint`."""
-        return shared_fingerprint(self._samples, Kept(self.store, layout.CHECKED_SFT), self.rank, self._world)
+        return shared_fingerprint(self._samples, Kept(self.store, layout.CHECKED_SFT), self.rank, self._world, self.device)
 
     def batches(self) -> Generator[tuple[Batch, dict[str, Any]]]:
         """This rank's part of each step that is left, made ahead of it, with the sampler's state after the step."""
@@ -134,7 +138,8 @@ class SftRank:
         loss_sum = torch.zeros(1, dtype=torch.float64, device=self.device)
         for row, idle in even_passes(batch.rows, self.device):
             share = 0.0 if idle or batch.targets == 0 else 1.0
-            loss = -self._engine(row.to(self.device)).logps_N.sum() * share / targets[0].clamp(min=1)
+            weight = share / targets[0].clamp(min=1)
+            loss = self._engine(row.to(self.device), _cross_entropy(weight)).loss
             # DeepSpeed averages over ranks; this is already the global mean's part.
             self._engine.backward(loss * self._world, scale_wrt_gas=False)
             loss_sum += loss.detach().double()
@@ -151,9 +156,8 @@ class SftRank:
         self._saving.begin(step)
         folder = self._checkpoints.folder(step)
         names = save_weights(self.policy, self._companions, folder) + save_trainer(self._engine, folder)
-        parts: list[Any] = [None] * self._world
-        dist.all_gather_object(parts, [entry.model_dump() for entry in self._checkpoints.publish(step, folder, names)])
-        return [[FileEntry.model_validate(item) for item in part] for part in parts]
+        written = _ENTRIES.dump_json(list(self._checkpoints.publish(step, folder, names)))
+        return [_ENTRIES.validate_json(part) for part in from_all(written, self.device)]
 
     def commit(self, step: int, parts: Parts, sampler: dict[str, Any], *, wait: bool) -> None:
         """Makes what `save` wrote a checkpoint, then drops those that are no longer kept.
@@ -161,3 +165,8 @@ class SftRank:
         On S3 the next steps train meanwhile, unless `wait` says to return only when the checkpoint is there.
         """
         self._saving.commit(step, parts, {"sampler": sampler, "final": step == self.last_step}, wait=wait)
+
+
+def _cross_entropy(weight: torch.Tensor) -> TokenLoss:
+    """The loss of a token: its negative log-prob times `weight` [1]."""
+    return lambda logps_C, _: -weight * logps_C

@@ -54,3 +54,14 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
+
+{{- /* Where an egress rule of ours may lead: not to link-local addresses, at which clouds give a node's credentials to all who ask. */}}
+{{- define "visionr1.notLinkLocal" -}}
+{{- if .Values.networkPolicy.blockLinkLocal -}}
+to:
+  - ipBlock: {cidr: 0.0.0.0/0, except: [169.254.0.0/16]}
+  - ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::254/128"]}
+  # Some network plugins do not count pods to a block of addresses.
+  - namespaceSelector: {}
+{{- end }}
+{{- end }}

@@ -50,7 +50,7 @@ class ChildState:
         owners = meta.get("ownerReferences", [])
         owner = next((one["uid"] for one in owners if one.get("controller")), "")
         # People read both in a terminal, and whoever may write a job's status chooses them.
-        short, reason = printable(" ".join(message.split())[:300]), printable(reason[:100])
+        short, reason = printable(" ".join(message[:3000].split()))[:300], printable(reason[:100])[:100]
         queued = phase in ("Pending", "Running") and bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
         return ChildState(phase, meta["uid"], owner, reason, short, exit_code, quiet, "deletionTimestamp" in meta, queued)
 

@@ -8,12 +8,14 @@ from typing import Final
 from ptst_operator.decide.situation import Situation
 from ptst_operator.decide.summary import Summary, summary_of
 from ptst_operator.forecast import Done, faults, hours_left
+from ptst_operator.names import ENFORCE
 from ptst_operator.status import Condition, RunPhase, Status, moment
 from ptst_operator.world import Progress
+from visionr1.errors import printable
 from visionr1.pipeline import planner
 from visionr1.recipe import StagePhase
 
-TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed")
+TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed", "PodSecurity")
 _PROGRESSING: Final = ("Pending", "Queued", "Running", "Stopping")
 
 Conditions = dict[str, tuple[str, str, str]]
@@ -34,6 +36,7 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
         "Suspended": _holds_in("Suspended", summary),
         "Complete": _holds_in("Succeeded", summary),
         "Failed": _holds_in("Failed", summary),
+        "PodSecurity": ("True", "Restricted", "") if at.world.restricted else ("False", "NotRestricted", _unrestricted(at)),
     }
     return _with_conditions(status, before, conditions, at.now)
 
@@ -55,7 +58,7 @@ def with_unreachable_storage(before: Status, message: str, now: float) -> Status
 
 
 def _conditions_of(status: Status) -> Conditions:
-    unknown: Conditions = dict.fromkeys(TYPES, ("False", "Unknown", ""))
+    unknown: Conditions = dict.fromkeys((one for one in TYPES if one != "PodSecurity"), ("False", "Unknown", ""))
     return unknown | {one.type: (one.status, one.reason, one.message) for one in status.conditions}
 
 
@@ -67,7 +70,7 @@ def _holds_in(phase: RunPhase, summary: Summary) -> tuple[str, str, str]:
 def _with_conditions(status: Status, before: Status, conditions: Conditions, now: float) -> Status:
     old = {one.type: one for one in before.conditions}
     made = []
-    for kind in TYPES:
+    for kind in (one for one in TYPES if one in conditions):
         value, reason, message = conditions[kind]
         same = kind in old and old[kind].status == value
         made.append(
@@ -75,7 +78,7 @@ def _with_conditions(status: Status, before: Status, conditions: Conditions, now
                 type=kind,
                 status="True" if value == "True" else "False",
                 reason=reason,
-                message=message[:4096],
+                message=printable(message, keep="\n")[:4096],
                 last_transition_time=old[kind].last_transition_time if same else moment(now),
                 observed_generation=status.observed_generation,
             )
@@ -102,6 +105,13 @@ def _with_figures(status: Status, seen: Progress | None) -> Status:
 def _warning(at: Situation) -> str:
     """What surely does not fit, of a run that starts all the same."""
     return "\n".join(faults(at.run.spec, at.run.recipe)) if at.run.recipe.preflight == "warn" else ""
+
+
+def _unrestricted(at: Situation) -> str:
+    return (
+        f"namespace {at.run.namespace} does not enforce the restricted Pod Security level, so whoever may make a PTSTRun may ask "
+        f"for more rights than its pods need: kubectl label namespace {at.run.namespace} {ENFORCE}=restricted"
+    )
 
 
 def _hours_left(at: Situation, status: Status) -> float | None:

@@ -11,7 +11,7 @@ from ptst_operator.children import raycluster
 from ptst_operator.children.raycluster import RayClusterState
 from ptst_operator.children.state import ChildState
 from ptst_operator.children.table import CONTAINERS, sft_kinds
-from ptst_operator.names import RUN_LABEL
+from ptst_operator.names import ENFORCE, RUN_LABEL
 from ptst_operator.run import WantedRun
 from ptst_operator.status import Status
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FENCED
@@ -64,6 +64,11 @@ def _pods(api: Api, label: str, value: str) -> tuple[bool, int | None]:
 def find_sft_kind(api: Api, wanted: WantedRun) -> str | None:
     """The first kind that the run may use for SFT and the API server has."""
     return next((kind.name for kind in sft_kinds(wanted.run.spec.sft.backend) if api.serves(kind.name)), None)
+
+
+def enforces_restricted(api: Api) -> bool:
+    """Whether the API server refuses pods with more rights than the *restricted* profile allows."""
+    return api.namespace_labels().get(ENFORCE) == "restricted"
 
 
 def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:

@@ -42,5 +42,6 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
         breaches=run_directory.breaches_before_next(store, wanted, status, committed),
         breach=run_directory.breach_of_running(store, wanted, status, committed),
         refused=refused,
+        restricted=cluster.enforces_restricted(api),
         sft_kind=cluster.find_sft_kind(api, wanted) if sft_is_next else None,
     )

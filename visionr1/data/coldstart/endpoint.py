@@ -168,20 +168,18 @@ class EndpointClient:
 
     async def _body(self, response: httpx2.Response, most: int, silent: str) -> str:
         """The text of a response, at most `most` bytes of it; what is longer is cut in an error, and no reply otherwise."""
-        parts: list[bytes] = []
+        body = bytearray()  # no list of parts: a server may send one byte at a time
         stalled = f"the reply stopped for {self._limits.read_seconds:g} s (coldstart.read_seconds)"
         chunks = aiter(response.aiter_bytes())
-        size = 0
         seconds, message = self._limits.first_byte_seconds, silent
         while (chunk := await self._in_time(anext(chunks, None), seconds, message)) is not None:
-            parts.append(chunk)
-            size += len(chunk)
+            body += chunk
             seconds, message = self._limits.read_seconds, stalled
-            if size > most:
+            if len(body) > most:
                 if response.status_code == 200:
                     raise Garbled(f"the reply is longer than {most >> 20} MiB")
                 break
-        return b"".join(parts)[:most].decode("utf-8", errors="replace")
+        return bytes(body[:most]).decode("utf-8", errors="replace")
 
     async def _in_time(self, waited: Awaitable[T], seconds: float, message: str) -> T:
         try:
