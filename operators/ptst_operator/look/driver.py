@@ -19,6 +19,7 @@ from ptst_operator.run import WantedRun
 from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import AttemptStatus, PhaseStatus
 from ptst_operator.world import Progress
+from visionr1.recipe.phases import COLDSTART_PHASE
 
 _METRICS_SECONDS: Final = 2.0
 _METRICS_BYTES: Final = 2_000_000
@@ -31,15 +32,14 @@ _MOST_LINES: Final = 100
 def look_at_driver(
     wanted: WantedRun, live: tuple[PhaseStatus, AttemptStatus] | None, child: ChildState | None, head: str | None
 ) -> tuple[Progress | None, bool | None]:
-    """The numbers of a driver that runs, and whether a driver has ended after its child is gone. None if not known."""
-    if live is None or head is None or not live[1].child_kind.on_ray:
+    """The numbers of a stage's driver that runs, and whether it has ended after its child is gone. None if not known."""
+    if live is None or head is None or not live[1].child_kind.on_ray or live[0].name == COLDSTART_PHASE:
         return None, None
     phase, attempt = live
     address = (head, METRICS_PORT)
     if child is None:
         return None, driver_has_ended(address) if attempt.stopping is not None else None
-    scale = scale_of(wanted, phase.name)
-    return ask_driver(address, scale) if child.phase == "Running" and scale is not None else None, None
+    return ask_driver(address, scale_of(wanted, phase.name)) if child.phase == "Running" else None, None
 
 
 def ask_driver(address: tuple[str, int], stage: StageScale) -> Progress | None:

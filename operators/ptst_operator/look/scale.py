@@ -23,11 +23,9 @@ class StageScale:
         return number(length * self.completions / seconds / self.workers) if length is not None and seconds > 0 else None
 
 
-def scale_of(wanted: WantedRun, phase: str) -> StageScale | None:
-    """The scale of the stage that has this phase's name. None for a phase that is no stage."""
+def scale_of(wanted: WantedRun, phase: str) -> StageScale:
+    """The scale of the stage that has this phase's name."""
     recipe = wanted.run.recipe
-    found = next((one for one in stage_phases(recipe) if one.name == phase), None)
-    if found is None:
-        return None
+    found = next(one for one in stage_phases(recipe) if one.name == phase)
     completions = recipe.algorithm.prompts_per_step * found.stage.group_size
     return StageScale(found.first_step, found.last_step, completions, recipe.rollout.workers)
