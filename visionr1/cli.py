@@ -12,13 +12,13 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from visionr1.cli_eval import evaluate
 from visionr1.cli_look import (
     DecidedOption,
     SetOption,
     chain,
     data_app,
     doctor,
-    evaluate,
     grade,
     recipe_app,
     refuse_what_does_not_fit,
@@ -102,9 +102,11 @@ def options(
     ] = False,
 ) -> None:
     """Takes the options that come before a command."""
-    from visionr1.preflight.machine import keep_loopback_direct
+    from visionr1.preflight.machine import keep_own_direct
+    from visionr1.signals import end_on_sigterm
 
-    keep_loopback_direct(os.environ)
+    keep_own_direct(os.environ)
+    end_on_sigterm(os.getpid(), EXIT_STOPPED)
 
 
 RunOption = Annotated[
@@ -254,9 +256,31 @@ def _waiting(recipe: Recipe, run_dir: str) -> list[Phase]:
 
 
 @app.command(rich_help_panel=RUNS)
-def report(run: Annotated[str, typer.Argument(help="The run directory, finished or not.", metavar="DIR")]) -> None:
-    """Write report.html and summary.json of a run, and show what happened."""
-    _report(run)
+def report(
+    runs: Annotated[list[str], typer.Argument(help="The run directory, finished or not.", metavar="DIR")],
+    compare: Annotated[bool, typer.Option("--compare", help="Draw several runs in one picture, with a table.")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="With --compare: the paper's printed curves as faint lines.")] = False,
+    out: Annotated[Path, typer.Option(help="With --compare: the page to write.", metavar="FILE")] = Path("compared.html"),
+) -> None:
+    """Write report.html and summary.json of a run, and show what happened; with --compare one page about several runs."""
+    if compare:
+        _compare(runs, paper, out)
+        return
+    if len(runs) > 1 or paper:
+        raise BadInput("a report is about one run; to see several in one picture, write visionr1 report --compare DIR DIR")
+    _report(runs[0])
+
+
+def _compare(runs: list[str], paper: bool, out: Path) -> None:
+    from visionr1.report.compare import compared_page, compared_table, read_runs
+
+    read = read_runs([open_store(run) for run in runs])
+    try:
+        out.write_text(compared_page(read, paper), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--out {out}: cannot be written: {error.strerror}") from None
+    Console().print(compared_table(read))
+    typer.echo(f"the figures, to open in a browser, are in {out}")
 
 
 def _report(run_url: str) -> None:

@@ -20,7 +20,6 @@ from visionr1.recipe.messages import describe
 from visionr1.recipe.paths import written_out
 from visionr1.recipe.schema import SFT
 from visionr1.recipe.source import Columns, Source
-from visionr1.rundir.lock import phase_lock
 from visionr1.storage import open_store
 
 if TYPE_CHECKING:
@@ -355,43 +354,3 @@ def grade(
     )
     if grades.bad_lines:
         raise typer.Exit(1)
-
-
-def evaluate(
-    model: Annotated[
-        str | None, typer.Argument(help="A model to score without a run: a directory or a Hugging Face name.", metavar="[MODEL]")
-    ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option("--run", help="Score the models of this run on its held-out problems.", metavar="DIR", show_default=False),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Problems for MODEL. Default: the recipe's held-out problems.", metavar="DATA")
-    ] = None,
-    image_root: ImageRootOption = None,
-    column: ColumnOption = None,
-    recipe: Annotated[str, typer.Option(help="Recipe with the evaluation, rollout and reward for MODEL.")] = "vision-r1",
-    set_: SetOption = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write MODEL's score.json and samples.jsonl to this directory.", metavar="DIR")
-    ] = None,
-    recipe_sha256: DecidedOption = None,
-) -> None:
-    """Score the models of a run (--run DIR), or any model (MODEL)."""
-    from visionr1 import evaluate as room
-
-    if (model is None) == (run is None):
-        raise BadInput("give one of the two: a model to score (visionr1 eval MODEL), or a run (visionr1 eval --run DIR)")
-    if run is not None:
-        with phase_lock(open_store(run)):
-            room.run(run, recipe_sha256)
-        return
-    chosen = load_recipe(recipe, set_ or ())
-    source = named_source(written_out(data, "--data"), image_root, column) if data else chosen.data.held_out
-    if data is None and (image_root or column):
-        raise BadInput("--image-root and --column are about --data: give it, or set image_root and columns in the recipe")
-    if source is None:
-        raise BadInput(f"{recipe}: data.held_out is null: give the problems with --data")
-    score = room.run_model(written_out(str(model), "MODEL"), source, chosen, out).score
-    error = "" if score.standard_error is None else f" +- {score.standard_error:.1%}"
-    typer.echo(f"{model}: accuracy {score.accuracy:.1%}{error} on {score.problems} problem{'' if score.problems == 1 else 's'}")

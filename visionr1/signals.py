@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType
+
+
+def end_on_sigterm(process: int, code: int) -> None:
+    """Lets SIGTERM end this process with a code, if its id says that it is the first of a container, which would ignore it."""
+    if process == 1:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(code))
 
 
 class StopFlag:

@@ -37,7 +37,7 @@ This page lists every field of the custom resource `{kind}` (`{group}/{version}`
 _RIGHTS: Final = """
 ## The operator's rights
 
-Its Role, in its own namespace and nowhere else:
+Its Role, in its own namespace and nowhere else (or in each namespace of `operator.watchNamespaces`):
 
 | API group | resources | verbs |
 |---|---|---|
@@ -74,7 +74,8 @@ def ptstrun_page() -> str:
     fields = run["properties"]["spec"]["properties"]
     # The recipe has a page of its own.
     spec = {**run["properties"]["spec"], "properties": {**fields, "recipe": {**fields["recipe"], "properties": {}}}}
-    rules = "".join(f"- {one['message']}\n" for one in _rules(run))
+    # The pods of each role have the same rules.
+    rules = "".join(f"- {message}\n" for message in dict.fromkeys(one["message"] for one in _rules(run)))
     text = f"<!-- {made_from('operators/ptst_operator')} -->"
     text += _PTSTRUN.format(kind=crd["names"]["kind"], group=crd["group"], version=version["name"]) + _FIELDS
     text += f"\n## spec\n\n{_HEAD}" + "".join(_rows(spec, "spec", {}, {}))

@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ptst_operator.crd import spec_schema
 
 from generators import CHART, made_from
+from generators.alerts import load_alerts
 
 Schema = dict[str, Any]
 
@@ -54,7 +55,10 @@ def schema(defaults: Schema, values: list[Value]) -> Schema:
     """values.schema.json: no unknown key anywhere, a type and a description for every value."""
     known = {value.path: value for value in values}
     made = _group(defaults, "", known)
-    made["properties"]["global"] = {"type": "object", "description": "Helm's own; not used."}
+    made["properties"]["global"] = {
+        "type": "object",
+        "description": "Of an umbrella chart: the imageRegistry of images that name no registry.",
+    }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values of visionr1-ptst", **made}
 
 
@@ -72,29 +76,51 @@ def _group(node: Schema, path: str, known: dict[str, Value]) -> Schema:
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
+_TYPES: Final[dict[str, Schema]] = {
+    "strings": {"type": "object", "additionalProperties": {"type": "string"}},
+    "objects": {"type": "object", "additionalProperties": {"type": "object"}},
+    "list": {"type": "array", "items": {"type": "object"}},
+    "list of integers": {"type": "array", "items": {"type": "integer"}},
+    "list of strings": {"type": "array", "items": {"type": "string"}},
+    "object": {"type": "object"},
+    "number": {"type": "number", "minimum": 0},
+    "count": {"type": "integer", "minimum": 0},
+}
+"""Schemas of the hints that need nothing else."""
+
+
 def _typed(hint: str, default: Any) -> Schema:
     kind, _, rest = hint.partition(": ")
-    match kind:
-        case "enum":
-            return {"type": "string", "enum": rest.split("|")}
-        case "strings":
-            return {"type": "object", "additionalProperties": {"type": "string"}}
-        case "list":
-            return {"type": "array", "items": {"type": "object"}}
-        case "list of integers":
-            return {"type": "array", "items": {"type": "integer"}}
-        case "list of strings":
-            return {"type": "array", "items": {"type": "string"}}
-        case "object":
-            return {"type": "object"}
-        case "number":
-            return {"type": "number", "minimum": 0}
+    if kind == "enum":
+        return {"type": "string", "enum": rest.split("|")}
+    if kind == "alerts":
+        return _alerts()
+    if kind in _TYPES:
+        return _TYPES[kind]
     if isinstance(default, bool):
         return {"type": "boolean"}
     if isinstance(default, int):
         return {"type": "integer", "minimum": 1}
     assert isinstance(default, str), f"no type for {default!r}: give a hint in the comment"
     return {"type": "string"}
+
+
+_ALERT: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "enabled": {"type": "boolean", "description": "false leaves the alert out."},
+        "severity": {"type": "string", "description": "Its label of this name."},
+        "for": {"type": "string", "description": "How long its expression must be true, such as 10m."},
+        "labels": {"type": "object", "additionalProperties": {"type": "string"}, "description": "More labels of the alert."},
+    },
+}
+
+
+def _alerts() -> Schema:
+    """One group for each alert that there is."""
+    changes = {one.name: {**_ALERT, "description": f"Changes of {one.name}."} for one in load_alerts()}
+    return {"type": "object", "additionalProperties": False, "properties": changes}
 
 
 def _run(known: dict[str, Value]) -> Schema:
@@ -117,7 +143,7 @@ def _json_schema(node: Schema) -> Schema:
             made[exclusive] = made.pop(limit)
     if "properties" in node:
         made["properties"] = {name: _json_schema(below) for name, below in node["properties"].items()}
-        made["additionalProperties"] = False
+        made["additionalProperties"] = bool(node.get("x-kubernetes-preserve-unknown-fields"))
     if isinstance(node.get("additionalProperties"), dict):
         made["additionalProperties"] = _json_schema(node["additionalProperties"])
     if "items" in node:

@@ -27,6 +27,8 @@ _OWN_RESOURCES: Final = (
     ApiResource("ConfigMap", "v1", "configmaps"),
     ApiResource("Pod", "v1", "pods"),
     ApiResource("Event", "v1", "events"),
+    ApiResource("Lease", "coordination.k8s.io/v1", "leases"),
+    ApiResource("CustomResourceDefinition", "apiextensions.k8s.io/v1", "customresourcedefinitions"),
     isolation.RESOURCE,
 )
 _RESOURCES: Final = {one.kind: one for one in _OWN_RESOURCES} | RESOURCES
@@ -41,18 +43,26 @@ class ApiError(Exception):
 
 
 class Api:
-    """One namespace of one cluster."""
+    """One namespace of one cluster, or all of them (`namespace` is empty)."""
 
     def __init__(self, namespace: str, transport: client.ApiClient) -> None:
         self.namespace, self._transport = namespace, transport
 
     @staticmethod
     def connected(namespace: str) -> Api:
-        """A connection by KUBECONFIG if it is set, else with the rights of the pod."""
+        """A connection by KUBECONFIG if it is set, else with the rights of the pod. Never through a proxy.
+
+        The client takes HTTPS_PROXY from the environment and forgets NO_PROXY, which would cut an operator off its API server.
+        """
         settings = client.Configuration()
         settings.retries = False  # otherwise urllib3 tries again, and blocks for as long as a Retry-After header asks
         config.load_config(client_configuration=settings)
+        settings.proxy = None
         return Api(namespace, client.ApiClient(settings))
+
+    def within(self, namespace: str) -> Api:
+        """The same cluster, in this namespace."""
+        return Api(namespace, self._transport)
 
     def get(self, kind: str, name: str) -> Manifest | None:
         """One object as it is now. None if it does not exist, or if the cluster does not have the kind."""
@@ -68,9 +78,10 @@ class Api:
         labels: dict[str, str] = self._call("GET", f"/api/v1/namespaces/{self.namespace}")["metadata"].get("labels", {})
         return labels
 
-    def list(self, kind: str, selector: str = "") -> Manifest:
-        """Objects of a kind, as a List."""
-        return self._call("GET", self._path(kind), query={"labelSelector": selector} if selector else {})
+    def list(self, kind: str, selector: str = "", fields: str = "") -> Manifest:
+        """Objects of a kind, as a List: all of them, or those with these labels and fields."""
+        query = {"labelSelector": selector, "fieldSelector": fields}
+        return self._call("GET", self._path(kind), query={key: value for key, value in query.items() if value})
 
     def serves(self, kind: str) -> bool:
         """Whether the API server has this kind."""
@@ -87,6 +98,16 @@ class Api:
         path = f"{self._path(manifest['kind'])}/{manifest['metadata']['name']}"
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
         self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
+
+    def create(self, manifest: Manifest) -> None:
+        """Creates an object, if there is none of its name (ApiError 409)."""
+        self._call("POST", self._path(manifest["kind"]), {"fieldManager": FIELD_MANAGER}, manifest)
+
+    def replace(self, manifest: Manifest) -> None:
+        """Replaces an object, if nobody has written it since it was read (ApiError 409)."""
+        self._call(
+            "PUT", f"{self._path(manifest['kind'])}/{manifest['metadata']['name']}", {"fieldManager": FIELD_MANAGER}, manifest
+        )
 
     def delete(self, kind: str, name: str, uid: str) -> None:
         """Deletes one object, if it still has this uid. It is gone before or after its pods, see `ApiResource.deletion`."""

@@ -26,6 +26,7 @@ class ApiWatcher(threading.Thread):
 
     `beat` is the monotonic time of the API server's last answer. The API server ends a watch after a minute, so a beat
     older than a few minutes means that the watch hangs. A kind without an installed CRD is tried again from time to time.
+    A run is in the queue as `namespace/name`.
     """
 
     def __init__(self, api: Api, kind: str, queue: RunQueue) -> None:
@@ -75,7 +76,7 @@ class ApiWatcher(threading.Thread):
 
 
 def run_of(kind: str, manifest: Manifest) -> str | None:
-    """The run that an object is, or belongs to. None for other objects."""
+    """The run that an object is, or belongs to, as `namespace/name`. None for other objects."""
     meta: dict[str, Any] = manifest["metadata"]
     name = meta["name"] if kind == KIND else meta.get("labels", {}).get(RUN_LABEL)
-    return str(name) if name else None
+    return f"{meta['namespace']}/{name}" if name else None

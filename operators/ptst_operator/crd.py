@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any, Final
 
 import yaml
 
 from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
+from ptst_operator.rules import agreement, rule, with_pod_rules
 from ptst_operator.spec import RAY_AUTH, Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
@@ -19,6 +21,9 @@ from visionr1.recipe.values import MOST_STAGES
 
 LONGEST_NAME: Final = 33
 """KubeRay refuses RayJobs with names of more than 47 characters, and `-evaluate-0` or `-stage-32-9999` come after the run's."""
+
+VERSION_LABEL: Final = "app.kubernetes.io/version"
+"""Of the program that made a definition."""
 
 Schema = dict[str, Any]
 
@@ -45,7 +50,7 @@ def definition() -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{PLURAL}.{GROUP}", "labels": {VERSION_LABEL: metadata.version("visionr1-ptst")}},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
@@ -81,38 +86,46 @@ def spec_schema() -> Schema:
     properties["recipe"] = {**recipe_schema(), "description": properties["recipe"]["description"]}
     properties["holdBefore"]["items"]["pattern"] = f"^({COLDSTART_PHASE}|{SFT_PHASE}|{STAGE_PATTERN}|{EVALUATE_PHASE})$"
     properties["gates"]["items"]["x-kubernetes-validations"] = [
-        _rule("has(self.min) || has(self.max)", "a gate needs min, max or both"),
-        _rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a gate's min is larger than its max"),
-        _rule("!has(self.rollbackTo) || self.action == 'Rollback'", "a gate's rollbackTo needs action: Rollback"),
+        rule("has(self.min) || has(self.max)", "a gate needs min, max or both"),
+        rule("!has(self.min) || !has(self.max) || self.min <= self.max", "a gate's min is larger than its max"),
+        rule(
+            "!has(self.rollbackTo) || (has(self.action) && self.action == 'Rollback')",
+            "a gate's rollbackTo needs action: Rollback",
+        ),
     ]
     properties["storage"]["x-kubernetes-validations"] = [
-        _rule("self == oldSelf", "spec.storage cannot be changed: to use another place, create a new run"),
-        _rule("!self.url.matches('(^|/)[.][.](/|$)')", "spec.storage.url must not contain '..'"),
-        _rule(
+        rule("self == oldSelf", "spec.storage cannot be changed: to use another place, create a new run"),
+        rule("!self.url.matches('(^|/)[.][.](/|$)')", "spec.storage.url must not contain '..'"),
+        rule(
             "self.url.startsWith('s3://') || (has(self.claim) && self.url.startsWith(self.claim.mountPath + '/'))",
             "spec.storage.url is a path: name its volume in spec.storage.claim, with a mountPath above that path",
         ),
     ]
     for pods in (properties["pods"], *(properties[part]["properties"][role] for part, role in _ROLES)):
         pods["properties"]["env"]["x-kubernetes-validations"] = [
-            _rule(f"!('{name}' in self)", f"{name} is set by KubeRay, so that Ray asks for a token: remove it")
+            rule(f"!('{name}' in self)", f"{name} is set by KubeRay, so that Ray asks for a token: remove it")
             for name in RAY_AUTH
         ]
     schema["x-kubernetes-validations"] = [
-        _rule(
+        rule(
             "has(self.recipe) != has(self.recipeFrom)",
             "set one of spec.recipe (the recipe itself) and spec.recipeFrom (a ConfigMap with it)",
         ),
-        _rule("has(self.pods.image)", "spec.pods.image is missing: set it to the trainer image"),
-        _rule("self.restarts >= oldSelf.restarts", "spec.restarts can only grow: raise it by one to let a failed run try again"),
-        _rule(
+        rule("has(self.pods.image)", "spec.pods.image is missing: set it to the trainer image"),
+        rule("self.restarts >= oldSelf.restarts", "spec.restarts can only grow: raise it by one to let a failed run try again"),
+        rule(
             "self.allowUnequalStages || !has(self.recipe) || !has(self.recipe.stages) || self.recipe.stages.all(s, "
             "s.max_completion_tokens * s.group_size == "
             "self.recipe.stages[0].max_completion_tokens * self.recipe.stages[0].group_size)",
             "PTST keeps max_completion_tokens x group_size the same in all stages (4096 x 16 = 8192 x 8 = 16384 x 4); "
             "set spec.allowUnequalStages to true if you mean it",
         ),
+        *agreement(),
     ]
+    properties["pods"] = with_pod_rules(properties["pods"])
+    for part, role in _ROLES:
+        roles = properties[part]["properties"]
+        roles[role] = with_pod_rules(roles[role])
     return schema
 
 
@@ -158,7 +171,8 @@ def structural(node: Schema, definitions: Schema, *, defaults: bool) -> Schema:
         )
     items = node.get("items") or (node["prefixItems"][0] if "prefixItems" in node else None)
     if items:
-        made["items"] = structural(items, definitions, defaults=defaults)
+        # The API server would write a default into each entry, and Argo CD, which compares whole lists, would see a change.
+        made["items"] = structural(items, definitions, defaults=False)
     return made
 
 
@@ -189,12 +203,12 @@ def _run_schema() -> Schema:
             "status": status,
         },
         "x-kubernetes-validations": [
-            _rule(
+            rule(
                 f"size(self.metadata.name) <= {LONGEST_NAME} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
                 f"metadata.name must have at most {LONGEST_NAME} lower-case letters, digits and '-', with a letter first: "
                 "the names of Ray jobs are made from it",
             ),
-            _rule(_frozen_stages(), "stages that have begun cannot be changed; you may change or add later stages"),
+            rule(_frozen_stages(), "stages that have begun cannot be changed; you may change or add later stages"),
         ],
     }
 
@@ -209,10 +223,6 @@ def _frozen_stages() -> str:
         f"!has(self.spec.recipe) || (has({new}) && size({new}) >= {begun} && "
         f"[{indices}].all(i, i >= {begun} || i >= size({old}) || {new}[i] == {old}[i]))"
     )
-
-
-def _rule(rule: str, message: str) -> Schema:
-    return {"rule": rule, "message": message}
 
 
 def to_yaml(manifest: Schema) -> str:

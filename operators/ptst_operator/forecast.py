@@ -1,4 +1,4 @@
-"""What is expected of a run on the GPUs that its pods ask for: what surely does not fit, and how many hours are left."""
+"""What is expected of a run on the GPUs that its pods ask for: what surely does not fit, memory, and hours that are left."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import Final
 
 from ptst_operator.spec import Pods, Spec
-from visionr1.capacity.cards import Card, Fleet, card_of_driver
+from visionr1.capacity.cards import CARDS, Card, Fleet, card_of_driver
 from visionr1.capacity.model import find_model_sizes
 from visionr1.capacity.phases import PhasePlan
-from visionr1.capacity.plan import plan_phases, setting_of
+from visionr1.capacity.plan import PAPER_CARD, plan_phases, setting_of
 from visionr1.capacity.preflight import LARGEST, memory_faults
 from visionr1.errors import BadInput
-from visionr1.recipe import Recipe, StagePhase, phases
+from visionr1.recipe import PhaseKind, Recipe, StagePhase, phases
 
 PRODUCT: Final = "nvidia.com/gpu.product"
 """Label of a node with the name of its GPUs, from NVIDIA's GPU feature discovery."""
@@ -64,6 +64,17 @@ def hours_left(spec: Spec, recipe: Recipe, done: Mapping[str, Done], complete: f
             known = True
             seconds += max(0, steps - here.steps) * each + (plan.start if plan and not here.steps else 0.0)
     return seconds / 3600 if known else None
+
+
+def host_gib(spec: Spec, recipe: Recipe, kind: PhaseKind) -> float | None:
+    """Most GiB that a pod of the phases of this kind holds on its host. None for a model whose sizes are not known here.
+
+    Where nobody says which GPUs the nodes have, they are the paper's.
+    """
+    card = card_of(spec) or next(one for one in CARDS if one.name == PAPER_CARD)
+    planned = _planned(recipe, card, spec.grpo.workers_per_pod, _sft_gpus(spec, recipe))
+    of_kind = [planned[phase.name] for phase in phases(recipe) if phase.kind == kind and phase.name in planned]
+    return max((moment.host_total for plan in of_kind if plan.fit for moment in plan.fit.moments), default=None)
 
 
 def _sft_gpus(spec: Spec, recipe: Recipe) -> int | None:

@@ -11,6 +11,7 @@ from ptst_operator.api import Api
 from ptst_operator.forecast import faults
 from ptst_operator.names import APPROVE, Manifest
 from ptst_operator.run import ResolvedRun, WantedRun, evaluation_hash
+from ptst_operator.sizes import size_faults
 from ptst_operator.spec import RecipeSource, Spec, resolve_recipe
 from ptst_operator.status import Status
 from visionr1.errors import BadInput
@@ -35,6 +36,8 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
         wanted = _with_recipe(manifest, spec, resolve_recipe(spec, manifest["metadata"]["name"], text), version=version)
         if _is_over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
             return None
+        if wrong := size_faults(spec, wanted.run.recipe):
+            raise BadInput("\n".join(wrong))
         if not before.recipe_hash:
             _refuse_what_cannot_work(wanted.run.recipe)
         store = open_store(spec.storage.url)

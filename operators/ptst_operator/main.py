@@ -7,18 +7,24 @@ import logging
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.api_watch import WATCHED, ApiWatcher
+from ptst_operator.leader import LeaseLock, campaign
+from ptst_operator.logs import FORMATS, LEVELS, set_up
 from ptst_operator.metrics import OperatorMetrics, serve
 from ptst_operator.reconcile import Reconciler
 from ptst_operator.run_queue import RunQueue, backoff
 from ptst_operator.workers import Workers
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
+from visionr1.preflight.machine import keep_own_direct
 from visionr1.storage import StorageError
 
 STALLED_SECONDS: Final = 240.0
@@ -29,27 +35,23 @@ _log = logging.getLogger("ptst_operator")
 
 
 class Operator:
-    """One namespace's runs."""
+    """The runs of one namespace, of several, or of all (`namespaces` is `[""]`)."""
 
-    def __init__(self, api: Api, resync: float, isolates: bool = False) -> None:
-        self._resync = resync
+    def __init__(self, api: Api, resync: float, namespaces: Sequence[str], isolates: bool = False) -> None:
+        self._api, self._resync, self.namespaces = api, resync, list(namespaces)
+        self._isolates = isolates
         self.metrics = OperatorMetrics()
         self._queue = RunQueue()
-        self._reconciler = Reconciler(api, self.metrics.changed, self.metrics.gone, isolates=isolates)
-        self.watchers = [ApiWatcher(api, kind, self._queue) for kind in WATCHED]
+        self._reconcilers: dict[str, Reconciler] = {}
+        self.watchers = [ApiWatcher(api.within(one), kind, self._queue) for one in namespaces for kind in WATCHED]
         self._failures: dict[str, int] = {}
-        self._stop = threading.Event()
         self._workers = Workers(self._queue, self._look)
 
-    def run(self, workers: int) -> None:
-        """Works until `stop`."""
+    def run(self, workers: int, stopped: threading.Event) -> None:
+        """Works until `stopped`. Then it lets current work end, and begins nothing more."""
         for watcher in self.watchers:
             watcher.start()
-        self._workers.run(workers, self._stop, _LAST_SECONDS)
-
-    def stop(self) -> None:
-        """Lets current work end, and begins nothing more."""
-        self._stop.set()
+        self._workers.run(workers, stopped, _LAST_SECONDS)
 
     def unhealthy(self) -> str | None:
         """What is wrong, or None. The kubelet then restarts the operator."""
@@ -64,64 +66,128 @@ class Operator:
         late = [watcher.name for watcher in self.watchers if not watcher.ready.is_set()]
         return f"{late[0]} has not listed yet" if late else self.unhealthy()
 
-    def _look(self, name: str) -> float:
-        """Looks at a run. Returns the seconds until the next look."""
+    def _look(self, key: str) -> float:
+        """Looks at a run, `namespace/name`. Returns the seconds until the next look."""
+        namespace, _, name = key.partition("/")
         try:
             with self.metrics.seconds.time():
-                due = self._reconciler.reconcile(name)
+                due = self._reconciler(namespace).reconcile(name)
         except (ApiError, StorageError) as error:
             conflict = isinstance(error, ApiError) and error.status == 409
             reason = f"api_{error.status}" if isinstance(error, ApiError) else "storage"
             self.metrics.errors.labels(reason).inc()
             if not conflict:  # a conflict is normal: somebody else changed the run in the meantime
-                _log.warning("%s: %s", name, error)
-            return self._again(name)
+                _log.warning("%s: %s", key, error)
+            return self._again(key)
         except Exception:
             self.metrics.errors.labels("bug").inc()
-            _log.exception("%s: a bug in the operator; it tries again", name)
-            return self._again(name)
-        self._failures.pop(name, None)
+            _log.exception("%s: a bug in the operator; it tries again", key)
+            return self._again(key)
+        self._failures.pop(key, None)
         if due == math.inf:
             return due
         return self._resync if due is None else min(self._resync, max(0.0, due - time.time()))
 
-    def _again(self, name: str) -> float:
-        self._failures[name] = self._failures.get(name, 0) + 1
-        return backoff(self._failures[name])
+    def _reconciler(self, namespace: str) -> Reconciler:
+        changed, gone = partial(self.metrics.changed, namespace), partial(self.metrics.gone, namespace)
+        # Two workers may make one at the same time; both then use the first.
+        return self._reconcilers.setdefault(
+            namespace, Reconciler(self._api.within(namespace), changed, gone, isolates=self._isolates)
+        )
+
+    def _again(self, key: str) -> float:
+        self._failures[key] = self._failures.get(key, 0) + 1
+        return backoff(self._failures[key])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the installed command `ptst-operator`."""
-    parser = argparse.ArgumentParser(prog="ptst-operator", description="Runs the PTSTRuns of one namespace.")
-    parser.add_argument("--namespace", default=os.environ.get("POD_NAMESPACE", ""), help="Namespace. Default: POD_NAMESPACE.")
+    options = _options(arguments)
+    set_up(options.log_level, options.log_format)
+    try:
+        namespaces = _namespaces(options.namespace)
+        own = os.environ.get("POD_NAMESPACE", namespaces[0])
+        # A look must not wait for minutes: what cannot be reached now is tried again soon.
+        os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
+        keep_own_direct(os.environ)  # S3 of the cluster itself is not behind the proxy
+        api = Api.connected(own)
+        operator = Operator(api, options.resync, namespaces, options.isolate_runs)
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    stopped, works = threading.Event(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    # A pod that waits for its lease is ready: it can take over at any time.
+    server = serve(
+        options.port,
+        operator.metrics,
+        lambda: operator.unhealthy() if works.is_set() else None,
+        lambda: operator.unready() if works.is_set() else None,
+    )
+    code = _work(operator, options.workers, stopped, works, LeaseLock(api, options.lease, _pod_name()) if options.lease else None)
+    server.shutdown()
+    return code
+
+
+def _work(operator: Operator, workers: int, stopped: threading.Event, works: threading.Event, lock: LeaseLock | None) -> int:
+    """Works until `stopped`, if there is a lock only while it is held. Returns the exit code: 1 if the lock was lost."""
+    lost = threading.Event()
+
+    def lose() -> None:
+        lost.set()
+        stopped.set()
+
+    if lock is None:
+        works.set()
+    else:
+        _log.info("%s waits for the lease %s", lock.identity, lock.name)
+        campaign(lock, works.set, lose)
+    while not stopped.is_set() and not works.wait(0.5):
+        pass
+    if not stopped.is_set():
+        _log.info("watching PTSTRuns in %s", ", ".join(operator.namespaces) if operator.namespaces != [""] else "every namespace")
+        operator.run(workers, stopped)
+    if lost.is_set():
+        _log.error("the lease could not be renewed, another pod works now; this one starts again and waits")
+    elif lock is not None:
+        lock.release()
+    return int(lost.is_set())
+
+
+def _namespaces(text: str) -> list[str]:
+    """`a,b` as a list; `*` as the empty name, which is every namespace. Raises BadInput for no namespace."""
+    named = [name.strip() for name in text.split(",") if name.strip()]
+    if not named:
+        raise BadInput("no namespace: give --namespace, or set POD_NAMESPACE")
+    return [""] if "*" in named else named
+
+
+def _pod_name() -> str:
+    return os.environ.get("POD_NAME") or socket.gethostname()
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="ptst-operator", description="Runs the PTSTRuns of one namespace, several, or all.")
+    parser.add_argument(
+        "--namespace",
+        default=os.environ.get("POD_NAMESPACE", ""),
+        help="Namespace, several separated by commas, or * for every one. Default: POD_NAMESPACE.",
+    )
     parser.add_argument("--port", type=int, default=8080, help="Port of /metrics, /healthz and /readyz.")
     parser.add_argument("--workers", type=int, default=4, help="How many runs are looked at in parallel.")
     parser.add_argument(
         "--resync", type=float, default=15.0, help="Seconds between two looks at a run, even if nothing has changed."
     )
+    parser.add_argument("--lease", default="", help="Name of a Lease in POD_NAMESPACE: of several pods, its holder works.")
+    parser.add_argument("--log-level", choices=LEVELS, default="info", help="Least level of the lines in the log.")
+    parser.add_argument("--log-format", choices=FORMATS, default="text", help="json: one object per line.")
     parser.add_argument(
         "--isolate-runs",
         action="store_true",
         help="Make a NetworkPolicy for each run, which lets its pods reach each other. The chart's policies let nobody else in.",
     )
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    try:
-        if not options.namespace:
-            raise BadInput("no namespace: give --namespace, or set POD_NAMESPACE")
-        # A look must not wait for minutes: what cannot be reached now is tried again soon.
-        os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
-        operator = Operator(Api.connected(options.namespace), options.resync, options.isolate_runs)
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        return EXIT_BAD_INPUT
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: operator.stop())
-    server = serve(options.port, operator.metrics, operator.unhealthy, operator.unready)
-    _log.info("watching PTSTRuns in %s", options.namespace)
-    operator.run(options.workers)
-    server.shutdown()
-    return 0
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

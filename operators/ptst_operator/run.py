@@ -22,11 +22,6 @@ class ResolvedRun:
     spec: Spec
     recipe: Recipe
 
-    @property
-    def gpus(self) -> bool:
-        """Whether pods ask for GPUs."""
-        return self.recipe.rollout.device != "cpu"
-
 
 @dataclass(frozen=True)
 class WantedRun:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from visionr1.errors import BadInput
+from visionr1.metrics.listening import ALL
 from visionr1.recipe import Recipe, parse_recipe
 from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 
@@ -21,6 +22,9 @@ RAY_AUTH: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 MOST_ID: Final = (1 << 32) - 2
 """The largest user or group id of Linux."""
 CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0,8}})$"
+
+SIZE: Final = r"^[0-9]+([.][0-9]+)?([kMGTPE]|[KMGTPE]i)?$"
+"""A number of bytes, as Kubernetes writes it."""
 
 Items = list[dict[str, Any]]
 Seconds = Annotated[int, Field(ge=1, le=365 * 86_400)]
@@ -77,9 +81,13 @@ class Pods(SpecPart):
     image_pull_policy: str | None = Field(None, description="Always, IfNotPresent or Never.", max_length=16)
     image_pull_secrets: Items = Field([], description="Secrets for the registry of the image, as in a pod.")
     gpu_resource: str | None = Field(None, description="Resource name of a GPU. Default: nvidia.com/gpu.", max_length=128)
-    resources: dict[str, Any] = Field({}, description="Requests and limits, without GPUs: their number comes from the recipe.")
+    resources: dict[str, Any] = Field(
+        {},
+        description="Requests and limits. Default: GPUs from the recipe, CPUs and memory from the plan. GPUs may be more than "
+        "the recipe needs, not fewer. CPUs or memory that you name are yours alone: nothing is added to them.",
+    )
     shared_memory: str | None = Field(
-        None, description="Size of /dev/shm, such as 64Gi. It counts as memory of the pod.", max_length=32
+        None, description="Size of /dev/shm, such as 64Gi. It counts as memory of the pod.", max_length=32, pattern=SIZE
     )
     scratch: str | None = Field(
         None,
@@ -87,6 +95,9 @@ class Pods(SpecPart):
         max_length=32,
     )
     env: dict[str, str] = Field({}, description="Environment variables, such as NCCL_IB_HCA.")
+    env_value_from: dict[str, dict[str, Any]] = Field(
+        {}, description="Environment variables from a Secret, a ConfigMap or the pod, by name: what a pod has in `valueFrom`."
+    )
     env_from: Items = Field([], description="ConfigMaps and Secrets with environment variables, such as S3 keys.")
     volumes: Items = Field([], description="More volumes, as in a pod.")
     volume_mounts: Items = Field([], description="Where these volumes are mounted.")
@@ -124,8 +135,8 @@ class SftPlatform(SpecPart):
 
     backend: Literal["auto", "pytorchjob", "trainjob"] = Field(
         "auto",
-        description="pytorchjob: a PyTorchJob of the training-operator v1. trainjob: a TrainJob of Kubeflow Trainer v2. auto: "
-        "the first of the two that the cluster has when an attempt begins.",
+        description="trainjob: a TrainJob of Kubeflow Trainer v2, what new clusters have. pytorchjob: a PyTorchJob of the "
+        "training-operator v1. auto: a PyTorchJob if the cluster has them when an attempt begins, else a TrainJob.",
     )
     nodes: int = Field(1, ge=1, le=1024, description="Number of pods of the job.")
     pods: Pods = Field(default_factory=Pods, description="How these pods differ from spec.pods.")
@@ -174,14 +185,14 @@ class Gate(SpecPart):
     metric: Literal["reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean"] = Field(
         description="A key of steps.jsonl."
     )
-    steps: int = Field(20, ge=1, le=10_000, description="How many of the stage's last steps the mean is taken over.")
+    steps: int = Field(20, ge=1, le=10_000, description="How many of the stage's last steps the mean is taken over. Default: 20.")
     min: float | None = Field(None, description="Least mean that passes the gate.")
     max: float | None = Field(None, description="Largest mean that passes the gate.")
     action: Literal["Hold", "Stop", "Rollback"] = Field(
         "Hold",
         description="What happens if a stage does not pass. Hold: checked when a stage is done; the next one waits for a person. "
         "Stop: also checked at each checkpoint; the stage stops, gives its GPUs back and waits for a person. Rollback: as Stop, "
-        "and all checkpoints after rollbackTo are deleted.",
+        "and all checkpoints after rollbackTo are deleted. Default: Hold.",
     )
     rollback_to: str | None = Field(
         None,
@@ -301,7 +312,12 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
 @lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes, also at one that it refuses
 def _parsed(text: str, source: str, run_name: str) -> Recipe | str:
     """The recipe, or what is wrong with it."""
-    own = [f"name={json.dumps(run_name)}", "metrics.enabled=true", "metrics.host=0.0.0.0", f"metrics.port={METRICS_PORT}"]
+    own = [
+        f"name={json.dumps(run_name)}",
+        "metrics.enabled=true",
+        f"metrics.host={json.dumps(ALL)}",
+        f"metrics.port={METRICS_PORT}",
+    ]
     try:
         return parse_recipe(text, source, own)
     except BadInput as error:

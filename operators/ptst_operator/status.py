@@ -66,6 +66,11 @@ class AttemptStatus:
     running_since: Time | None = Field(
         default=None, description="When the child was first seen to run, after its queue let it in."
     )
+    answered_at: str | None = Field(
+        default=None,
+        description="Address at which its driver has answered. Only there can its end be seen.",
+        max_length=64,
+    )
     ended: Time | None = Field(default=None, description="When it had ended and none of its pods ran any more.")
     from_step: int | None = Field(default=None, description="Newest committed global step at its start.")
     to_step: int | None = Field(default=None, description="Newest committed global step at its end.")
@@ -199,7 +204,8 @@ class Status:
         default="", description="SHA-256 of the values that the operator last let the evaluation use. Others begin it again."
     )
     conditions: list[Condition] = Field(
-        default_factory=list, description="RecipeValid, Progressing, Held, Suspended, Complete, Failed and PodSecurity."
+        default_factory=list,
+        description="RecipeValid, Progressing, Held, Suspended, Complete, Failed, PodSecurity, Reconciling and Stalled.",
     )
 
     def of(self, phase: str) -> PhaseStatus:

@@ -25,6 +25,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Hindrance:
+    """What keeps an attempt's pods from running: in one word, and in a sentence."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Breach:
     """A gate that a running stage does not pass: what to do, and why.
 
@@ -68,6 +76,8 @@ class World:
         pod_exit_code: exit code of that child's pods, if they have ended. It is 64 if one of them has that code.
         cluster: the RayCluster of the status, by its name.
         cluster_pods: whether that RayCluster is gone, but has pods that may run.
+        hindrance: what keeps the pods of an attempt, or of the RayCluster that it waits for, from running. None if not known.
+        answered_at: address at which the driver has just answered.
         driver_ended: whether the driver of an attempt that is being ended serves no metrics any more. None if not known.
         committed: what phases have committed, up to the first phase that is not complete.
         progress: the newest step's numbers, from the driver or from the step log.
@@ -84,6 +94,8 @@ class World:
     pod_exit_code: int | None = None
     cluster: RayClusterState | None = None
     cluster_pods: bool = False
+    hindrance: Hindrance | None = None
+    answered_at: str | None = None
     driver_ended: bool | None = None
     committed: Mapping[str, Committed] = field(default_factory=dict)
     progress: Progress | None = None

@@ -111,15 +111,24 @@ def test_the_notes_name_a_run_only_where_there_is_one(notes: Callable[..., str])
     assert "ptst vision-r1" not in without and "No run was created" in without
 
 
+def doctors(*settings: str) -> list[dict[str, Any]]:
+    labels = {"app.kubernetes.io/component": "doctor"}
+    return [
+        one
+        for one in rendered("values", *settings)
+        if one["kind"] == "Job" and labels.items() <= one["metadata"]["labels"].items()
+    ]
+
+
 def doctor(*settings: str) -> dict[str, Any]:
     """The Job of the doctor."""
     chosen = [word for value in ("doctor.enabled=true", *settings) for word in ("--set", value)]
-    (made,) = [one for one in rendered("values", *chosen) if one["kind"] == "Job"]
+    (made,) = doctors(*chosen)
     return dict(made["spec"])
 
 
 def test_the_doctor_is_asked_for() -> None:
-    assert "Job" not in {one["kind"] for one in rendered("values")}
+    assert doctors() == []
 
 
 def test_the_doctor_takes_all_gpus_of_so_many_nodes_as_the_run_s_pods_would() -> None:
@@ -127,7 +136,7 @@ def test_the_doctor_takes_all_gpus_of_so_many_nodes_as_the_run_s_pods_would() ->
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     assert spec["completions"] == spec["parallelism"] == 3 and pod["nodeSelector"] == {"pool": "gpu"}
-    assert container["resources"] == {"limits": {"amd.com/gpu": 4}}
+    assert container["resources"]["limits"] == {"amd.com/gpu": 4, "cpu": "32", "memory": "256Gi"}
     assert container["image"] == "visionr1-ptst/trainer:0.1.0"
     assert container["command"] == ["visionr1", "doctor", "vision-r1", "--seconds", "300"]
     (apart,) = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -138,7 +147,8 @@ def test_the_doctor_takes_all_gpus_of_so_many_nodes_as_the_run_s_pods_would() ->
 
 def test_the_doctor_without_gpus_has_its_own_resources() -> None:
     (container,) = doctor("doctor.gpus=0", "doctor.resources.requests.cpu=2")["template"]["spec"]["containers"]
-    assert container["resources"] == {"requests": {"cpu": 2}}
+    assert container["resources"]["requests"] == {"cpu": 2, "memory": "16Gi"}
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
 
 
 def test_the_doctor_s_pod_is_restricted() -> None:

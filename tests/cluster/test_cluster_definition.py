@@ -76,6 +76,48 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no recipe": (run(recipe=None), "set one of spec.recipe (the recipe itself) and spec.recipeFrom (a ConfigMap with it)"),
     "two recipes": (run(recipeFrom={"configMap": "recipes"}), "set one of spec.recipe (the recipe itself) and spec.recipeFrom"),
+    "two queues": (
+        run(queueLabels={"kueue.x-k8s.io/queue-name": "a", "kai.scheduler/queue": "b"}),
+        "spec.queueLabels names more than one queue",
+    ),
+    "a priority without a queue": (
+        run(queueLabels={"kueue.x-k8s.io/priority-class": "high"}),
+        "without kueue.x-k8s.io/queue-name: Kueue ignores the run",
+    ),
+    "a queue of pods": (
+        run(sft={"pods": {"labels": {"kueue.x-k8s.io/queue-name": "a"}}}),
+        "put it in spec.queueLabels",
+    ),
+    "two versions in one RayCluster": (
+        run(grpo={"head": {"image": "trainer:2-cpu"}}),
+        "spec.grpo.head and spec.grpo.workers have images of different versions",
+    ),
+    "two volumes at one path": (
+        run(
+            storage={"url": "/runs/run", "claim": {"name": "c", "mountPath": "/runs"}},
+            evaluate={"pods": {"volumeMounts": [{"name": "data", "mountPath": "/runs"}]}},
+        ),
+        "mounted at spec.storage.claim.mountPath",
+    ),
+    "a volume over the pod's own": (
+        run(pods={"image": "trainer:1", "volumeMounts": [{"name": "data", "mountPath": "/tmp"}]}),
+        "choose another path",
+    ),
+    "a volume with a name that is taken": (
+        run(pods={"image": "trainer:1", "volumes": [{"name": "scratch", "emptyDir": {}}]}),
+        "a volume has the name of one that every pod of a run has",
+    ),
+    "two values for one proxy": (
+        run(pods={"image": "trainer:1", "env": {"HTTPS_PROXY": "http://a", "https_proxy": "http://b"}}),
+        "env has HTTPS_PROXY and https_proxy with different values",
+    ),
+    "two S3 services": (
+        run(
+            pods={"image": "trainer:1", "env": {"AWS_ENDPOINT_URL": "https://a"}},
+            sft={"pods": {"env": {"AWS_ENDPOINT_URL": "https://b"}}},
+        ),
+        "a role's env has another AWS_ENDPOINT_URL than spec.pods.env",
+    ),
     "Ray without a token": (
         run(pods={"image": "x", "env": {"RAY_AUTH_MODE": "disabled"}}),
         "RAY_AUTH_MODE is set by KubeRay, so that Ray asks for a token: remove it",
@@ -151,6 +193,19 @@ def test_every_limit_of_the_schema_is_answered_by_the_api_server(cluster: Cluste
         assert re.search(rf"{re.escape(place)}: (?:(?!, spec\.).)*{SAID[limit]}", answer), f"{limit} of {place}: {answer}"
 
 
+def test_what_agrees_is_taken(cluster: Cluster, namespace: str) -> None:
+    """A head of the CPU image, one S3, one proxy, volumes at paths of their own."""
+    env = {"AWS_ENDPOINT_URL": "https://a", "HTTPS_PROXY": "http://p", "https_proxy": "http://p"}
+    data = {"volumes": [{"name": "data", "emptyDir": {}}], "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    made = run(
+        pods={"image": "trainer:1", "env": env, **data},
+        grpo={"head": {"image": "trainer:1-cpu"}, "workers": {"env": {"AWS_ENDPOINT_URL": "https://a"}}},
+        queueLabels={"kueue.x-k8s.io/queue-name": "a", "kueue.x-k8s.io/priority-class": "high"},
+    )
+    assert "created" in cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(made))
+    assert cluster.get("-n", namespace, "ptst", "run")["spec"]["pods"]["volumes"] == data["volumes"]
+
+
 def test_stages_may_be_unequal_where_a_person_means_it(cluster: Cluster, namespace: str) -> None:
     meant = run(recipe={"stages": [stage(4096, 16), stage(8192, 16)]}, allowUnequalStages=True)
     assert "created" in cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(meant))
@@ -179,7 +234,7 @@ def test_a_recipe_may_come_from_a_config_map_and_gates_may_go_back(cluster: Clus
     made = run(recipe=None, recipeFrom={"configMap": "recipes"}, gates=[gate])
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(made))
     spec = cluster.get("-n", namespace, "ptst", "run")["spec"]
-    assert spec["recipeFrom"] == {"configMap": "recipes", "key": "recipe.yaml"} and spec["gates"][0]["steps"] == 20
+    assert spec["recipeFrom"] == {"configMap": "recipes", "key": "recipe.yaml"} and spec["gates"] == [gate]
 
 
 def test_an_older_definition_is_told_and_not_written_to_again_and_again(cluster: Cluster, namespace: str) -> None:
@@ -291,7 +346,11 @@ def test_dashboards_come_as_config_maps_that_the_sidecar_finds() -> None:
     made = monitoring("ConfigMap", "dashboards.enabled=true")
     assert {one["metadata"]["labels"]["grafana_dashboard"] for one in made} == {"1"}
     shown = {name: json.loads(text) for one in made for name, text in one["data"].items()}
-    assert shown == {path.name: json.loads(path.read_text()) for path in (CHART / "dashboards").glob("*.json")}
+    for path in (CHART / "dashboards").glob("*.json"):
+        board, source = shown.pop(f"vision-ptst-{path.name}"), json.loads(path.read_text())
+        assert board["title"] == source["title"].replace("Vision-R1 /", "Vision-R1 vision/ptst /")
+        assert {**board, "uid": "", "title": ""} == {**source, "uid": "", "title": ""}
+    assert shown == {}
 
 
 def test_a_mistake_in_the_values_is_refused_before_anything_is_made(tmp_path: Path) -> None:

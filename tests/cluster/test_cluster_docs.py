@@ -72,7 +72,9 @@ def vision(cluster: Cluster, folder: Path, others: None) -> Iterator[Cluster]:
     wait_for("service account", lambda: "default" in cluster.kubectl("-n", NAMESPACE, "get", "sa", "default", check=False))
     never = "operator.nodeSelector.no=such"
     rendered = run(folder, "helm", "template", "visionr1-ptst", "charts/visionr1-ptst", "--namespace", NAMESPACE, "--set", never)
-    manifests = [one for one in yaml.safe_load_all(rendered) if one and one["kind"] != "Pod"]
+    manifests = [
+        one for one in yaml.safe_load_all(rendered) if one and "helm.sh/hook" not in one["metadata"].get("annotations", {})
+    ]
     (sample,) = [one for one in manifests if one["kind"] == "PTSTRun"]
     runs = [{**sample, "metadata": {"name": name}} for name in named("ptst")]
     ray = {"apiVersion": "ray.io/v1", "kind": "RayJob", "spec": {"suspend": True}}

@@ -20,7 +20,8 @@ SHORT = {**ONLY_STAGES, "checkpoint": {"every": 4}, "stages": [{**ONLY_STAGES["s
 def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
     """An installed run of one stage."""
     made = Release(platform, namespace)
-    made.install(SHORT, retry={"firstWaitSeconds": 1}, deadlines={"stopSeconds": 60})
+    # Long, to see that no pod uses it up.
+    made.install(SHORT, retry={"firstWaitSeconds": 1}, deadlines={"stopSeconds": 600})
     yield made
     made.helm("uninstall", NAME)
     wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,pods")["items"], 120)
@@ -36,7 +37,7 @@ def test_a_lost_worker_a_lost_operator_and_a_suspension(release: Release, tmp_pa
     release.wait("demo", "its third step", lambda status: steps_of(release, status["phases"][0]["attempts"][1]) >= 3)
     release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":true}}')
     release.wait("demo", "suspended", lambda status: status.get("phase") == "Suspended")
-    wait_for("no pod", lambda: not release.pods("visionr1.io/run=demo"), 120)
+    wait_for("no pod holds anything once the driver has committed", lambda: not release.pods("visionr1.io/run=demo"), 60)
     stopped_at = release.steps("demo")[-1]["step"]
     release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":false}}')
     release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded")

@@ -130,6 +130,10 @@ def test_hub_addresses_name_a_split(tmp_path: Path, png: bytes, monkeypatch: pyt
     assert [(row.id, row.answer) for row in problems("hf://owner/name@test", limit=1)] == [("owner/name@test#0", "2")]
     assert bad_row(load_problems(Source(path="hf://owner/name")), 1).kind == "image missing"
     assert problems("hf://owner/name", image_root=str(tmp_path))[1].images == (png,)
+    (tmp_path / "owner/name/README.md").write_text(
+        "---\nconfigs: [{config_name: easy, data_files: [{split: test, path: data/test-*}]}]\n---\n"
+    )
+    assert [(row.id, row.answer) for row in problems("hf://owner/name@easy/test", limit=1)] == [("owner/name@easy/test#0", "2")]
     with pytest.raises(BadInput, match="hf://owner/name@nope cannot be read"):
         problems("hf://owner/name@nope")
 

@@ -1,18 +1,11 @@
 """Held-out problems in a file, two of them damaged."""
 
 import base64
-import io
 import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
-
-def png(shade: int) -> bytes:
-    data = io.BytesIO()
-    Image.new("RGB", (56, 56), (shade, shade, shade)).save(data, "PNG")
-    return data.getvalue()
+from published_sets import png
 
 
 @pytest.fixture

@@ -5,19 +5,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+from published_sets import mathvision_set
 from typer.testing import CliRunner
 
 from visionr1.capacity.model import DEMO_BASE
 from visionr1.cli import app
 from visionr1.errors import BadInput
 from visionr1.evaluate import run, run_model
-from visionr1.evaluate.phase import evaluation_faults, fitted
+from visionr1.evaluate.lengths import evaluation_faults, fitted
 from visionr1.recipe import Recipe, load_recipe, to_yaml
 from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.source import Source
 from visionr1.report import write_report
+from visionr1.rundir.benchmark_scores import read_benchmarks
 from visionr1.rundir.checkpoints import Checkpoints
-from visionr1.rundir.layout import EVAL, REPORT, SUMMARY, eval_key, eval_samples_key, eval_settings_key
+from visionr1.rundir.layout import EVAL, EVAL_WORK, REPORT, SUMMARY, eval_key, eval_samples_key, eval_settings_key
 from visionr1.rundir.recipe import adopt_recipe
 from visionr1.rundir.scores import Scores
 from visionr1.storage import open_store
@@ -154,3 +156,45 @@ def test_held_out_data_without_a_usable_row_is_refused(tmp_path: Path, held_out:
     held_out.write_text("\n".join(lines[-2:]) + "\n")
     with pytest.raises(BadInput, match="none of the 2 rows can be used"):
         run_model(str(DEMO_BASE), Source(path=str(held_out)), load_recipe("demo", SETTINGS), None)
+
+
+def test_a_run_scores_every_stage_on_its_benchmarks_before_its_held_out_problems(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    file = mathvision_set(tmp_path / "set", 3)
+    new_run(folder, f"evaluation.benchmarks=[{{name: mathvision, path: '{file}'}}]")
+    commit(folder, "stage-1", 24)
+    run(str(folder))
+    store = open_store(str(folder))
+    scores = {score.scored: score for score in read_benchmarks(store)}
+    assert sorted(scores) == ["base", "stage-1"]
+    assert scores["base"].conditions == scores["stage-1"].conditions
+    assert (scores["stage-1"].step, scores["stage-1"].problems, scores["stage-1"].seen) == (24, 3, [])
+    assert "torch" in scores["base"].made_with
+    assert 'id="benchmarks"' in store.read_bytes(REPORT).decode()
+    assert len(json.loads(store.read_bytes(SUMMARY))["benchmarks"]) == 2
+    replies = sum(1 for key in store.list(EVAL_WORK) for _ in store.read_bytes(key).splitlines())
+    assert replies == 3, "the same weights are not asked twice"
+
+
+def test_scores_of_other_held_out_problems_share_no_curve(tmp_path: Path, held_out: Path) -> None:
+    folder = tmp_path / "run"
+    new_run(folder, f"data.held_out={{path: '{held_out}'}}")
+    commit(folder, "stage-1", 24)
+    run(str(folder))
+    held_out.write_text("".join(held_out.read_text().splitlines(keepends=True)[:4]))
+    scored = json.loads((folder / "summary.json").read_text())["phases"]
+    assert scored["base"]["accuracy"] is not None
+    (folder / "eval/stage-1.json").unlink()
+    run(str(folder))
+    for phase in ("base", "stage-1"):
+        assert json.loads((folder / f"eval/{phase}.json").read_text())["problems"] == 4, (
+            "both are scored on the file as it is now"
+        )
+
+
+def test_two_workers_give_the_replies_of_one(tmp_path: Path, held_out: Path) -> None:
+    recipe = load_recipe("demo", [*SETTINGS, "evaluation.samples=2"])
+    shared = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"workers": 2})})
+    one, two = (run_model("demo", Source(path=str(held_out)), each, None) for each in (recipe, shared))
+    assert one.samples == two.samples
+    assert one.score == two.score

@@ -204,6 +204,18 @@ def test_an_address_of_another_machine_is_one_line(serve: Serve, host: str) -> N
         serve(Metrics(host=host, port=0))
 
 
+def test_all_addresses_are_those_of_ipv6_and_ipv4(serve: Serve) -> None:
+    port = serve(Metrics(host="::", port=0)).port
+    for host in ("[::1]", "127.0.0.1"):
+        with urllib.request.urlopen(f"http://{host}:{port}/healthz", timeout=5) as answer:
+            assert answer.status == 200, host
+
+
+def test_a_machine_without_ipv6_serves_on_all_of_ipv4(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    assert get(serve(Metrics(host="::", port=0)), "/healthz")[0] == 200
+
+
 def test_a_closed_exporter_frees_its_port(serve: Serve) -> None:
     exporter = serve()
     port = exporter.port

@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
-from ptst_operator import act, intake
 from ptst_operator.api import ApiError
 from ptst_operator.children.raycluster import POD_LABEL
 from ptst_operator.effects import RunEvent
-from ptst_operator.look import run_directory
 from ptst_operator.names import RUN_LABEL
-from ptst_operator.run import recipe_hash
 
-from visionr1.errors import BadInput
-from visionr1.recipe import Phase, Recipe, phases_from
+from visionr1.recipe import Phase
 from visionr1.rundir.committed import Committed
-from visionr1.rundir.rollback import Rollback
 
 
 def copied(manifest: Any) -> Any:
@@ -85,6 +78,8 @@ class FakeCluster:
     fate: Callable[[str], str] = lambda name: "end"
     epoch: int = 0
     events: list[RunEvent] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    waiting_pods: list[dict[str, Any]] = field(default_factory=list)
     bad_steps: set[tuple[str, int]] = field(default_factory=set)
     asked_to_stop: set[str] = field(default_factory=set)
     recipe_refused: bool = False
@@ -101,6 +96,10 @@ class FakeCluster:
     def namespace_labels(self) -> dict[str, str]:
         return {"pod-security.kubernetes.io/enforce": self.pod_security}
 
+    def within(self, namespace: str) -> FakeCluster:
+        """There is one namespace."""
+        return self
+
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         self.before_call("get")
         if kind == "ConfigMap":
@@ -110,13 +109,18 @@ class FakeCluster:
         self.after_call("get")
         return found
 
-    def list(self, kind: str, selector: str = "") -> dict[str, Any]:
+    def list(self, kind: str, selector: str = "", fields: str = "") -> dict[str, Any]:
         self.before_call("list")
+        if kind == "Event":
+            assert fields == "type=Warning"
+            return {"items": copied(self.warnings)}
         assert kind == "Pod"
         label, _, name = selector.partition("=")
         alive = [one for one in self.seen() if label == RUN_LABEL or name == (one.cluster if label == POD_LABEL else one.child)]
         ended = self.objects.get(("pods of", name), {"items": []})["items"]
-        return {"items": [{"status": {"phase": "Running"}} for _ in alive] + copied(ended)}
+        running = [{"metadata": {"name": one.child}, "status": {"phase": "Running"}} for one in alive]
+        waiting = [pod for pod in self.waiting_pods if pod["metadata"]["labels"].get(label) == name]
+        return {"items": [*running, *copied(waiting), *copied(ended)]}
 
     def seen(self) -> Processes:
         """Processes with pods that the API server knows."""
@@ -226,7 +230,8 @@ class FakeCluster:
                 if kind != "RayJob":  # whose exit code is in its own words
                     name = {"PyTorchJob": "pytorch", "TrainJob": "node", "Job": "visionr1"}[kind]
                     state = {"terminated": {"exitCode": code}}
-                    pod = {"status": {"phase": "Failed", "containerStatuses": [{"name": name, "state": state}]}}
+                    ended = {"phase": "Failed", "containerStatuses": [{"name": name, "state": state}]}
+                    pod = {"metadata": {"name": name}, "status": ended}
                     self.objects["pods of", process.child] = {"metadata": {}, "items": [pod]}
 
     def lose_touch(self, process: Process) -> None:
@@ -352,52 +357,3 @@ _STATUS: dict[str, dict[str, dict[str, Any]]] = {
         "done": {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"},
     },
 }
-
-
-@contextmanager
-def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
-    """Reads commits from the fake cluster in place of a run directory."""
-
-    def committed(store: object, phase: Phase) -> Committed:
-        return cluster.listed(phase.name)
-
-    def records(store: object) -> list[dict[str, Any]]:
-        steps = [(name, step) for name, one in cluster.committed.items() for step in range(1, (one.step or 0) + 1)]
-        return [
-            {"phase": name, "step": step, "reward_mean": float((name, step) not in cluster.bad_steps)} for name, step in steps
-        ]
-
-    def refusal(store: object, recipe: object, to: Rollback, stage: str) -> str | None:
-        return None if to.phase == stage or cluster.committed["stage-1"].complete else "there is no such checkpoint"
-
-    def is_rolled_back(store: object, recipe: object, to: Rollback) -> bool:
-        cluster.committed_before.update(cluster.committed)  # all of it is listed; what is committed is read again after that
-        return not any(one.step is not None and one.step > to.step for name, one in cluster.committed.items() if name != "sft")
-
-    def roll_back(store: object, recipe: Recipe, to: Rollback, archive: str) -> None:
-        at_work = cluster.seen() or any(kind == "RayCluster" for kind, _ in cluster.objects)
-        assert not at_work, "something of the run is at work while checkpoints are deleted"
-        for phase in phases_from(recipe, to.phase):
-            step = to.step if phase.name == to.phase and to.step > phase.first_step else None
-            cluster.take_commits_back(phase.name, Committed(step, step == phase.first_step + 4))
-        cluster.rollbacks += 1
-        cluster.epoch += 1
-
-    decided: dict[str, Recipe] = {}
-
-    def adopt_recipe(store: object, recipe: Recipe, begun: object) -> None:
-        if cluster.recipe_refused:
-            raise BadInput("seed: 1 in the run, 2 in this recipe")
-
-    with (
-        patch.object(run_directory, "committed", committed),
-        patch.object(run_directory, "read_steps", records),
-        patch.object(run_directory, "refusal", refusal),
-        patch.object(run_directory, "is_rolled_back", is_rolled_back),
-        patch.object(act, "roll_back", roll_back),
-        patch.object(run_directory, "newest_progress", lambda *_: None),
-        patch.object(intake, "adopt_recipe", adopt_recipe),
-        patch.object(intake, "keep_decided", lambda store, recipe: decided.update({recipe_hash(recipe): recipe})),
-        patch.object(intake, "read_recipe", lambda store, sha256: decided[sha256]),
-    ):
-        yield

@@ -8,7 +8,8 @@ from functools import cache, partial
 from random import Random
 from typing import Any
 
-from fake_cluster import NOTHING, Crash, FakeCluster, Process, run_directory_of
+from fake_cluster import NOTHING, Crash, FakeCluster, Process
+from fake_directory import run_directory_of
 from ptst_operator.api import ApiError
 from ptst_operator.reconcile import Reconciler
 from ptst_operator.spec import Spec, resolve_recipe

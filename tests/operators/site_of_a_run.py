@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ class Site:
         self.store = open_store(url)
         self.now = 1_000_000.0
         self.metrics = OperatorMetrics()
-        self.operator = Reconciler(self.cluster, self.metrics.changed, self.metrics.gone, lambda: self.now)  # type: ignore[arg-type]
+        changed, gone = partial(self.metrics.changed, "default"), partial(self.metrics.gone, "default")
+        self.operator = Reconciler(self.cluster, changed, gone, lambda: self.now)  # type: ignore[arg-type]
 
     def look(self, times: int = 1) -> Status:
         for _ in range(times):

@@ -31,9 +31,9 @@ def test_a_run_is_looked_at_again_when_its_next_deadline_is_over(tmp_path: Path)
 class Silent(FakeCluster):
     """Its watches say nothing after the first list."""
 
-    def list(self, kind: str, selector: str = "") -> dict[str, Any]:
-        if kind == "Pod":
-            return super().list(kind, selector)
+    def list(self, kind: str, selector: str = "", fields: str = "") -> dict[str, Any]:
+        if kind in ("Pod", "Event"):
+            return super().list(kind, selector, fields)
         if kind != "PTSTRun":
             raise ApiError(404, "no such kind")
         return {"items": [self.run], "metadata": {"resourceVersion": "1"}}
@@ -49,8 +49,8 @@ def test_a_run_is_looked_at_again_though_no_watch_says_so(suspend: bool, tmp_pat
     cluster = Silent(new_run(storage=storage, suspend=suspend, **without_coldstart()))
     looks: list[float] = []
     cluster.before_call = lambda call: looks.append(time.monotonic()) if call == "get" else None
-    operator = Operator(cluster, resync=0.05)  # type: ignore[arg-type]
-    running = threading.Thread(target=operator.run, args=(1,), daemon=True)
+    operator, stopped = Operator(cluster, 0.05, ["default"]), threading.Event()  # type: ignore[arg-type]
+    running = threading.Thread(target=operator.run, args=(1, stopped), daemon=True)
     running.start()
     try:
         end = time.monotonic() + 20
@@ -58,5 +58,5 @@ def test_a_run_is_looked_at_again_though_no_watch_says_so(suspend: bool, tmp_pat
             assert time.monotonic() < end, f"looked at {len(looks)} times"
             time.sleep(0.05)
     finally:
-        operator.stop()
+        stopped.set()
         running.join(10)

@@ -70,6 +70,15 @@ def server() -> Iterator[Server]:
         made.shutdown()
 
 
+@pytest.fixture(params=[None, "", "10.0.0.0/8,.svc"], ids=["no proxy", "a proxy", "a proxy for others"])
+def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that nobody can reach, for everything but what NO_PROXY names."""
+    if request.param is not None:
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setenv("NO_PROXY", request.param)
+
+
 @pytest.fixture
 def api(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
     config = {
@@ -119,6 +128,13 @@ def test_a_read_asks_for_what_is_now(read: Callable[[Api], object], query: dict[
     """With a resourceVersion, such as 0, the API server may answer with what it once knew."""
     read(api)
     assert [(one.method, one.query) for one in server.asked] == [("GET", query)]
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_api_server_is_never_asked_through_a_proxy(server: Server, request: pytest.FixtureRequest) -> None:
+    api: Api = request.getfixturevalue("api")
+    api.get("PTSTRun", "run")
+    assert len(server.asked) == 1
 
 
 def test_what_is_applied_is_the_operator_s_whoever_wrote_it_before(api: Api, server: Server) -> None:

@@ -161,7 +161,7 @@ def test_sft_is_a_pytorchjob_of_workers_that_know_where_to_meet() -> None:
     assert made["spec"]["nprocPerNode"] == "8", "the CRD wants a string"
     assert made["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "backoffLimit": 0}
     container = replicas["Worker"]["template"]["spec"]["containers"][0]
-    assert (container["name"], container["resources"]) == ("pytorch", {"limits": {"nvidia.com/gpu": 8}})
+    assert (container["name"], container["resources"]["limits"]["nvidia.com/gpu"]) == ("pytorch", 8)
     decided = recipe_hash(run.recipe)
     assert container["command"] == ["visionr1", "sft", "--run", "s3://bucket/run", "--recipe-sha256", decided]
     variables = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"]}
@@ -204,16 +204,18 @@ def test_the_cluster_has_a_place_for_each_worker_and_a_head_without_work() -> No
     spec = raycluster.build(run, "run-ray-0")["spec"]
     (group,) = spec["workerGroupSpecs"]
     assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (8, 8, 8)
-    assert group["template"]["spec"]["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": 8}}
-    assert "resources" not in spec["headGroupSpec"]["template"]["spec"]["containers"][0], "the head needs no GPU"
-    assert spec["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 8
+    head = spec["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert head["resources"]["limits"].keys() == {"cpu", "memory"}, "the head needs no GPU"
+    started = [one["rayStartParams"] for one in (spec["headGroupSpec"], group)]
+    assert [(one["num-cpus"], one["num-gpus"]) for one in started] == [("0", "0"), ("8", "8")]
     assert spec["authOptions"] == {"mode": "token"}
     head_env = {one["name"]: one["value"] for one in spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]}
     assert head_env["RAY_JOB_STOP_WAIT_TIME_S"] == "60", "the driver's time to commit is deadlines.stopSeconds"
     cpu = owner()
     (slots,) = raycluster.build(cpu, "run-ray-0")["spec"]["workerGroupSpecs"]
-    assert slots["rayStartParams"] == {"num-cpus": "2"}
-    assert "resources" not in slots["template"]["spec"]["containers"][0]
+    assert (slots["rayStartParams"]["num-cpus"], slots["rayStartParams"]["num-gpus"]) == ("2", "0")
+    assert slots["template"]["spec"]["containers"][0]["resources"]["limits"].keys() == {"cpu", "memory"}
 
 
 def test_a_node_without_its_raylet_is_noticed_in_a_minute_and_ended_at_once() -> None:
@@ -226,6 +228,14 @@ def test_a_node_without_its_raylet_is_noticed_in_a_minute_and_ended_at_once() ->
         assert alive["periodSeconds"] * alive["failureThreshold"] == 60
         assert started["periodSeconds"] * started["failureThreshold"] == 600, "an image may be slow to load"
         assert alive["terminationGracePeriodSeconds"] < group["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_a_ray_pod_ends_when_its_driver_has_and_the_head_last() -> None:
+    spec = raycluster.build(owner(), "run-ray-0")["spec"]
+    head, worker = (one["template"]["spec"] for one in (spec["headGroupSpec"], spec["workerGroupSpecs"][0]))
+    for pod in (head, worker):
+        assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-m", "visionr1.grpo.leave"]
+    assert head["terminationGracePeriodSeconds"] > worker["terminationGracePeriodSeconds"] >= 60, "deadlines.stopSeconds"
 
 
 def test_every_child_s_command_names_the_recipe_that_was_decided_on() -> None:
@@ -319,7 +329,7 @@ def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(ro
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert spec["terminationGracePeriodSeconds"] == 60
+    assert spec["terminationGracePeriodSeconds"] == (90 if role == "head" else 60)
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsUser"] == 2000
     assert (container["image"], spec["nodeSelector"]) == ("trainer@sha256:0", {"zone": role})

@@ -63,6 +63,12 @@ def test_no_default_hides_a_preset() -> None:
     assert [path for path, node in nodes(recipe) if "default" in node] == []
 
 
+def test_no_default_is_written_into_the_entries_of_a_list() -> None:
+    """Argo CD compares a list of a custom resource as a whole: with such a default, a run with gates would never be in sync."""
+    schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert [path for path, node in nodes(schema, "") if "[]" in path and "default" in node] == []
+
+
 def test_it_fits_kubectl_apply() -> None:
     """`kubectl apply` keeps the whole object in an annotation of at most 262,144 bytes."""
     assert len(yaml.safe_dump(definition())) < 200_000

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from visionr1.storage import StorageError
 class Silent:
     """An API server that takes every watch, and says nothing more after it has listed."""
 
+    def within(self, namespace: str) -> Silent:
+        return self
+
     def list(self, kind: str) -> dict[str, Any]:
         return {"items": [], "metadata": {"resourceVersion": "1"}}
 
@@ -34,13 +38,13 @@ class Silent:
 
 @pytest.fixture
 def operator() -> Any:
-    made = Operator(Silent(), resync=15.0)  # type: ignore[arg-type]
+    made, stopped = Operator(Silent(), 15.0, ["vision"]), threading.Event()  # type: ignore[arg-type]
     assert made.unready() == "watch-PTSTRun has not listed yet"
-    running = threading.Thread(target=made.run, args=(2,))
+    running = threading.Thread(target=made.run, args=(2, stopped))
     running.start()
     assert all(watcher.ready.wait(10) for watcher in made.watchers)
     yield made
-    made.stop()
+    stopped.set()
     running.join(10)
 
 
@@ -54,7 +58,7 @@ def test_an_operator_with_a_watch_that_hangs_is_neither_ready_nor_healthy(operat
 
 
 def test_an_operator_with_a_dead_worker_is_neither_ready_nor_healthy(operator: Operator) -> None:
-    operator.stop()
+    operator._workers._stop.set()
     deadline = time.monotonic() + 10
     while not operator._workers._threads or any(thread.is_alive() for thread in operator._workers._threads):
         assert time.monotonic() < deadline
@@ -107,19 +111,19 @@ def counted(metrics: OperatorMetrics, name: str, **labels: str) -> float | None:
     ("error", "reason"), [(ApiError(503, "no"), "api_503"), (StorageError("no"), "storage"), (KeyError(), "bug")]
 )
 def test_a_look_that_failed_is_counted_by_its_reason(error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    operator = Operator(Silent(), resync=15.0)  # type: ignore[arg-type]
+    operator = Operator(Silent(), 15.0, ["vision"])  # type: ignore[arg-type]
 
     def fail(self: Reconciler, name: str) -> None:
         raise error
 
     monkeypatch.setattr(Reconciler, "reconcile", fail)
-    assert operator._look("run") < 15, "it is tried again soon"
+    assert operator._look("vision/run") < 15, "it is tried again soon"
     assert counted(operator.metrics, "visionr1_ptst_reconcile_errors_total", reason=reason) == 1
 
 
 def test_attempts_after_the_first_are_counted(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart())
-    again = {"run": "run", "stage": "sft"}
+    again = {"namespace": "default", "run": "run", "stage": "sft"}
     site.look(2)
     assert counted(site.metrics, "visionr1_ptst_child_restarts_total", **again) == 0, "there before the first, to be seen rising"
     for _ in range(2):
@@ -149,6 +153,7 @@ def test_a_run_that_rests_has_its_metrics_after_a_restart_of_the_operator(phase:
         site.cluster.served = set()
     assert site.look(3).phase == phase
     metrics = OperatorMetrics()
-    site.operator = Reconciler(site.cluster, metrics.changed, metrics.gone, lambda: site.now)  # type: ignore[arg-type]
+    changed, gone = partial(metrics.changed, "default"), partial(metrics.gone, "default")
+    site.operator = Reconciler(site.cluster, changed, gone, lambda: site.now)  # type: ignore[arg-type]
     site.look()
-    assert counted(metrics, "visionr1_ptst_run_phase", run="run", phase=phase) == 1
+    assert counted(metrics, "visionr1_ptst_run_phase", namespace="default", run="run", phase=phase) == 1

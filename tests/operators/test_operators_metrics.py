@@ -13,8 +13,11 @@ FROM_THE_LIBRARY = {"le"}
 def served() -> dict[str, tuple[str, str, set[str]]]:
     """Kind, help and labels by name, of a run that went on to its next phase at the second attempt."""
     metrics = OperatorMetrics()
-    metrics.changed("mine", Status(), Status(phase="Running", stage="sft", phases=[PhaseStatus(name="sft", attempts_begun=1)]))
     metrics.changed(
+        "vision", "mine", Status(), Status(phase="Running", stage="sft", phases=[PhaseStatus(name="sft", attempts_begun=1)])
+    )
+    metrics.changed(
+        "vision",
         "mine",
         Status(phase="Running", stage="sft", phases=[PhaseStatus(name="sft", attempts_begun=1)]),
         Status(phase="Running", stage="stage-1", phases=[PhaseStatus(name="sft", attempts_begun=2)]),

@@ -18,6 +18,7 @@ from ptst_operator.look import driver
 from ptst_operator.run_queue import RunQueue
 from ptst_operator.spec import Spec, Storage, resolve_recipe
 from ptst_operator.status import read_status
+from ptst_operator.world import Progress
 from pydantic import ValidationError
 from schedules import RECIPE, STAGE
 from site_of_a_run import Site, condition, without_coldstart
@@ -135,14 +136,17 @@ def test_an_evaluation_that_a_new_stage_has_made_fail_is_forgiven(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("ended", "newer", "kept"),
-    [(False, True, True), (True, False, False), (None, True, False), (None, False, True)],
-    ids=["a commit that was due", "nothing left to commit", "it cannot be asked, committed", "it cannot be asked"],
+    ("answered", "ended", "newer", "kept"),
+    [(True, False, True, True), (True, True, False, False), (True, None, True, False), (True, None, False, True)]
+    + [(False, True, False, True), (False, True, True, False)],
+    ids=["a commit that was due", "nothing left to commit", "it cannot be asked, committed", "it cannot be asked"]
+    + ["it never answered there", "it never answered there, committed"],
 )
 def test_a_cluster_is_kept_until_the_driver_that_was_asked_to_stop_has_ended(
-    ended: bool | None, newer: bool, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answered: bool, ended: bool | None, newer: bool, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "driver_has_ended", lambda address: ended)
+    monkeypatch.setattr(driver, "ask_driver", lambda address, stage: Progress() if answered else None)
     site = Site(tmp_path, **without_coldstart())
     site.commit("sft", 3, final=True)
     site.look(2)
@@ -180,9 +184,10 @@ def test_a_driver_whose_rayjob_nobody_has_seen_ends_with_its_cluster(tmp_path: P
     assert site.look(2).phase == "Suspended" and not site.cluster.processes
 
 
-def test_a_driver_that_listens_no_more_has_ended() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        address = listening.getsockname()
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_driver_that_listens_no_more_has_ended(host: str) -> None:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
+        address = listening.getsockname()[:2]
         assert driver.driver_has_ended(address) is False, "whatever it would answer"
     assert driver.driver_has_ended(address) is True
     assert driver.driver_has_ended(("no-such-host.invalid", 9464)) is None
@@ -380,6 +385,6 @@ def test_a_queue_hands_a_name_to_one_worker_at_a_time_and_at_its_earliest_time()
 
 
 def test_objects_of_others_wake_nobody() -> None:
-    assert run_of("PTSTRun", {"metadata": {"name": "a"}}) == "a"
-    assert run_of("RayJob", {"metadata": {"name": "x", "labels": {"visionr1.io/run": "a"}}}) == "a"
+    assert run_of("PTSTRun", {"metadata": {"name": "a", "namespace": "n"}}) == "n/a"
+    assert run_of("RayJob", {"metadata": {"name": "x", "namespace": "n", "labels": {"visionr1.io/run": "a"}}}) == "n/a"
     assert run_of("RayJob", {"metadata": {"name": "x"}}) is None

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from fake_cluster import Crash, FakeCluster, run_directory_of
+from fake_cluster import Crash, FakeCluster
+from fake_directory import run_directory_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedules import SFT_KINDS, Schedule, chain_of, play

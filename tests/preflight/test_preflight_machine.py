@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
 from visionr1.preflight.machine import (
-    keep_loopback_direct,
+    keep_own_direct,
     port_note,
     ray_address,
     ray_address_fault,
@@ -73,11 +74,22 @@ def test_a_taken_port_is_a_note() -> None:
     ],
 )
 def test_no_proxy_is_asked_for_this_machine(environment: dict[str, str], direct: str) -> None:
-    keep_loopback_direct(environment)
+    keep_own_direct(environment)
     assert environment["no_proxy"] == environment["NO_PROXY"] == direct
 
 
 def test_without_a_proxy_nothing_is_changed() -> None:
     environment = {"NO_PROXY": "a", "http_proxy": ""}
-    keep_loopback_direct(environment)
+    keep_own_direct(environment)
     assert environment == {"NO_PROXY": "a", "http_proxy": ""}
+
+
+def test_no_proxy_is_asked_for_a_cluster_s_own_names(tmp_path: Path) -> None:
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("search vision.svc.k8s.example svc.k8s.example k8s.example corp.example\nnameserver 10.96.0.10\n")
+    environment = {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "s3.corp.example, 10.0.0.0/8", "KUBERNETES_SERVICE_HOST": "fd00::1"}
+    keep_own_direct(environment, resolver)
+    own = "localhost,127.0.0.1,::1,fd00::1,.svc,.cluster.local,.k8s.example"
+    assert environment["NO_PROXY"] == environment["no_proxy"] == f"s3.corp.example,10.0.0.0/8,{own}"
+    keep_own_direct(environment, tmp_path / "none")
+    assert environment["NO_PROXY"] == f"s3.corp.example,10.0.0.0/8,{own}", "each name is there once"

@@ -189,7 +189,7 @@ def test_how_a_run_is_carried_out_is_no_other_evaluation() -> None:
 
 @pytest.mark.parametrize("path", sorted(MAY_CHANGE))
 def test_what_may_change_is_in_the_recipe(path: str) -> None:
-    value = DEMO.model_dump()
+    value = load_recipe("demo", ["evaluation.judge={base_url: 'http://localhost:1', model: m}"]).model_dump()
     for name in path.split("."):
         value = value[name]
 

@@ -29,7 +29,7 @@ SUFFIXES: Final = (".parquet", ".jsonl", ".json")
 NOT_DATA: Final = ("dataset_info.json", "dataset_infos.json")
 """Read by trainers and by `datasets`, but without rows."""
 SPLIT_NAMES: Final = ("train", "validation", "val", "dev", "test")
-_HUB_NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", re.ASCII)
+_HUB_NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@(\w[\w.-]*/)?\w[\w.-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -186,14 +186,17 @@ def _saved_table(folder: Path, pictures: Pictures) -> Table:
 
 def _hub_table(path: str, pictures: Pictures) -> Table:
     if not _HUB_NAME.fullmatch(path.removeprefix("hf://")):
-        raise BadInput(f"{one_line(path)}: write it as hf://owner/name or hf://owner/name@split")
-    name, _, split = path.removeprefix("hf://").partition("@")
+        raise BadInput(
+            f"{one_line(path)}: write it as hf://owner/name, hf://owner/name@split or hf://owner/name@configuration/split"
+        )
+    name, _, place = path.removeprefix("hf://").partition("@")
+    configuration, _, split = place.rpartition("/")
     with _datasets(path) as datasets:
-        dataset = datasets.load_dataset(name, split=split or "train")
+        dataset = datasets.load_dataset(name, configuration or None, split=split or "train")
     # The library names the folder of a downloaded data set by its commit.
     files = [Path(file["filename"]) for file in dataset.cache_files]
     stamps = [f"{file.parent.name}/{file.name}:{file.stat().st_size}" for file in files]
-    return _dataset_table(f"{name}@{split or 'train'}", dataset, pictures, " ".join(stamps))
+    return _dataset_table(f"{name}@{place or 'train'}", dataset, pictures, " ".join(stamps))
 
 
 def _dataset_table(name: str, dataset: Dataset, pictures: Pictures, stamp: str, keep: object = None) -> Table:

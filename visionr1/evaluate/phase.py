@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from visionr1.capacity.choose import evaluation_share
-from visionr1.capacity.model import model_sizes
 from visionr1.data.kept import Kept
 from visionr1.errors import BadInput
-from visionr1.evaluate.problems import EvaluatedModel, HeldOut, evaluate_problems, load_held_out
+from visionr1.evaluate.crew import build_evaluation_engine, evaluation_cluster
+from visionr1.evaluate.engine import EngineModel
+from visionr1.evaluate.lengths import evaluation_faults, fitted
+from visionr1.evaluate.problems import EvaluatedModel, EvaluationEngine, HeldOut, evaluate_problems, load_held_out
+from visionr1.evaluate.published import Published, engine_tokens, published, training_data
 from visionr1.preflight.base import read_config
-from visionr1.preflight.lengths import cache_faults, context_tokens, length_faults
-from visionr1.preflight.machine import has_gpu
-from visionr1.recipe import Phase, Recipe
+from visionr1.preflight.lengths import context_tokens
+from visionr1.recipe import Recipe
 from visionr1.recipe.phases import BASE_MODEL, EVALUATE_PHASE, SFT_PHASE, stage_phases
 from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.source import Source
 from visionr1.report import write_report
 from visionr1.reward import Grader
-from visionr1.rollout.types import RolloutEngine
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import CHECKED_HELD_OUT
 from visionr1.rundir.recipe import read_recipe, refuse_planted_reward
@@ -90,7 +90,12 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
     if not left:
         write_report(store)
         return
-    with taking_over(store, EVALUATE_PHASE) as fenced, Grader(recipe.reward) as grader, StopFlag() as should_stop:
+    with (
+        taking_over(store, EVALUATE_PHASE) as fenced,
+        Grader(recipe.reward) as grader,
+        evaluation_cluster(recipe),
+        StopFlag() as should_stop,  # after Ray, which takes SIGTERM for itself when it starts
+    ):
         _score_all(fenced, Scores(fenced, evaluation_settings(recipe)), recipe, held_out, left, grader, should_stop)
         write_report(fenced)
 
@@ -112,16 +117,47 @@ def _score_all(
     # The copy that the engine was built from stays to the end: vLLM reads its tokenizer again for every other model.
     with _weights(store, recipe, left[0]) as folder:
         loaded = _load(folder, recipe, held_out, store)
-        _score(scores, recipe, left[0], loaded, grader, should_stop)
-        for target in left[1:]:
-            with _weights(store, recipe, target) as other:
-                loaded.engine.load(other)
-                _score(scores, recipe, target, loaded, grader, should_stop)
+        left = left + _of_other_problems(scores, recipe, left, loaded.held_out, store)
+        with _benchmarks(recipe, store, grader, should_stop, folder, loaded.builder) as sets:
+            _score(scores, recipe, left[0], folder, loaded, sets, grader, should_stop)
+            for target in left[1:]:
+                with _weights(store, recipe, target) as other:
+                    loaded.engine.load(other)
+                    _score(scores, recipe, target, other, loaded, sets, grader, should_stop)
+
+
+def _of_other_problems(scores: Scores, recipe: Recipe, left: list[Target], held_out: HeldOut, store: Store) -> list[Target]:
+    """Models whose score is of other problems than the held-out source has now: they are scored again."""
+
+    def scored(phase: str) -> int | None:
+        score = scores.score(phase)
+        return None if score is None or score.fingerprint not in (None, held_out.fingerprint) else score.step
+
+    every = targets(recipe, lambda phase: Checkpoints(store, phase).latest(), scored)
+    return [target for target in every if target not in left]
+
+
+def _benchmarks(
+    recipe: Recipe, store: Store, grader: Grader, should_stop: Callable[[], bool], folder: Path, builder: PromptBuilder
+) -> AbstractContextManager[Published | None]:
+    if not recipe.evaluation.benchmarks:
+        return nullcontext()
+    return published(recipe, store, grader, should_stop, training_data(recipe), (folder, builder))
 
 
 def _score(
-    scores: Scores, recipe: Recipe, target: Target, loaded: _Loaded, grader: Grader, should_stop: Callable[[], bool]
+    scores: Scores,
+    recipe: Recipe,
+    target: Target,
+    folder: Path,
+    loaded: _Loaded,
+    sets: Published | None,
+    grader: Grader,
+    should_stop: Callable[[], bool],
 ) -> None:
+    # The held-out score comes last: when it is there, the phase is done with this model.
+    if sets is not None:
+        sets.score(EngineModel(loaded.engine, loaded.builder, recipe, folder), target.phase, target.step)
     title = f"{target.phase}, step {target.step}"
     evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, title, should_stop)
     scores.write(target.phase, target.step, as_json(evaluation, loaded.held_out), evaluation.samples)
@@ -142,14 +178,13 @@ def _weights(store: Store, recipe: Recipe, target: Target) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class _Loaded:
-    engine: RolloutEngine
+    engine: EvaluationEngine
     builder: PromptBuilder
     held_out: HeldOut
 
 
 def _load(folder: Path, recipe: Recipe, held_out: Source, store: Store | None = None) -> _Loaded:
     from visionr1.model.chat import PromptBuilder
-    from visionr1.rollout.build import build_engine
 
     builder = PromptBuilder(folder, recipe.model)
     faults = evaluation_faults(recipe, folder)
@@ -162,14 +197,7 @@ def _load(folder: Path, recipe: Recipe, held_out: Source, store: Store | None = 
         print(f"left out {note.id}: {note.detail}; {note.remedy}", file=sys.stderr)
     if len(problems.skipped) > _SAID:
         print(f"left out {len(problems.skipped) - _SAID} more problems; the file with the score lists them all", file=sys.stderr)
-    engine = build_engine(
-        folder,
-        recipe,
-        builder,
-        max_model_len=recipe.data.max_prompt_tokens + recipe.evaluation.max_completion_tokens,
-        gpu_share=evaluation_share(recipe),
-        tensor_parallel=recipe.stages[-1].tensor_parallel if recipe.stages else 1,
-    )
+    engine = build_evaluation_engine(folder, recipe, builder, engine_tokens(recipe, folder))
     return _Loaded(engine, builder, problems)
 
 
@@ -189,8 +217,8 @@ def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> E
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": model, "revision": None})})
     folder = base_dir(recipe.model)
     recipe = fitted(recipe, context_tokens(read_config(folder)))
-    loaded = _load(folder, recipe, source)
-    with Grader(recipe.reward) as grader:
+    with evaluation_cluster(recipe), Grader(recipe.reward) as grader:
+        loaded = _load(folder, recipe, source)
         evaluation = evaluate_problems(loaded.engine, loaded.builder, grader, loaded.held_out.rows, recipe, model)
     if out is not None:
         store = open_store(str(out))
@@ -200,38 +228,11 @@ def run_model(model: str, source: Source, recipe: Recipe, out: Path | None) -> E
     return evaluation
 
 
-def fitted(recipe: Recipe, context: int | None) -> Recipe:
-    """The recipe with the evaluation's lengths cut to a model's context, in tokens; prompts may need half of it."""
-    prompt, completion = recipe.data.max_prompt_tokens, recipe.evaluation.max_completion_tokens
-    if context is None or prompt + completion <= context:
-        return recipe
-    completion = min(completion, max(context // 2, context - prompt))
-    prompt = min(prompt, context - completion)
-    print(
-        f"note: the model takes {context} tokens, so prompts have at most {prompt} and completions {completion}, not "
-        f"{recipe.data.max_prompt_tokens} and {recipe.evaluation.max_completion_tokens}",
-        file=sys.stderr,
-    )
-    return recipe.model_copy(
-        update={
-            "data": recipe.data.model_copy(update={"max_prompt_tokens": prompt}),
-            "evaluation": recipe.evaluation.model_copy(update={"max_completion_tokens": completion}),
-        }
-    )
-
-
-def evaluation_faults(recipe: Recipe, folder: Path) -> list[str]:
-    """Lengths that the model in `folder`, or the KV cache on a CPU, does not take."""
-    config = read_config(folder)
-    chain = [Phase(EVALUATE_PHASE, "evaluate")]
-    lines = length_faults(recipe, chain, context_tokens(config))
-    return lines if recipe.rollout.on_gpu(has_gpu()) else lines + cache_faults(recipe, chain, model_sizes(config))
-
-
 def as_json(evaluation: EvaluatedModel, held_out: HeldOut) -> dict[str, Any]:
     """What a score's file says about one model."""
     return {
         **asdict(evaluation.score),
         "seconds": round(evaluation.seconds, 2),
+        "fingerprint": held_out.fingerprint,
         "skipped": [{"id": note.id, "kind": note.kind, "detail": note.detail} for note in held_out.skipped],
     }

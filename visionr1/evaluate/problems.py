@@ -8,6 +8,7 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from visionr1.data.check import BadRowNote, check_problems
@@ -22,7 +23,7 @@ from visionr1.progress import progress
 from visionr1.recipe import Recipe
 from visionr1.recipe.source import Source
 from visionr1.reward import Grade, Grader
-from visionr1.rollout.types import Completion, RolloutEngine, Sampling
+from visionr1.rollout.types import Completion, Group, Sampling
 from visionr1.rundir.scores import Sample
 
 SHOWN: Final = 24
@@ -42,12 +43,23 @@ class Builder(Protocol):
         """Tokens of that prompt, its image tokens included."""
 
 
+class EvaluationEngine(Protocol):
+    """What evaluation needs of `visionr1.rollout.types.RolloutEngine`."""
+
+    def generate(self, prompts: list[Prompt], sampling: Sampling, seeds: list[int]) -> list[Group]:
+        """One group per prompt, in order; `seeds` holds one seed per prompt."""
+
+    def load(self, model_dir: Path) -> None:
+        """Takes over the weights of another directory of the same model."""
+
+
 @dataclass(frozen=True)
 class HeldOut:
-    """The problems of a source that can be used, and notes on the others."""
+    """The problems of a source that can be used, and notes on the others; `fingerprint` is of the former."""
 
     rows: Sequence[Row]
     skipped: list[BadRowNote]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,11 @@ def load_held_out(source: Source, recipe: Recipe, builder: Builder, kept: Kept |
         count_prompt_tokens=builder.count_tokens,
         kept=kept,
     )
-    return HeldOut(select(rows, report.usable()), report.bad)
+    return HeldOut(select(rows, report.usable()), report.bad, report.fingerprint)
 
 
 def evaluate_problems(
-    engine: RolloutEngine,
+    engine: EvaluationEngine,
     builder: Builder,
     grader: Grader,
     rows: Sequence[Row],

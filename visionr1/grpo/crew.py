@@ -232,6 +232,7 @@ def _slot(group: PlacementGroup, bundle: int, recipe: Recipe, workers: int) -> d
 @ray.remote
 def _rendezvous() -> tuple[str, int]:
     """Address of the first worker's node and a port that is free there."""
-    with socket.socket() as listener:
+    address = ray.util.get_node_ip_address()
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
         listener.bind(("", 0))
-        return ray.util.get_node_ip_address(), listener.getsockname()[1]
+        return address, listener.getsockname()[1]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
 from visionr1.errors import BadInput
+from visionr1.metrics.listening import HttpServer
 from visionr1.metrics.table import LABELS, TABLE, Instrument
 from visionr1.recipe.schema import Metrics
 
@@ -68,7 +67,7 @@ class Exporter:
         self._live_totals: dict[str, float] = {}
         self._parts: dict[str, set[str]] = {}
         self._lock = threading.Lock()
-        self._server: _Server | None = None
+        self._server: HttpServer | None = None
         if settings.enabled:
             port = settings.port + port_offset if settings.port else 0
             self._server = _listen(settings.host, port, self._answer)
@@ -181,13 +180,7 @@ def _make(item: Instrument, registry: CollectorRegistry, bounds: list[float]) ->
     return (Counter if item.kind == "counter" else Gauge)(item.name, item.help, labels, registry=registry)
 
 
-class _Server(ThreadingHTTPServer):
-    def server_bind(self) -> None:
-        # HTTPServer's own also asks the DNS for this machine's name, which can take many seconds in a closed network.
-        TCPServer.server_bind(self)
-
-
-def _listen(host: str, port: int, answer: Callable[[str, str], tuple[int, str, bytes]]) -> _Server:
+def _listen(host: str, port: int, answer: Callable[[str, str], tuple[int, str, bytes]]) -> HttpServer:
     class Handler(BaseHTTPRequestHandler):
         timeout = 30
 
@@ -203,11 +196,8 @@ def _listen(host: str, port: int, answer: Callable[[str, str], tuple[int, str, b
         def log_message(self, format: str, *args: Any) -> None:
             """A scrape every few seconds is no news."""
 
-    class Server(_Server):
-        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-
     try:
-        return Server((host, port if port <= _LAST_PORT else 0), Handler)
+        return HttpServer(host, port if port <= _LAST_PORT else 0, Handler)
     except OSError as error:
         if port and error.errno == errno.EADDRINUSE:
             return _listen(host, 0, answer)

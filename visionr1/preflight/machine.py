@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from visionr1.metrics.listening import place
 from visionr1.recipe.schema import Metrics
 
 ANSWER_SECONDS: Final = 20.0
@@ -19,6 +20,9 @@ _RAY_SOCKET: Final = "ray/session_2026-01-01_00-00-00_000000_{pid}/sockets/plasm
 """The longest socket that Ray makes below its folder; the date has always the same length."""
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+IN_CLUSTER: Final = (".svc", ".cluster.local")
+"""What the names of Services end with, in most clusters."""
+_RESOLVER: Final = Path("/etc/resolv.conf")
 _GPU: Final = Path("/dev/nvidiactl")
 
 
@@ -76,11 +80,11 @@ def port_note(metrics: Metrics) -> str | None:
     """A line if another program listens where metrics are to be served; they are then served on any free port."""
     if not metrics.enabled or metrics.port == 0:
         return None
-    family = socket.AF_INET6 if ":" in metrics.host else socket.AF_INET
+    family, host = place(metrics.host)
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((metrics.host, metrics.port))
+            probe.bind((host, metrics.port))
         except OSError as error:
             return (
                 f"metrics.port: cannot listen on {metrics.host}, port {metrics.port} ({error.strerror}); another free port is "
@@ -89,15 +93,36 @@ def port_note(metrics: Metrics) -> str | None:
     return None
 
 
-def keep_loopback_direct(environment: MutableMapping[str, str]) -> None:
-    """Where a proxy is set, sees that it is not asked for addresses of this very machine."""
+def keep_own_direct(environment: MutableMapping[str, str], resolver: Path = _RESOLVER) -> None:
+    """Where a proxy is set, sees that it is not asked for this very machine; in a pod, also not for the cluster's own names.
+
+    Args:
+        resolver: resolv.conf, where the kubelet writes the domain of the cluster.
+    """
+    own = _LOOPBACK
+    if server := environment.get("KUBERNETES_SERVICE_HOST"):
+        own = (*own, server, *IN_CLUSTER, *_service_domains(resolver))
+    environment.update(direct_names(environment, own))
+
+
+def direct_names(environment: Mapping[str, str], own: Sequence[str] = (*_LOOPBACK, *IN_CLUSTER)) -> dict[str, str]:
+    """NO_PROXY in both spellings: what the environment has, and `own`. Empty without a proxy."""
     if not any(environment.get(name) or environment.get(name.upper()) for name in _PROXIES):
-        return
+        return {}
     named = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    direct = [host for host in named.split(",") if host.strip()]
+    direct = [host.strip() for host in named.split(",") if host.strip()]
     if "*" not in direct:
-        direct += [host for host in _LOOPBACK if host not in direct]
-    environment["no_proxy"] = environment["NO_PROXY"] = ",".join(direct)
+        direct += [host for host in dict.fromkeys(own) if host not in direct]
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(direct))
+
+
+def _service_domains(resolver: Path) -> list[str]:
+    """Domain of the cluster, with a dot before it: of `search team.svc.k8s.example svc.k8s.example`, `.k8s.example`."""
+    try:
+        words = resolver.read_text().split()
+    except OSError:  # a machine without one has no such domain
+        return []
+    return [word.removeprefix("svc") for word in words if word.startswith("svc.")]
 
 
 def has_gpu() -> bool:

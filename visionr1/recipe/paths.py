@@ -47,19 +47,27 @@ def whole_paths(document: Document, folder: Path, source: str) -> Document:
     document = _changed(document, ("model", "base"), base, f"{source}:")
     document = _changed(document, ("coldstart", "prompts_dir"), whole, f"{source}:")
     document = _changed(document, ("reward", "function"), reward, f"{source}:")
+    benchmarks = document.get("evaluation")
+    listed = benchmarks.get("benchmarks") if isinstance(benchmarks, dict) else None
+    for number in range(len(listed) if isinstance(listed, list) else 0):
+        for name in ("path", "image_root"):
+            document = _changed(document, ("evaluation", "benchmarks", number, name), whole, f"{source}:")
     for place in _SOURCES:
         document = _changed(document, (*place, "path"), whole, f"{source}:")
         document = _changed(document, (*place, "image_root"), whole, f"{source}:")
     return document
 
 
-def _changed(node: Any, keys: tuple[str, ...], change: Callable[[str, str], str], above: str) -> Any:
+def _changed(node: Any, keys: tuple[str | int, ...], change: Callable[[str, str], str], above: str) -> Any:
     """The document with one text changed; what is not there, or no text, stays as it is."""
     if not keys:
         return change(node, above) if isinstance(node, str) and node else node
+    here = f"{above} {keys[0]}" if above.endswith(":") else f"{above}.{keys[0]}"
+    if isinstance(node, list) and isinstance(keys[0], int):
+        place = keys[0]
+        return [*node[:place], _changed(node[place], keys[1:], change, here), *node[place + 1 :]]
     if not isinstance(node, dict) or keys[0] not in node:
         return node
-    here = f"{above} {keys[0]}" if above.endswith(":") else f"{above}.{keys[0]}"
     return {**node, keys[0]: _changed(node[keys[0]], keys[1:], change, here)}
 
 

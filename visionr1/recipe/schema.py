@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from visionr1.recipe.coldstart import ColdStart
+from visionr1.recipe.evaluation import Evaluation
 from visionr1.recipe.reward import Reward
 from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
@@ -22,7 +23,6 @@ from visionr1.recipe.values import (
     Bound,
     Part,
     Probability,
-    Temperature,
     ZeroStage,
 )
 
@@ -246,15 +246,6 @@ class Rollout(Part):
         return self.device == "cuda" or (self.device == "auto" and there_is_one)
 
 
-class Evaluation(Part):
-    """Scoring on held-out problems. The sampling values are the authors' (run_all.py)."""
-
-    temperature: Temperature = Field(0.6, description="Sampling temperature. 0 always takes the most likely token.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Nucleus sampling.")
-    max_completion_tokens: int = Field(16_000, ge=1, le=MOST_TOKENS, description="Length limit in tokens.")
-    samples: int = Field(1, ge=1, le=10_000, description="Completions per problem. The accuracy is their mean (pass@1).")
-
-
 class Checkpoint(Part):
     """Which checkpoints are written and kept."""
 
@@ -275,7 +266,10 @@ class Metrics(Part):
     """What can be watched."""
 
     enabled: bool = Field(True, description="Serve /metrics and /healthz.")
-    host: str = Field("127.0.0.1", description="Address that the driver and the workers listen on. In a pod it is 0.0.0.0.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address that the driver and the workers listen on. `::` takes all, IPv6 and IPv4; so it is in a pod.",
+    )
     port: int = Field(
         9464, ge=0, le=65_535, description="Port of the driver. Workers use port + 1 + rank. 0 takes any free ports."
     )

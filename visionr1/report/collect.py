@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from visionr1.data.reflection import count_reflection
@@ -13,6 +13,7 @@ from visionr1.recipe.phases import BASE_MODEL, COLDSTART_PHASE, EVALUATE_PHASE, 
 from visionr1.recipe.reads import evaluation_settings
 from visionr1.recipe.schema import Stage
 from visionr1.rundir.attempts import AttemptRecord, State, attempts, phase_state
+from visionr1.rundir.benchmark_scores import BenchmarkScore, read_benchmarks
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.coldstart import ColdStartReport, read_report
 from visionr1.rundir.committed import committed
@@ -93,13 +94,17 @@ class PhaseRecord:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it is now. If the recipe starts from the base model, `phases` has that first."""
+    """A run as it is now. If the recipe starts from the base model, `phases` has that first.
+
+    `benchmarks` are the scores on published sets, in the order of the phases.
+    """
 
     url: str
     recipe: Recipe
     phases: list[PhaseRecord]
     coldstart: ColdStartReport | None
     files: list[tuple[str, str]]
+    benchmarks: list[BenchmarkScore] = field(default_factory=list)
 
     @property
     def scored(self) -> list[PhaseRecord]:
@@ -125,7 +130,24 @@ def read_run(store: Store) -> Run:
         chain.insert(0, Phase(BASE_MODEL, "evaluate"))
     scores = Scores(store, evaluation_settings(recipe))
     records = [_record(store, scores, phase, steps) for phase in chain]
-    return Run(store.url, recipe, records, read_report(store), _files(store, scores, chain))
+    records = _of_the_same_problems(records)
+    order = [phase.name for phase in chain]
+    benchmarks = sorted(
+        (score for score in read_benchmarks(store) if score.scored in order),
+        key=lambda score: (score.benchmark, order.index(score.scored)),
+    )
+    return Run(store.url, recipe, records, read_report(store), _files(store, scores, chain), benchmarks)
+
+
+def _of_the_same_problems(records: list[PhaseRecord]) -> list[PhaseRecord]:
+    """The phases, without the scores that are of other problems than the newest one: they share no row and no curve."""
+    newest = next((one.score.fingerprint for one in reversed(records) if one.score.fingerprint), None)
+    return [
+        one
+        if one.score.fingerprint in (None, newest) or newest is None
+        else replace(one, score=PhaseScore(step=0), samples=Samples())
+        for one in records
+    ]
 
 
 def _record(store: Store, scores: Scores, phase: Phase, steps: list[dict[str, Any]]) -> PhaseRecord:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from visionr1.recipe import to_yaml
 from visionr1.recipe.phases import BASE_MODEL
+from visionr1.report.benchmarks import benchmark_grids
 from visionr1.report.collect import PhaseRecord, Run, read_run
 from visionr1.report.panels import colour, panels
 from visionr1.report.showcase import problems
@@ -38,7 +39,9 @@ def summary(run: Run) -> dict[str, Any]:
     Units: accuracy, standard_error and truncated_ratio in [0, 1]; completion_tokens_mean in tokens;
     seconds, summed over all attempts; peak_bytes, of host memory.
     """
-    return {"name": run.recipe.name, "run": run.url, "phases": {phase.name: _summary(phase) for phase in run.phases}}
+    return {"name": run.recipe.name, "run": run.url, "phases": {phase.name: _summary(phase) for phase in run.phases}} | (
+        {"benchmarks": [score.model_dump(exclude={"seen", "skipped"}) for score in run.benchmarks]} if run.benchmarks else {}
+    )
 
 
 def _summary(phase: PhaseRecord) -> dict[str, Any]:
@@ -74,6 +77,7 @@ def html(run: Run) -> str:
         coldstart=run.coldstart,
         filters=filter_rows(run.coldstart),
         problems=problems(run.scored),
+        grids=benchmark_grids(run.benchmarks),
     )
 
 

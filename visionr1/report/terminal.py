@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from visionr1.report.benchmarks import benchmark_tables
 from visionr1.report.collect import PhaseRecord, read_run
 from visionr1.report.words import count, duration, gibibytes, percent
 from visionr1.rundir.layout import REPORT, SUMMARY
@@ -39,7 +40,7 @@ def terminal_summary(store: Store) -> RenderableType:
     ]
     for key, what in made + run.files:
         files.add_row(Text(key), what)
-    return Group(phases, place, files)
+    return Group(phases, place, *benchmark_tables(run.benchmarks), files)
 
 
 def _cells(phase: PhaseRecord) -> list[str]:

@@ -73,8 +73,8 @@ class Grader:
             verdicts = self._verdicts([Comparison(reading.answer or "", truth, choice) for reading, truth, choice in read])
         return [self._graded(*pair) for pair in zip(readings, verdicts, strict=True)]
 
-    def same(self, pairs: list[tuple[str, str]]) -> list[bool]:
-        """For pairs of (answer, true answer), both already read: are they the same?"""
+    def same(self, pairs: Sequence[tuple[str, str] | Comparison]) -> list[bool]:
+        """For pairs of (answer, true answer), both already read, with or without options: are they the same?"""
         with self._lock:
             return [verdict.reason == RIGHT for verdict in self._verdicts([Comparison(*pair) for pair in pairs])]
 

@@ -15,6 +15,10 @@ REPORT: Final = "report.html"
 SUMMARY: Final = "summary.json"
 EVAL: Final = "eval"
 """Folder of the scores."""
+EVAL_WORK: Final = "eval-replies"
+"""Folder of every reply to a benchmark's problems and of every judge, in parts."""
+BENCHMARKS: Final = "benchmarks"
+"""Folder of the scores on published sets."""
 EPOCHS: Final = "epochs"
 """Folder of who has taken the run over, one after the other."""
 LOCK: Final = ".lock"
@@ -112,9 +116,9 @@ def coldstart_shard_key(shard: int) -> str:
     return f"{COLDSTART_PARQUET}/train-{shard:05d}.parquet"
 
 
-def coldstart_work_key(part: str) -> str:
-    """One part of the replies so far."""
-    return f"{COLDSTART_WORK}/{part}.jsonl"
+def work_key(folder: str, part: str) -> str:
+    """One part of the replies so far, in COLDSTART_WORK or EVAL_WORK."""
+    return f"{folder}/{part}.jsonl"
 
 
 def checkpoints_prefix(phase: str) -> str:
@@ -169,6 +173,16 @@ def eval_settings_key(folder: str = EVAL) -> str:
 def eval_key(phase: str, folder: str = EVAL) -> str:
     """Scores of the checkpoint that `phase` ended with."""
     return f"{folder}/{phase}.json"
+
+
+def benchmark_key(conditions: str, scored: str) -> str:
+    """A score on a published set; `conditions` name the set and all that its scores must have in common, `scored` the model."""
+    return f"{BENCHMARKS}/{conditions}/{scored}.json"
+
+
+def benchmark_samples_key(conditions: str, scored: str) -> str:
+    """Every reply that `benchmark_key` counts."""
+    return f"{BENCHMARKS}/{conditions}/{scored}.samples.jsonl"
 
 
 def eval_samples_key(phase: str, folder: str = EVAL) -> str:

@@ -27,6 +27,7 @@ class PhaseScore(BaseModel):
     """The score of the checkpoint of a phase at global step `step`, as far as others read it.
 
     Accuracy, standard error and truncated ratio are in [0, 1], lengths in tokens; None for what is no finite number.
+    `fingerprint` is of the problems; None in a score of an older version. Scores of other problems are not comparable.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -36,6 +37,7 @@ class PhaseScore(BaseModel):
     standard_error: Number = None
     completion_tokens_mean: Number = None
     truncated_ratio: Number = None
+    fingerprint: str | None = None
 
 
 class Sample(BaseModel):
@@ -152,8 +154,12 @@ def _first_settings(store: Store) -> dict[str, Any] | None:
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether no value differs; a value that only one of the two has is of another version of this program."""
-    return all(one[path] == other[path] for path in one.keys() & other.keys())
+    """Whether no value differs; a value that only one of the two has is of another version of this program.
+
+    A group that is null in one and has values in the other differs.
+    """
+    groups = [path for path in one.keys() ^ other.keys() if any(p.startswith(f"{path}.") for p in one.keys() | other.keys())]
+    return not groups and all(one[path] == other[path] for path in one.keys() & other.keys())
 
 
 def _short(settings: str) -> str:

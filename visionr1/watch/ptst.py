@@ -6,6 +6,7 @@ This is the only module of `visionr1` that knows Kubernetes. It reads one resour
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -55,14 +56,16 @@ class PtstRun:
             ) from None
         self._target, self._name = target, target.removeprefix(PREFIX)
         try:
-            config.load_kube_config(context=context)
+            settings = client.Configuration()
+            settings.no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")  # the client forgets it
+            config.load_kube_config(context=context, client_configuration=settings)
             chosen = config.list_kube_config_contexts()
         except config.ConfigException as error:
             raise BadInput(f"{target}: kubectl's configuration cannot be used: {' '.join(str(error).split())}") from None
         contexts, active = chosen
         mine = next((one for one in contexts if one["name"] == context), active)
         self._namespace = namespace or mine["context"].get("namespace", "default")
-        self._api = client.CustomObjectsApi()
+        self._api = client.CustomObjectsApi(client.ApiClient(settings))
         self._seen: list[dict[str, Any]] = []
 
     def look(self, now: float) -> View:

@@ -1,29 +1,81 @@
+{{- /* Beginning of all names. A Service's name must begin with a letter, and Helm takes releases such as 123. */}}
+{{- define "visionr1.base" -}}
+{{- $name := .Values.fullnameOverride }}
+{{- if not $name }}{{ $name = .Release.Name }}{{ with .Values.nameOverride }}{{ $name = printf "%s-%s" $name . }}{{ end }}{{ end }}
+{{- if regexMatch "^[0-9]" $name }}{{ $name = printf "visionr1-%s" $name }}{{ end }}
+{{- trunc 53 $name | trimSuffix "-" }}
+{{- end }}
+
 {{- define "visionr1.name" -}}
-{{- printf "%s-operator" .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- include "visionr1.base" . }}-operator
+{{- end }}
+
+{{- define "visionr1.appName" -}}
+{{- .Values.nameOverride | default .Chart.Name }}
 {{- end }}
 
 {{- define "visionr1.selector" -}}
-app.kubernetes.io/name: visionr1-ptst
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: operator
+{{- dict "app.kubernetes.io/name" (include "visionr1.appName" .) "app.kubernetes.io/instance" .Release.Name "app.kubernetes.io/component" "operator" | toYaml }}
 {{- end }}
 
+{{- /* Labels of an object, for (list . COMPONENT). By toYaml, so that a release called 123 is no number. */}}
 {{- define "visionr1.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: visionr1-ptst
-{{ include "visionr1.selector" . }}
+{{- $root := index . 0 }}
+{{- $ours := dict "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_")
+  "app.kubernetes.io/name" (include "visionr1.appName" $root)
+  "app.kubernetes.io/instance" $root.Release.Name
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/component" (index . 1)
+  "app.kubernetes.io/part-of" "visionr1-ptst"
+  "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- merge $ours $root.Values.commonLabels | toYaml }}
+{{- end }}
+
+{{- /* Labels of a pod, for (list . COMPONENT MORE). */}}
+{{- define "visionr1.podLabels" -}}
+{{- $root := index . 0 }}
+{{- $ours := include "visionr1.labels" (list $root (index . 1)) | fromYaml }}
+{{- merge $ours (index . 2) $root.Values.podLabels | toYaml }}
+{{- end }}
+
+{{- /* Labels and annotations of a pod that must end: a proxy beside it would keep it, and its Job, for ever. */}}
+{{- define "visionr1.jobPodMetadata" -}}
+{{- $root := index . 0 }}
+labels: {{- include "visionr1.podLabels" (list $root (index . 1) (dict "sidecar.istio.io/inject" (get $root.Values.podLabels "sidecar.istio.io/inject" | default "false"))) | nindent 2 }}
+annotations: {{- merge (deepCopy $root.Values.podAnnotations) (dict "linkerd.io/inject" "disabled") | toYaml | nindent 2 }}
 {{- end }}
 
 {{- define "visionr1.serviceAccount" -}}
-{{- .Values.operator.serviceAccount.name | default (include "visionr1.name" .) }}
+{{- .Values.operator.serviceAccount.name | default (ternary (include "visionr1.name" .) "default" .Values.operator.serviceAccount.create) }}
+{{- end }}
+
+{{- /* An image without a registry, from the one of an umbrella chart. */}}
+{{- define "visionr1.registered" -}}
+{{- $image := index . 1 }}
+{{- $registry := ((index . 0).Values.global | default dict).imageRegistry }}
+{{- if and $registry (not (regexMatch "^(localhost|[^/]*[.:][^/]*)/" $image)) }}{{ trimSuffix "/" $registry }}/{{ end }}{{ $image }}
 {{- end }}
 
 {{- define "visionr1.image" -}}
 {{- with .Values.operator.image }}
-{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- $image := printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) }}
+{{- if .digest }}{{ $image = printf "%s@%s" .repository .digest }}{{ end }}
+{{- include "visionr1.registered" (list $ $image) }}
 {{- end }}
+{{- end }}
+
+{{- /* The variables of a proxy by name, in upper and lower case; {} without one. */}}
+{{- define "visionr1.proxyVariables" -}}
+{{- $made := dict }}
+{{- with .Values.proxy }}
+{{- if or .httpProxy .httpsProxy }}
+{{- $direct := "localhost,127.0.0.1,::1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)" }}
+{{- range $name, $value := dict "HTTP_PROXY" .httpProxy "HTTPS_PROXY" .httpsProxy "NO_PROXY" (trimSuffix "," (printf "%s,%s" $direct .noProxy)) }}
+{{- if $value }}{{ $_ := set $made $name $value }}{{ $_ := set $made (lower $name) $value }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toYaml $made }}
 {{- end }}
 
 {{- define "visionr1.restrictedPod" -}}
@@ -55,6 +107,13 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{- /* Namespaces that the operator looks after, as a list in JSON; ["*"] is all. */}}
+{{- define "visionr1.namespaces" -}}
+{{- $all := .Values.operator.watchNamespaces | default (list .Release.Namespace) }}
+{{- if has "*" $all }}{{ $all = list "*" }}{{ end }}
+{{- uniq $all | toJson }}
+{{- end }}
+
 {{- /* Where an egress rule of ours may lead: not to link-local addresses, at which clouds give a node's credentials to all who ask. */}}
 {{- define "visionr1.notLinkLocal" -}}
 {{- if .Values.networkPolicy.blockLinkLocal -}}
@@ -63,5 +122,24 @@ to:
   - ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::254/128"]}
   # Some network plugins do not count pods to a block of addresses.
   - namespaceSelector: {}
+{{- end }}
+{{- end }}
+
+{{- /* Rules for the addresses from which a cloud gives a pod its keys. */}}
+{{- define "visionr1.cloudIdentity" -}}
+{{- with .Values.networkPolicy.cloudIdentity }}
+{{- if eq . "eks" }}
+# The agent of EKS Pod Identity on each node.
+- ports: [{port: 80, protocol: TCP}]
+  to: [{ipBlock: {cidr: 169.254.170.23/32}}, {ipBlock: {cidr: "fd00:ec2::23/128"}}]
+{{- else if eq . "gke" }}
+# GKE's metadata server on each node, which knows pods apart.
+- ports: [{port: 80, protocol: TCP}, {port: 987, protocol: TCP}, {port: 988, protocol: TCP}]
+  to: [{ipBlock: {cidr: 169.254.169.252/32}}, {ipBlock: {cidr: 169.254.169.254/32}}]
+{{- else }}
+# The metadata service of EC2 and Azure: the keys of the node.
+- ports: [{port: 80, protocol: TCP}]
+  to: [{ipBlock: {cidr: 169.254.169.254/32}}, {ipBlock: {cidr: "fd00:ec2::254/128"}}]
+{{- end }}
 {{- end }}
 {{- end }}

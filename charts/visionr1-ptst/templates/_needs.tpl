@@ -15,7 +15,11 @@ chart's own values and presets, and are in needs.yaml.
 {{- end }}
 {{- $sft := mul $nodes $processes | int }}
 {{- $workers := ternary 0 (int (dig "rollout" "workers" $preset.workers $recipe)) (eq (int $preset.workers) 0) }}
-{{- $gpus := max $workers $sft 1 }}
+{{- $scored := 1 }}
+{{- with $recipe.stages }}
+{{- $scored = int (dig "tensor_parallel" 1 (last .)) }}
+{{- end }}
+{{- $gpus := max $workers $sft $scored }}
 {{- $cpu := eq (dig "rollout" "device" (ternary "cpu" "auto" $preset.cpu) $recipe) "cpu" }}
 {{- if $cpu }}
 
@@ -24,7 +28,7 @@ The run needs no GPU.
 
 The run needs {{ $gpus }} GPUs at a time:
 {{- if $sft }} {{ $sft }} on {{ $nodes }} nodes for SFT,{{ end }}
-{{- if $workers }} {{ $workers }} on {{ div $workers (int (dig "grpo" "workersPerPod" 8 .Values.run)) }} nodes for GRPO,{{ end }} 1 for the evaluation.
+{{- if $workers }} {{ $workers }} on {{ div $workers (int (dig "grpo" "workersPerPod" 8 .Values.run)) }} nodes for GRPO,{{ end }} {{ $scored }} for the evaluation.
 A Kueue quota for it: nominalQuota {{ $gpus }} of {{ dig "pods" "gpuResource" "nvidia.com/gpu" .Values.run }}, and CPUs and memory as the pods request them.
 {{- end }}
 {{- $found := false }}

@@ -10,19 +10,18 @@ from ptst_operator.children.pods import metadata, template
 from ptst_operator.children.state import ChildPhase, ChildState, waiting
 from ptst_operator.names import Manifest
 from ptst_operator.run import ResolvedRun, phase_command
+from ptst_operator.sizes import Role
 from visionr1.recipe import Phase
 
 RESOURCE: Final = ApiResource("Job", "batch/v1", "jobs")
 CONTAINER: Final = "visionr1"
-_COMMANDS: Final = {"coldstart": "coldstart", "evaluate": "eval"}
+_COMMANDS: Final[dict[Role, str]] = {"coldstart": "coldstart", "evaluate": "eval"}
 
 
 def build(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
-    """The job of one attempt. It has no retries of its own. Only evaluation runs a model, so only evaluation has a GPU."""
-    own = run.spec.coldstart if phase.kind == "coldstart" else run.spec.evaluate
-    gpus = 1 if phase.kind == "evaluate" else 0
-    command = phase_command(run, _COMMANDS[phase.kind])
-    pod = template(run, own.pods, phase.name, phase.kind, CONTAINER, gpus, command)
+    """The job of one attempt. It has no retries of its own."""
+    role: Role = "coldstart" if phase.kind == "coldstart" else "evaluate"
+    pod = template(run, phase.name, role, CONTAINER, phase_command(run, _COMMANDS[role]))
     pod["spec"]["restartPolicy"] = "Never"
     return {
         "apiVersion": RESOURCE.version,

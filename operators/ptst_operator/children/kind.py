@@ -29,9 +29,10 @@ class ApiResource:
     watched: bool = True
 
     def path(self, namespace: str) -> str:
-        """URL path of the objects of one namespace."""
+        """URL path of the objects of one namespace; of all namespaces if it is empty, and of objects that are in none."""
         root = "apis" if "/" in self.version else "api"  # only the core group has no name
-        return f"/{root}/{self.version}/namespaces/{namespace}/{self.plural}"
+        within = f"namespaces/{namespace}/" if namespace else ""
+        return f"/{root}/{self.version}/{within}{self.plural}"
 
 
 @dataclass(frozen=True)

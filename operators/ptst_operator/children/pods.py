@@ -7,8 +7,9 @@ from typing import Final
 
 from ptst_operator.names import API_VERSION, KIND, PHASE_LABEL, ROLE_LABEL, RUN_LABEL, Manifest
 from ptst_operator.run import ResolvedRun
+from ptst_operator.sizes import Role, of_init_container, pods_of, resources_of
 from ptst_operator.spec import METRICS_PORT, Pods
-from visionr1.recipe.document import merge
+from visionr1.preflight.machine import direct_names
 
 _SCRATCH: Final = ("scratch", "/tmp")  # noqa: S108 - an empty volume of the pod's own
 _RESTRICTED: Final = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -19,7 +20,9 @@ def labels(run: ResolvedRun, phase: str, role: str) -> dict[str, str]:
     """Labels by which a run's pods are found: by network policies, monitors and people."""
     return {
         "app.kubernetes.io/name": "visionr1-ptst",
+        "app.kubernetes.io/instance": run.name,
         "app.kubernetes.io/component": role,
+        "app.kubernetes.io/part-of": "visionr1-ptst",
         "app.kubernetes.io/managed-by": "ptst-operator",
         RUN_LABEL: run.name,
         PHASE_LABEL: phase,
@@ -50,12 +53,6 @@ def metadata(run: ResolvedRun, name: str, phase: str, role: str, queued: bool = 
     }
 
 
-def merged(common: Pods, own: Pods) -> Pods:
-    """The pods of a role. Its own values replace the values for all roles."""
-    lower = common.model_dump(by_alias=True, exclude_unset=True)
-    return Pods.model_validate(merge(lower, own.model_dump(by_alias=True, exclude_unset=True)))
-
-
 def metrics_ports(places: Iterable[int]) -> dict[str, int]:
     """Where the processes of a pod serve /metrics: `run-metrics` for place 0, `run-metrics-3` for place 3.
 
@@ -66,31 +63,31 @@ def metrics_ports(places: Iterable[int]) -> dict[str, int]:
 
 def template(
     run: ResolvedRun,
-    own: Pods,
     phase: str,
-    role: str,
+    role: Role,
     container: str,
-    gpus: int,
     command: list[str] | None,
     env: Mapping[str, str] = {},
     ports: Mapping[str, int] | None = None,
 ) -> Manifest:
     """A pod template with one container. Pods of Ray have no command here, because KubeRay adds it.
 
+    Istio and Linkerd are asked for no sidecar: it would not end with the run's container, and it knows nothing of random ports.
+
     Args:
-        gpus: GPUs that the pod asks for. Ignored if the recipe runs on CPUs.
         env: Variables that the role needs. A variable of the user with the same name replaces it.
         ports: Named ports. Default: one port for metrics.
     """
-    pods = merged(run.spec.pods, own)
+    pods = pods_of(run.spec, role)
     volumes, mounts = _volumes(run, pods)
+    variables = {"HOME": _HOME, **env, **pods.env, **direct_names(pods.env)}
     main: Manifest = {
         "name": container,
         "image": pods.image,
         "imagePullPolicy": pods.image_pull_policy or "IfNotPresent",
-        "env": [{"name": name, "value": value} for name, value in {"HOME": _HOME, **env, **pods.env}.items()],
+        "env": _variables(variables, pods.env_value_from),
         "envFrom": pods.env_from,
-        "resources": _resources(pods, gpus if run.gpus else 0),
+        "resources": resources_of(run.spec, run.recipe, role),
         "volumeMounts": mounts,
         "securityContext": _RESTRICTED,
     }
@@ -102,7 +99,7 @@ def template(
     spec: Manifest = {
         "containers": [_filled(main)],
         # A second container must be an init container: a Job with two ordinary containers would not end with the first.
-        "initContainers": [{"securityContext": _RESTRICTED, **one} for one in pods.init_containers],
+        "initContainers": [_init(one) for one in pods.init_containers],
         "volumes": volumes,
         "imagePullSecrets": pods.image_pull_secrets,
         "nodeSelector": pods.node_selector,
@@ -127,14 +124,21 @@ def template(
             }
         ),
     }
-    meta = {"labels": {**pods.labels, **labels(run, phase, role)}, "annotations": pods.annotations}
+    meta = {
+        "labels": {"sidecar.istio.io/inject": "false", **pods.labels, **labels(run, phase, role)},
+        "annotations": {"linkerd.io/inject": "disabled", **pods.annotations},
+    }
     return {"metadata": _filled(meta), "spec": _filled(spec)}
 
 
-def _resources(pods: Pods, gpus: int) -> Manifest:
-    if not gpus:
-        return pods.resources
-    return merge(pods.resources, {"limits": {pods.gpu_resource or "nvidia.com/gpu": gpus}})
+def _variables(env: Mapping[str, str], value_from: Mapping[str, Manifest]) -> list[Manifest]:
+    """The variables of a container. One from a Secret, a ConfigMap or the pod takes the place of one with a value."""
+    given = [{"name": name, "value": value} for name, value in env.items() if name not in value_from]
+    return [*given, *({"name": name, "valueFrom": source} for name, source in value_from.items())]
+
+
+def _init(container: Manifest) -> Manifest:
+    return {"securityContext": _RESTRICTED, **container, "resources": of_init_container(container)}
 
 
 def _volumes(run: ResolvedRun, pods: Pods) -> tuple[list[Manifest], list[Manifest]]:

@@ -12,7 +12,7 @@ from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.pods import metadata, metrics_ports, template
 from ptst_operator.names import Manifest
 from ptst_operator.run import ResolvedRun
-from ptst_operator.spec import Pods
+from ptst_operator.sizes import Role, ray_parameters
 from visionr1.recipe.phases import COLDSTART_PHASE
 
 RESOURCE: Final = ApiResource("RayCluster", "ray.io/v1", "rayclusters")
@@ -39,20 +39,22 @@ _PROBES: Final = {
 }
 
 
+_LEAVES: Final = {"preStop": {"exec": {"command": ["python", "-m", "visionr1.grpo.leave"]}}}
+_AFTER_DRIVER: Final = 30
+"""Seconds that the head has to stop Ray when the driver's time is over."""
+
+
 @dataclass(frozen=True)
 class _Group:
     """Worker pods of one kind.
 
     Attributes:
-        slots: GPUs of a pod.
-        actors: Ray actors that run in a pod. On a CPU each takes one slot.
         served: actors of a pod that serve metrics.
     """
 
     name: str
+    role: Role
     pods: int
-    slots: int
-    actors: int
     served: int
 
 
@@ -64,6 +66,7 @@ class RayClusterState:
         head: address of its head pod.
         queued: whether its queue has not let it in yet, or takes it back.
         empty: whether it is suspended and all of its pods have ended.
+        reported: what KubeRay reports of pods that it could not make.
     """
 
     uid: str
@@ -73,6 +76,7 @@ class RayClusterState:
     deleting: bool = False
     queued: bool = False
     empty: bool = False
+    reported: str = ""
 
 
 def build(run: ResolvedRun, name: str) -> Manifest:
@@ -92,51 +96,52 @@ def fingerprint(manifest: Manifest) -> str:
 
 def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manifest:
     """A head pod for the drivers, without workers, and one worker pod for each `workersPerPod` actors."""
-    grpo, each = run.spec.grpo, run.spec.grpo.workers_per_pod
-    group = _Group("workers", run.recipe.rollout.workers // each, slots=each, actors=each, served=each)
-    return _spec(run, "grpo", grpo.head, grpo.workers, [group], pod_labels)
+    each = run.spec.grpo.workers_per_pod
+    group = _Group("workers", "worker", run.recipe.rollout.workers // each, served=each)
+    return _spec(run, "grpo", "head", [group], pod_labels)
 
 
 def teachers_spec(run: ResolvedRun, pod_labels: Mapping[str, str]) -> Manifest:
     """A head pod for the cold start, and a pod for each worker of a teacher."""
-    own, coldstart = run.spec.coldstart, run.recipe.coldstart
+    coldstart = run.recipe.coldstart
     assert coldstart is not None, "only a recipe with a coldstart section has the phase"
-    groups = [
-        _Group(name, workers.count, slots=workers.tensor_parallel, actors=1, served=0)
-        for name, (_, workers) in coldstart.in_job.items()
-    ]
-    return _spec(run, COLDSTART_PHASE, own.pods, own.workers, groups, pod_labels)
+    groups = [_Group(name, name, workers.count, served=0) for name, (_, workers) in coldstart.in_job.items()]
+    return _spec(run, COLDSTART_PHASE, "coldstart", groups, pod_labels)
 
 
-def _spec(
-    run: ResolvedRun, phase: str, head_pods: Pods, worker_pods: Pods, groups: Sequence[_Group], pod_labels: Mapping[str, str]
-) -> Manifest:
+def _spec(run: ResolvedRun, phase: str, head_role: Role, groups: Sequence[_Group], pod_labels: Mapping[str, str]) -> Manifest:
     # When Ray stops a driver, it waits this long before it kills it. The driver commits its step in this time.
     head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(run.spec.deadlines.stop_seconds)}
-    head = template(run, head_pods, phase, "head", CONTAINER, 0, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
+    head = template(run, phase, head_role, CONTAINER, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
     workers = []
     for group in groups:
         ports = metrics_ports(range(1, group.served + 1)) | {"metrics": _PORTS["metrics"]}
-        workers.append(template(run, worker_pods, phase, "worker", CONTAINER, group.slots, None, _ENV, ports))
+        workers.append(template(run, phase, group.role, CONTAINER, None, _ENV, ports))
     for pod in (head, *workers):
         pod["metadata"]["labels"] |= pod_labels
-        pod["spec"]["containers"][0] |= _PROBES
+        pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _LEAVES}
+    # Workers end as soon as their driver has; the head must not end before it.
+    head["spec"]["terminationGracePeriodSeconds"] += _AFTER_DRIVER
     return {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},
-        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+        "headGroupSpec": {"rayStartParams": _started_with(run, head_role, head), "template": head},
         "workerGroupSpecs": [
             {
                 "groupName": group.name,
                 "replicas": group.pods,
                 "minReplicas": group.pods,
                 "maxReplicas": group.pods,
-                "rayStartParams": {} if run.gpus else {"num-cpus": str(group.actors)},
+                "rayStartParams": _started_with(run, group.role, worker),
                 "template": worker,
             }
             for group, worker in zip(groups, workers, strict=True)
         ],
     }
+
+
+def _started_with(run: ResolvedRun, role: Role, pod: Manifest) -> dict[str, str]:
+    return ray_parameters(run.spec, run.recipe, role, pod["spec"]["containers"][0]["resources"])
 
 
 def read(manifest: Mapping[str, Any]) -> RayClusterState:
@@ -153,4 +158,13 @@ def read(manifest: Mapping[str, Any]) -> RayClusterState:
         deleting="deletionTimestamp" in meta,
         queued=queued,
         empty=state == "suspended",
+        reported=refused_pods(status),
     )
+
+
+def refused_pods(status: Mapping[str, Any]) -> str:
+    """What KubeRay reports in a RayCluster's status of pods that it could not make. It removes this when it could."""
+    for one in status.get("conditions", []):
+        if one.get("type") == "ReplicaFailure" and one.get("status") == "True":
+            return str(one.get("message") or one.get("reason", ""))
+    return str(status.get("reason", ""))

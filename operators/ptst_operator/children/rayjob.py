@@ -74,8 +74,9 @@ def _job(metadata: Manifest, command: list[str], where: Manifest) -> Manifest:
 
 
 def read(manifest: Mapping[str, Any]) -> ChildState:
-    """Its phase, and the head of its own cluster."""
-    return replace(_phase_of(manifest), head=head_of(manifest))
+    """Its phase, and of its own cluster the head and what KubeRay reports of its pods."""
+    cluster = manifest.get("status", {}).get("rayClusterStatus", {})
+    return replace(_phase_of(manifest), head=head_of(manifest), reported=raycluster.refused_pods(cluster))
 
 
 def _phase_of(manifest: Mapping[str, Any]) -> ChildState:

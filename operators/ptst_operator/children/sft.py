@@ -16,7 +16,5 @@ def processes(run: ResolvedRun) -> int:
 
 def pod_template(run: ResolvedRun, phase: Phase, container: str) -> Manifest:
     """One node's pod."""
-    ranks = processes(run)
-    command = phase_command(run, "sft")
-    ports = metrics_ports(range(ranks))
-    return template(run, run.spec.sft.pods, phase.name, "sft", container, ranks, command, ports=ports)
+    ports = metrics_ports(range(processes(run)))
+    return template(run, phase.name, "sft", container, phase_command(run, "sft"), ports=ports)

@@ -23,6 +23,7 @@ class ChildState:
         deleting: whether it is being deleted.
         queued: whether its queue has not let it in yet, or takes it back. Then `suspend` is set, which the operator never does.
         head: address of the head pod of its own RayCluster, once there is one.
+        reported: what its status reports of pods that could not be made.
     """
 
     phase: ChildPhase
@@ -35,6 +36,7 @@ class ChildState:
     deleting: bool = False
     queued: bool = False
     head: str | None = None
+    reported: str = ""
 
     @staticmethod
     def of(

@@ -41,9 +41,9 @@ def _events_of_attempt(phase: str, before: AttemptStatus | None, attempt: Attemp
 
 
 def _events_of_condition(condition: Condition) -> Iterator[RunEvent]:
-    """An event for a refused recipe, a namespace without limits, or any other condition that became true, but Progressing."""
+    """An event for a refused recipe, a namespace without limits, or any other condition that became true and is for people."""
     wrong = condition.type in ("RecipeValid", "PodSecurity") and condition.status == "False"
-    holds = condition.type not in ("RecipeValid", "PodSecurity", "Progressing") and condition.status == "True"
+    holds = condition.type in ("Held", "Suspended", "Complete", "Failed") and condition.status == "True"
     if wrong or holds:
         kind = "Warning" if wrong or condition.type == "Failed" else "Normal"
         yield RunEvent(kind, condition.reason, condition.message)

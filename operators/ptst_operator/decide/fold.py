@@ -117,6 +117,8 @@ def _fold_attempt(
     if attempt.on_shared_cluster and cluster is not None and cluster.queued:
         # Checked before its child: a driver that loses its pods to another run has not failed.
         attempt = attempt.to_be_ended("Preempted", "its queue took the RayCluster back", phase.committed_step, now)
+    if world.answered_at is not None:
+        attempt = replace(attempt, answered_at=world.answered_at)
     if child is not None:
         attempt = _fold_child(attempt, child, phase.committed_step, now)
         if attempt.stopping is None and child.phase in ("Succeeded", "Failed") and not child.deleting and not world.leftover:

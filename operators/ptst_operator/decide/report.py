@@ -15,7 +15,10 @@ from visionr1.errors import printable
 from visionr1.pipeline import planner
 from visionr1.recipe import StagePhase
 
-TYPES: Final = ("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed", "PodSecurity")
+TYPES: Final = (
+    *("RecipeValid", "Progressing", "Held", "Suspended", "Complete", "Failed"),
+    *("PodSecurity", "Reconciling", "Stalled"),
+)
 _PROGRESSING: Final = ("Pending", "Queued", "Running", "Stopping")
 
 Conditions = dict[str, tuple[str, str, str]]
@@ -37,6 +40,7 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
         "Complete": _holds_in("Succeeded", summary),
         "Failed": _holds_in("Failed", summary),
         "PodSecurity": ("True", "Restricted", "") if at.world.restricted else ("False", "NotRestricted", _unrestricted(at)),
+        **_for_tools(summary, fault),
     }
     return _with_conditions(status, before, conditions, at.now)
 
@@ -44,7 +48,8 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
 def with_refused_recipe(before: Status, generation: int, message: str, now: float) -> Status:
     """The status of a run with a wrong recipe. Running phases continue."""
     status = replace(before, observed_generation=generation)
-    conditions = _conditions_of(before) | {"RecipeValid": ("False", "Invalid", message)}
+    invalid = {"RecipeValid": ("False", "Invalid", message), "Reconciling": ("False", "Stalled", "")}
+    conditions = _conditions_of(before) | invalid | {"Stalled": ("True", "RecipeInvalid", message)}
     if before.live() is None and before.phase not in ("Succeeded", "Failed"):
         conditions |= {"Progressing": ("False", "RecipeInvalid", "waits until the recipe is corrected")}
     return _with_conditions(status, before, conditions, now)
@@ -54,7 +59,8 @@ def with_unreachable_storage(before: Status, message: str, now: float) -> Status
     """The status of a run when its run directory cannot be read. Nothing else changes."""
     conditions = _conditions_of(before)
     holds = conditions["Progressing"][0]
-    return _with_conditions(before, before, conditions | {"Progressing": (holds, "StorageUnavailable", message)}, now)
+    waits = {"Progressing": (holds, "StorageUnavailable", message), "Reconciling": ("True", "StorageUnavailable", message)}
+    return _with_conditions(before, before, conditions | waits, now)
 
 
 def _conditions_of(status: Status) -> Conditions:
@@ -65,6 +71,20 @@ def _conditions_of(status: Status) -> Conditions:
 def _holds_in(phase: RunPhase, summary: Summary) -> tuple[str, str, str]:
     """A condition that is true in one phase of the run only."""
     return ("True", summary.reason, summary.message) if summary.phase == phase else ("False", f"Not{phase}", "")
+
+
+def _for_tools(summary: Summary, fault: str) -> Conditions:
+    """Reconciling and Stalled, by which kstatus, Flux and `helm --wait` judge a resource.
+
+    As with a Job, a run that trains is what was asked for: nobody waits days for its end. So are a hold and a suspension.
+    """
+    if fault:
+        return {"Reconciling": ("False", "Stalled", ""), "Stalled": ("True", "RecipeInvalid", fault)}
+    if summary.phase == "Failed":
+        return {"Reconciling": ("False", "Stalled", ""), "Stalled": ("True", summary.reason, summary.message)}
+    under_way = summary.phase in ("Pending", "Queued", "Stopping")
+    reconciling = ("True", summary.reason, summary.message) if under_way else ("False", summary.phase, "")
+    return {"Reconciling": reconciling, "Stalled": ("False", "NotStalled", "")}
 
 
 def _with_conditions(status: Status, before: Status, conditions: Conditions, now: float) -> Status:

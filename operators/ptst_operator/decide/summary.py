@@ -97,10 +97,16 @@ def _running(status: Status, name: str, world: World) -> Summary:
         why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_refusal(world)}"
         return Summary("Stopping", attempt.stopping.reason, why)
     if attempt.queued:
-        return _queued(f"{name}: {attempt.kind} {attempt.name}")
+        return _queued(f"{name}: {attempt.kind} {attempt.name}", world)
+    if attempt.running_since is None and world.hindrance is not None:
+        why = f"{name}: {attempt.kind} {attempt.name} does not run yet: {world.hindrance.message}"
+        return Summary("Pending", world.hindrance.reason, why)
     if attempt.running_since is None:
         why = world.child.reason if world.child is not None else "not created yet"
         return Summary("Pending", "WaitsForChild", f"{name}: {attempt.kind} {attempt.name} does not run yet ({why})")
+    if world.hindrance is not None:
+        why = f"{name} runs as {attempt.kind} {attempt.name}, but not all of its pods do: {world.hindrance.message}"
+        return Summary("Running", world.hindrance.reason, why)
     return Summary("Running", "Running", f"{name} runs as {attempt.kind} {attempt.name}")
 
 
@@ -114,9 +120,12 @@ def _starting(status: Status, name: str, world: World) -> Summary:
     if name == "sft" and live is None and world.sft_kind is None:
         return Summary("Pending", "WaitsForBackend", _no_backend())
     if cluster is not None and not cluster.deleting and world.cluster is not None and world.cluster.queued:
-        return _queued(f"{name}: RayCluster {cluster.name}")
+        return _queued(f"{name}: RayCluster {cluster.name}", world)
     if live is not None:
         return Summary("Pending", "Starting", f"{name} starts")
+    if cluster is not None and not cluster.deleting and world.hindrance is not None:
+        why = f"{name} waits for RayCluster {cluster.name}: {world.hindrance.message}"
+        return Summary("Pending", world.hindrance.reason, why)
     waits_for = "its RayCluster to be ready" if stage_number(name) is not None else "the RayCluster to be deleted"
     return Summary("Pending", "WaitsForCluster", f"{name} waits for {waits_for}")
 
@@ -126,8 +135,9 @@ def _no_backend() -> str:
     return f"sft waits: the cluster has no kind that spec.sft.backend allows; {kinds}"
 
 
-def _queued(what: str) -> Summary:
-    return Summary("Queued", "WaitsForQueue", f"{what} waits until its queue lets it in")
+def _queued(what: str, world: World) -> Summary:
+    why = f": {world.hindrance.message}" if world.hindrance is not None else ""
+    return Summary("Queued", "WaitsForQueue", f"{what} waits until its queue lets it in{why}")
 
 
 def _refusal(world: World) -> str:

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ptst_operator.api import Api
+from ptst_operator.api import Api, ApiError
 from ptst_operator.children import raycluster
 from ptst_operator.children.raycluster import RayClusterState
 from ptst_operator.children.state import ChildState
 from ptst_operator.children.table import CONTAINERS, sft_kinds
+from ptst_operator.look.hindrance import find_hindrance
 from ptst_operator.names import ENFORCE, RUN_LABEL
 from ptst_operator.run import WantedRun
-from ptst_operator.status import Status
+from ptst_operator.status import AttemptStatus, PhaseStatus, Status
+from ptst_operator.world import Hindrance
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FENCED
+from visionr1.recipe.phases import SFT_PHASE
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class SeenInCluster:
     pod_exit_code: int | None = None
     cluster: RayClusterState | None = None
     cluster_pods: bool = False
+    hindrance: Hindrance | None = None
     head: str | None = None
 
 
@@ -54,7 +58,35 @@ def look_at_cluster(api: Api, run: str, status: Status) -> SeenInCluster:
         head = cluster.head if cluster is not None else None
         if cluster is None:
             cluster_pods, _ = _pods(api, raycluster.POD_LABEL, status.cluster.name)
-    return SeenInCluster(child, leftover, code, cluster, cluster_pods, head)
+    return SeenInCluster(child, leftover, code, cluster, cluster_pods, _hindrance(api, status, child, cluster), head)
+
+
+def _hindrance(api: Api, status: Status, child: ChildState | None, cluster: RayClusterState | None) -> Hindrance | None:
+    """Why the pods that the run waits for do not run. A PyTorchJob runs as soon as one of its pods does."""
+    live = status.live()
+    if cluster is not None and status.cluster is not None and not cluster.ready and not cluster.deleting:
+        name, kind, reported = status.cluster.name, raycluster.RESOURCE.kind, cluster.reported
+        label, since = raycluster.POD_LABEL, status.cluster.started
+    elif live is not None and child is not None and not live[1].on_shared_cluster and _waits(live, child):
+        name, kind, reported = live[1].name, live[1].kind, child.reported
+        label, since = live[1].child_kind.pod_label, live[1].started
+    else:
+        return None
+    pods = api.list("Pod", f"{label}={name}")["items"]
+    try:
+        events = api.list("Event", fields="type=Warning")["items"]
+    except ApiError as error:
+        if error.status != 403:  # a role that a cluster's administrator has written may not have it
+            raise
+        events = []
+    # Kueue's Workload has the kind before the name.
+    return find_hindrance((name, f"{kind.lower()}-{name}"), f"{since:%Y-%m-%dT%H:%M:%S}", reported, pods, events)
+
+
+def _waits(live: tuple[PhaseStatus, AttemptStatus], child: ChildState) -> bool:
+    phase, attempt = live
+    fruitless = phase.name == SFT_PHASE and phase.committed_step == attempt.from_step
+    return not child.deleting and (child.phase == "Pending" or (child.phase == "Running" and fruitless))
 
 
 def _pods(api: Api, label: str, value: str) -> tuple[bool, int | None]:

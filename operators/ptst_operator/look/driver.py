@@ -31,15 +31,22 @@ _MOST_LINES: Final = 100
 
 def look_at_driver(
     wanted: WantedRun, live: tuple[PhaseStatus, AttemptStatus] | None, child: ChildState | None, head: str | None
-) -> tuple[Progress | None, bool | None]:
-    """The numbers of a stage's driver that runs, and whether it has ended after its child is gone. None if not known."""
+) -> tuple[Progress | None, str | None, bool | None]:
+    """The numbers of a stage's driver that runs, its address if it has answered, and whether it has ended after its child.
+
+    None if not known. Where nobody has answered yet, nobody has ended: the driver may not have come so far, or listen elsewhere.
+    """
     if live is None or head is None or not live[1].child_kind.on_ray or live[0].name == COLDSTART_PHASE:
-        return None, None
+        return None, None, None
     phase, attempt = live
     address = (head, METRICS_PORT)
     if child is None:
-        return None, driver_has_ended(address) if attempt.stopping is not None else None
-    return ask_driver(address, scale_of(wanted, phase.name)) if child.phase == "Running" else None, None
+        asked = attempt.stopping is not None and attempt.answered_at == head
+        return None, None, driver_has_ended(address) if asked else None
+    if child.phase != "Running":
+        return None, None, None
+    progress = ask_driver(address, scale_of(wanted, phase.name))
+    return progress, head if progress is not None else None, None
 
 
 def ask_driver(address: tuple[str, int], stage: StageScale) -> Progress | None:

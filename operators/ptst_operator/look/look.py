@@ -23,7 +23,7 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
     """
     live = status.live()
     there = cluster.look_at_cluster(api, wanted.run.name, status)
-    progress, driver_ended = driver.look_at_driver(wanted, live, there.child, there.head)
+    progress, answered_at, driver_ended = driver.look_at_driver(wanted, live, there.child, there.head)
     committed = run_directory.committed_phases(store, wanted, status)
     if progress is None:
         progress = run_directory.newest_progress(store, wanted, status, committed)
@@ -35,6 +35,8 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
         pod_exit_code=there.pod_exit_code,
         cluster=there.cluster,
         cluster_pods=there.cluster_pods,
+        hindrance=there.hindrance,
+        answered_at=answered_at,
         driver_ended=driver_ended,
         committed=committed,
         progress=progress,

@@ -23,9 +23,9 @@ def test_upgrade_and_rollback_leave_a_run_alone(helm: str, controllers: Controll
     release.wait("run", "step 3", lambda status: (status.get("step") or 0) >= 3, 60)
     before = release.get("ptst", "run")
 
-    release.helm(
-        "upgrade", NAME, str(CHART), "--reuse-values", "--set", "operator.resyncSeconds=2", "--set", "run.retry.maxAttempts=5"
-    )
+    # The Job that upgrades the definition needs a real node.
+    values = ("definition.upgrade=false", "operator.resyncSeconds=2", "run.retry.maxAttempts=5")
+    release.helm("upgrade", NAME, str(CHART), "--reuse-values", *[word for value in values for word in ("--set", value)])
     wait_for("another operator", lambda: release.starts == 2 and release.process, 60)
     upgraded = release.get("ptst", "run")
     assert upgraded["metadata"]["uid"] == before["metadata"]["uid"] and upgraded["spec"]["retry"]["maxAttempts"] == 5

@@ -14,10 +14,10 @@ import httpx2
 
 from visionr1.data.badrow import one_line
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, fault_of
-from visionr1.data.coldstart.limits import Budget, backoff
+from visionr1.data.coldstart.limits import Budget, Limits, backoff
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.errors import BadInput
-from visionr1.recipe.coldstart import ColdStart, Endpoint
+from visionr1.recipe.coldstart import Endpoint
 
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 10.0
@@ -44,15 +44,19 @@ class Server:
 
 
 class EndpointClient:
-    """Sends requests to one server, and keeps how it fares. The server's key goes nowhere but into requests."""
+    """Sends requests to one server, and keeps how it fares. The server's key goes nowhere but into requests.
+
+    `section` is the part of the recipe with the limits, for messages.
+    """
 
     def __init__(
         self,
         server: Server,
-        limits: ColdStart,
+        limits: Limits,
         weight: float = 1.0,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
+        section: str = "coldstart",
     ) -> None:
         self.name = server.name
         self.weight = weight
@@ -60,7 +64,7 @@ class EndpointClient:
         self.answered = False
         self.out_of_use: Refused | None = None
         self._server = server
-        self._limits = limits
+        self._limits, self._section = limits, section
         self._key = server.key
         self._faults = self._refusals = self._pauses = 0
         self._probing = False
@@ -145,7 +149,9 @@ class EndpointClient:
             async with asyncio.timeout(limits.total_seconds):
                 return await self._exchange(payload)
         except TimeoutError:
-            raise self._fault(Failed(f"no whole reply within {limits.total_seconds:g} s (coldstart.total_seconds)")) from None
+            raise self._fault(
+                Failed(f"no whole reply within {limits.total_seconds:g} s ({self._section}.total_seconds)")
+            ) from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise self._fault(Busy(f"does not answer ({_said(error)})")) from None
         except (httpx2.HTTPError, httpx2.StreamError) as error:
@@ -155,7 +161,7 @@ class EndpointClient:
 
     async def _exchange(self, payload: dict[str, Any]) -> Reply:
         request = self._client.build_request("POST", f"{self._server.url.rstrip('/')}/chat/completions", json=payload)
-        silent = f"no reply began within {self._limits.first_byte_seconds:g} s (coldstart.first_byte_seconds)"
+        silent = f"no reply began within {self._limits.first_byte_seconds:g} s ({self._section}.first_byte_seconds)"
         response = await self._in_time(self._client.send(request, stream=True), self._limits.first_byte_seconds, silent)
         try:
             good = response.status_code == 200
@@ -169,7 +175,7 @@ class EndpointClient:
     async def _body(self, response: httpx2.Response, most: int, silent: str) -> str:
         """The text of a response, at most `most` bytes of it; what is longer is cut in an error, and no reply otherwise."""
         body = bytearray()  # no list of parts: a server may send one byte at a time
-        stalled = f"the reply stopped for {self._limits.read_seconds:g} s (coldstart.read_seconds)"
+        stalled = f"the reply stopped for {self._limits.read_seconds:g} s ({self._section}.read_seconds)"
         chunks = aiter(response.aiter_bytes())
         seconds, message = self._limits.first_byte_seconds, silent
         while (chunk := await self._in_time(anext(chunks, None), seconds, message)) is not None:

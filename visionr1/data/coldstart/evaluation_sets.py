@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from visionr1.data.badrow import BadRow
 from visionr1.data.images import BadImage, open_image
 from visionr1.data.readers import load_problems
-from visionr1.data.rows import IMAGE_MARK, Row
+from visionr1.data.rows import IMAGE_MARK, Row, Sample
 from visionr1.progress import progress
 from visionr1.recipe.source import Source
 
@@ -37,25 +37,30 @@ class EvaluationSets:
         self._ids: list[str] = []
         self._questions: list[frozenset[tuple[str, ...]]] = []
         self._long: dict[int, str] = {}
+        self._hashes = np.zeros((0, 4), dtype=np.uint64)
+        self._owners = np.zeros(0, dtype=np.int64)
+        for path in paths:
+            self.add(path, load_problems(Source(path=path)))
+
+    def add(self, name: str, rows: Sequence[Row] | Sequence[Sample]) -> None:
+        """Adds the rows of a data set, with a progress bar; `name` is for messages."""
         hashes: list[Hash] = []
         owners: list[int] = []
-        for path in paths:
-            rows = load_problems(Source(path=path))
-            with progress(f"reading {path}", len(rows)) as advance:
-                for index in range(len(rows)):
-                    advance(1)
-                    try:
-                        row = rows[index]
-                        pictures = [picture_hash(image) for image in row.images]
-                    except (BadRow, BadImage):
-                        continue  # such a row cannot be scored on either
-                    owners.extend([len(self._ids)] * len(pictures))
-                    hashes.extend(pictures)
-                    self._add(path, row)
-        self._hashes = np.stack(hashes) if hashes else np.zeros((0, 4), dtype=np.uint64)
-        self._owners = np.array(owners, dtype=np.int64)
+        with progress(f"reading {name}", len(rows)) as advance:
+            for index in range(len(rows)):
+                advance(1)
+                try:
+                    row = rows[index]
+                    pictures = [picture_hash(image) for image in row.images]
+                except (BadRow, BadImage):
+                    continue  # such a row is neither scored nor trained on
+                owners.extend([len(self._ids)] * len(pictures))
+                hashes.extend(pictures)
+                self._add(name, row)
+        self._hashes = np.concatenate([self._hashes, *(one[None] for one in hashes)])
+        self._owners = np.concatenate([self._owners, np.array(owners, dtype=np.int64)])
 
-    def _add(self, path: str, row: Row) -> None:
+    def _add(self, path: str, row: Row | Sample) -> None:
         words = question_words(row)
         self._ids.append(f"{path} {row.id}")
         self._questions.append(frozenset(_runs(words, SHORT_RUN)))
@@ -87,7 +92,7 @@ class EvaluationSets:
         return None
 
 
-def question_words(row: Row) -> list[str]:
+def question_words(row: Row | Sample) -> list[str]:
     """The words of a question in small letters."""
     return _WORD.findall(row.problem.replace(IMAGE_MARK, " ").lower())
 

@@ -65,7 +65,10 @@ def run_coldstart(
         return report
     rows = load_problems(coldstart.problems)
     publish(WHERE | {"coldstart_problems": len(rows), "started_timestamp_seconds": time.time()})
-    with closing(WorkLog(store, coldstart.patience_seconds)) as work, Outcomes(len(rows), coldstart.keep_wrong) as outcomes:
+    with (
+        closing(WorkLog(store, patience=coldstart.patience_seconds)) as work,
+        Outcomes(len(rows), coldstart.keep_wrong) as outcomes,
+    ):
         bridge = _bridge(recipe, coldstart, work, resolve_url, workers)
         asyncio.run(ask_all(bridge, rows, outcomes, same_answer, should_stop, lambda now: publish(WHERE | now)))
         return _write(store, coldstart, rows, outcomes, bridge, should_stop, publish)

@@ -6,15 +6,15 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from visionr1.data.coldstart.endpoint import EndpointClient, Server, outside
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, Unanswerable
-from visionr1.data.coldstart.limits import backoff
+from visionr1.data.coldstart.limits import Limits, backoff
 from visionr1.data.coldstart.reply import Reply
 from visionr1.errors import BadInput, Unreachable
-from visionr1.recipe.coldstart import ColdStart, Teacher
+from visionr1.recipe.coldstart import Teacher
 
 
 class EndpointLost(Unreachable):
@@ -24,23 +24,24 @@ class EndpointLost(Unreachable):
 class TeacherClient:
     """Asks one teacher.
 
-    `place` is the part of the recipe that it comes from, for messages; `resolve_url` turns a base_url into an address that can
-    be called. `workers` are the servers of the job itself, for a teacher that has workers. Raises BadInput when an environment
-    variable with a key is not set.
+    `place` is the part of the recipe that it comes from, and `section` the part with the limits, for messages; `resolve_url`
+    turns a base_url into an address that can be called. `workers` are the servers of the job itself, for a teacher that has
+    workers. Raises BadInput when an environment variable with a key is not set.
     """
 
     def __init__(
         self,
         place: str,
         teacher: Teacher,
-        limits: ColdStart,
-        resolve_url: Callable[[str], str],
+        limits: Limits,
+        resolve_url: Callable[[str], str] = lambda url: url,
         workers: Sequence[Server] = (),
+        section: str = "coldstart",
     ) -> None:
         self.prompt_tokens = self.reply_tokens = 0
         self._place = place
         self._teacher = teacher
-        self._limits = limits
+        self._limits, self._section = limits, section
         self._endpoints = [
             EndpointClient(
                 outside(place, endpoint, resolve_url(endpoint.base_url)),
@@ -48,10 +49,11 @@ class TeacherClient:
                 endpoint.weight,
                 endpoint.requests_per_minute,
                 endpoint.tokens_per_minute,
+                section,
             )
             for endpoint in teacher.servers
         ]
-        self._endpoints += [EndpointClient(server, limits) for server in workers]
+        self._endpoints += [EndpointClient(server, limits, section=section) for server in workers]
         self._answered_at: float | None = None
 
     @property
@@ -74,15 +76,15 @@ class TeacherClient:
         for endpoint in self._endpoints:
             await endpoint.close()
 
-    async def ask(self, prompt: str, images: Sequence[str]) -> Reply:
-        """The reply to `images` (data URLs) and the prompt.
+    async def ask(self, prompt: str, images: Sequence[str], options: Mapping[str, Any] | None = None) -> Reply:
+        """The reply to `images` (data URLs) and the prompt; `options` are more values of the request, such as `seed`.
 
         Raises:
             Unanswerable: this request gets no answer, retries included.
             EndpointLost: the teacher has answered no request for as long as the recipe has patience.
             BadInput: every endpoint refuses, or cannot be reached and has never answered.
         """
-        request = _Request(self._payload(prompt, images))
+        request = _Request(self._payload(prompt, images) | dict(options or {}))
         while True:
             endpoint = await self._free(request)
             try:
@@ -144,7 +146,7 @@ class TeacherClient:
             raise Unanswerable(f"{self._place} {fault}", "request failed")
         if self._answered_at is None and "does not answer" in str(fault):
             raise BadInput(f"{self._place}: {fault}; start the server or correct base_url")
-        patience = f"{self._limits.patience_seconds:g} s (coldstart.patience_seconds)"
+        patience = f"{self._limits.patience_seconds:g} s ({self._section}.patience_seconds)"
         raise EndpointLost(f"{self._place} has given no answer for {patience}, the last: {fault}; run it again for the rest")
 
     def _refused(self, request: _Request, endpoint: EndpointClient, fault: Refused) -> None:

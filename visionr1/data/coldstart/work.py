@@ -25,7 +25,7 @@ from visionr1.errors import BadInput
 from visionr1.recipe.coldstart import Teacher
 from visionr1.recipe.schema import Model
 from visionr1.rundir.epoch import check_epoch
-from visionr1.rundir.layout import COLDSTART_WORK, coldstart_work_key
+from visionr1.rundir.layout import COLDSTART_WORK, work_key
 from visionr1.storage import StorageError, Store
 from visionr1.storage.store import make_folders, open_regular, os_errors
 
@@ -50,7 +50,7 @@ class _Entry(BaseModel):
 
 
 class WorkLog:
-    """Replies by request, in parts `coldstart/work/<random>.jsonl`; each process that asks writes parts of its own.
+    """Replies by request, in parts `<folder>/<random>.jsonl`; each process that asks writes parts of its own.
 
     A last line without an end was being written when its process was killed; it does not count. Raises BadInput for a part that
     cannot be read. Close it after use.
@@ -58,8 +58,8 @@ class WorkLog:
     `patience` is for how many seconds S3 may be away: what is new then stays in a file here, and is sent when S3 is back.
     """
 
-    def __init__(self, store: Store, patience: float = 0.0) -> None:
-        self._store, self._patience = store, patience
+    def __init__(self, store: Store, folder: str = COLDSTART_WORK, patience: float = 0.0) -> None:
+        self._store, self._folder, self._patience = store, folder, patience
         self._away_since: float | None = None
         self._temporary = tempfile.TemporaryDirectory(prefix="visionr1-replies-")
         self._places: dict[bytes, tuple[int, int, int]] = {}
@@ -72,7 +72,7 @@ class WorkLog:
         self._flushed_at = time.monotonic()
         self._parts = threading.RLock()
         """Held while a part is made safe, which another thread does while replies are added, and while the next one begins."""
-        keys = store.list(COLDSTART_WORK)
+        keys = store.list(folder)
         with ThreadPoolExecutor(_DOWNLOADS) as pool:
             for key, path in zip(keys, pool.map(self._local, keys), strict=True):
                 self._read(key, path)
@@ -148,9 +148,9 @@ class WorkLog:
         self._size += len(line)
 
     def _begin_part(self) -> None:
-        if self._store.local_path(COLDSTART_WORK) is not None:
+        if self._store.local_path(self._folder) is not None:
             check_epoch(self._store)
-        key = coldstart_work_key(uuid.uuid4().hex)
+        key = work_key(self._folder, uuid.uuid4().hex)
         path = self._store.local_path(key) or self._temporary_path(key)
         with os_errors(path):
             make_folders(path.parent)
@@ -175,7 +175,7 @@ class WorkLog:
             if not at_once and time.monotonic() - self._flushed_at < FLUSH_SECONDS:
                 return True
             self._flushed_at = time.monotonic()
-            if self._store.local_path(COLDSTART_WORK) is not None:
+            if self._store.local_path(self._folder) is not None:
                 check_epoch(self._store)
                 with os_errors(self._paths[-1]):
                     os.fsync(self._writing.fileno())
@@ -188,7 +188,7 @@ class WorkLog:
         with os_errors(self._paths[-1]), self._paths[-1].open("rb") as part:
             new = os.pread(part.fileno(), size - self._sent, self._sent)
         try:
-            self._store.write_bytes(coldstart_work_key(uuid.uuid4().hex), new)
+            self._store.write_bytes(work_key(self._folder, uuid.uuid4().hex), new)
         except StorageError as error:
             now = time.monotonic()
             if self._away_since is None:

@@ -33,9 +33,10 @@ class RudeEndpoint:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     endpoint: RudeEndpoint
+    asked: dict[str, Any]
 
     def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = self.asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.endpoint.lock:
             self.endpoint.times.append(time.monotonic())
             self.endpoint.requests.append(request)
@@ -61,6 +62,17 @@ def says(
     if usage:
         whole["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
     return sends(200, json.dumps(whole))
+
+
+def answers(reply: Callable[[str], str], usage: tuple[int, int] = (10, 5)) -> Behaviour:
+    """A server with a mind of its own: `reply` gets the text of the request."""
+
+    def behave(handler: Handler) -> None:
+        content = handler.asked["messages"][0]["content"]
+        text = content if isinstance(content, str) else content[-1]["text"]
+        says(reply(text), usage=usage)(handler)
+
+    return behave
 
 
 def sends(status: int, body: str, kind: str = "application/json", **headers: str) -> Behaviour:

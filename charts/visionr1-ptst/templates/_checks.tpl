@@ -1,0 +1,160 @@
+{{/*
+Values that belong together and are given in different places. A release in which they disagree is refused here, with one line.
+The definition has the same rules for a PTSTRun that somebody writes by hand (operators/ptst_operator/rules.py).
+*/}}
+{{- define "visionr1.checks" -}}
+{{- if .Values.run.enabled }}
+{{- include "visionr1.checkStorage" . }}
+{{- include "visionr1.checkImages" . }}
+{{- include "visionr1.checkQueue" . }}
+{{- include "visionr1.checkVariables" . }}
+{{- range $path, $pods := include "visionr1.roles" . | fromYaml }}
+{{- include "visionr1.checkPods" (dict "path" $path "pods" $pods "root" $) }}
+{{- end }}
+{{- end }}
+{{- if .Values.operator.enabled }}
+{{- $places := list "/tmp" }}
+{{- if .Values.claim.name }}{{ $places = append $places .Values.claim.mountPath }}{{ end }}
+{{- include "visionr1.checkMounts" (dict "path" "operator" "pods" .Values.operator "names" (list "scratch" "runs") "places" $places) }}
+{{- end }}
+{{- end }}
+
+{{- /* The pods of each role by the path of their values: the role's own lists take the place of those of run.pods. */}}
+{{- define "visionr1.roles" -}}
+{{- $common := include "visionr1.runPods" . | fromYaml }}
+{{- $grpo := .Values.run.grpo | default dict }}
+{{- $roles := dict "run.pods" $common "run.grpo.head" ($grpo.head | default dict) "run.grpo.workers" ($grpo.workers | default dict) }}
+{{- range tuple "sft" "coldstart" "evaluate" }}
+{{- $_ := set $roles (printf "run.%s.pods" .) ((get $.Values.run . | default dict).pods | default dict) }}
+{{- end }}
+{{- $merged := dict }}
+{{- range $path, $pods := $roles }}
+{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) $pods) }}
+{{- end }}
+{{- toYaml $merged }}
+{{- end }}
+
+{{- define "visionr1.checkStorage" -}}
+{{- $url := .Values.run.storage.url | default "" }}
+{{- $claim := .Values.run.storage.claim | default dict }}
+{{- $mount := $claim.mountPath | default "/runs" }}
+{{- if hasPrefix "/" $url }}
+{{- if not $claim.name }}
+{{- fail (printf "run.storage.url is the path %s, but run.storage.claim names no volume: set run.storage.claim.name and mountPath, or give s3://bucket/prefix" $url) }}
+{{- end }}
+{{- if not (hasPrefix (printf "%s/" (trimSuffix "/" $mount)) $url) }}
+{{- fail (printf "run.storage.url is %s, but run.storage.claim.mountPath is %s: the url must be a path below it" $url $mount) }}
+{{- end }}
+{{- $byHand := false }}
+{{- range .Values.operator.volumeMounts }}
+{{- if hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) $url }}{{ $byHand = true }}{{ end }}
+{{- end }}
+{{- if and (or .Values.operator.enabled .Values.claim.create) (not $byHand) }}
+{{- if ne .Values.claim.name $claim.name }}
+{{- fail (printf "claim.name is %q, but run.storage.claim.name is %q: the operator and the pods of the run must mount the same volume, so give both one name" .Values.claim.name $claim.name) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.operator.enabled (not $byHand) (ne .Values.claim.mountPath $mount) }}
+{{- fail (printf "claim.mountPath is %s, but run.storage.claim.mountPath is %s: the operator and the pods must find the run directory at the same path, so give both one path" .Values.claim.mountPath $mount) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "visionr1.checkImages" -}}
+{{- $pods := .Values.run.pods | default dict }}
+{{- if not $pods.image }}
+{{- fail "run.pods.image is missing: set it to the trainer image" }}
+{{- end }}
+{{- $roles := include "visionr1.roles" . | fromYaml }}
+{{- $head := (index $roles "run.grpo.head").image }}
+{{- $workers := (index $roles "run.grpo.workers").image }}
+{{- if and (not (contains "@" (printf "%s%s" $head $workers))) (ne (trimSuffix "-cpu" $head) (trimSuffix "-cpu" $workers)) }}
+{{- fail (printf "run.grpo.head has the image %s, but run.grpo.workers has %s: the pods of one RayCluster need the same version (they may differ in -cpu at the end)" $head $workers) }}
+{{- end }}
+{{- end }}
+
+{{- define "visionr1.checkQueue" -}}
+{{- $labels := .Values.run.queueLabels | default dict }}
+{{- $queues := list }}
+{{- range tuple "kueue.x-k8s.io/queue-name" "volcano.sh/queue-name" "kai.scheduler/queue" }}
+{{- if hasKey $labels . }}{{ $queues = append $queues . }}{{ end }}
+{{- end }}
+{{- if gt (len $queues) 1 }}
+{{- fail (printf "run.queueLabels has %s: a run waits in one queue, so keep one of them" (join " and " $queues)) }}
+{{- end }}
+{{- if and (hasKey $labels "kueue.x-k8s.io/priority-class") (not (hasKey $labels "kueue.x-k8s.io/queue-name")) }}
+{{- fail "run.queueLabels has kueue.x-k8s.io/priority-class without kueue.x-k8s.io/queue-name: Kueue ignores the run; add the queue's name" }}
+{{- end }}
+{{- end }}
+
+{{- /* S3's address and the proxies are variables of the operator and of the pods. */}}
+{{- define "visionr1.checkVariables" -}}
+{{- $pods := .Values.run.pods | default dict }}
+{{- $ours := .Values.operator.env | default dict }}
+{{- $theirs := $pods.env | default dict }}
+{{- if and .Values.operator.enabled (hasPrefix "s3://" (.Values.run.storage.url | default "")) }}
+{{- range tuple "AWS_ENDPOINT_URL" "AWS_ENDPOINT_URL_S3" "AWS_REGION" "AWS_DEFAULT_REGION" }}
+{{- $one := get $ours . }}
+{{- $other := get $theirs . }}
+{{- if and $one $other (ne $one $other) }}
+{{- fail (printf "operator.env.%s is %s, but run.pods.env.%s is %s: the operator and the pods must use the same S3, so give both one value" . $one . $other) }}
+{{- end }}
+{{- if contains "ENDPOINT" . }}
+{{- if and $one (not $other) (not $pods.envFrom) (not (hasKey ($pods.envValueFrom | default dict) .)) }}
+{{- fail (printf "operator.env has %s, but run.pods.env has not: the pods would look for the run directory on another S3; set it there, too" .) }}
+{{- end }}
+{{- if and $other (not $one) (not $.Values.operator.envFrom) (not (hasKey $.Values.operator.envValueFrom .)) }}
+{{- fail (printf "run.pods.env has %s, but operator.env has not: the operator would look for the run directory on another S3; set it there, too" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $proxy := .Values.proxy }}
+{{- range $path, $env := dict "operator.env" $ours "run.pods.env" $theirs }}
+{{- range $name, $value := dict "HTTP_PROXY" $proxy.httpProxy "HTTPS_PROXY" $proxy.httpsProxy "NO_PROXY" $proxy.noProxy }}
+{{- range tuple $name (lower $name) }}
+{{- if and $value (hasKey $env .) (ne (get $env .) $value) }}
+{{- fail (printf "proxy.%s is %s, but %s.%s is %s: give it in one place" (camelcase (lower $name) | untitle) $value $path . (get $env .)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "visionr1.checkPods" -}}
+{{- $pods := .pods }}
+{{- range tuple "kueue.x-k8s.io/queue-name" "volcano.sh/queue-name" "kai.scheduler/queue" }}
+{{- if hasKey ($pods.labels | default dict) . }}
+{{- fail (printf "%s.labels has %s: put it in run.queueLabels, so that the whole job waits in the queue and not each pod for itself" $.path .) }}
+{{- end }}
+{{- end }}
+{{- range tuple "HTTP_PROXY" "HTTPS_PROXY" "NO_PROXY" }}
+{{- $upper := get ($pods.env | default dict) . }}
+{{- $lower := get ($pods.env | default dict) (lower .) }}
+{{- if and $upper $lower (ne $upper $lower) }}
+{{- fail (printf "%s.env has %s and %s with different values: some programs read one and some the other; give both one value" $.path . (lower .)) }}
+{{- end }}
+{{- end }}
+{{- $places := list "/tmp" }}
+{{- with .root.Values.run.storage.claim }}{{ $places = append $places (.mountPath | default "/runs") }}{{ end }}
+{{- if $pods.sharedMemory }}{{ $places = append $places "/dev/shm" }}{{ end }}
+{{- include "visionr1.checkMounts" (dict "path" .path "pods" $pods "names" (list "scratch" "run" "shared-memory") "places" $places) }}
+{{- end }}
+
+{{- define "visionr1.checkMounts" -}}
+{{- $there := list }}
+{{- range .pods.volumes }}
+{{- $there = append $there .name }}
+{{- if has .name $.names }}
+{{- fail (printf "%s.volumes has a volume called %s, which is the name of one that every such pod has: give yours another name" $.path .name) }}
+{{- end }}
+{{- end }}
+{{- range .pods.volumeMounts }}
+{{- if not (has .name $there) }}
+{{- fail (printf "%s.volumeMounts names the volume %s, which %s.volumes does not have (%s)" $.path .name $.path (join ", " $there | default "it is empty")) }}
+{{- end }}
+{{- if has (trimSuffix "/" .mountPath) $.places }}
+{{- fail (printf "%s.volumeMounts mounts %s at %s, where something else is mounted already: choose another path" $.path .name .mountPath) }}
+{{- end }}
+{{- end }}
+{{- end }}

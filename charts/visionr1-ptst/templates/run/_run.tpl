@@ -1,0 +1,39 @@
+{{/*
+The pods of a run as the chart gives them to the operator: with the labels, annotations and variables that all pods of the release
+have, and images from the registry of an umbrella chart.
+*/}}
+{{- define "visionr1.runPods" -}}
+{{- $pods := deepCopy (.Values.run.pods | default dict) }}
+{{- with merge (deepCopy ($pods.labels | default dict)) .Values.podLabels .Values.commonLabels }}
+{{- $_ := set $pods "labels" . }}
+{{- end }}
+{{- with merge (deepCopy ($pods.annotations | default dict)) .Values.podAnnotations }}
+{{- $_ := set $pods "annotations" . }}
+{{- end }}
+{{- with merge (deepCopy ($pods.env | default dict)) (include "visionr1.proxyVariables" . | fromYaml) }}
+{{- $_ := set $pods "env" . }}
+{{- end }}
+{{- include "visionr1.roleImage" (list . $pods) }}
+{{- end }}
+
+{{- define "visionr1.roleImage" -}}
+{{- $pods := index . 1 }}
+{{- with $pods.image }}
+{{- $_ := set $pods "image" (include "visionr1.registered" (list (index $ 0) .)) }}
+{{- end }}
+{{- toYaml $pods }}
+{{- end }}
+
+{{- define "visionr1.spec" -}}
+{{- $spec := deepCopy (omit .Values.run "enabled" "name") }}
+{{- $_ := set $spec "pods" (include "visionr1.runPods" . | fromYaml) }}
+{{- range $part, $places := dict "grpo" (list "head" "workers") "sft" (list "pods") "coldstart" (list "pods") "evaluate" (list "pods") }}
+{{- $there := get $spec $part | default dict }}
+{{- range $place := $places }}
+{{- with get $there $place }}
+{{- $_ := set $there $place (include "visionr1.roleImage" (list $ .) | fromYaml) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toYaml $spec }}
+{{- end }}

@@ -1,0 +1,178 @@
+"""The chart below another one, under any release's name, twice in one cluster, and with other people's objects."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chart import CHART, Manifest, Values, manifests, pod_templates, the
+
+LONG = "a" * 53
+"""Helm takes no longer name of a release."""
+EVERYTHING: Values = {
+    "operator": {"replicas": 2},
+    "doctor": {"enabled": True},
+    "monitoring": {name: {"enabled": True} for name in ("podMonitor", "rules", "dashboards")},
+}
+_TEXTS = ("labels", "matchLabels", "annotations", "nodeSelector")
+
+
+def no_texts(node: Any, path: str = "") -> Iterator[str]:
+    """Paths of names and labels that are numbers or switches for a YAML parser."""
+    if isinstance(node, dict):
+        for key, below in node.items():
+            here = f"{path}.{key}"
+            if key in _TEXTS and isinstance(below, dict):
+                yield from (f"{here}.{name}" for name, value in below.items() if not isinstance(value, str))
+            elif key in ("name", "namespace", "serviceAccountName", "value") and not isinstance(below, str | dict):
+                yield here
+            yield from no_texts(below, here)
+    elif isinstance(node, list):
+        for number, below in enumerate(node):
+            yield from no_texts(below, f"{path}[{number}]")
+
+
+@pytest.mark.parametrize(
+    ("release", "namespace"), [("123", "77"), ("1e3", "0x1"), ("true", "null"), ("no", "1.5"), (LONG, "b" * 63), ("9" * 53, "n")]
+)
+def test_any_release_has_names_that_kubernetes_takes(release: str, namespace: str) -> None:
+    made = manifests(EVERYTHING, release=release, namespace=namespace)
+    assert list(no_texts(made)) == []
+    names = [(one["kind"], one["metadata"]["name"]) for one in made]
+    assert len(set(names)) == len(names)
+    for kind, name in names:
+        longest = 63 if kind in ("Deployment", "Service", "Job", "Pod") else 253  # those become labels or host names
+        assert len(name) <= longest and re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name), f"{kind} {name}"
+    service = the(made, "Service")["metadata"]["name"]
+    assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", service)
+    assert {len(value) <= 63 for one in made for value in one["metadata"]["labels"].values()} == {True}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_an_umbrella_chart_switches_it_on_and_off(enabled: bool, tmp_path: Path) -> None:
+    shutil.copytree(CHART, tmp_path / "charts/visionr1-ptst")
+    parent = {
+        "apiVersion": "v2",
+        "name": "ai-platform",
+        "version": "0.0.1",
+        "dependencies": [{"name": "visionr1-ptst", "version": "0.1.0", "condition": "visionr1-ptst.enabled"}],
+    }
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(parent))
+    values = {"global": {"imageRegistry": "registry.corp.example"}, "visionr1-ptst": {"enabled": enabled}}
+    made = manifests(values, release="platform", chart=tmp_path)
+    assert bool(made) == enabled
+    if enabled:
+        (container,) = the(made, "Deployment")["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == "registry.corp.example/visionr1-ptst/operator:0.1.0"
+        assert the(made, "PTSTRun")["spec"]["pods"]["image"] == "registry.corp.example/visionr1-ptst/trainer:0.1.0"
+
+
+def test_an_image_with_a_registry_keeps_it() -> None:
+    values = {
+        "global": {"imageRegistry": "registry.corp.example/"},
+        "operator": {"image": {"repository": "other.example:5000/operator"}},
+        "run": {"grpo": {"head": {"image": "visionr1-ptst/trainer:0.1.0-cpu"}}, "pods": {"image": "localhost/trainer:0.1.0"}},
+        "doctor": {"enabled": True},
+    }
+    values["run"]["grpo"]["workers"] = {"image": "visionr1-ptst/trainer:0.1.0"}  # type: ignore[index]
+    made = manifests(values)
+    images = {pod["spec"]["containers"][0]["image"] for pod in pod_templates(made).values()}
+    assert images == {"other.example:5000/operator:0.1.0", "localhost/trainer:0.1.0"}
+    grpo = the(made, "PTSTRun")["spec"]["grpo"]
+    assert grpo["head"]["image"] == "registry.corp.example/visionr1-ptst/trainer:0.1.0-cpu"
+
+
+def boards(release: str, namespace: str) -> dict[str, Manifest]:
+    made = manifests({"monitoring": {"dashboards": {"enabled": True}}}, release=release, namespace=namespace)
+    return {file: json.loads(text) for one in made if one["kind"] == "ConfigMap" for file, text in one["data"].items()}
+
+
+def test_two_releases_share_one_grafana() -> None:
+    """Its sidecar writes all files into one folder; a second file of a name, uid or title replaces the first."""
+    releases = [boards("ptst", "a"), boards("ptst", "b"), boards("other", "a"), boards(LONG, "a"), boards(LONG[:-1] + "b", "a")]
+    for key in ("uid", "title"):
+        values = [board[key] for made in releases for board in made.values()]
+        assert len(set(values)) == len(values) == 20
+        assert key == "title" or {len(value) <= 40 for value in values} == {True}, "Grafana's limit"
+    assert len({file for made in releases for file in made}) == 20
+
+
+def test_names_can_be_chosen() -> None:
+    def names(values: Values) -> set[str]:
+        return {one["metadata"]["name"] for one in manifests(values) if one["kind"] in ("Deployment", "Service", "Role")}
+
+    assert names({}) == {"ptst-operator"}
+    assert names({"nameOverride": "vision"}) == {"ptst-vision-operator"}
+    assert names({"fullnameOverride": "team-vision", "nameOverride": "vision"}) == {"team-vision-operator"}
+    made = manifests({"nameOverride": "vision"})
+    selector = the(made, "Deployment")["spec"]["selector"]["matchLabels"]
+    assert selector["app.kubernetes.io/name"] == "vision"
+    assert selector.items() <= the(made, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    assert the(made, "Service")["spec"]["selector"] == selector
+
+
+RECOMMENDED = {f"app.kubernetes.io/{one}" for one in ("name", "instance", "version", "component", "part-of", "managed-by")}
+
+
+def test_every_object_has_the_recommended_labels_and_those_of_the_user() -> None:
+    made = manifests({**EVERYTHING, "commonLabels": {"team": "vision", "app.kubernetes.io/name": "mine"}})
+    for one in made:
+        labels = one["metadata"]["labels"]
+        assert labels.keys() >= RECOMMENDED and labels["team"] == "vision", one["kind"]
+        assert labels["app.kubernetes.io/name"] == "visionr1-ptst", "a selector needs it"
+    run = the(made, "PTSTRun")
+    assert run["spec"]["pods"]["labels"]["team"] == "vision"
+
+
+def test_labels_and_annotations_are_on_every_pod() -> None:
+    values = {
+        **EVERYTHING,
+        "podLabels": {"sidecar.istio.io/inject": "true", "cost": "research"},
+        "podAnnotations": {"proxy.istio.io/config": "holdApplicationUntilProxyStarts: true"},
+        "run": {"pods": {"labels": {"cost": "vision"}}},
+    }
+    made = manifests(values)
+    pods = pod_templates(made)
+    assert {name.split()[0] for name in pods} == {"Deployment", "Job", "Pod"} and len(pods) == 4
+    for pod in pods.values():
+        assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "true"
+        assert pod["metadata"]["labels"]["cost"] == "research"
+        assert values["podAnnotations"].items() <= pod["metadata"]["annotations"].items()
+    run = the(made, "PTSTRun")["spec"]["pods"]
+    assert run["labels"] == {"cost": "vision", "sidecar.istio.io/inject": "true"}, "the run's own value is stronger"
+    assert run["annotations"] == values["podAnnotations"]
+    own = manifests({"operator": {"podLabels": {"azure.workload.identity/use": "true"}, "podAnnotations": {"a": "b"}}})
+    meta = the(own, "Deployment")["spec"]["template"]["metadata"]
+    assert meta["labels"]["azure.workload.identity/use"] == "true" and meta["annotations"] == {"a": "b"}
+
+
+def test_jobs_have_no_proxy_of_a_mesh_that_would_never_end() -> None:
+    pods = pod_templates(manifests(EVERYTHING))
+    jobs = {name: pod for name, pod in pods.items() if not name.startswith("Deployment")}
+    assert len(jobs) == 3
+    for pod in jobs.values():
+        assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+        assert pod["metadata"]["annotations"]["linkerd.io/inject"] == "disabled"
+
+
+def test_more_objects_are_templates() -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "{{ .Release.Name }}-keys"}, "stringData": {"a": "1"}}
+    made = the(manifests({"extraObjects": [secret, {**secret, "kind": "ConfigMap"}]}), "Secret")
+    assert made["metadata"]["name"] == "ptst-keys" and made["stringData"] == {"a": "1"}
+
+
+def test_a_render_depends_on_the_values_alone() -> None:
+    """Argo CD renders again and again and compares; it knows no revision of a release."""
+    assert manifests(EVERYTHING) == manifests(EVERYTHING)
+    first, again = (the(manifests(values), "Job", "")["metadata"]["name"] for values in (DOCTOR, DOCTOR))
+    changed = the(manifests({**DOCTOR, "run": {"pods": {"image": "visionr1-ptst/trainer:0.2.0"}}}), "Job")["metadata"]["name"]
+    assert first == again != changed, "a Job cannot be changed, so another one has another name"
+
+
+DOCTOR: Values = {"doctor": {"enabled": True}, "definition": {"upgrade": False}}

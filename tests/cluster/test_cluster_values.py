@@ -1,0 +1,130 @@
+"""Values of the chart that belong together: where they disagree, Helm answers with one line that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from chart import Values, manifests, refusal, the
+
+from visionr1.recipe.document import merge
+
+S3: Values = {"claim": {"name": "", "create": False}, "run": {"storage": {"url": "s3://bucket/run", "claim": None}}}
+DATA = [{"name": "data", "mountPath": "/data"}]
+
+
+def pods(**own: Any) -> Values:
+    return {"run": {"pods": own}}
+
+
+DISAGREE: dict[str, tuple[Values, str]] = {
+    "the operator's mount": (
+        {"claim": {"mountPath": "/data"}},
+        "claim.mountPath is /data, but run.storage.claim.mountPath is /runs",
+    ),
+    "the pods' mount": (
+        {"run": {"storage": {"claim": {"mountPath": "/data"}, "url": "/data/run"}}},
+        "claim.mountPath is /runs, but run.storage.claim.mountPath is /data",
+    ),
+    "the operator's claim": ({"claim": {"name": "team"}}, 'claim.name is "team", but run.storage.claim.name is "visionr1-runs"'),
+    "the pods' claim": ({"run": {"storage": {"claim": {"name": "team"}}}}, 'run.storage.claim.name is "team"'),
+    "no claim of the operator": ({"claim": {"name": ""}}, 'claim.name is ""'),
+    "a path without a claim": ({"run": {"storage": {"claim": None}}}, "run.storage.claim names no volume"),
+    "a path beside its mount": ({"run": {"storage": {"url": "/other/run"}}}, "the url must be a path below it"),
+    "the mount itself": ({"run": {"storage": {"url": "/runs-2/run"}}}, "the url must be a path below it"),
+    "no image": (pods(image=None), "run.pods.image is missing"),
+    "two versions in one RayCluster": (
+        {"run": {"grpo": {"head": {"image": "trainer:2"}}}},
+        "run.grpo.head has the image trainer:2",
+    ),
+    "two queues": (
+        {"run": {"queueLabels": {"kueue.x-k8s.io/queue-name": "a", "volcano.sh/queue-name": "b"}}},
+        "kueue.x-k8s.io/queue-name and volcano.sh/queue-name",
+    ),
+    "a priority without a queue": (
+        {"run": {"queueLabels": {"kueue.x-k8s.io/priority-class": "a"}}},
+        "without kueue.x-k8s.io/queue-name",
+    ),
+    "a queue of pods": (
+        {"run": {"sft": {"pods": {"labels": {"kai.scheduler/queue": "a"}}}}},
+        "run.sft.pods.labels has kai.scheduler/queue: put it in run.queueLabels",
+    ),
+    "a queue of everything": ({"commonLabels": {"kueue.x-k8s.io/queue-name": "a"}}, "put it in run.queueLabels"),
+    "two S3 services": (
+        merge(S3, {"operator": {"env": {"AWS_ENDPOINT_URL": "https://a"}}, **pods(env={"AWS_ENDPOINT_URL": "https://b"})}),
+        "operator.env.AWS_ENDPOINT_URL is https://a, but run.pods.env.AWS_ENDPOINT_URL is https://b",
+    ),
+    "two regions": (
+        merge(S3, {"operator": {"env": {"AWS_REGION": "a"}}, **pods(env={"AWS_REGION": "b"})}),
+        "operator.env.AWS_REGION is a, but run.pods.env.AWS_REGION is b",
+    ),
+    "S3 of the operator alone": (
+        merge(S3, {"operator": {"env": {"AWS_ENDPOINT_URL": "https://a"}}}),
+        "operator.env has AWS_ENDPOINT_URL, but run.pods.env has not",
+    ),
+    "S3 of the pods alone": (
+        merge(S3, pods(env={"AWS_ENDPOINT_URL": "https://a"})),
+        "run.pods.env has AWS_ENDPOINT_URL, but operator.env has not",
+    ),
+    "two proxies": (
+        {"proxy": {"httpsProxy": "http://a:1"}, "operator": {"env": {"https_proxy": "http://b:1"}}},
+        "proxy.httpsProxy is http://a:1, but operator.env.https_proxy is http://b:1",
+    ),
+    "two proxies of pods": (
+        pods(env={"NO_PROXY": "a", "no_proxy": "b"}),
+        "env has NO_PROXY and no_proxy with different values",
+    ),
+    "a mount without its volume": (
+        pods(volumeMounts=DATA),
+        "names the volume data, which run.coldstart.pods.volumes does not have",
+    ),
+    "a mount of the operator without its volume": (
+        {"operator": {"volumeMounts": DATA}},
+        "operator.volumeMounts names the volume data, which operator.volumes does not have",
+    ),
+    "two volumes at one path": (
+        pods(volumes=[{"name": "data", "emptyDir": {}}], volumeMounts=[{"name": "data", "mountPath": "/runs/"}]),
+        "mounts data at /runs/, where something else is mounted already",
+    ),
+    "a volume over /tmp": (
+        {"operator": {"volumes": [{"name": "t", "emptyDir": {}}], "volumeMounts": [{"name": "t", "mountPath": "/tmp"}]}},
+        "operator.volumeMounts mounts t at /tmp",
+    ),
+    "a name that is taken": (pods(volumes=[{"name": "run", "emptyDir": {}}]), "has a volume called run"),
+    "a doctor without an image": (
+        {"run": {"enabled": False, "pods": {"image": None}}, "doctor": {"enabled": True}},
+        "doctor.image",
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "line"), DISAGREE.values(), ids=DISAGREE.keys())
+def test_values_that_disagree_are_refused_in_one_line(values: Values, line: str) -> None:
+    assert line in refusal(values)
+
+
+ENDPOINT = {"AWS_ENDPOINT_URL": "https://a"}
+AGREE: dict[str, Values] = {
+    "another path": {"claim": {"mountPath": "/data"}, "run": {"storage": {"url": "/data/run", "claim": {"mountPath": "/data"}}}},
+    "S3": S3,
+    "S3 by both": merge(S3, {"operator": {"env": ENDPOINT}, **pods(env=ENDPOINT)}),
+    "S3 by a ConfigMap": merge(S3, {"operator": {"env": ENDPOINT}, **pods(envFrom=[{"configMapRef": {"name": "s3"}}])}),
+    "a volume that the operator mounts by hand": {
+        "claim": {"name": "", "create": False},
+        "operator": {
+            "volumes": [{"name": "team", "persistentVolumeClaim": {"claimName": "visionr1-runs"}}],
+            "volumeMounts": [{"name": "team", "mountPath": "/runs"}],
+        },
+    },
+    "a head of the CPU image": {"run": {"grpo": {"head": {"image": "visionr1-ptst/trainer:0.1.0-cpu"}}}},
+    "a role's own volume": {
+        "run": {"sft": {"pods": {"volumes": [{"name": "data", "emptyDir": {}}], "volumeMounts": DATA}}},
+    },
+    "no run": {"claim": {"mountPath": "/data"}, "run": {"enabled": False}},
+    "one queue": {"run": {"queueLabels": {"kueue.x-k8s.io/queue-name": "a", "kueue.x-k8s.io/priority-class": "b"}}},
+}
+
+
+@pytest.mark.parametrize("values", AGREE.values(), ids=AGREE.keys())
+def test_values_that_agree_render(values: Values) -> None:
+    assert the(manifests(values), "Deployment")

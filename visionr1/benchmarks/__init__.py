@@ -1,0 +1,1 @@
+"""Published benchmarks: how their files are read, and how their authors score an answer."""
