@@ -401,6 +401,10 @@ def test_teachers_with_workers_get_a_cluster_of_their_own_and_others_a_job() -> 
     for group in cluster["workerGroupSpecs"]:
         assert group["template"]["metadata"]["labels"]["visionr1.io/phase"] == "coldstart"
         assert group["template"]["spec"]["nodeSelector"] == {"gpu": "h200"}
+        assert group["template"]["spec"]["terminationGracePeriodSeconds"] == 30, "it has nothing to commit"
+        assert "lifecycle" not in group["template"]["spec"]["containers"][0], "the driver goes on without it"
+    assert [group["rayStartParams"]["num-gpus"] for group in cluster["workerGroupSpecs"]] == ["8", "1"]
+    assert {group["rayStartParams"]["num-cpus"] for group in cluster["workerGroupSpecs"]} == {"1"}
 
 
 def test_every_phase_has_a_kind() -> None:

@@ -48,7 +48,7 @@ class ServerPlan:
     gpus: int
 
 
-class Host:
+class ServerHost:
     """The Ray actor. Its constructor cannot fail, so every error reaches the driver as it is."""
 
     def __init__(self, plan: ServerPlan) -> None:
@@ -172,7 +172,7 @@ def serving_plans(
 class _Keeper:
     """Keeps one worker's server up, in a thread. `up` is set when it answers for the first time, or has failed before."""
 
-    def __init__(self, teacher: str, server: Server, actor: ActorProxy[Host]) -> None:
+    def __init__(self, teacher: str, server: Server, actor: ActorProxy[ServerHost]) -> None:
         self.teacher, self.server, self.up = teacher, server, Future[None]()
         self._actor = actor
         self._closed = False
@@ -201,14 +201,14 @@ class _Keeper:
     def close(self) -> None:
         """Ends the worker, and its server with it."""
         self._closed = True
-        ray.kill(cast("ActorHandle[Host]", self._actor))
+        ray.kill(cast("ActorHandle[ServerHost]", self._actor))
 
 
-def _actor(plan: ServerPlan, group: PlacementGroup, bundle: int) -> ActorProxy[Host]:
+def _actor(plan: ServerPlan, group: PlacementGroup, bundle: int) -> ActorProxy[ServerHost]:
     strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
     wanted = _bundle(plan)
     options: dict[str, Any] = {"num_cpus": wanted["CPU"], "num_gpus": wanted.get("GPU", 0), "scheduling_strategy": strategy}
-    return ray.remote(Host).options(max_restarts=-1, **options).remote(plan)
+    return ray.remote(ServerHost).options(max_restarts=-1, **options).remote(plan)
 
 
 def _bundle(plan: ServerPlan) -> dict[str, float]:

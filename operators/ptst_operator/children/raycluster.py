@@ -40,6 +40,8 @@ _PROBES: Final = {
 
 
 _LEAVES: Final = {"preStop": {"exec": {"command": ["python", "-m", "visionr1.grpo.leave"]}}}
+_WITHOUT_COMMIT: Final = 30
+"""Grace period of a pod that has nothing to commit. Ray's shell takes all of it."""
 _AFTER_DRIVER: Final = 30
 """Seconds that the head has to stop Ray when the driver's time is over."""
 
@@ -50,12 +52,14 @@ class _Group:
 
     Attributes:
         served: actors of a pod that serve metrics.
+        commits: whether it has a part in the driver's commit. If not, the driver goes on when it ends.
     """
 
     name: str
     role: Role
     pods: int
     served: int
+    commits: bool
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def fingerprint(manifest: Manifest) -> str:
 def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manifest:
     """A head pod for the drivers, without workers, and one worker pod for each `workersPerPod` actors."""
     each = run.spec.grpo.workers_per_pod
-    group = _Group("workers", "worker", run.recipe.rollout.workers // each, served=each)
+    group = _Group("workers", "worker", run.recipe.rollout.workers // each, served=each, commits=True)
     return _spec(run, "grpo", "head", [group], pod_labels)
 
 
@@ -105,7 +109,7 @@ def teachers_spec(run: ResolvedRun, pod_labels: Mapping[str, str]) -> Manifest:
     """A head pod for the cold start, and a pod for each worker of a teacher."""
     coldstart = run.recipe.coldstart
     assert coldstart is not None, "only a recipe with a coldstart section has the phase"
-    groups = [_Group(name, name, workers.count, served=0) for name, (_, workers) in coldstart.in_job.items()]
+    groups = [_Group(name, name, workers.count, served=0, commits=False) for name, (_, workers) in coldstart.in_job.items()]
     return _spec(run, COLDSTART_PHASE, "coldstart", groups, pod_labels)
 
 
@@ -117,9 +121,11 @@ def _spec(run: ResolvedRun, phase: str, head_role: Role, groups: Sequence[_Group
     for group in groups:
         ports = metrics_ports(range(1, group.served + 1)) | {"metrics": _PORTS["metrics"]}
         workers.append(template(run, phase, group.role, CONTAINER, None, _ENV, ports))
-    for pod in (head, *workers):
+    for pod, commits in ((head, True), *((worker, group.commits) for group, worker in zip(groups, workers, strict=True))):
         pod["metadata"]["labels"] |= pod_labels
-        pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _LEAVES}
+        pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _LEAVES} if commits else _PROBES
+        if not commits:
+            pod["spec"]["terminationGracePeriodSeconds"] = _WITHOUT_COMMIT
     # Workers end as soon as their driver has; the head must not end before it.
     head["spec"]["terminationGracePeriodSeconds"] += _AFTER_DRIVER
     return {
