@@ -1,8 +1,8 @@
 """The three steps of the cold start on Ray Data, and as requests to Ray actors: what each costs without its teachers.
 
 Both have one stub of a teacher that answers at once, in a Ray actor. On Ray Data each step is a stage of `map_batches` with an
-actor; the other way, the driver sends each actor single requests, CONCURRENCY at a time, and keeps each reply as it comes. Only with
-batches of one row would Ray Data, too, lose no more than the requests that are open.
+actor; the other way, the driver sends each actor single requests, CONCURRENCY at a time, and keeps each reply as it comes. Ray
+Data would lose no more than that only with batches of one row.
 
     python benchmarks/coldstart_ray_data.py --rows 20000
 """
