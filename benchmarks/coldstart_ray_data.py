@@ -34,10 +34,10 @@ class Stage:
         return batch | {self.step: [f"{row} {CHAIN}" for row in batch["id"]]}
 
 
-@ray.remote
 class Teacher:
     """Answers single requests."""
 
+    @ray.method
     async def ask(self, step: str, row: int) -> str:
         return f"{row} {CHAIN}"
 
@@ -55,7 +55,7 @@ def on_ray_data(rows: int, batch: int, folder: Path) -> float:
 
 def on_actors(rows: int, folder: Path) -> float:
     began = time.monotonic()
-    teachers = [Teacher.options(num_cpus=0.5, max_concurrency=CONCURRENCY).remote() for _ in STEPS]
+    teachers = [ray.remote(Teacher).options(num_cpus=0.5, max_concurrency=CONCURRENCY).remote() for _ in STEPS]
 
     async def ask_all() -> None:
         numbers = iter(range(rows))

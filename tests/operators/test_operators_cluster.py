@@ -274,7 +274,7 @@ def test_pods_that_outlive_their_objects_are_waited_for(tmp_path: Path, changes:
 
 
 def test_a_cold_start_with_workers_has_a_rayjob_and_is_asked_to_stop_before_it_goes(tmp_path: Path) -> None:
-    teacher = {"base_url": None, "model": "demo", "workers": {}}
+    teacher: dict[str, Any] = {"base_url": None, "model": "demo", "workers": {}}
     coldstart = {"problems": {"path": "demo://digits/train"}, "describer": teacher}
     recipe = {**SPEC["recipe"], "coldstart": coldstart}
     site = Site(tmp_path, recipe=recipe)

@@ -21,6 +21,7 @@ def _variable_for_keys(name: str | None) -> str | None:
     return name
 
 
+TeacherName = Literal["describer", "reasoner"]
 KeyVariable = Annotated[str | None, AfterValidator(_variable_for_keys)]
 
 
@@ -186,7 +187,7 @@ class ColdStart(Part):
     total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
 
     @property
-    def in_job(self) -> dict[str, tuple[str, TeacherWorkers]]:
+    def in_job(self) -> dict[TeacherName, tuple[str, TeacherWorkers]]:
         """The teachers that are vLLM inside the job, by name: the model, and its workers."""
-        teachers = {"describer": self.describer, "reasoner": self.reasoner}
+        teachers: dict[TeacherName, Teacher] = {"describer": self.describer, "reasoner": self.reasoner}
         return {name: (one.model, one.workers) for name, one in teachers.items() if one.workers is not None}

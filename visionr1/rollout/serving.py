@@ -29,7 +29,7 @@ from visionr1.capacity.model import DEMO_BASE
 from visionr1.data.badrow import one_line
 from visionr1.data.coldstart.endpoint import Server
 from visionr1.errors import Stopped, Unreachable
-from visionr1.recipe.coldstart import TeacherWorkers
+from visionr1.recipe.coldstart import TeacherName, TeacherWorkers
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout import vllm_on_cpu
 
@@ -150,7 +150,7 @@ def serving(recipe: Recipe, should_stop: Callable[[], bool]) -> Iterator[Mapping
 
 @contextmanager
 def serving_plans(
-    plans: Mapping[str, Sequence[ServerPlan]], key: str, should_stop: Callable[[], bool]
+    plans: Mapping[TeacherName, Sequence[ServerPlan]], key: str, should_stop: Callable[[], bool]
 ) -> Iterator[Mapping[str, Sequence[Server]]]:
     """As `serving`; `plans` are the servers of each teacher."""
     places = [(name, number, plan) for name, some in plans.items() for number, plan in enumerate(some)]
