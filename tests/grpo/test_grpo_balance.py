@@ -51,4 +51,4 @@ def test_the_long_tail_of_a_real_batch_is_even() -> None:
     before = np.array([group.sum() for group in own])
     after = np.array([sum(own[rank][place] for rank, place in part) for part in parts])
     assert before.max() / before.mean() > 1.5
-    assert after.max() / after.mean() < 1.1
+    assert after.max() <= max(1.1 * after.mean(), max(float(group.max()) for group in own))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ptst_operator.forecast import Done, card_of, hours_left
-from ptst_operator.spec import Spec
+from ptst_operator.forecast import Done, card_of, faults, hours_left
+from ptst_operator.spec import Spec, resolve_recipe
+from schedules import SPEC
 from site_of_a_run import Site, at_step_2, condition
 
 from visionr1.recipe import load_recipe
@@ -85,3 +88,25 @@ def test_without_a_plan_a_later_stage_is_as_fast_as_this_one() -> None:
 
 def test_a_run_at_work_shows_them(tmp_path: Path) -> None:
     assert at_step_2(tmp_path).look().hours_left is None  # the demo runs on CPUs, and this driver says no seconds
+
+
+def test_a_run_of_a_billion_completions_is_planned_at_once_in_little_memory() -> None:
+    """The whole operator would end with the memory of one run's plan."""
+    stages = [{"max_completion_tokens": 16384, "group_size": 16, "steps": 1000}] * 32
+    huge = {
+        "preset": "vision-r1",
+        "data": {"held_out": {"limit": 1_000_000_000}},
+        "evaluation": {"samples": 10_000},
+        "algorithm": {"prompts_per_step": 8192},
+        "rollout": {"workers": 1},
+        "stages": stages,
+    }
+    spec = Spec.model_validate({**SPEC, "recipe": huge, "grpo": {"workersPerPod": 1}, "allowUnequalStages": True})
+    tracemalloc.start()
+    begun = time.monotonic()
+    try:
+        faults(spec, resolve_recipe(spec, "run"))
+        seconds, (_, most) = time.monotonic() - begun, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seconds < 60 and most < 32 << 20

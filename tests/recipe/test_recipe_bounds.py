@@ -49,6 +49,7 @@ def test_every_number_of_a_spec_has_a_maximum() -> None:
         "stages: [{max_completion_tokens: 100000000000, group_size: 4}]",
         "stages: [{max_completion_tokens: 10, group_size: 100000000}]",
         "algorithm: {kl_beta: 1e300}",
+        "algorithm: {prompts_per_step: 1000000}",
         f"model: {{base: {'x' * 30_000}}}",
         f"stages: [{', '.join(['{max_completion_tokens: 10, group_size: 4}'] * 33)}]",
     ],

@@ -15,6 +15,8 @@ PTST_CURVE: Final[Curve] = ((0, 2350), (1, 1330), (2, 2060), (3, 3010))
 LONG_CURVE: Final[Curve] = ((0, 3570), (1, 4220), (2, 3000), (3, 3280))
 ZERO_CURVE: Final[Curve] = ((0, 300), (3, 1050))
 """Mean completion tokens over hundreds of steps, as read from the repository's figure `exploration.png` (panel D)."""
+MOST_LENGTHS: Final = 1 << 13
+"""Completions of an engine that are counted one by one: those of the paper's whole step."""
 LONG_LIMIT: Final = 8192
 """A first stage with a longer limit than this is the paper's Long."""
 MOST_OF_LIMIT: Final = 0.45
@@ -112,6 +114,16 @@ def _at(curve: Curve, place: float) -> float:
         if place <= x1:
             return y0 + (y1 - y0) * (place - x0) / (x1 - x0)
     return curve[-1][1]
+
+
+def part_of(count: float) -> tuple[int, float]:
+    """How many of so many completions are counted one by one, and how many times as many there are.
+
+    A recipe may ask for a billion, which would take all memory of the operator that plans it. All times grow with their number.
+    """
+    whole = max(1, round(count))
+    shown = min(whole, MOST_LENGTHS)
+    return shown, whole / shown
 
 
 def spread(mean: float, limit: float, count: int) -> list[float]:

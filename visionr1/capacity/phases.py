@@ -7,7 +7,7 @@ from typing import Final
 
 from visionr1.capacity.cards import Fleet
 from visionr1.capacity.choose import Choice, Fit, Gpus, choose_stage, fit_evaluation, fit_sft, fit_stage
-from visionr1.capacity.lengths import MOST_OF_LIMIT, spread
+from visionr1.capacity.lengths import MOST_OF_LIMIT, part_of, spread
 from visionr1.capacity.memory import GIB
 from visionr1.capacity.times import Part, Rows, Setting, StepTimes, sampling_seconds, sft_times, stage_times
 from visionr1.recipe.phases import Phase, StagePhase, sft_steps
@@ -159,7 +159,9 @@ def _evaluation(setting: Setting, phase: Phase) -> PhasePlan:
     gpus = fleet_gpus(own.fleet)
     fit = None if gpus is None else fit_evaluation(recipe, setting.model, gpus)
     cache = _cache_tokens(setting, fit, parallel)
-    sampling = sampling_seconds(own, setting.sizes.held_out, spread(mean, limit, count), cache, parallel)
+    shown, times = part_of(count)
+    lengths = spread(mean, limit, shown)
+    sampling = times * sampling_seconds(own, setting.sizes.held_out / times, lengths, cache, parallel)
     grading = count / (recipe.reward.processes * setting.pace.grades)
     return PhasePlan(
         name=phase.name,

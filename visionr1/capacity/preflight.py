@@ -21,6 +21,8 @@ from visionr1.recipe.schema import Recipe
 
 LARGEST: Final = max(CARDS, key=lambda card: card.gib)
 """What does not fit on this card fits on none that is known."""
+_MOST_FAULTS: Final = 4
+"""Phases whose remedy is looked for, which takes a second each."""
 _SMI_SECONDS: Final = 20
 _USABLE: Final = 0.99
 """Part of the memory that the driver reports which a process can have."""
@@ -41,8 +43,10 @@ def memory_faults(recipe: Recipe, chain: Sequence[Phase], fleet: Fleet | None, s
         setting = setting_of(recipe, find_model_sizes(recipe.model), fleet, sft_gpus=sft_gpus)
     except BadInput:
         return []
-    lines = []
+    lines: list[str] = []
     for phase in chain:
+        if len(lines) == _MOST_FAULTS:
+            return [*lines, "later phases were not looked at; correct these first"]
         plan = plan_phase(setting, phase)
         if plan.fit is not None and refuses(recipe, phase, plan.fit, fleet.card.gib):
             offered = knobs_for(setting, phase)

@@ -9,7 +9,7 @@ from typing import Final
 from visionr1.capacity.cards import Fleet
 from visionr1.capacity.choose import Choice
 from visionr1.capacity.decode import decode_seconds, mixed
-from visionr1.capacity.lengths import Sizes, deviation, spread
+from visionr1.capacity.lengths import Sizes, deviation, part_of, spread
 from visionr1.capacity.model import ModelSizes
 from visionr1.capacity.pace import Pace
 from visionr1.capacity.work import Work, model_work
@@ -119,7 +119,8 @@ def stage_times(setting: Setting, stage: Stage, choice: Choice, mean: float, cac
     """
     recipe, fleet, sizes = setting.recipe, setting.fleet, setting.sizes
     groups = recipe.algorithm.prompts_per_step / fleet.count
-    lengths = spread(mean, stage.max_completion_tokens, max(1, round(groups * stage.group_size)))
+    shown, _ = part_of(groups * stage.group_size)
+    lengths = spread(mean, stage.max_completion_tokens, shown)
     rows = _rows(setting, stage, choice, groups, mean)
     update = _update_work(setting, stage, groups, lengths, rows)
     parts = {
@@ -244,11 +245,11 @@ def _moved(setting: Setting, choice: Choice) -> float:
 
 def _rollout(setting: Setting, stage: Stage, groups: float, mean: float, cache_tokens: float) -> Part:
     parts = stage.tensor_parallel
-    count = max(1, round(groups * parts * stage.group_size))
-    lengths = spread(mean, stage.max_completion_tokens, count)
-    seconds = sampling_seconds(setting, groups * parts, lengths, cache_tokens, parts)
-    floor = rollout_work(setting, groups * parts, lengths).floor_seconds(setting.fleet.card.peak) / parts
-    return Part(seconds, floor)
+    shown, times = part_of(groups * parts * stage.group_size)
+    lengths = spread(mean, stage.max_completion_tokens, shown)
+    seconds = sampling_seconds(setting, groups * parts / times, lengths, cache_tokens, parts)
+    floor = rollout_work(setting, groups * parts / times, lengths).floor_seconds(setting.fleet.card.peak) / parts
+    return Part(times * seconds, times * floor)
 
 
 def rollout_work(setting: Setting, prompts: float, lengths: list[float]) -> Work:

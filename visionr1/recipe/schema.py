@@ -16,6 +16,7 @@ from visionr1.recipe.evaluation import Evaluation
 from visionr1.recipe.reward import Reward
 from visionr1.recipe.source import Source
 from visionr1.recipe.values import (
+    MOST_COMPLETIONS,
     MOST_PIXELS,
     MOST_STAGES,
     MOST_STEPS,
@@ -317,6 +318,11 @@ class Recipe(Part):
             if sequences < self.algorithm.updates_per_batch:
                 wanted = f"algorithm.updates_per_batch ({self.algorithm.updates_per_batch})"
                 raise ValueError(f"{wanted} is more than the {sequences} completions of a worker in a step of stages.{index}")
+            if self.algorithm.prompts_per_step * stage.group_size > MOST_COMPLETIONS:
+                raise ValueError(
+                    f"stages.{index}: prompts_per_step x group_size is {self.algorithm.prompts_per_step * stage.group_size:,} "
+                    f"completions in a step; {MOST_COMPLETIONS:,} is the most"
+                )
             if self.rollout.workers % stage.tensor_parallel:
                 raise ValueError(
                     f"stages.{index}.tensor_parallel ({stage.tensor_parallel}) does not divide "

@@ -12,6 +12,8 @@ MOST_TOKENS: Final = 1 << 24
 MOST_PIXELS: Final = 1 << 30
 MOST_STEPS: Final = 10_000_000
 MOST_STAGES: Final = 32
+MOST_COMPLETIONS: Final = 1 << 17
+"""In a step; the paper has 8,192. The plan of a run counts each of them."""
 
 KEYS_OF_PROVIDERS: Final = frozenset(
     f"{provider}_API_KEY"
