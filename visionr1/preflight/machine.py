@@ -99,7 +99,7 @@ def keep_own_direct(environment: MutableMapping[str, str], resolver: Path = _RES
     Args:
         resolver: resolv.conf, where the kubelet writes the domain of the cluster.
     """
-    own = _LOOPBACK
+    own: tuple[str, ...] = _LOOPBACK
     if server := environment.get("KUBERNETES_SERVICE_HOST"):
         own = (*own, server, *IN_CLUSTER, *_service_domains(resolver))
     environment.update(direct_names(environment, own))
