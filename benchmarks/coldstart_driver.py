@@ -57,7 +57,8 @@ WORDS = [
     "and",
     "by",
 ]
-CHAINS = [" ".join(random.Random(seed).choices(WORDS, k=300)) for seed in range(1000)]
+HALVES = [" ".join(random.Random(seed).choices(WORDS, k=150)) for seed in range(1000)]
+"""Two of them are a chain, so that the stub itself costs nearly nothing and no two chains are the same."""
 SUM = re.compile(r"What is (\d+) \+ (\d+)\?")
 
 
@@ -68,8 +69,7 @@ async def stub(client: TeacherClient, prompt: str, images: Sequence[str]) -> Rep
     client.reply_tokens += 400
     if images:
         return Reply(f"The picture shows the numbers {left} and {right}.", "", "stop", len(prompt) // 4, 400)
-    pick = random.Random(hashlib.sha256(prompt.encode()).digest())
-    chain = " ".join(pick.choices(WORDS, k=300))
+    chain = f"{HALVES[left % 1000]} {HALVES[left // 1000]}"
     return Reply(
         f"Final Answer: {left + right}", f"{chain}. Wait, {left}+{right} is {left + right}.", "stop", len(prompt) // 4, 400
     )

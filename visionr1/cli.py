@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -39,8 +37,6 @@ from visionr1.errors import (
     printable,
 )
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
-from visionr1.recipe.phases import COLDSTART_PHASE
-from visionr1.recipe.values import DEMO_TEACHER
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
 from visionr1.storage import StorageError, open_store
@@ -118,6 +114,10 @@ RunOption = Annotated[
     typer.Option(
         "--run", help="The run directory: a local path, or s3://bucket/prefix on a cluster.", metavar="DIR", show_default=False
     ),
+]
+StopOption = Annotated[
+    str | None,
+    typer.Option(help="Stop as soon as possible when a file with this key is in the run directory.", metavar="KEY"),
 ]
 
 
@@ -292,66 +292,11 @@ def _report(run_url: str) -> None:
 
 
 @app.command(rich_help_panel=PHASES)
-def coldstart(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
+def coldstart(run: RunOption, stop_when: StopOption = None, recipe_sha256: DecidedOption = None) -> None:
     """Write cold-start data with the recipe's two teachers (modality bridging)."""
-    from visionr1.data.coldstart.run import run_coldstart
-    from visionr1.data.coldstart.summary import coldstart_table
-    from visionr1.data.coldstart.teacher import EndpointLost
-    from visionr1.metrics.exporter import Exporter
-    from visionr1.reward import Grader
-    from visionr1.rundir.coldstart import is_committed
-    from visionr1.rundir.recipe import read_recipe
-    from visionr1.rundir.takeover import taking_over
-    from visionr1.signals import StopFlag
+    from visionr1 import coldstart as phase
 
-    store = open_store(run)
-    recipe = read_recipe(store, recipe_sha256)
-    _look_ahead(recipe, COLDSTART_PHASE)
-    answers = recipe.reward.model_copy(update={"function": "hfrrf"})
-    try:
-        with (
-            phase_lock(store),
-            nullcontext(store) if is_committed(store) else taking_over(store, COLDSTART_PHASE) as taken,
-            closing(Exporter(recipe.metrics, "coldstart", recipe.name)) as exporter,
-            Grader(answers) as grader,
-            _teacher(recipe) as resolve_url,
-            StopFlag() as should_stop,
-        ):
-            report = run_coldstart(
-                recipe, taken, grader.same, should_stop, resolve_url, lambda now: exporter.update(now | _memory())
-            )
-    except EndpointLost as error:
-        raise _ended(str(error), 1) from None
-    Console().print(coldstart_table(report))
-
-
-def _look_ahead(recipe: Recipe, name: str) -> None:
-    """The first phase of a run looks at what all phases need, for on a cluster nobody else can see it before."""
-    from visionr1.preflight.base import base_on_this_machine
-    from visionr1.preflight.check import check_run, reads_base
-
-    chain = phases(recipe)
-    if chain[0].name == name:
-        check_run(recipe, chain, base_on_this_machine(recipe.model) if reads_base(recipe, chain) else None, machine=False)
-
-
-def _memory() -> dict[str, int]:
-    import psutil
-
-    return {"host_memory_bytes": psutil.Process().memory_info().rss}
-
-
-@contextmanager
-def _teacher(recipe: Recipe) -> Iterator[Callable[[str], str]]:
-    """Serve the demo's scripted teacher if the recipe asks for it. Yields a function from a teacher's base_url to its address."""
-    teachers = (recipe.coldstart.describer, recipe.coldstart.reasoner) if recipe.coldstart else ()
-    if not any(server.base_url == DEMO_TEACHER for teacher in teachers for server in teacher.servers):
-        yield lambda url: url
-        return
-    from visionr1.demo.teacher import scripted_teacher
-
-    with scripted_teacher() as address:
-        yield lambda url: address if url == DEMO_TEACHER else url
+    phase.run(run, stop_when, recipe_sha256)
 
 
 @app.command(rich_help_panel=PHASES)
@@ -367,10 +312,7 @@ def sft(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
 def grpo(
     run: RunOption,
     stage: Annotated[int, typer.Option(help="Number of the stage, from 1.", min=1, show_default=False)],
-    stop_when: Annotated[
-        str | None,
-        typer.Option(help="Stop between two steps when a file with this key is in the run directory.", metavar="KEY"),
-    ] = None,
+    stop_when: StopOption = None,
     recipe_sha256: DecidedOption = None,
 ) -> None:
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before it."""

@@ -15,25 +15,30 @@ from kubernetes.utils.quantity import parse_quantity
 from ptst_operator.forecast import host_gib
 from ptst_operator.names import Manifest
 from ptst_operator.spec import Pods, Spec
-from visionr1.recipe import Recipe
+from visionr1.recipe import PhaseKind, Recipe
 from visionr1.recipe.document import merge
 
-Role = Literal["coldstart", "sft", "head", "worker", "evaluate"]
+Role = Literal["coldstart", "describer", "reasoner", "sft", "head", "worker", "evaluate"]
 
 NVIDIA: Final = "nvidia.com/gpu"
 _ACCELERATORS: Final = re.compile(r"nvidia\.com/(gpu(\.shared)?|mig-.+)|amd\.com/gpu|habana\.ai/gaudi|huawei\.com/Ascend.+")
 _PLACES: Final[dict[Role, str]] = {
     "coldstart": "coldstart.pods",
+    "describer": "coldstart.workers",
+    "reasoner": "coldstart.workers",
     "sft": "sft.pods",
     "head": "grpo.head",
     "worker": "grpo.workers",
     "evaluate": "evaluate.pods",
 }
 _WHY: Final[dict[Role, str]] = {
+    "describer": "a worker has as many (coldstart.describer.workers.tensor_parallel)",
+    "reasoner": "a worker has as many (coldstart.reasoner.workers.tensor_parallel)",
     "sft": "a pod has as many ranks (sft.processes)",
     "worker": "a pod has as many workers (spec.grpo.workersPerPod)",
     "evaluate": "the engine of the last stage is divided over as many (tensor_parallel)",
 }
+_TEACHERS: Final[tuple[Role, ...]] = ("describer", "reasoner")
 _GIB: Final = 2**30
 _LEAST_STORE: Final = 256 * 2**20
 _MOST_STORE: Final = 8 * _GIB
@@ -101,19 +106,21 @@ def of_init_container(container: Mapping[str, Any]) -> Manifest:
     return dict(container.get("resources") or _INIT)
 
 
-def ray_parameters(spec: Spec, recipe: Recipe, role: Literal["head", "worker"], resources: Manifest) -> dict[str, str]:
+def ray_parameters(spec: Spec, recipe: Recipe, role: Role, resources: Manifest) -> dict[str, str]:
     """What a pod has for Ray, so that neither KubeRay nor Ray counts the node's CPUs or guesses a GPU by its name.
 
-    Ray starts one process for each CPU that an actor takes, and a worker takes one CPU and one GPU. The head has neither.
+    Ray starts one process for each CPU that an actor takes, and a worker takes one CPU and one GPU. A teacher's worker takes one
+    CPU and the GPUs of its engine. A head has neither.
     """
-    workers = spec.grpo.workers_per_pod if role == "worker" else 0
+    gpus = _needed(spec, recipe, role) if role in ("worker", *_TEACHERS) else 0
+    workers = 1 if role in _TEACHERS else gpus
     shared = pods_of(spec, role).shared_memory
     store = min(_MOST_STORE, int(parse_quantity(shared)) // 2) if shared else _LEAST_STORE
     sizes = {**resources.get("requests", {}), **resources.get("limits", {})}
     memory = int(parse_quantity(sizes["memory"])) if "memory" in sizes else _GIB
     return {
         "num-cpus": str(workers),
-        "num-gpus": str(workers if _with_gpus(recipe) else 0),
+        "num-gpus": str(gpus if _with_gpus(recipe) else 0),
         "memory": str(max(memory - store, _LEAST_STORE)),
         "object-store-memory": str(max(store, _LEAST_STORE)),
     }
@@ -137,6 +144,8 @@ def _own(spec: Spec, role: Role) -> Pods:
     match role:
         case "coldstart":
             return spec.coldstart.pods
+        case "describer" | "reasoner":
+            return spec.coldstart.workers
         case "sft":
             return spec.sft.pods
         case "head":
@@ -149,6 +158,9 @@ def _own(spec: Spec, role: Role) -> Pods:
 
 def _needed(spec: Spec, recipe: Recipe, role: Role) -> int:
     match role:
+        case "describer" | "reasoner":
+            in_job = recipe.coldstart.in_job if recipe.coldstart is not None else {}
+            return in_job[role][1].tensor_parallel if role in in_job else 0
         case "sft":
             return recipe.sft.processes if recipe.sft is not None else 0
         case "worker":
@@ -186,7 +198,8 @@ def _expected(spec: Spec, recipe: Recipe, role: Role, pods: Pods) -> dict[str, d
     gpus = _needed(spec, recipe, role)
     if not gpus:
         return _sizes(2.0, 16.0, 16.0, 64.0 + shared)
-    planned = host_gib(spec, recipe, "grpo" if role == "worker" else "sft" if role == "sft" else "evaluate")
+    kind: PhaseKind = "grpo" if role == "worker" else "sft" if role == "sft" else "evaluate"
+    planned = None if role in _TEACHERS else host_gib(spec, recipe, kind)
     memory = planned if planned is not None else _UNPLANNED_GIB * gpus
     return _sizes(4.0 * gpus, 16.0 * gpus, memory + shared, _LIMIT * memory + shared)
 

@@ -161,9 +161,22 @@ class GrpoPlatform(SpecPart):
 
 
 class JobPlatform(SpecPart):
-    """How cold-start data and evaluation run: a Job with one pod."""
+    """How the evaluation runs: a Job with one pod."""
 
     pods: Pods = Field(default_factory=Pods, description="How these pods differ from spec.pods.")
+
+
+class ColdstartPlatform(SpecPart):
+    """How cold-start data is written: by a Job with one pod, or by a RayJob with its own RayCluster if a teacher has workers."""
+
+    pods: Pods = Field(
+        default_factory=Pods, description="How the pod that asks the teachers differs from spec.pods. In a RayJob it is the head."
+    )
+    workers: Pods = Field(
+        default_factory=Pods,
+        description="How the pods of the teachers' workers differ from spec.pods. There is one for each worker, with the GPUs of "
+        "its tensor_parallel.",
+    )
 
 
 class Gate(SpecPart):
@@ -239,7 +252,7 @@ class Spec(SpecPart):
     pods: Pods = Field(description="What the pods of all roles look like.")
     sft: SftPlatform = Field(default_factory=SftPlatform, description="How fine-tuning runs.")
     grpo: GrpoPlatform = Field(default_factory=GrpoPlatform, description="How the GRPO stages run.")
-    coldstart: JobPlatform = Field(default_factory=JobPlatform, description="How the cold start's data is written.")
+    coldstart: ColdstartPlatform = Field(default_factory=ColdstartPlatform, description="How the cold start's data is written.")
     evaluate: JobPlatform = Field(default_factory=JobPlatform, description="How the evaluation runs.")
     queue_labels: dict[str, str] = Field(
         {},

@@ -121,7 +121,7 @@ def test_no_libnuma(tmp_path: Path) -> None:
         (library,) = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libnuma.so" in line}
         line = reported(64, "grpo", "--run", run, "--stage", "1", mount=f"mount --bind /dev/null {library}")
     else:
-        check = "import ctypes, visionr1.rollout.vllm as v; ctypes.CDLL = lambda name: open('/nowhere'); v._require_libnuma()"
+        check = "import ctypes, visionr1.rollout.vllm_on_cpu as v; ctypes.CDLL = lambda _: open('/nowhere'); v.require_libnuma()"
         done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
         line = done.stderr.strip().splitlines()[-1]
     assert "vLLM on a CPU needs libnuma" in line and "apt-get install libnuma1), or use --rollout hf" in line

@@ -23,8 +23,7 @@ from visionr1.data.coldstart.judging import MANY, Judging
 from visionr1.data.coldstart.outcomes import Outcomes
 from visionr1.data.coldstart.reply import Reply
 from visionr1.data.rows import Row
-from visionr1.recipe.coldstart import Filters
-from visionr1.recipe.schema import ColdStart
+from visionr1.recipe.coldstart import ColdStart, Filters
 from visionr1.recipe.source import Source
 
 

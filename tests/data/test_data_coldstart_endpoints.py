@@ -25,8 +25,7 @@ from visionr1.data.coldstart.limits import Budget, asked_wait
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.data.coldstart.teacher import EndpointLost, TeacherClient
 from visionr1.errors import BadInput
-from visionr1.recipe.coldstart import Teacher
-from visionr1.recipe.schema import ColdStart
+from visionr1.recipe.coldstart import ColdStart, Teacher
 from visionr1.recipe.source import Source
 
 BUSY = json.dumps({"error": {"message": "Rate limit reached"}})
@@ -365,6 +364,8 @@ def test_an_address_with_a_key_is_refused_and_not_shown(url: str) -> None:
     [
         ({}, "give base_url, or endpoints"),
         ({"base_url": "http://a/v1", "endpoints": [{"base_url": "http://b/v1"}]}, "give base_url, or endpoints"),
+        ({"base_url": "http://a/v1", "workers": {}}, "give base_url, or endpoints with a base_url each, or workers"),
+        ({"workers": {}, "api_key_env": "VISIONR1_KEY"}, "api_key_env goes with base_url"),
         ({"endpoints": [{"base_url": "http://b/v1"}], "api_key_env": "VISIONR1_KEY"}, "api_key_env goes with base_url"),
     ],
 )

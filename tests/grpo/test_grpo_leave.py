@@ -66,6 +66,7 @@ def test_a_pod_without_a_driver_ends_at_once_though_no_head_answers(capsys: pyte
         (["ray::Host"], True),
         (RAYLET, False),
         ([], False),
+        (["python", "/opt/app/bin/visionr1", "coldstart", "--run", "s3://b/r"], True),
         (["python", "-m", "visionr1.grpo.leave"], False),
         (["ray::IDLE"], False),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
 from ptst_operator.children.kind import ChildKind, PlannedChild
-from ptst_operator.children.table import KINDS, kinds_of
+from ptst_operator.children.table import KINDS, kind_of, kinds_of
 from ptst_operator.look.cluster import read_pods
 from ptst_operator.look.driver import read_metrics
 from ptst_operator.look.scale import StageScale
@@ -370,9 +370,46 @@ def test_every_kind_of_the_table_builds_and_reads_what_it_says(kind: ChildKind) 
         assert (seen.phase, seen.uid, seen.run_uid) == ("Pending", "u", "run-uid")
 
 
+def test_teachers_with_workers_get_a_cluster_of_their_own_and_others_a_job() -> None:
+    def coldstart(**teachers: Any) -> dict[str, Any]:
+        rollout = {**SPEC["recipe"].get("rollout", {}), "device": "cuda"}
+        return {**SPEC["recipe"], "rollout": rollout, "coldstart": {"problems": {"path": "s3://b/p.parquet"}, **teachers}}
+
+    describer = {"base_url": None, "model": "Qwen/Qwen2.5-VL-72B-Instruct", "workers": {"count": 4, "tensor_parallel": 8}}
+    reasoner = {"base_url": None, "model": "owner/small", "workers": {"count": 2}}
+    run = owner(
+        recipe=coldstart(describer=describer, reasoner=reasoner), coldstart={"workers": {"nodeSelector": {"gpu": "h200"}}}
+    )
+    outside = owner(recipe=coldstart(describer={"base_url": "http://a/v1"}, reasoner={"base_url": "http://b/v1"}))
+    assert kind_of(outside, phase(outside, "coldstart")).name == "Job"
+    assert kind_of(run, phase(run, "coldstart")) is rayjob.KIND
+    (made,) = rayjob.KIND.build(run, PlannedChild("run-coldstart-0", phase(run, "coldstart"), None, ""))
+    assert made["spec"]["shutdownAfterJobFinishes"] and made["metadata"]["labels"]["visionr1.io/role"] == "coldstart"
+    key = stop_key("run-uid", "run-coldstart-0")
+    assert re.fullmatch(rf"visionr1 coldstart --run \S+ --recipe-sha256 \S+ --stop-when {key}", made["spec"]["entrypoint"])
+    cluster = made["spec"]["rayClusterSpec"]
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert "nvidia.com/gpu" not in head.get("resources", {}).get("limits", {})
+    gpus = {
+        group["groupName"]: (
+            group["replicas"],
+            group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"],
+        )
+        for group in cluster["workerGroupSpecs"]
+    }
+    assert gpus == {"describer": (4, 8), "reasoner": (2, 1)}
+    for group in cluster["workerGroupSpecs"]:
+        assert group["template"]["metadata"]["labels"]["visionr1.io/phase"] == "coldstart"
+        assert group["template"]["spec"]["nodeSelector"] == {"gpu": "h200"}
+        assert group["template"]["spec"]["terminationGracePeriodSeconds"] == 30, "it has nothing to commit"
+        assert "lifecycle" not in group["template"]["spec"]["containers"][0], "the driver goes on without it"
+    assert [group["rayStartParams"]["num-gpus"] for group in cluster["workerGroupSpecs"]] == ["8", "1"]
+    assert {group["rayStartParams"]["num-cpus"] for group in cluster["workerGroupSpecs"]} == {"1"}
+
+
 def test_every_phase_has_a_kind() -> None:
     assert {one.kind: [kind.name for kind in kinds_of(one.kind)] for one in phases(owner().recipe)} == {
-        "coldstart": ["Job"],
+        "coldstart": ["RayJob", "Job"],
         "sft": ["PyTorchJob", "TrainJob"],
         "grpo": ["RayJob"],
         "evaluate": ["Job"],

@@ -10,6 +10,7 @@ from ptst_operator.status import Status
 from schedules import SPEC
 from site_of_a_run import Site, at_step_2, condition, without_coldstart
 
+from visionr1.rundir.layout import COLDSTART_MANIFEST
 from visionr1.storage import StorageError
 
 NEWER = {"image": "trainer:2"}
@@ -270,3 +271,30 @@ def test_pods_that_outlive_their_objects_are_waited_for(tmp_path: Path, changes:
     site.look(3)
     assert len(site.cluster.made) == len(made) + 1
     assert site.status.of("stage-1").attempts[0].ended is not None
+
+
+def test_a_cold_start_with_workers_has_a_rayjob_and_is_asked_to_stop_before_it_goes(tmp_path: Path) -> None:
+    teacher: dict[str, Any] = {"base_url": None, "model": "demo", "workers": {}}
+    coldstart = {"problems": {"path": "demo://digits/train"}, "describer": teacher}
+    recipe = {**SPEC["recipe"], "coldstart": coldstart}
+    site = Site(tmp_path, recipe=recipe)
+    site.look(2)
+    site.start_child()
+    status = site.look(2)
+    (attempt,) = status.of("coldstart").attempts
+    assert (attempt.kind, attempt.own_cluster, attempt.name) == ("RayJob", True, "run-coldstart-0")
+    site.cluster.change_spec(suspend=True)
+    site.look(3)
+    (process,) = site.cluster.processes
+    assert process.stop_key is not None and site.store.exists(process.stop_key)
+    site.end_child(3)
+    site.look()
+    site.cluster.collect()
+    assert site.look(2).phase == "Suspended" and not site.cluster.children()
+    site.cluster.change_spec(suspend=False)
+    site.look(2)
+    site.start_child()
+    site.store.write_bytes(COLDSTART_MANIFEST, b'{"samples": 1}')
+    site.end_child(0)
+    status = site.look(4)
+    assert status.of("coldstart").complete and status.of("sft").attempts, "its cluster goes, and SFT begins"

@@ -91,12 +91,13 @@ def _description(picture: Image.Image, digits: Sequence[int]) -> str:
     return f"The image shows {len(digits)} handwritten digits side by side. {' '.join(sentences)}"
 
 
-_DIGIT_IN_WORDS: Final = re.compile(r"The (left|middle|right) digit is (\d)")
+_DIGIT_IN_WORDS: Final = re.compile(r"(?:\bThe (left|middle|right) digit is|\b(Left|Middle|Right)) (\d)\b")
+"""As this teacher describes a picture, and as the demo's base model does, which can take its place."""
 
 
 def reasoning(kind: str, prompt: str, random: Random) -> Reply:
     """Step 3: a chain of thought from the prompt's words alone."""
-    reported = {place: int(digit) for place, digit in _DIGIT_IN_WORDS.findall(prompt)}
+    reported = {(place or name).lower(): int(digit) for place, name, digit in _DIGIT_IN_WORDS.findall(prompt)}
     digits = list(reported.values())
     if len(digits) not in PLACES:
         return Reply("<think> The image is not provided, so I have to guess. </think>\n\nI cannot answer without the image.")

@@ -9,7 +9,7 @@ from functools import partial
 from visionr1.data.check import CheckReport
 from visionr1.data.readers import load_problems, select
 from visionr1.data.sampler import PromptSampler
-from visionr1.errors import BadInput, Stopped
+from visionr1.errors import Stopped
 from visionr1.grpo.batches import Batches
 from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.schedule import what_is_made
@@ -25,9 +25,10 @@ from visionr1.rundir.committed import committed
 from visionr1.rundir.epoch import FencedStore
 from visionr1.rundir.recipe import read_recipe, refuse_planted_reward
 from visionr1.rundir.steplog import StepLog
+from visionr1.rundir.stop import asked_to_stop
 from visionr1.rundir.takeover import taking_over
 from visionr1.signals import StopFlag
-from visionr1.storage import StorageError, Store, open_store
+from visionr1.storage import open_store
 
 
 def run(run_url: str, number: int, stop_when: str | None = None, recipe_sha256: str | None = None) -> None:
@@ -76,7 +77,7 @@ def _run(store: FencedStore, recipe: Recipe, phase: StagePhase, stop_when: str |
         from visionr1.grpo.crew import Crew
         from visionr1.grpo.loop import run_stage
 
-        asked = partial(_asked_to_stop, store, stop_when)
+        asked = partial(asked_to_stop, store, stop_when)
         if asked():
             raise Stopped("stopped before its first step")
         crew = Crew(recipe, store, phase, start, exporter.committed)
@@ -90,15 +91,6 @@ def _run(store: FencedStore, recipe: Recipe, phase: StagePhase, stop_when: str |
             batches = Batches(rows, sampler, start.lengths, recipe.algorithm.prompts_per_step)
             run_stage(recipe, phase, start.step, batches, crew, grader, journal, lambda: signalled() or asked())
         crew.close()
-
-
-def _asked_to_stop(store: Store, stop_when: str | None) -> bool:
-    """Whether the driver is asked to stop. If the store does not answer, it is asked again after the next step."""
-    try:
-        return stop_when is not None and store.exists(stop_when)
-    except (StorageError, BadInput) as error:
-        print(f"cannot see whether to stop: {error}")
-        return False
 
 
 def _list_bad_rows(report: CheckReport) -> None:

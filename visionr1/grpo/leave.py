@@ -20,6 +20,7 @@ _LOOK_SECONDS: Final = 0.5
 _LEAST_PARTS: Final = 3
 """Interpreter, program and command: `python /opt/app/bin/visionr1 grpo ...`."""
 _RUNNING: Final = ("PENDING", "RUNNING")
+_DRIVERS: Final = ("grpo", "coldstart")
 
 
 class Jobs(Protocol):
@@ -57,7 +58,7 @@ def is_at_work(command: Sequence[str]) -> bool:
     """Whether a command line is that of a driver, or of a worker that one has."""
     if command and command[0].startswith("ray::Host"):
         return True
-    return len(command) >= _LEAST_PARTS and Path(command[1]).name == "visionr1" and command[2] == "grpo"
+    return len(command) >= _LEAST_PARTS and Path(command[1]).name == "visionr1" and command[2] in _DRIVERS
 
 
 def _jobs() -> Jobs:

@@ -54,11 +54,13 @@ MAY_CHANGE: Final = frozenset(
         "coldstart.describer.base_url",
         "coldstart.describer.api_key_env",
         "coldstart.describer.endpoints",
+        "coldstart.describer.workers",
         "coldstart.describer.prompt_price",
         "coldstart.describer.reply_price",
         "coldstart.reasoner.base_url",
         "coldstart.reasoner.api_key_env",
         "coldstart.reasoner.endpoints",
+        "coldstart.reasoner.workers",
         "coldstart.reasoner.prompt_price",
         "coldstart.reasoner.reply_price",
         "sft.micro_batch_tokens",
@@ -108,7 +110,7 @@ def reads(kind: PhaseKind, stage: int | None, path: str) -> bool:
     Args:
         stage: number of the phase's stage, from 1; None for a phase that is no stage.
     """
-    if path in MAY_CHANGE or (_within(path, "stages") and path.endswith(".tensor_parallel")):
+    if any(_within(path, one) for one in MAY_CHANGE) or (_within(path, "stages") and path.endswith(".tensor_parallel")):
         return False
     if path in _COMES_AFTER:
         return kind in _COMES_AFTER[path]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from visionr1.recipe.coldstart import Filters, Teacher
+from visionr1.recipe.coldstart import ColdStart
 from visionr1.recipe.evaluation import Evaluation
 from visionr1.recipe.reward import Reward
 from visionr1.recipe.source import Source
@@ -87,60 +87,6 @@ class Data(Part):
         le=MOST_TOKENS,
         description="Longest prompt in tokens, images included (not published, EasyR1's default). Longer ones are left out.",
     )
-
-
-class ColdStart(Part):
-    """Modality bridging (section 3.3.1): pseudo-CoT, description, text-only reasoning, filter."""
-
-    problems: Source = Field(description="Problems with images and answers. The teachers write a chain of thought for each.")
-    describer: Teacher = Field(
-        Teacher(base_url="http://localhost:8000/v1", model="Qwen/Qwen2.5-VL-72B-Instruct"),
-        description="The multimodal model of steps 1 and 2.",
-    )
-    reasoner: Teacher = Field(
-        Teacher(base_url="http://localhost:8001/v1", model="deepseek-ai/DeepSeek-R1"),
-        description="The text-only reasoner of step 3.",
-    )
-    give_answer_to_reasoner: bool = Field(
-        True,
-        description="Put the true answer into the reasoner's prompt, as the authors do. false makes the answer filter stronger.",
-    )
-    pseudo_cot: bool = Field(
-        True,
-        description="Ask for a pseudo-CoT before the description, as the authors do. false is the paper's ablation (figure 5).",
-    )
-    control: Literal["none", "text", "anchored"] = Field(
-        "none",
-        description="`text`: the describer gets no picture, which shows what the picture is good for (not published). "
-        "`anchored`: the  description must say where things are.",
-    )
-    prompts_dir: str | None = Field(
-        None,
-        description="Directory with your own prompts: pseudo_cot.txt, description.txt, description_alone.txt, anchored.txt, "
-        "reasoning.txt.",
-    )
-    samples: int = Field(1, ge=1, le=256, description="Chains of thought per problem. At most one of them is kept.")
-    choose: Literal["first", "shortest", "longest"] = Field("first", description="Which of a problem's good chains is kept.")
-    keep_wrong: bool = Field(False, description="Also write the chains that are dropped, with the reason, for preference data.")
-    filters: Filters = Filters()
-    concurrency: int = Field(64, ge=1, le=10_000, description="Requests that are open at the same time.")
-    retries: int = Field(
-        4,
-        ge=0,
-        le=1000,
-        description="How many times a request is sent again after an error of the server or a damaged or missing reply.",
-    )
-    patience_seconds: float = Field(
-        600.0, ge=0, le=1e6, description="How long to wait for a teacher that is not there, busy or over its rate limit."
-    )
-    first_byte_seconds: float = Field(
-        1800.0,
-        gt=0,
-        le=1e6,
-        description="How long a reply may take to begin. Most servers send nothing before the whole reply is written.",
-    )
-    read_seconds: float = Field(60.0, gt=0, le=1e6, description="How long a reply that has begun may be silent.")
-    total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
 
 
 class SFT(Part):

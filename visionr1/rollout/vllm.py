@@ -5,7 +5,6 @@ Import this module only where a vLLM engine is wanted; it sets vLLM's environmen
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import time
@@ -21,6 +20,7 @@ from visionr1.errors import BadInput
 from visionr1.model.head import BAN
 from visionr1.model.prompt import Prompt
 from visionr1.recipe.schema import Recipe
+from visionr1.rollout import vllm_on_cpu
 from visionr1.rollout.types import Completion, Group, Sampling
 
 _ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
@@ -31,13 +31,6 @@ _CUDA_ENVIRONMENT = {
 }
 _MOST_BANNED = 1024
 """Entries of a logit_bias that vLLM takes on a GPU (MAX_NUM_LOGIT_BIAS_TOKENS)."""
-_CPU_ENVIRONMENT = {
-    # The CPU worker otherwise binds threads and memory for itself and takes them from the trainer.
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_CPU_CI_ENV": "1",
-    # A slim image has no C++ compiler, which vLLM's compiled functions would need.
-    "TORCHDYNAMO_DISABLE": "1",
-}
 
 
 def _pack_head(model: Any) -> None:
@@ -45,18 +38,8 @@ def _pack_head(model: Any) -> None:
     head.quant_method.process_weights_after_loading(head)
 
 
-def _require_libnuma() -> None:
-    # Without it vLLM starts all the same, with a warning, and fails at the first of its own operators.
-    try:
-        ctypes.CDLL("libnuma.so.1")
-    except OSError as error:
-        raise BadInput(
-            f"vLLM on a CPU needs libnuma ({error}): install it (Debian, Ubuntu: apt-get install libnuma1), or use --rollout hf"
-        ) from error
-
-
 def _prepare_environment(cuda: bool) -> None:
-    os.environ.update(_ENVIRONMENT | (_CUDA_ENVIRONMENT if cuda else _CPU_ENVIRONMENT))
+    os.environ.update(_ENVIRONMENT | (_CUDA_ENVIRONMENT if cuda else vllm_on_cpu.ENVIRONMENT))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
@@ -117,7 +100,7 @@ class VllmEngine:
         cuda = device.type == "cuda"
         _prepare_environment(cuda)
         if not cuda:
-            _require_libnuma()
+            vllm_on_cpu.require_libnuma()
         try:
             from vllm import LLM
         except ImportError as error:

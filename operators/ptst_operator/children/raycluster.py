@@ -1,18 +1,19 @@
-"""The RayCluster of the stages. Either one cluster keeps the GPUs through all stages, or each attempt has its own."""
+"""The RayCluster of the stages, which one cluster has through all stages or each attempt by itself, and the cold start's own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.pods import metadata, metrics_ports, template
 from ptst_operator.names import Manifest
 from ptst_operator.run import ResolvedRun
-from ptst_operator.sizes import ray_parameters
+from ptst_operator.sizes import Role, ray_parameters
+from visionr1.recipe.phases import COLDSTART_PHASE
 
 RESOURCE: Final = ApiResource("RayCluster", "ray.io/v1", "rayclusters")
 RAY_VERSION: Final = "2.60.0"
@@ -39,8 +40,26 @@ _PROBES: Final = {
 
 
 _LEAVES: Final = {"preStop": {"exec": {"command": ["python", "-m", "visionr1.grpo.leave"]}}}
+_WITHOUT_COMMIT: Final = 30
+"""Grace period of a pod that has nothing to commit. Ray's shell takes all of it."""
 _AFTER_DRIVER: Final = 30
 """Seconds that the head has to stop Ray when the driver's time is over."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Worker pods of one kind.
+
+    Attributes:
+        served: actors of a pod that serve metrics.
+        commits: whether it has a part in the driver's commit. If not, the driver goes on when it ends.
+    """
+
+    name: str
+    role: Role
+    pods: int
+    served: int
+    commits: bool
 
 
 @dataclass(frozen=True)
@@ -81,36 +100,53 @@ def fingerprint(manifest: Manifest) -> str:
 
 def cluster_spec(run: ResolvedRun, pod_labels: Mapping[str, str] = {}) -> Manifest:
     """A head pod for the drivers, without workers, and one worker pod for each `workersPerPod` actors."""
-    grpo, recipe = run.spec.grpo, run.recipe
-    pods = recipe.rollout.workers // grpo.workers_per_pod
+    each = run.spec.grpo.workers_per_pod
+    group = _Group("workers", "worker", run.recipe.rollout.workers // each, served=each, commits=True)
+    return _spec(run, "grpo", "head", [group], pod_labels)
+
+
+def teachers_spec(run: ResolvedRun, pod_labels: Mapping[str, str]) -> Manifest:
+    """A head pod for the cold start, and a pod for each worker of a teacher."""
+    coldstart = run.recipe.coldstart
+    assert coldstart is not None, "only a recipe with a coldstart section has the phase"
+    groups = [_Group(name, name, workers.count, served=0, commits=False) for name, (_, workers) in coldstart.in_job.items()]
+    return _spec(run, COLDSTART_PHASE, "coldstart", groups, pod_labels)
+
+
+def _spec(run: ResolvedRun, phase: str, head_role: Role, groups: Sequence[_Group], pod_labels: Mapping[str, str]) -> Manifest:
     # When Ray stops a driver, it waits this long before it kills it. The driver commits its step in this time.
     head_env = {"RAY_JOB_STOP_WAIT_TIME_S": str(run.spec.deadlines.stop_seconds)}
-    head = template(run, "grpo", "head", CONTAINER, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
-    worker_ports = metrics_ports(range(1, grpo.workers_per_pod + 1)) | {"metrics": _PORTS["metrics"]}
-    worker = template(run, "grpo", "worker", CONTAINER, None, _ENV, worker_ports)
-    for pod in (head, worker):
+    head = template(run, phase, head_role, CONTAINER, None, {**_ENV, **head_env}, metrics_ports([0]) | _PORTS)
+    workers = []
+    for group in groups:
+        ports = metrics_ports(range(1, group.served + 1)) | {"metrics": _PORTS["metrics"]}
+        workers.append(template(run, phase, group.role, CONTAINER, None, _ENV, ports))
+    for pod, commits in ((head, True), *((worker, group.commits) for group, worker in zip(groups, workers, strict=True))):
         pod["metadata"]["labels"] |= pod_labels
-        pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _LEAVES}
+        pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _LEAVES} if commits else _PROBES
+        if not commits:
+            pod["spec"]["terminationGracePeriodSeconds"] = _WITHOUT_COMMIT
     # Workers end as soon as their driver has; the head must not end before it.
     head["spec"]["terminationGracePeriodSeconds"] += _AFTER_DRIVER
     return {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},
-        "headGroupSpec": {"rayStartParams": _started_with(run, "head", head), "template": head},
+        "headGroupSpec": {"rayStartParams": _started_with(run, head_role, head), "template": head},
         "workerGroupSpecs": [
             {
-                "groupName": "workers",
-                "replicas": pods,
-                "minReplicas": pods,
-                "maxReplicas": pods,
-                "rayStartParams": _started_with(run, "worker", worker),
+                "groupName": group.name,
+                "replicas": group.pods,
+                "minReplicas": group.pods,
+                "maxReplicas": group.pods,
+                "rayStartParams": _started_with(run, group.role, worker),
                 "template": worker,
             }
+            for group, worker in zip(groups, workers, strict=True)
         ],
     }
 
 
-def _started_with(run: ResolvedRun, role: Literal["head", "worker"], pod: Manifest) -> dict[str, str]:
+def _started_with(run: ResolvedRun, role: Role, pod: Manifest) -> dict[str, str]:
     return ray_parameters(run.spec, run.recipe, role, pod["spec"]["containers"][0]["resources"])
 
 

@@ -1,4 +1,4 @@
-"""One attempt at a GRPO stage as a RayJob, on the run's shared RayCluster or with its own."""
+"""One attempt at a GRPO stage as a RayJob, on the run's shared RayCluster or with its own; or at a cold start with workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ptst_operator.children.pods import metadata
 from ptst_operator.children.state import ChildState, waiting
 from ptst_operator.names import ATTEMPT_LABEL, GROUP, Manifest
 from ptst_operator.run import ResolvedRun, phase_command
-from visionr1.recipe import StagePhase
+from visionr1.recipe import Phase, StagePhase
 from visionr1.rundir.layout import stop_key
 
 RESOURCE: Final = ApiResource("RayJob", "ray.io/v1", "rayjobs")
@@ -34,30 +34,42 @@ def build(run: ResolvedRun, name: str, phase: StagePhase, cluster: str | None, s
     stage = phase.stage
     command = phase_command(run, "grpo", "--stage", str(phase.number))
     if cluster is not None:
-        where: Manifest = {"clusterSelector": {"ray.io/cluster": cluster}}
+        manifest = _job(metadata(run, name, phase.name, "stage", queued=False), command, _on(cluster))
     else:
-        # Its cluster is deleted together with the job, so before that a file in the run directory asks the driver to stop.
-        command += ["--stop-when", stop_key(run.uid, name)]
-        where = {"rayClusterSpec": raycluster.cluster_spec(run, {ATTEMPT_LABEL: name}), "shutdownAfterJobFinishes": True}
+        manifest = _job_with_cluster(run, name, phase, "stage", command, raycluster.cluster_spec(run, {ATTEMPT_LABEL: name}))
+    # The entrypoint has only the number of the stage. These show its values without the recipe.
+    manifest["metadata"]["annotations"] = {
+        f"{GROUP}/max-completion-tokens": str(stage.max_completion_tokens),
+        f"{GROUP}/group-size": str(stage.group_size),
+        f"{GROUP}/steps": str(stage.steps),
+        f"{GROUP}/tensor-parallel": str(stage.tensor_parallel),
+        f"{GROUP}/from-checkpoint": start,
+    }
+    return manifest
+
+
+def build_coldstart(run: ResolvedRun, name: str, phase: Phase) -> Manifest:
+    """The job of one attempt at a cold start with workers. It always has its own cluster."""
+    cluster = raycluster.teachers_spec(run, {ATTEMPT_LABEL: name})
+    return _job_with_cluster(run, name, phase, phase.kind, phase_command(run, "coldstart"), cluster)
+
+
+def _job_with_cluster(run: ResolvedRun, name: str, phase: Phase, role: str, command: list[str], cluster: Manifest) -> Manifest:
+    """Its cluster is deleted together with the job, so before that a file in the run directory asks the driver to stop."""
+    where = {"rayClusterSpec": cluster, "shutdownAfterJobFinishes": True}
+    return _job(metadata(run, name, phase.name, role), [*command, "--stop-when", stop_key(run.uid, name)], where)
+
+
+def _on(cluster: str) -> Manifest:
+    return {"clusterSelector": {"ray.io/cluster": cluster}}
+
+
+def _job(metadata: Manifest, command: list[str], where: Manifest) -> Manifest:
     return {
         "apiVersion": RESOURCE.version,
         "kind": RESOURCE.kind,
-        "metadata": {
-            **metadata(run, name, phase.name, "stage", queued=cluster is None),
-            # The entrypoint has only the number of the stage. These show its values without the recipe.
-            "annotations": {
-                f"{GROUP}/max-completion-tokens": str(stage.max_completion_tokens),
-                f"{GROUP}/group-size": str(stage.group_size),
-                f"{GROUP}/steps": str(stage.steps),
-                f"{GROUP}/tensor-parallel": str(stage.tensor_parallel),
-                f"{GROUP}/from-checkpoint": start,
-            },
-        },
-        "spec": {
-            "entrypoint": shlex.join(command),
-            "submissionMode": "HTTPMode",
-            **where,
-        },
+        "metadata": metadata,
+        "spec": {"entrypoint": shlex.join(command), "submissionMode": "HTTPMode", **where},
     }
 
 
@@ -98,13 +110,14 @@ def head_of(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _children(run: ResolvedRun, planned: PlannedChild) -> tuple[Manifest, ...]:
-    assert isinstance(planned.phase, StagePhase), "KIND.phases has stages only"
-    return (build(run, planned.name, planned.phase, planned.cluster, planned.start),)
+    if isinstance(planned.phase, StagePhase):
+        return (build(run, planned.name, planned.phase, planned.cluster, planned.start),)
+    return (build_coldstart(run, planned.name, planned.phase),)
 
 
 KIND: Final = ChildKind(
     resource=RESOURCE,
-    phases=("grpo",),
+    phases=("grpo", "coldstart"),
     build=_children,
     read=read,
     pod_label=ATTEMPT_LABEL,

@@ -6,7 +6,8 @@ from typing import Final
 
 from ptst_operator.children import job, pytorchjob, rayjob, trainjob
 from ptst_operator.children.kind import ChildKind
-from visionr1.recipe import PhaseKind
+from ptst_operator.run import ResolvedRun
+from visionr1.recipe import Phase, PhaseKind
 
 KINDS: Final[dict[str, ChildKind]] = {
     kind.name: kind
@@ -29,6 +30,12 @@ CONTAINERS: Final = frozenset(kind.container for kind in KINDS.values() if kind.
 def kinds_of(phase: PhaseKind) -> tuple[ChildKind, ...]:
     """The kinds that a phase may run as."""
     return tuple(kind for kind in KINDS.values() if phase in kind.phases)
+
+
+def kind_of(run: ResolvedRun, phase: Phase) -> ChildKind:
+    """The kind that a phase other than SFT runs as. The cold start is a RayJob if one of its teachers is vLLM inside the job."""
+    in_job = run.recipe.coldstart is not None and bool(run.recipe.coldstart.in_job)
+    return next(kind for kind in kinds_of(phase.kind) if phase.kind != "coldstart" or kind.on_ray == in_job)
 
 
 def sft_kinds(backend: str) -> tuple[ChildKind, ...]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ptst_operator.children import raycluster
 from ptst_operator.children.kind import PlannedChild
-from ptst_operator.children.table import kinds_of
+from ptst_operator.children.table import KINDS, kind_of
 from ptst_operator.decide.deadlines import cluster_deadline, held_to_deadlines, next_deadline, pending_limit
 from ptst_operator.decide.ending import end
 from ptst_operator.decide.ray_cluster import is_outdated, is_ready, with_cluster, without_cluster
@@ -27,7 +27,7 @@ def start(at: Situation, status: Status, phase: Phase) -> Decision:
         return _start_on_shared_cluster(at, status, phase)
     if status.cluster is not None:
         return without_cluster(at, status)
-    kind = at.world.sft_kind if phase.kind == "sft" else kinds_of(phase.kind)[0].name
+    kind = at.world.sft_kind if phase.kind == "sft" else kind_of(at.run, phase).name
     return Decision(status if kind is None else _with_new_attempt(at, status, phase, kind))
 
 
@@ -39,7 +39,7 @@ def _start_on_shared_cluster(at: Situation, status: Status, phase: Phase) -> Dec
     if status.cluster.deleting or is_outdated(at, status.cluster, wanted):
         return without_cluster(at, status)
     if is_ready(at):
-        return Decision(_with_new_attempt(at, status, phase, kinds_of(phase.kind)[0].name))
+        return Decision(_with_new_attempt(at, status, phase, kind_of(at.run, phase).name))
     due = cluster_deadline(at, status.cluster)
     if due is not None and at.now >= due:
         return Decision(_failed_without_cluster(at, status, phase, status.cluster))
@@ -48,7 +48,7 @@ def _start_on_shared_cluster(at: Situation, status: Status, phase: Phase) -> Dec
 
 def _failed_without_cluster(at: Situation, status: Status, phase: Phase, cluster: ClusterStatus) -> Status:
     """An attempt that ends without a child and deletes the cluster. So each wait counts as a failure, up to a limit."""
-    status = _with_new_attempt(at, status, phase, kinds_of(phase.kind)[0].name)
+    status = _with_new_attempt(at, status, phase, kind_of(at.run, phase).name)
     why = f"RayCluster {cluster.name} was not ready within {pending_limit(at.run.spec.deadlines)}"
     attempt = status.of(phase.name).attempts[-1]
     return status.with_attempt(phase.name, attempt.to_be_ended("DeadlineExceeded", why, attempt.from_step, at.now))
@@ -63,7 +63,7 @@ def _with_new_attempt(at: Situation, status: Status, phase: Phase, kind: str) ->
         name=f"{at.run.name}-{phase.name}-{before.attempts_begun}",
         started=moment(at.now),
         from_step=before.committed_step,
-        own_cluster=isinstance(phase, StagePhase) and at.run.spec.grpo.cluster == "per-stage",
+        own_cluster=KINDS[kind].on_ray and (phase.kind == "coldstart" or at.run.spec.grpo.cluster == "per-stage"),
     )
     attempts = [*before.attempts, attempt][-KEPT_ATTEMPTS:]
     return status.with_phase(replace(before, attempts=attempts, attempts_begun=before.attempts_begun + 1))

@@ -19,6 +19,7 @@ from ptst_operator.run import WantedRun
 from ptst_operator.spec import METRICS_PORT
 from ptst_operator.status import AttemptStatus, PhaseStatus
 from ptst_operator.world import Progress
+from visionr1.recipe.phases import COLDSTART_PHASE
 
 _METRICS_SECONDS: Final = 2.0
 _METRICS_BYTES: Final = 2_000_000
@@ -31,11 +32,11 @@ _MOST_LINES: Final = 100
 def look_at_driver(
     wanted: WantedRun, live: tuple[PhaseStatus, AttemptStatus] | None, child: ChildState | None, head: str | None
 ) -> tuple[Progress | None, str | None, bool | None]:
-    """The numbers of a driver that runs, its address if it has answered, and whether it has ended after its child is gone.
+    """The numbers of a stage's driver that runs, its address if it has answered, and whether it has ended after its child.
 
     None if not known. Where nobody has answered yet, nobody has ended: the driver may not have come so far, or listen elsewhere.
     """
-    if live is None or head is None or not live[1].child_kind.on_ray:
+    if live is None or head is None or not live[1].child_kind.on_ray or live[0].name == COLDSTART_PHASE:
         return None, None, None
     phase, attempt = live
     address = (head, METRICS_PORT)

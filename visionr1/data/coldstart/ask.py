@@ -18,7 +18,7 @@ from visionr1.data.coldstart.teacher import EndpointLost
 from visionr1.data.rows import Row
 from visionr1.errors import Stopped
 from visionr1.progress import Advance, progress
-from visionr1.recipe.schema import ColdStart
+from visionr1.recipe.coldstart import ColdStart
 
 POLL_SECONDS: Final = 0.5
 _SIFTERS: Final = 2

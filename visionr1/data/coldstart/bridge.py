@@ -24,7 +24,8 @@ from visionr1.data.coldstart.templates import Templates, fill
 from visionr1.data.coldstart.work import WorkLog, request_key
 from visionr1.data.images import BadImage, fit, open_image
 from visionr1.data.rows import IMAGE_MARK, Row
-from visionr1.recipe.schema import ColdStart, Model
+from visionr1.recipe.coldstart import ColdStart
+from visionr1.recipe.schema import Model
 
 Step = Literal["pseudo_cot", "description", "reasoning"]
 Fields = Mapping[str, str | None]
@@ -214,5 +215,7 @@ def without_thought(text: str) -> str:
 def data_url(image: Image.Image, model: Model) -> str:
     """The picture as the trained model will see it. So training can see everything that the describer describes."""
     buffer = io.BytesIO()
-    fit(image, model.min_pixels, model.max_pixels).save(buffer, "PNG")
+    fit(image, model.min_pixels, model.max_pixels).save(
+        buffer, "PNG", compress_level=1
+    )  # a third of the time, for some more bytes
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

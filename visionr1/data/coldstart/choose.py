@@ -10,8 +10,7 @@ from visionr1.data.coldstart.bridge import Bridged
 from visionr1.data.coldstart.extract import final_answer, parts
 from visionr1.data.coldstart.filters import RULES, Candidate, Kept, Rejection, SameAnswer, decide, judge
 from visionr1.data.coldstart.reply import Reply
-from visionr1.recipe.coldstart import Filters
-from visionr1.recipe.schema import ColdStart
+from visionr1.recipe.coldstart import ColdStart, Filters
 
 Judged = Sequence[Candidate | Rejection]
 """What became of a problem's replies before answers are compared."""

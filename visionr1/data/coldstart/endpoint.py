@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,35 +29,55 @@ FAULTS_TO_PAUSE: Final = 5
 REFUSALS_TO_END: Final = 5
 """An endpoint that has answered, and then refuses so many requests in a row, is not asked again."""
 _PROBE_SECONDS: Final = 0.25
+_AWAY_SECONDS: Final = 1.5
 _CHARACTERS_PER_TOKEN: Final = 4
 
 
-class EndpointClient:
-    """Sends requests to one endpoint, and keeps how it fares.
+@dataclass
+class Server:
+    """Where a teacher answers; `name` is for messages. A worker of the job is its `own`; its `url` is "" while it is not up."""
 
-    `place` is the teacher's part of the recipe, and `section` the part with the limits, for messages. The key is read from the
-    environment variable that the recipe names, and goes nowhere but into requests. Raises BadInput when that variable is not set.
+    name: str
+    url: str
+    key: str | None
+    own: bool = False
+
+
+class EndpointClient:
+    """Sends requests to one server, and keeps how it fares. The server's key goes nowhere but into requests.
+
+    `section` is the part of the recipe with the limits, for messages.
     """
 
-    def __init__(self, place: str, endpoint: Endpoint, url: str, limits: Limits, section: str = "coldstart") -> None:
-        self.url = url
-        self.weight = endpoint.weight
+    def __init__(
+        self,
+        server: Server,
+        limits: Limits,
+        weight: float = 1.0,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        section: str = "coldstart",
+    ) -> None:
+        self.name = server.name
+        self.weight = weight
         self.in_flight = self.sent = 0
         self.answered = False
         self.out_of_use: Refused | None = None
+        self._server = server
         self._limits, self._section = limits, section
-        self._key = _key(place, endpoint)
+        self._key = server.key
         self._faults = self._refusals = self._pauses = 0
         self._probing = False
         self._ready_at = 0.0
         now = time.monotonic()
-        self._requests, self._tokens = Budget(endpoint.requests_per_minute, now), Budget(endpoint.tokens_per_minute, now)
+        self._requests, self._tokens = Budget(requests_per_minute, now), Budget(tokens_per_minute, now)
         self._usual_reply: float | None = None
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             limits=httpx2.Limits(max_connections=limits.concurrency, max_keepalive_connections=limits.concurrency),
             follow_redirects=False,
+            trust_env=not server.own,  # no proxy leads into the job
         )
 
     async def close(self) -> None:
@@ -64,7 +85,9 @@ class EndpointClient:
         await self._client.aclose()
 
     def pause(self) -> float:
-        """Seconds until the endpoint may be asked again after faults; 0 if it may be now."""
+        """Seconds until the endpoint may be asked again after faults, or is looked for again; 0 if it may be asked now."""
+        if not self._server.url:
+            return _AWAY_SECONDS
         left = self._ready_at - time.monotonic()
         if left > 0:
             return left
@@ -137,7 +160,7 @@ class EndpointClient:
             raise self._fault(Failed(str(error))) from None
 
     async def _exchange(self, payload: dict[str, Any]) -> Reply:
-        request = self._client.build_request("POST", f"{self.url.rstrip('/')}/chat/completions", json=payload)
+        request = self._client.build_request("POST", f"{self._server.url.rstrip('/')}/chat/completions", json=payload)
         silent = f"no reply began within {self._limits.first_byte_seconds:g} s ({self._section}.first_byte_seconds)"
         response = await self._in_time(self._client.send(request, stream=True), self._limits.first_byte_seconds, silent)
         try:
@@ -173,9 +196,18 @@ class EndpointClient:
 
     def _fault(self, fault: Fault) -> Fault:
         """The fault with the address before it, and without the key, which a server may repeat."""
-        message = f"{self.url} {fault}" if isinstance(fault, Busy | Refused) else f"{self.url}: {fault}"
+        message = f"{self.name} {fault}" if isinstance(fault, Busy | Refused) else f"{self.name}: {fault}"
         fault.args = (message.replace(self._key, "***") if self._key else message,)
         return fault
+
+
+def outside(place: str, endpoint: Endpoint, url: str) -> Server:
+    """The server of an endpoint of the recipe at the address `url`. `place` is its teacher's part of the recipe, for messages.
+
+    The key is read from the environment variable that the recipe names. Raises BadInput when that variable is not set.
+    """
+    address = whole_address(url)
+    return Server(address, address, _key(place, endpoint))
 
 
 def whole_address(url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from visionr1.data.coldstart.ask import ask_all
 from visionr1.data.coldstart.bridge import Bridge
 from visionr1.data.coldstart.choose import Outcome
 from visionr1.data.coldstart.duplicates import Duplicates
+from visionr1.data.coldstart.endpoint import Server
 from visionr1.data.coldstart.evaluation_sets import EvaluationSets
 from visionr1.data.coldstart.filters import Kept, Rejection, SameAnswer
 from visionr1.data.coldstart.outcomes import Outcomes
@@ -25,8 +26,9 @@ from visionr1.data.readers import load_problems
 from visionr1.data.rows import Row
 from visionr1.errors import BadInput, Stopped
 from visionr1.progress import progress
+from visionr1.recipe.coldstart import ColdStart
 from visionr1.recipe.phases import COLDSTART_PHASE
-from visionr1.recipe.schema import ColdStart, Recipe
+from visionr1.recipe.schema import Recipe
 from visionr1.rundir.coldstart import ColdStartReport, TeacherUse, commit, is_committed, read_report, write_report
 from visionr1.rundir.layout import COLDSTART_CARD, COLDSTART_MANIFEST, COLDSTART_REPORT
 from visionr1.storage import Store
@@ -42,12 +44,13 @@ def run_coldstart(
     should_stop: Callable[[], bool],
     resolve_url: Callable[[str], str] = lambda url: url,
     publish: Publish = lambda _: None,
+    workers: Mapping[str, Sequence[Server]] = {},
 ) -> ColdStartReport:
     """Makes the cold-start data of a run (section 3.3.1) and commits it with a manifest; returns the report.
 
     Committed data is left as it is. `same_answer` compares (answer, true answer) pairs; `resolve_url` turns a teacher's
     base_url into an address that can be called (for `demo://teacher`). `publish` gets the numbers for metrics, keyed as in
-    `visionr1.metrics`.
+    `visionr1.metrics`. `workers` are the servers of the job itself, by the name of their teacher.
 
     Raises Stopped when asked to stop (what was answered is kept), BadInput for recipes, data or endpoints that cannot work
     and when no problem survives, EndpointLost when an endpoint that worked has gone.
@@ -62,15 +65,24 @@ def run_coldstart(
         return report
     rows = load_problems(coldstart.problems)
     publish(WHERE | {"coldstart_problems": len(rows), "started_timestamp_seconds": time.time()})
-    with closing(WorkLog(store)) as work, Outcomes(len(rows), coldstart.keep_wrong) as outcomes:
-        bridge = _bridge(recipe, coldstart, work, resolve_url)
+    with (
+        closing(WorkLog(store, patience=coldstart.patience_seconds)) as work,
+        Outcomes(len(rows), coldstart.keep_wrong) as outcomes,
+    ):
+        bridge = _bridge(recipe, coldstart, work, resolve_url, workers)
         asyncio.run(ask_all(bridge, rows, outcomes, same_answer, should_stop, lambda now: publish(WHERE | now)))
         return _write(store, coldstart, rows, outcomes, bridge, should_stop, publish)
 
 
-def _bridge(recipe: Recipe, coldstart: ColdStart, work: WorkLog, resolve_url: Callable[[str], str]) -> Bridge:
+def _bridge(
+    recipe: Recipe,
+    coldstart: ColdStart,
+    work: WorkLog,
+    resolve_url: Callable[[str], str],
+    workers: Mapping[str, Sequence[Server]],
+) -> Bridge:
     describer, reasoner = (
-        TeacherClient(f"coldstart.{name}", teacher, coldstart, resolve_url)
+        TeacherClient(f"coldstart.{name}", teacher, coldstart, resolve_url, workers.get(name, ()))
         for name, teacher in (("describer", coldstart.describer), ("reasoner", coldstart.reasoner))
     )
     templates = load_templates(coldstart.prompts_dir)

@@ -11,8 +11,7 @@ from rich.text import Text
 
 from visionr1.data.badrow import one_line
 from visionr1.data.coldstart.tally import Tally
-from visionr1.recipe.coldstart import Teacher
-from visionr1.recipe.schema import ColdStart
+from visionr1.recipe.coldstart import ColdStart, Teacher
 from visionr1.rundir.coldstart import ColdStartReport
 from visionr1.version import version_line
 

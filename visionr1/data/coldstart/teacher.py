@@ -1,4 +1,4 @@
-"""A teacher: one model behind one or more endpoints, asked until it answers or it is plain that it will not."""
+"""A teacher: one model behind one or more servers, asked until it answers or it is plain that it will not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from visionr1.data.coldstart.endpoint import EndpointClient, whole_address
+from visionr1.data.coldstart.endpoint import EndpointClient, Server, outside
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, Unanswerable
 from visionr1.data.coldstart.limits import Limits, backoff
 from visionr1.data.coldstart.reply import Reply
@@ -25,7 +25,8 @@ class TeacherClient:
     """Asks one teacher.
 
     `place` is the part of the recipe that it comes from, and `section` the part with the limits, for messages; `resolve_url`
-    turns a base_url into an address that can be called. Raises BadInput when an environment variable with a key is not set.
+    turns a base_url into an address that can be called. `workers` are the servers of the job itself, for a teacher that has
+    workers. Raises BadInput when an environment variable with a key is not set.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class TeacherClient:
         teacher: Teacher,
         limits: Limits,
         resolve_url: Callable[[str], str] = lambda url: url,
+        workers: Sequence[Server] = (),
         section: str = "coldstart",
     ) -> None:
         self.prompt_tokens = self.reply_tokens = 0
@@ -41,9 +43,17 @@ class TeacherClient:
         self._teacher = teacher
         self._limits, self._section = limits, section
         self._endpoints = [
-            EndpointClient(place, endpoint, whole_address(resolve_url(endpoint.base_url)), limits, section)
+            EndpointClient(
+                outside(place, endpoint, resolve_url(endpoint.base_url)),
+                limits,
+                endpoint.weight,
+                endpoint.requests_per_minute,
+                endpoint.tokens_per_minute,
+                section,
+            )
             for endpoint in teacher.servers
         ]
+        self._endpoints += [EndpointClient(server, limits, section=section) for server in workers]
         self._answered_at: float | None = None
 
     @property
@@ -118,7 +128,7 @@ class TeacherClient:
                 return chosen
             pauses = [one.pause() for one in allowed]
             if min(pauses) > 0:
-                away = Busy(f"{', '.join(one.url for one in allowed)} is given a pause after errors")
+                away = Busy(f"{', '.join(one.name for one in allowed)} is given a pause after errors")
                 await self._wait(request, request.fault or away, min(pauses))
             else:
                 await asyncio.sleep(min(max(one.pause(), one.budget()) for one in allowed))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -25,11 +26,12 @@ from visionr1.recipe.coldstart import Teacher
 from visionr1.recipe.schema import Model
 from visionr1.rundir.epoch import check_epoch
 from visionr1.rundir.layout import COLDSTART_WORK, work_key
-from visionr1.storage import Store
+from visionr1.storage import StorageError, Store
 from visionr1.storage.store import make_folders, open_regular, os_errors
 
 FLUSH_SECONDS: Final = 10.0
 """A local file has each reply at once. It is made to survive a power cut, and S3 gets what is new, only so often."""
+_AGAIN_SECONDS: Final = 1.0
 _PART_BYTES: Final = 200 << 20
 _MOST_BYTES: Final = 512 << 20
 """Of a part; a part is full at _PART_BYTES and one reply."""
@@ -52,10 +54,13 @@ class WorkLog:
 
     A last line without an end was being written when its process was killed; it does not count. Raises BadInput for a part that
     cannot be read. Close it after use.
+
+    `patience` is for how many seconds S3 may be away: what is new then stays in a file here, and is sent when S3 is back.
     """
 
-    def __init__(self, store: Store, folder: str = COLDSTART_WORK) -> None:
-        self._store, self._folder = store, folder
+    def __init__(self, store: Store, folder: str = COLDSTART_WORK, patience: float = 0.0) -> None:
+        self._store, self._folder, self._patience = store, folder, patience
+        self._away_since: float | None = None
         self._temporary = tempfile.TemporaryDirectory(prefix="visionr1-replies-")
         self._places: dict[bytes, tuple[int, int, int]] = {}
         """Part, first byte and bytes of each reply, by the first half of its request's hash."""
@@ -133,7 +138,8 @@ class WorkLog:
         line = json.dumps(entry).encode() + b"\n"
         if self._writing is None or self._size >= _PART_BYTES:
             with self._parts:
-                self._begin_part()
+                if self.flush(at_once=True) or self._writing is None:  # else S3 is away, and this part becomes a longer one
+                    self._begin_part()
         assert self._writing is not None
         with os_errors(self._paths[-1]):
             self._writing.write(line)
@@ -142,8 +148,8 @@ class WorkLog:
         self._size += len(line)
 
     def _begin_part(self) -> None:
-        check_epoch(self._store)
-        self.flush(at_once=True)
+        if self._store.local_path(self._folder) is not None:
+            check_epoch(self._store)
         key = work_key(self._folder, uuid.uuid4().hex)
         path = self._store.local_path(key) or self._temporary_path(key)
         with os_errors(path):
@@ -155,32 +161,49 @@ class WorkLog:
         self._paths.append(path)
         self._sent = self._size = 0
 
-    def flush(self, at_once: bool = False) -> None:
-        """Makes what is new safe if the last time was FLUSH_SECONDS ago, or at once.
+    def flush(self, at_once: bool = False) -> bool:
+        """Makes what is new safe if the last time was FLUSH_SECONDS ago, or at once. False if S3 is away, which may pass.
 
         Raises:
             Fenced: another attempt has taken the run over.
+            StorageError: the disk does not take it, or S3 has been away for longer than there is patience.
         """
         with self._parts:
             size = self._size  # replies that are added from here on are for the next time
             if self._writing is None or self._sent == size:
-                return
+                return True
             if not at_once and time.monotonic() - self._flushed_at < FLUSH_SECONDS:
-                return
-            check_epoch(self._store)
-            with os_errors(self._paths[-1]):
-                if self._store.local_path(self._folder) is None:
-                    with self._paths[-1].open("rb") as part:
-                        new = os.pread(part.fileno(), size - self._sent, self._sent)
-                    self._store.write_bytes(work_key(self._folder, uuid.uuid4().hex), new)
-                else:
-                    os.fsync(self._writing.fileno())
-            self._sent = size
+                return True
             self._flushed_at = time.monotonic()
+            if self._store.local_path(self._folder) is not None:
+                check_epoch(self._store)
+                with os_errors(self._paths[-1]):
+                    os.fsync(self._writing.fileno())
+            elif not self._send(size):
+                return False
+            self._sent = size
+            return True
+
+    def _send(self, size: int) -> bool:
+        with os_errors(self._paths[-1]), self._paths[-1].open("rb") as part:
+            new = os.pread(part.fileno(), size - self._sent, self._sent)
+        try:
+            self._store.write_bytes(work_key(self._folder, uuid.uuid4().hex), new)
+        except StorageError as error:
+            now = time.monotonic()
+            if self._away_since is None:
+                self._away_since = now
+                print(f"{error}; replies are kept on this machine until then", file=sys.stderr, flush=True)
+            if now - self._away_since >= self._patience:
+                raise
+            return False
+        self._away_since = None
+        return True
 
     def close(self) -> None:
         """Makes everything safe and gives the files back."""
-        self.flush(at_once=True)
+        while not self.flush(at_once=True):
+            time.sleep(_AGAIN_SECONDS)
         for file in (self._writing, *self._files.values()):
             if file is not None:
                 file.close()

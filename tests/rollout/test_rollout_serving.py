@@ -1,0 +1,91 @@
+"""Teachers that are vLLM inside the job."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from visionr1.recipe import load_recipe, parse_recipe, to_yaml
+from visionr1.recipe.coldstart import TeacherWorkers
+from visionr1.rollout.serving import vllm_plan
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+ROWS = 40
+
+
+def problems(folder: Path) -> Path:
+    picture = io.BytesIO()
+    Image.new("RGB", (56, 28), "white").save(picture, "PNG")
+    (folder / "a.png").write_bytes(picture.getvalue())
+    rows = [{"image": "a.png", "problem": f"<image>What is {n}+5?", "answer": str(n + 5)} for n in range(ROWS)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "rows.jsonl"
+
+
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:  # not pytest's own: the paths of Ray's sockets must be short
+        command = [HERE / "serving_driver.py", HERE / "serving_stub.py", problems(tmp_path), tmp_path / "run", counts]
+        done = subprocess.run(
+            [sys.executable, *map(str, command)],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": scratch, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+    assert done.returncode == 0, done.stderr
+    finished, failed = done.stdout.splitlines()
+    assert finished == f"{ROWS} {ROWS} {3 * ROWS}"
+    assert "coldstart.describer: worker" in done.stderr and "; it is started again" in done.stderr
+    assert failed == "Unreachable: coldstart.describer: worker 0: vLLM has ended with code 1: ValueError: no such model"
+    work = [json.loads(line) for part in (tmp_path / "run/coldstart/work").iterdir() for line in part.read_text().splitlines()]
+    assert len(work) == len({line["request"] for line in work}) == 3 * ROWS
+
+
+def test_how_vllm_is_started() -> None:
+    workers = TeacherWorkers(tensor_parallel=8, max_model_len=32_768, max_sequences=64)
+    on_gpu, on_cpu = (vllm_plan("owner/name", workers, "secret", cuda) for cuda in (True, False))
+    assert {"--model=owner/name", "--tensor-parallel-size=8", "--max-model-len=32768", "--max-num-seqs=64"} <= {*on_gpu.command}
+    assert "--gpu-memory-utilization=0.9" in on_gpu.command and "--load-format=safetensors" in on_gpu.command
+    assert (on_gpu.gpus, on_cpu.gpus) == (8, 0)
+    assert "--kv-cache-memory-bytes=1073741824" in on_cpu.command
+    assert not any("secret" in word for word in on_gpu.command) and on_gpu.environment["VLLM_API_KEY"] == "secret"
+
+
+def test_the_demo_s_base_describes_and_the_scripted_teacher_reasons(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    (prompts / "description_alone.txt").write_text("{question}")
+    changes = {
+        "preset": "demo",
+        "coldstart": {
+            "problems": {"path": "demo://digits/train", "limit": 24},
+            "describer": {"base_url": None, "model": "demo", "max_tokens": 64, "workers": {"cpu_kv_cache_gib": 0.25}},
+            "pseudo_cot": False,
+            "prompts_dir": str(prompts),
+        },
+        "rollout": {"device": "cpu"},
+    }
+    recipe = parse_recipe(json.dumps(changes), "test")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(to_yaml(recipe))
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
+        command = [sys.executable, "-m", "visionr1.cli", "coldstart", "--run", str(run)]
+        environment = os.environ | {"TMPDIR": scratch}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((run / "coldstart/report.json").read_text())
+    assert report["problems"] == 24 and report["kept"] >= 15, report
+    assert report["asked"] == 48 and report["teachers"]["describer"]["reply_tokens"] > 24 * 5
+    assert load_recipe(str(run / "recipe.yaml")) == recipe
