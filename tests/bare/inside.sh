@@ -60,12 +60,14 @@ if [ -d "$packages" ]; then
     find home/visitor/.cache/uv ! \( -path '*/archive-v0/*' -type f \) -exec chown --no-dereference 1000:1000 {} +
 fi
 
-# Real problems beside the checkout, which some tests read where they are there.
-real=$(cd "$(dirname "$0")/../../.." && pwd)/shared/data/geometry3k-sample
-if [ -d "$real" ]; then
-    mkdir -p home/visitor/shared/data/geometry3k-sample
-    mount --bind -o ro "$real" home/visitor/shared/data/geometry3k-sample
-fi
+# Real problems and published outputs beside the checkout, which some tests read where they are there.
+real=$(cd "$(dirname "$0")/../../.." && pwd)/shared/data
+for part in geometry3k-sample gold; do
+    if [ -d "$real/$part" ]; then
+        mkdir -p "home/visitor/shared/data/$part"
+        mount --bind -o ro "$real/$part" "home/visitor/shared/data/$part"
+    fi
+done
 
 mkdir .machine
 pivot_root . .machine
