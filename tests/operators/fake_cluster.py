@@ -45,6 +45,7 @@ class Process:
         epoch: of the attempt; the run directory refuses what an older one writes.
         outlives: its object is gone, and it trains on for its grace time.
         unseen: its node is cut off, and its pods were deleted from the API only.
+        cut_off: its node reaches the storage, but not the API server: nobody can end it, and its pods stay in the API.
     """
 
     phase: str
@@ -55,6 +56,7 @@ class Process:
     epoch: int = 0
     outlives: bool = False
     unseen: bool = False
+    cut_off: bool = False
 
 
 Processes = list[Process]
@@ -252,6 +254,8 @@ class FakeCluster:
             if not _deleting(one):
                 continue
             kind, name = key
+            if self._held_by_a_node(kind, one):
+                continue
             if kind == "RayCluster":
                 self._end([one for one in self.processes if one.cluster == name], self.fate(name))
             elif "clusterSelector" not in one["spec"]:
@@ -261,18 +265,30 @@ class FakeCluster:
                 self.objects.pop(("pods of", name), None)
             del self.objects[key]
 
+    def _held_by_a_node(self, kind: str, one: dict[str, Any]) -> bool:
+        """Whether it waits, in a foreground deletion, for a pod on a node that is cut off."""
+        name, uid = one["metadata"]["name"], one["metadata"]["uid"]
+        mine = [process for process in self.seen() if process.cut_off and not process.outlives]
+        on_it = any(process.cluster == name if kind == "RayCluster" else process.uid == uid for process in mine)
+        return on_it and self.fate(name) == "end"
+
     def _end(self, chosen: Processes, fate: str = "end") -> None:
         """What becomes of processes whose object goes; those that have outlived it already are left alone."""
         for one in chosen:
             if one.outlives:
                 continue
-            one.outlives, one.unseen = fate != "end", fate == "unseen"
-            if fate == "end":
+            one.outlives, one.unseen = fate != "end" or one.cut_off, fate == "unseen"
+            if not one.outlives:
                 self.processes.remove(one)
 
     def grace_is_over(self) -> None:
         """Pods that have outlived their objects end; a node that is cut off hears of nothing."""
-        self.processes = [one for one in self.processes if one.unseen or not one.outlives]
+        self.processes = [one for one in self.processes if one.unseen or one.cut_off or not one.outlives]
+
+    def nodes_are_back(self) -> None:
+        """Nodes that were cut off hear what they have missed."""
+        for one in self.processes:
+            one.cut_off = False
 
     def ready(self) -> None:
         """RayClusters become ready."""
