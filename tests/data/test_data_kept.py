@@ -231,7 +231,8 @@ def test_data_from_the_hub_are_told_by_their_commit(
     # As `datasets` keeps a download: in a folder with the commit's name. The hub itself cannot be reached from tests.
     where = {"commit": "abc"}
 
-    def downloaded(name: str, split: str) -> Dataset:
+    def downloaded(name: str, configuration: str | None, split: str) -> Dataset:
+        assert configuration is None and split == "train"
         folder = tmp_path / "hub" / name / where["commit"]
         if not folder.exists():
             Dataset.from_dict({"problem": ["1 + 2?"], "answer": ["3"]}).save_to_disk(folder)
@@ -247,7 +248,7 @@ def test_data_from_the_hub_are_told_by_their_commit(
     check("hf://owner/name")
     assert check.looked == 1
 
-    monkeypatch.setattr("datasets.load_dataset", lambda name, split: Dataset.from_dict({"problem": ["?"], "answer": ["3"]}))
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, split: Dataset.from_dict({"problem": ["?"], "answer": ["3"]}))
     for _ in range(2):
         capsys.readouterr()
         check("hf://owner/name")
