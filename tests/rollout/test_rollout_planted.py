@@ -208,7 +208,7 @@ def test_positions_without_token_types_stop_the_run(stage: Stage, monkeypatch: p
 
 def test_a_wrong_temperature_stops_the_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """trl#4159: the engine samples at the recipe's temperature, the trainer scores at another."""
-    monkeypatch.setattr(stage.worker._trainer.policy, "temperature", 0.99)
+    monkeypatch.setattr(stage.worker._trainer.policy.inner.lm_head, "temperature", 0.99)
     found = stage.step()
     monkeypatch.undo()
     assert found and "rollout.temperature" in found
