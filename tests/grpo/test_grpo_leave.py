@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 from ray.job_submission import JobStatus
 
-from visionr1.grpo.leave import is_at_work, leave
+from visionr1.grpo.leave import is_at_work, leave, stop_drivers
 
 DRIVER = ["/opt/venv/bin/python", "/opt/app/bin/visionr1", "grpo", "--run", "s3://b/run", "--stage", "1"]
 WORKER = ["ray::Host.train"]
@@ -44,7 +44,8 @@ class Head:
 
 def test_the_driver_commits_before_ray_stops() -> None:
     head, stopped = Head(), []
-    leave(lambda: head, lambda: list(head.running), lambda: stopped.append(list(head.running)))
+    stop_drivers(lambda: head)
+    leave(lambda: list(head.running), lambda: stopped.append(list(head.running)))
     assert head.asked == ["run-stage-1-0"], "only the job that runs, and by Ray's own stop, which may be asked twice"
     assert stopped == [[RAYLET]]
 
@@ -54,7 +55,8 @@ def test_a_pod_without_a_driver_ends_at_once_though_no_head_answers(capsys: pyte
         raise ConnectionError("no route to host")
 
     stopped: list[bool] = []
-    leave(gone, lambda: [RAYLET], lambda: stopped.append(True))
+    stop_drivers(gone)
+    leave(lambda: [RAYLET], lambda: stopped.append(True))
     assert stopped and "the drivers cannot be asked to stop: no route to host" in capsys.readouterr().err
 
 

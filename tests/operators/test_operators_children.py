@@ -233,8 +233,8 @@ def test_a_node_without_its_raylet_is_noticed_in_a_minute_and_ended_at_once() ->
 def test_a_ray_pod_ends_when_its_driver_has_and_the_head_last() -> None:
     spec = raycluster.build(owner(), "run-ray-0")["spec"]
     head, worker = (one["template"]["spec"] for one in (spec["headGroupSpec"], spec["workerGroupSpecs"][0]))
-    for pod in (head, worker):
-        assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-m", "visionr1.grpo.leave"]
+    for pod, place in ((head, "head"), (worker, "worker")):
+        assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-m", "visionr1.grpo.leave", place]
     assert head["terminationGracePeriodSeconds"] > worker["terminationGracePeriodSeconds"] >= 60, "deadlines.stopSeconds"
 
 

@@ -1,7 +1,7 @@
 """How a pod of a RayCluster ends: the driver commits its step first, then Ray stops on this node.
 
-Kubernetes runs `python -m visionr1.grpo.leave` before it ends the container. KubeRay's shell around Ray ignores SIGTERM.
-Without this, the driver would hear of nothing, and a pod would hold its GPUs for its whole grace period.
+Kubernetes runs `python -m visionr1.grpo.leave head` (or `worker`) before it ends the container. KubeRay's shell around Ray
+ignores SIGTERM. Without this, the driver would hear of nothing, and a pod would hold its GPUs for its whole grace period.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Jobs(Protocol):
         """Asks a job's driver to end. A second call changes nothing, where a second signal would end it in its step."""
 
 
-def leave(jobs: Callable[[], Jobs], processes: Callable[[], Iterable[Sequence[str]]], stop_ray: Callable[[], object]) -> None:
-    """Asks all drivers to commit and end, waits until nothing of them is left on this node, and stops Ray.
+def stop_drivers(jobs: Callable[[], Jobs]) -> None:
+    """Asks all drivers to commit and end.
 
-    It waits without a limit of its own: Kubernetes ends it with the container when the grace period is over.
+    Only the head does this. Ray waits for the processes of a job that it stops, and takes one that nobody has reaped for one that
+    runs. After the loss of one worker, that would keep the other GPUs for the whole time that a driver may take to stop.
 
     Args:
         jobs: connects to the head.
-        processes: command lines on this node.
     """
     try:
         client = jobs()
@@ -49,6 +49,16 @@ def leave(jobs: Callable[[], Jobs], processes: Callable[[], Iterable[Sequence[st
                 client.stop_job(job.submission_id)
     except (OSError, RuntimeError) as error:  # no head any more: then its drivers and workers end by themselves
         print(f"the drivers cannot be asked to stop: {error}", file=sys.stderr, flush=True)
+
+
+def leave(processes: Callable[[], Iterable[Sequence[str]]], stop_ray: Callable[[], object]) -> None:
+    """Waits until nothing of a driver is left on this node, and stops Ray.
+
+    It waits without a limit of its own: Kubernetes ends it with the container when the grace period is over.
+
+    Args:
+        processes: command lines on this node.
+    """
     while any(is_at_work(command) for command in processes()):
         time.sleep(_LOOK_SECONDS)
     stop_ray()
@@ -78,4 +88,6 @@ def _stop_ray() -> None:
 
 
 if __name__ == "__main__":
-    leave(_jobs, _processes, _stop_ray)
+    if sys.argv[1:] == ["head"]:
+        stop_drivers(_jobs)
+    leave(_processes, _stop_ray)

@@ -39,7 +39,6 @@ _PROBES: Final = {
 }
 
 
-_LEAVES: Final = {"preStop": {"exec": {"command": ["python", "-m", "visionr1.grpo.leave"]}}}
 _WITHOUT_COMMIT: Final = 30
 """Grace period of a pod that has nothing to commit. Ray's shell takes all of it."""
 _AFTER_DRIVER: Final = 30
@@ -121,9 +120,12 @@ def _spec(run: ResolvedRun, phase: str, head_role: Role, groups: Sequence[_Group
     for group in groups:
         ports = metrics_ports(range(1, group.served + 1)) | {"metrics": _PORTS["metrics"]}
         workers.append(template(run, phase, group.role, CONTAINER, None, _ENV, ports))
-    for pod, commits in ((head, True), *((worker, group.commits) for group, worker in zip(groups, workers, strict=True))):
+    for pod, place, commits in (
+        (head, "head", True),
+        *((worker, "worker", group.commits) for group, worker in zip(groups, workers, strict=True)),
+    ):
         pod["metadata"]["labels"] |= pod_labels
-        pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _LEAVES} if commits else _PROBES
+        pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _leaves(place)} if commits else _PROBES
         if not commits:
             pod["spec"]["terminationGracePeriodSeconds"] = _WITHOUT_COMMIT
     # Workers end as soon as their driver has; the head must not end before it.
@@ -144,6 +146,10 @@ def _spec(run: ResolvedRun, phase: str, head_role: Role, groups: Sequence[_Group
             for group, worker in zip(groups, workers, strict=True)
         ],
     }
+
+
+def _leaves(place: str) -> Manifest:
+    return {"preStop": {"exec": {"command": ["python", "-m", "visionr1.grpo.leave", place]}}}
 
 
 def _started_with(run: ResolvedRun, role: Role, pod: Manifest) -> dict[str, str]:
