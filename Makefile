@@ -46,7 +46,7 @@ NEEDS_cluster = $(if $(E2E_KUBECONFIG),,$(if $(KIND),$(NEEDS_kind),$(NEEDS_node)
 NEEDS_cluster-shell = $(NEEDS_node)
 NEEDS_cluster-soak = $(NEEDS_node) iptables ipset
 NEEDS_soak = libnuma.so.1=libnuma1 $(NEEDS_cluster-soak)
-NEEDS_e2e = libnuma.so.1=libnuma1 chromium git prometheus promtool=prometheus $(if $(ARGS),,$(NEEDS_cluster))
+NEEDS_e2e = libnuma.so.1=libnuma1 chromium git prometheus promtool=prometheus ssh-keygen=openssh-client $(if $(ARGS),,$(NEEDS_cluster))
 
 .needs-%:
 	@tests/needs.sh 'make $*' $(NEEDS_$*)
