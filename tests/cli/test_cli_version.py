@@ -5,7 +5,6 @@ With git in tests/e2e; of what `make package` builds in tests/package.
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,16 +64,3 @@ def test_what_a_build_recorded_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("files", [{}, {"HEAD": "ref: refs/heads/born\n"}], ids=["no checkout", "no commit yet"])
 def test_nothing_is_known(tmp_path: Path, files: dict[str, str]) -> None:
     assert commit(checkout(tmp_path, **files)) == "unknown"
-
-
-def test_a_file_in_the_package_that_is_not_committed_is_a_change(tmp_path: Path) -> None:
-    (tmp_path / "visionr1").mkdir()
-    (tmp_path / "visionr1/a.py").touch()
-    git = ("git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org")
-    for words in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "-m", "x")):
-        subprocess.run([*git, *words], check=True)
-    (tmp_path / "notes.txt").touch()
-    clean = commit(tmp_path)
-    assert len(clean) == 7
-    (tmp_path / "visionr1/planted.py").touch()
-    assert commit(tmp_path) == f"{clean}-dirty"
