@@ -50,6 +50,14 @@ VALUES = [
     ("sft: {epochs: 02.5}", 'sft.epochs: "02.5" is not a number'),
     ("metrics: {enabled: on}", 'metrics.enabled: "on" is not true or false'),
     (
+        "evaluation: {judge: {model: m, workers: {count: 2}}}",
+        "evaluation.judge: workers are for teachers of the cold start; serve the model, and give base_url or endpoints",
+    ),
+    (
+        "evaluation: {judge: {model: m, base_url: 'demo://teacher'}}",
+        "evaluation.judge: demo://teacher writes chains of thought only: give the address of an OpenAI-compatible server",
+    ),
+    (
         "coldstart: {problems: {path: a}, reasoner: {base_url: 'localhost:8001/v1', model: m}}",
         "coldstart.reasoner.base_url: localhost:8001/v1 is no address: begin it with http:// or https://, such as "
         "http://localhost:8000/v1",

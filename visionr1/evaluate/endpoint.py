@@ -18,6 +18,7 @@ from visionr1.errors import BadInput, Stopped
 from visionr1.evaluate.replies import Keep, Wanted
 from visionr1.recipe import Recipe
 from visionr1.recipe.coldstart import Teacher
+from visionr1.recipe.evaluation import ServedModel
 from visionr1.recipe.messages import describe
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class EndpointModel:
     def __init__(self, place: str, model: str, base_url: str, api_key_env: str | None, recipe: Recipe) -> None:
         self._recipe, self._place = recipe, place
         try:
-            self._teacher = Teacher(
+            self._teacher = ServedModel(
                 base_url=base_url,
                 model=model,
                 api_key_env=api_key_env,

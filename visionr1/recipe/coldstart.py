@@ -37,6 +37,29 @@ class Endpoint(Part):
     )
 
 
+class Requests(Part):
+    """How a model behind endpoints is asked."""
+
+    concurrency: int = Field(64, ge=1, le=10_000, description="Requests that are open at the same time.")
+    retries: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="How many times a request is sent again after an error of the server or a damaged or missing reply.",
+    )
+    patience_seconds: float = Field(
+        600.0, ge=0, le=1e6, description="How long to wait for an endpoint that is not there, busy or over its rate limit."
+    )
+    first_byte_seconds: float = Field(
+        1800.0,
+        gt=0,
+        le=1e6,
+        description="How long a reply may take to begin. Most servers send nothing before the whole reply is written.",
+    )
+    read_seconds: float = Field(60.0, gt=0, le=1e6, description="How long a reply that has begun may be silent.")
+    total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
+
+
 class TeacherWorkers(Part):
     """vLLM inside the job: Ray actors on this machine or on a cluster, each with one engine."""
 
@@ -133,7 +156,7 @@ class Filters(Part):
     )
 
 
-class ColdStart(Part):
+class ColdStart(Requests):
     """Modality bridging (section 3.3.1): pseudo-CoT, description, text-only reasoning, filter."""
 
     problems: Source = Field(description="Problems with images and answers. The teachers write a chain of thought for each.")
@@ -167,24 +190,6 @@ class ColdStart(Part):
     choose: Literal["first", "shortest", "longest"] = Field("first", description="Which of a problem's good chains is kept.")
     keep_wrong: bool = Field(False, description="Also write the chains that are dropped, with the reason, for preference data.")
     filters: Filters = Filters()
-    concurrency: int = Field(64, ge=1, le=10_000, description="Requests that are open at the same time.")
-    retries: int = Field(
-        4,
-        ge=0,
-        le=1000,
-        description="How many times a request is sent again after an error of the server or a damaged or missing reply.",
-    )
-    patience_seconds: float = Field(
-        600.0, ge=0, le=1e6, description="How long to wait for a teacher that is not there, busy or over its rate limit."
-    )
-    first_byte_seconds: float = Field(
-        1800.0,
-        gt=0,
-        le=1e6,
-        description="How long a reply may take to begin. Most servers send nothing before the whole reply is written.",
-    )
-    read_seconds: float = Field(60.0, gt=0, le=1e6, description="How long a reply that has begun may be silent.")
-    total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
 
     @property
     def in_job(self) -> dict[TeacherName, tuple[str, TeacherWorkers]]:

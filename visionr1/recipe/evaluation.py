@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from visionr1.recipe.coldstart import Teacher
-from visionr1.recipe.values import MOST_TOKENS, Part, Temperature
+from visionr1.recipe.coldstart import Requests, Teacher
+from visionr1.recipe.values import DEMO_TEACHER, MOST_TOKENS, Part, Temperature
 
 BenchmarkName = Literal["mathvista", "mathverse", "mm-math", "mathvision", "dynamath", "we-math"]
 BENCHMARK_NAMES: Final[tuple[str, ...]] = get_args(BenchmarkName)
@@ -24,34 +24,23 @@ class BenchmarkSource(Part):
     limit: int | None = Field(None, ge=1, le=10**9, description="Use only this many problems, from the first.")
 
 
-class Judge(Teacher):
+class ServedModel(Teacher):
+    """A model behind one or more OpenAI-compatible endpoints, and nowhere else."""
+
+    @model_validator(mode="after")
+    def _behind_an_endpoint(self) -> ServedModel:
+        if self.workers is not None:
+            raise ValueError("workers are for teachers of the cold start; serve the model, and give base_url or endpoints")
+        if DEMO_TEACHER in [server.base_url for server in self.servers]:
+            raise ValueError(f"{DEMO_TEACHER} writes chains of thought only: give the address of an OpenAI-compatible server")
+        return self
+
+
+class Judge(ServedModel):
     """A language model that reads and compares answers where a set's authors let one do so."""
 
     temperature: Temperature = Field(0.0, description="Sampling temperature. 0 always takes the most likely token.")
     max_tokens: int = Field(1024, ge=1, le=MOST_TOKENS, description="Longest reply in tokens.")
-
-
-class Requests(Part):
-    """How a model or a judge behind an endpoint is asked."""
-
-    concurrency: int = Field(64, ge=1, le=10_000, description="Requests that are open at the same time.")
-    retries: int = Field(
-        4,
-        ge=0,
-        le=1000,
-        description="How many times a request is sent again after an error of the server or a damaged or missing reply.",
-    )
-    patience_seconds: float = Field(
-        600.0, ge=0, le=1e6, description="How long to wait for an endpoint that is not there, busy or over its rate limit."
-    )
-    first_byte_seconds: float = Field(
-        3600.0,
-        gt=0,
-        le=1e6,
-        description="How long a reply may take to begin. Most servers send nothing before the whole reply is written.",
-    )
-    read_seconds: float = Field(60.0, gt=0, le=1e6, description="How long a reply that has begun may be silent.")
-    total_seconds: float = Field(3600.0, gt=0, le=1e6, description="How long a reply may take in all.")
 
 
 class Evaluation(Part):
@@ -73,4 +62,4 @@ class Evaluation(Part):
     )
     judge: Judge | None = Field(None, description="Judge for the sets that want one. null leaves it to rules.")
     drop_seen: bool = Field(False, description="Leave out a benchmark's problems that are in the run's training data.")
-    requests: Requests = Requests()
+    requests: Requests = Field(Requests(), description="How a model or a judge behind an endpoint is asked.")

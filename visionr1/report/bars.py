@@ -19,7 +19,6 @@ from visionr1.report.svg import (
     error_bar,
     first_that_fits,
     hover,
-    text_width,
     ticks,
 )
 
@@ -32,18 +31,6 @@ class Bar:
     value: float | None
     error: float
     lines: Sequence[str]
-
-
-def legend(named: Sequence[tuple[str, str]]) -> str:
-    """(name, colour) of each run, right-aligned above the plot, as far as there is room."""
-    parts, x = [], float(RIGHT)
-    for name, colour in reversed(named):
-        shown = first_that_fits((name, name[:12], name[:6]), (RIGHT - LEFT - 60) / len(named) - 25)
-        x -= text_width(shown)
-        parts.append(element("text", text=shown, x=x, y=12, class_="tick"))
-        parts.append(element("rect", x=x - 13, y=3, width=9, height=9, rx=2, class_=f"bar {colour}"))
-        x -= 25
-    return "".join(parts)
 
 
 def grouped_bars(

@@ -7,11 +7,8 @@ import io
 import random
 from collections import defaultdict
 from dataclasses import dataclass
-from importlib import resources
 from typing import Final
 
-import jinja2
-from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from visionr1.data.coldstart.load import load_coldstart
@@ -22,6 +19,7 @@ from visionr1.errors import BadInput
 from visionr1.progress import progress
 from visionr1.report.page import filter_rows
 from visionr1.report.showcase import Piece, pieces, shorten
+from visionr1.report.template import rendered
 from visionr1.report.words import count, percent
 from visionr1.rundir.coldstart import ColdStartReport, read_report
 from visionr1.rundir.layout import COLDSTART_PAGE, COLDSTART_REJECTED, COLDSTART_REPORT
@@ -94,18 +92,11 @@ def _html(store: Store, report: ColdStartReport) -> str:
             if place in shown:
                 chosen.append(_shown(sample))
             advance(1)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("visionr1.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "count": count}
-    return environment.get_template("coldstart.html.j2").render(
+    return rendered(
+        "coldstart.html.j2",
+        {"percent": percent, "count": count},
         url=store.url,
         report=report,
-        style=Markup((resources.files("visionr1.report") / "style.css").read_text()),
         filters=filter_rows(report),
         lengths=histogram(words),
         looked_at=len(places),

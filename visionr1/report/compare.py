@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Final
 
-import jinja2
 from markupsafe import Markup
 from rich.table import Table
 from rich.text import Text
 
 from visionr1.data.reflection import REFLECTION_WORDS
 from visionr1.errors import BadInput
-from visionr1.report.bars import Bar, grouped_bars, legend
+from visionr1.report.bars import Bar, grouped_bars
 from visionr1.report.collect import PhaseRecord, Run, Samples, read_run
 from visionr1.report.curves import PAPER_CURVES, Curve, chart
 from visionr1.report.measures import bucket_edges, length_buckets, series
 from visionr1.report.panels import COLOURS, Panel
+from visionr1.report.svg import legend
+from visionr1.report.template import rendered
 from visionr1.report.words import count, duration
 from visionr1.rundir.reading import number
 from visionr1.storage import Store
@@ -109,16 +109,10 @@ def compared_table(runs: dict[str, Run]) -> Table:
 
 def compared_page(runs: dict[str, Run], paper: bool) -> str:
     """The page. `paper` adds the curves of the paper's Vision-R1 as faint lines, stretched to the runs' steps and values."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("visionr1.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("compare.html.j2").render(
+    return rendered(
+        "compare.html.j2",
+        {},
         names=list(runs),
-        style=Markup((resources.files("visionr1.report") / "style.css").read_text()),
         panels=[(panel, Markup(panel.svg)) for panel in compared_panels(runs, paper)],
         header=_HEADER,
         rows=[cells(row(name, run)) for name, run in runs.items()],

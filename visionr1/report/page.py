@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from visionr1.recipe import to_yaml
@@ -16,6 +14,7 @@ from visionr1.report.benchmarks import benchmark_grids
 from visionr1.report.collect import PhaseRecord, Run, read_run
 from visionr1.report.panels import colour, panels
 from visionr1.report.showcase import problems
+from visionr1.report.template import rendered
 from visionr1.report.words import count, duration, gibibytes, percent
 from visionr1.rundir.coldstart import ColdStartReport
 from visionr1.rundir.layout import REPORT, SUMMARY
@@ -59,19 +58,11 @@ def _summary(phase: PhaseRecord) -> dict[str, Any]:
 
 def html(run: Run) -> str:
     """The page. It loads nothing from elsewhere, and no text of a model or of data becomes markup."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("visionr1.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "duration": duration, "gibibytes": gibibytes, "colour": colour, "count": count}
-    style = Markup((resources.files("visionr1.report") / "style.css").read_text())
-    return environment.get_template("report.html.j2").render(
+    return rendered(
+        "report.html.j2",
+        {"percent": percent, "duration": duration, "gibibytes": gibibytes, "colour": colour, "count": count},
         run=run,
         recipe_text=to_yaml(run.recipe),
-        style=style,
         headline=headline(run),
         panels=[(panel, Markup(panel.svg)) for panel in panels(run)],
         coldstart=run.coldstart,

@@ -25,8 +25,8 @@ from visionr1.report.svg import (
     error_bar,
     first_that_fits,
     hover,
+    legend,
     polyline,
-    text_width,
     ticks,
 )
 from visionr1.report.words import percent
@@ -96,15 +96,8 @@ def by_length(run: Run) -> str:
 
 
 def _legend(shown: Sequence[PhaseRecord]) -> str:
-    """Colours and names of the phases, right-aligned above the plot; stages by number when there are many."""
-    names = [phase.title if len(shown) < 5 else phase.short_title for phase in shown]
-    parts, x = [], float(RIGHT)
-    for phase, name in reversed(list(zip(shown, names, strict=True))):
-        x -= text_width(name)
-        parts.append(element("text", text=name, x=x, y=12, class_="tick"))
-        parts.append(element("rect", x=x - 13, y=3, width=9, height=9, rx=2, class_=f"bar {colour(phase)}"))
-        x -= 25
-    return "".join(parts)
+    """Stages by number when there are many."""
+    return legend([(phase.title if len(shown) < 5 else phase.short_title, colour(phase)) for phase in shown])
 
 
 def _bucket_row(

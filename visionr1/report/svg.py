@@ -143,3 +143,15 @@ def empty(label: str, why: str) -> str:
     frame = element("rect", x=LEFT, y=TOP, width=RIGHT - LEFT, height=BOTTOM - TOP, rx=6, class_="nothing")
     words = element("text", text=why, x=(LEFT + RIGHT) / 2, y=(TOP + BOTTOM) / 2 + 4, class_="axis", text_anchor="middle")
     return draw(f"{label}: {why}", frame, words)
+
+
+def legend(named: Sequence[tuple[str, str]]) -> str:
+    """(name, colour) of each thing that is drawn, right-aligned above the plot; long names are cut where there is no room."""
+    parts, x = [], float(RIGHT)
+    for name, colour in reversed(named):
+        shown = first_that_fits((name, name[:12], name[:6]), (RIGHT - LEFT - 60) / len(named) - 25)
+        x -= text_width(shown)
+        parts.append(element("text", text=shown, x=x, y=12, class_="tick"))
+        parts.append(element("rect", x=x - 13, y=3, width=9, height=9, rx=2, class_=f"bar {colour}"))
+        x -= 25
+    return "".join(parts)

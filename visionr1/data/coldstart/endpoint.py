@@ -14,10 +14,10 @@ import httpx2
 
 from visionr1.data.badrow import one_line
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, fault_of
-from visionr1.data.coldstart.limits import Budget, Limits, backoff
+from visionr1.data.coldstart.limits import Budget, backoff
 from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
 from visionr1.errors import BadInput
-from visionr1.recipe.coldstart import Endpoint
+from visionr1.recipe.coldstart import Endpoint, Requests
 
 T = TypeVar("T")
 CONNECT_SECONDS: Final = 10.0
@@ -52,7 +52,7 @@ class EndpointClient:
     def __init__(
         self,
         server: Server,
-        limits: Limits,
+        limits: Requests,
         weight: float = 1.0,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,

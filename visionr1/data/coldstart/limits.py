@@ -6,40 +6,12 @@ import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, Protocol
+from typing import Final
 
 FIRST_BACKOFF: Final = 0.5
 LONGEST_BACKOFF: Final = 60.0
 _BURST_SECONDS: Final = 10.0
 """A limit per minute is spent over the minute, not in its first second: many servers count in shorter windows, too."""
-
-
-class Limits(Protocol):
-    """How many requests are open, and how long each may take; `recipe.schema.ColdStart` says what each value means."""
-
-    @property
-    def concurrency(self) -> int:
-        """Requests that are open at the same time."""
-
-    @property
-    def retries(self) -> int:
-        """How many times a request is sent again."""
-
-    @property
-    def patience_seconds(self) -> float:
-        """How long to wait for a server that is away or busy."""
-
-    @property
-    def first_byte_seconds(self) -> float:
-        """How long a reply may take to begin."""
-
-    @property
-    def read_seconds(self) -> float:
-        """How long a reply that has begun may be silent."""
-
-    @property
-    def total_seconds(self) -> float:
-        """How long a reply may take in all."""
 
 
 class Budget:

@@ -11,10 +11,10 @@ from typing import Any
 
 from visionr1.data.coldstart.endpoint import EndpointClient, Server, outside
 from visionr1.data.coldstart.faults import Busy, Failed, Fault, Refused, Unanswerable
-from visionr1.data.coldstart.limits import Limits, backoff
+from visionr1.data.coldstart.limits import backoff
 from visionr1.data.coldstart.reply import Reply
 from visionr1.errors import BadInput, Unreachable
-from visionr1.recipe.coldstart import Teacher
+from visionr1.recipe.coldstart import Requests, Teacher
 
 
 class EndpointLost(Unreachable):
@@ -33,7 +33,7 @@ class TeacherClient:
         self,
         place: str,
         teacher: Teacher,
-        limits: Limits,
+        limits: Requests,
         resolve_url: Callable[[str], str] = lambda url: url,
         workers: Sequence[Server] = (),
         section: str = "coldstart",
