@@ -21,8 +21,7 @@ from rude_endpoint import Behaviour, Handler, RudeEndpoint, dribble, endless, ha
 from visionr1.data.coldstart import endpoint as endpoint_room
 from visionr1.data.coldstart import limits as limits_room
 from visionr1.data.coldstart.faults import Busy, Failed, Refused, Unanswerable, fault_of
-from visionr1.data.coldstart.limits import Budget, asked_wait
-from visionr1.data.coldstart.reply import Garbled, Reply, parse_completion
+from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.teacher import EndpointLost, TeacherClient
 from visionr1.errors import BadInput
 from visionr1.recipe.coldstart import ColdStart, Teacher
@@ -86,25 +85,6 @@ def test_a_full_endpoint_is_asked_again_when_it_says(header: str, least: float, 
         (reply,) = ask(endpoint)
     assert isinstance(reply, Reply) and reply.text == "yes"
     assert least <= endpoint.times[1] - endpoint.times[0] <= most
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7.5"}, 7.5),
-        ({"retry-after": "120"}, 120),
-        ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
-        ({"retry-after": "Sat, 28 Nov 2026 12:00:30 GMT", "date": "Sat, 28 Nov 2026 12:00:00 GMT"}, 30),
-        ({"retry-after": "Sat, 28 Nov 2026 12:00:30 GMT", "date": "Sat, 28 Nov 2026 12:00:31 GMT"}, 0),
-        ({"retry-after": "-1"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "tomorrow"}, None),
-        ({}, None),
-    ],
-)
-def test_every_form_of_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert asked_wait(headers) == seconds
 
 
 @pytest.mark.parametrize(
@@ -336,16 +316,6 @@ def test_rate_limits_are_kept(limit: dict[str, float]) -> None:
     assert 1.0 <= seconds < 4, "100 at once, as ten seconds allow, and ten per second after that"
 
 
-def test_a_budget_refills_and_pays_its_debts() -> None:
-    budget = Budget(60, now=0)
-    assert budget.wait(0) == 0
-    budget.take(12)
-    assert budget.wait(0) == pytest.approx(2, abs=0.01)
-    assert budget.wait(2.1) == 0
-    budget.take(-5)
-    assert Budget(None, now=0).wait(0) == 0
-
-
 def test_an_address_without_v1_is_asked_below_it() -> None:
     with rude_endpoint() as endpoint:
         ask(endpoint)
@@ -372,44 +342,6 @@ def test_an_address_with_a_key_is_refused_and_not_shown(url: str) -> None:
 def test_endpoints_are_named_once(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Teacher.model_validate({"model": "m", **values})
-
-
-def event(**delta: str) -> str:
-    return f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta}]})}\n\n"
-
-
-@pytest.mark.parametrize(
-    ("body", "reply"),
-    [
-        (
-            event(reasoning_content="a") + event(reasoning_content="b") + event(content="c") + event(content="d")
-            + 'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
-            + 'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}\n\ndata: [DONE]\n\n',
-            Reply("cd", "ab", "stop", 3, 4),
-        ),
-        (": busy\n\n" + event(content="half"), Reply("half", "", "")),
-        (
-            json.dumps(
-                {"choices": [{"finish_reason": "stop", "message": {"content": [
-                    {"type": "thinking", "thinking": [{"type": "text", "text": "t"}]}, {"type": "text", "text": "x"}]}}]}
-            ),
-            Reply("x", "t", "stop"),
-        ),
-        ('{"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}', Reply("", "", "content_filter")),
-        (
-            '{"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": "many"}}',
-            Reply("x", "", "stop"),
-        ),
-    ],
-)  # fmt: skip
-def test_replies_in_other_shapes(body: str, reply: Reply) -> None:
-    assert parse_completion(body) == reply
-
-
-@pytest.mark.parametrize("body", ["data: {\n\n", "data: [DONE]\n\n", "event: x\n\n", 'data: {"choices": 3}\n\n'])
-def test_events_that_are_no_completion(body: str) -> None:
-    with pytest.raises(Garbled):
-        parse_completion(body)
 
 
 def test_tokens_and_cost_are_counted() -> None:
