@@ -81,6 +81,10 @@ demo: .needs-demo $(SYNCED) ## the whole recipe with a tiny model [QUICK=1] [SEE
 # Adds to .coverage what the tests run in their own processes. Only the report on all of them fails below the floor in pyproject.toml.
 COVER = $(if $(COVERAGE),--cov --cov-append --cov-report= --cov-fail-under=0)
 
+# Suites with commands of their own, and what takes minutes in one file.
+APART := $(addprefix tests/,cluster e2e images rollout)
+FIRST := tests/storage
+
 .PHONY: test
 test: .needs-test $(SYNCED) ## all tests but the long ones [ARGS="tests/reward -x"] [COVERAGE=1: and the lines that they run]
 	$(if $(COVERAGE),@rm -f .coverage)
@@ -88,8 +92,8 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(COVER) $(ARGS)
 	$(if $(COVERAGE),@$(BIN)/coverage report --fail-under=0)
 else
-	@# Two files at a time, in their order: much of the long ones is waiting, and kills and whole runs are not left for the end.
-	@$(BIN)/python -m pytest $(COVER) --ignore=tests/cluster --ignore=tests/e2e --ignore=tests/images --ignore=tests/rollout -n 2 --dist loadfile --no-loadscope-reorder
+	@# Two files at a time, in their order: much of the long ones is waiting, and none of them is left for the end.
+	@$(BIN)/python -m pytest $(COVER) -n 2 --dist loadfile --no-loadscope-reorder $(FIRST) $(filter-out $(FIRST) $(APART),$(patsubst %/,%,$(wildcard tests/*/))) tests/test_*.py
 	@# vLLM changes the process that it starts in, so its tests have one of their own.
 	@$(BIN)/python -m pytest $(COVER) tests/rollout
 	$(if $(COVERAGE),@$(BIN)/coverage report)

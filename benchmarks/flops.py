@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from visionr1.capacity.model import read_model_sizes
 from visionr1.capacity.work import model_work
-from visionr1.doctor.run import free_port
+from visionr1.metrics.listening import free_port
 from visionr1.model import attention
 
 PRODUCTS: Final = ("mm", "addmm", "addmm_", "bmm", "baddbmm", "convolution")
@@ -91,10 +91,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, nargs="+", default=[8, 16], help="completions per prompt")
     parser.add_argument("--longest", type=int, default=512, help="tokens of the longest completion")
+    parser.add_argument("--row-tokens", type=int, default=4_096, help="optimiser.micro_batch_tokens; a group of 16 needs 2,100")
     parser.add_argument("--json", type=Path, help="file for the figures")
     asked = parser.parse_args()
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    first = Case(32_768, asked.groups[0], 4, asked.longest, 2_048, 1)
+    first = Case(32_768, asked.groups[0], 4, asked.longest, asked.row_tokens, 1)
     with tempfile.TemporaryDirectory() as folder:
         make_model(first, Path(folder))
         found = [

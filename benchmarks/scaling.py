@@ -2,8 +2,8 @@
 
 `driver`: a stage's real loop, grader and journal. The workers are pretended. Their completions are made up once and come as
 bytes that are read as Ray's results are, so reading them counts. Its own seconds are the CPU seconds of this process. Grading
-happens in others. `update`: seconds of training steps with more and more tokens, against the FLOPs that the cost model counts
-for them. The line is a constant and a rate, fitted to all of them.
+happens in others. `update`: seconds of training steps with more and more tokens on one and on two ranks, against the FLOPs
+that the cost model counts for them. The line is a constant and a rate for each number of ranks.
 
     .venv/bin/python benchmarks/scaling.py driver --json driver.json
     .venv/bin/python benchmarks/scaling.py update
@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import pickle
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -32,12 +33,12 @@ from visionr1.capacity.model import read_model_sizes
 from visionr1.capacity.work import model_work
 from visionr1.data.rows import Row
 from visionr1.data.sampler import PromptSampler
-from visionr1.doctor.run import free_port
 from visionr1.grpo.batches import Batch, Batches
 from visionr1.grpo.journal import StageJournal
 from visionr1.grpo.loop import run_stage
 from visionr1.grpo.parity import Gap, Probe
 from visionr1.metrics.exporter import Exporter
+from visionr1.metrics.listening import free_port
 from visionr1.recipe import load_recipe, stage_phase
 from visionr1.reward import Grader
 from visionr1.rollout.types import Completion, Reply, Sampling
@@ -49,6 +50,8 @@ PROMPTS: Final = 512
 GROUP: Final = 16
 TOKENS: Final = 1_500
 """Mean of a completion, in characters and tokens alike."""
+PROMPTS_OF_RANK: Final = 2
+ROW_TOKENS: Final = 8_192
 STATS: Final = ("loss", "kl_mean", "entropy_mean", "clip_ratio", "logprob_mismatch", "logprob_mismatch_max", "grad_norm")
 
 
@@ -164,43 +167,74 @@ def _listed(reply: Reply) -> Completion:
 
 @dataclass(frozen=True)
 class UpdateCost:
-    """Of one size of a training step: completion tokens, FLOPs of the cost model, seconds of the fastest step."""
+    """Of one size of a training step: ranks, completion tokens and FLOPs (by the cost model) of all, seconds of the fastest step.
 
+    `of_line` is the ratio of the seconds to those of the line.
+    """
+
+    world: int
     group_size: int
     tokens: int
     flops: float
     seconds: float
     line_seconds: float = 0.0
+    of_line: float = 0.0
 
 
-def update(longest: list[int], groups: list[int]) -> list[UpdateCost]:
-    """Training steps of a 24 M model, with longer and longer completions, alone in their process group."""
-    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    costs = []
+def update(tokens: list[int], groups: list[int], worlds: list[int]) -> list[UpdateCost]:
+    """Training steps of a 24 M model with more and more tokens of completions on each rank; a line for each number of ranks."""
+    cases = [Case(32_768, size, PROMPTS_OF_RANK, _longest(most, size), ROW_TOKENS, 3) for size in groups for most in tokens]
     with tempfile.TemporaryDirectory() as folder:
-        first = Case(32_768, groups[0], 2, longest[0], 4_096, 3)
-        make_model(first, Path(folder))
+        make_model(cases[0], Path(folder))
         work = model_work(read_model_sizes(Path(folder)), 4)
-        prompts, patches = prompt_sizes(first, Path(folder))
-        for group_size in groups:
-            for most in longest:
-                case = Case(32_768, group_size, 2, most, 4_096, 3)
+        prompts, patches = prompt_sizes(cases[0], Path(folder))
+        found = []
+        for world in worlds:
+            costs = []
+            for case, seconds in zip(cases, in_ranks(world, cases, Path(folder)), strict=True):
                 lengths = [[len(ids) for ids in group] for group in completions(case)]
                 flops = work.update(prompts, lengths, patches, reference=True, vision_trained=True).flops
-                seconds = min(ours(case, Path(folder), "shared")[0][1:])
-                costs.append(UpdateCost(group_size, sum(map(sum, lengths)), flops, seconds))
-    return against_line(costs)
+                costs.append(UpdateCost(world, case.group_size, world * sum(map(sum, lengths)), world * flops, seconds))
+            found += against_line(costs)
+    return found
+
+
+def _longest(tokens: int, group_size: int) -> int:
+    """The longest completion with which a rank's completions have about so many tokens in all."""
+    return max(16, round(tokens / (0.3 * PROMPTS_OF_RANK * group_size)))
+
+
+def in_ranks(world: int, cases: list[Case], folder: Path) -> list[float]:
+    """Seconds of the fastest step of each case; every rank has the same data, and its share of the cores."""
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    port = free_port()
+    ranks = [context.Process(target=_rank, args=(rank, world, port, cases, folder, results)) for rank in range(world)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+        if rank.exitcode:
+            raise SystemExit("a rank failed; its output says why")
+    return [max(seconds) for seconds in zip(*(results.get() for _ in ranks), strict=True)]
+
+
+def _rank(rank: int, world: int, port: int, cases: list[Case], folder: Path, results: Any) -> None:
+    import torch
+
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
+    results.put([min(ours(case, folder, "shared")[0][1:]) for case in cases])
 
 
 def against_line(costs: list[UpdateCost]) -> list[UpdateCost]:
     """The same with the seconds of the line: a constant and a rate, least squares of the relative errors."""
     terms = np.array([[1 / cost.seconds, cost.flops / cost.seconds] for cost in costs])
-    (constant, rate), *_ = np.linalg.lstsq(terms / terms.max(axis=0), np.ones(len(costs)), rcond=None)
-    scale = terms.max(axis=0)
-    return [
-        UpdateCost(cost.group_size, cost.tokens, cost.flops, cost.seconds, constant / scale[0] + rate / scale[1] * cost.flops)
-        for cost in costs
-    ]
+    largest = terms.max(axis=0)
+    (constant, rate), *_ = np.linalg.lstsq(terms / largest, np.ones(len(costs)), rcond=None)
+    lines = [float(constant / largest[0] + rate / largest[1] * cost.flops) for cost in costs]
+    return [replace(cost, line_seconds=line, of_line=cost.seconds / line) for cost, line in zip(costs, lines, strict=True)]
 
 
 def table_of(rows: list[dict[str, Any]], title: str) -> Table:
@@ -219,8 +253,9 @@ def main() -> None:
     parser.add_argument("part", choices=("driver", "update"))
     parser.add_argument("--steps", type=int, default=20, help="of the driver")
     parser.add_argument(
-        "--longest", type=int, nargs="+", default=[64, 256, 1_024, 4_096], help="tokens of the longest completion"
+        "--tokens", type=int, nargs="+", default=[256, 1_024, 4_096, 16_384], help="of a rank's completions in all"
     )
+    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 2], help="numbers of ranks")
     parser.add_argument("--groups", type=int, nargs="+", default=[4, 16], help="completions per prompt")
     parser.add_argument("--json", type=Path, help="file for the figures")
     asked = parser.parse_args()
@@ -229,7 +264,7 @@ def main() -> None:
         report["reading"] = [asdict(one) for one in reading()]
         report["steps"] = [asdict(one) for one in driver(asked.steps)]
     else:
-        report["update"] = [asdict(one) for one in update(asked.longest, asked.groups)]
+        report["update"] = [asdict(one) for one in update(asked.tokens, asked.groups, asked.worlds)]
     for title, rows in report.items():
         Console().print(table_of(rows, title))
     print(json.dumps(report))

@@ -68,7 +68,7 @@ def answers(reply: Callable[[str], str], usage: tuple[int, int] = (10, 5)) -> Be
     """A server with a mind of its own: `reply` gets the text of the request."""
 
     def behave(handler: Handler) -> None:
-        content = handler.asked["messages"][0]["content"]
+        content = handler.asked["messages"][-1]["content"]
         text = content if isinstance(content, str) else content[-1]["text"]
         says(reply(text), usage=usage)(handler)
 

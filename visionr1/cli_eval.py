@@ -93,7 +93,7 @@ def evaluate(  # noqa: PLR0913  one argument for each option
     if (model is None) == (run is None):
         raise BadInput("give one of the two: a model to score (visionr1 eval MODEL), or a run (visionr1 eval --run DIR)")
     if run is not None:
-        if benchmark or endpoint or judge or greedy:
+        if benchmark or endpoint or judge or judge_model or greedy or trained_on or drop_seen:
             raise BadInput("a run has its sets, judge and sampling in its recipe (evaluation): set them there")
         with phase_lock(open_store(run)):
             room.run(run, recipe_sha256)
@@ -107,10 +107,12 @@ def evaluate(  # noqa: PLR0913  one argument for each option
     if benchmark:
         if data or image_root or column:
             raise BadInput("--data, --image-root and --column are about held-out problems, --benchmark about published sets")
+        if drop_seen and not trained_on:
+            raise BadInput("--drop-seen needs to know what MODEL has learned from: name it with --trained-on")
         sources = [named_source(written_out(one, "--trained-on"), None, None) for one in trained_on or ()]
         _on_sets(name, chosen, out, endpoint, endpoint_key_env, sources)
         return
-    if endpoint or judge or trained_on or drop_seen:
+    if endpoint or judge or judge_model or trained_on or drop_seen:
         raise BadInput("--endpoint, --judge, --trained-on and --drop-seen are for published sets: name some with --benchmark")
     source = named_source(written_out(data, "--data"), image_root, column) if data else chosen.data.held_out
     if data is None and (image_root or column):

@@ -1,6 +1,7 @@
 """Each set's rule on replies with known verdicts."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from visionr1.benchmarks.latex_value import latex_value
 from visionr1.benchmarks.mathvision import MATHVISION
 from visionr1.benchmarks.mathvista import MATHVISTA, edits
 from visionr1.benchmarks.mm_math import MM_MATH
-from visionr1.benchmarks.problem import Problem
+from visionr1.benchmarks.problem import Benchmark, Problem
+from visionr1.benchmarks.sets import BENCHMARKS
 from visionr1.benchmarks.we_math import WE_MATH
 from visionr1.data.rows import Row
 
@@ -33,7 +35,10 @@ def test_latex_has_the_value_that_the_authors_program_gives_it() -> None:
         assert (ours if ours is None else round(ours, 2)) == (value if value is None else pytest.approx(value)), text
 
 
-@pytest.mark.parametrize("text", ["9^{9^{9^9}}", "100000!", "(" * 5000 + "1" + ")" * 5000, "1+" * 3000 + "1/0", "\\sqrt{-1}"])
+@pytest.mark.parametrize(
+    "text",
+    ["9^{9^{9^9}}", "100000!", "\\binom{10000000}{5000000}", "(" * 5000 + "1" + ")" * 5000, "1+" * 3000 + "1/0", "\\sqrt{-1}"],
+)
 def test_a_hostile_expression_has_no_value_and_takes_no_time(text: str) -> None:
     assert latex_value(text) is None
 
@@ -159,3 +164,34 @@ def test_an_answer_block_is_found_and_a_cut_thought_is_no_answer() -> None:
     assert after_thought("<think>The answer is 5") == ""
     assert after_thought("The answer is 5") == "The answer is 5"
     assert boxed("\\boxed{a_{1}} and \\boxed{b} and \\boxed{c") == ["a_{1}", "b"]
+
+
+def test_the_first_boxes_of_a_reply_of_boxes_are_found_in_no_time() -> None:
+    begun = time.monotonic()
+    assert boxed("\\boxed{" * 30_000 + "1}") == ["1"]
+    assert time.monotonic() - begun < 1
+    assert boxed("} { \\boxed{a} \\boxed{{b}{c}} \\boxed{\\boxed{d}") == ["a", "{b}{c}", "d"]
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS.values(), ids=list(BENCHMARKS))
+@pytest.mark.parametrize("reply", ["9" * 5000, "1" + "0" * 400, "-" * 5000, "1e999", "\\frac{1}{10^{900}}", "(" * 5000], ids=len)
+def test_a_hostile_answer_is_wrong_and_takes_no_time(benchmark: Benchmark, reply: str) -> None:
+    facts: dict[str, Any] = {
+        "question_type": "free_form",
+        "answer_type": "float",
+        "precision": 2.0,
+        "answer": "4",
+        "solution": "\\boxed{4}",
+    }
+    one = problem(**facts, options=[], choices=None)
+    begun = time.monotonic()
+    for said in (
+        reply,
+        f"The answer is {reply}.",
+        f"\\boxed{{{reply}}}",
+        f"\\boxed{{{reply}, 4}}",
+        f'{{"short answer": "{reply}"}}',
+    ):
+        answer = benchmark.rule.read(one, said)
+        assert not benchmark.rule.right(one, answer, lambda given, true: False)
+    assert time.monotonic() - begun < 2

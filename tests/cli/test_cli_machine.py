@@ -127,6 +127,16 @@ def test_no_libnuma(tmp_path: Path) -> None:
     assert "vLLM on a CPU needs libnuma" in line and "apt-get install libnuma1), or use --rollout hf" in line
 
 
+def test_a_library_is_found_in_a_list_longer_than_a_pipe_holds(tmp_path: Path) -> None:
+    lists = tmp_path / "ldconfig"
+    lists.write_text("#!/bin/sh\necho '\tlibnuma.so.1 (libc6,x86-64) => /lib/libnuma.so.1'\nseq 200000\n")
+    lists.chmod(0o755)
+    command = ["tests/needs.sh", "make test", "libnuma.so.1=libnuma1", "libnowhere.so.1=libnowhere1"]
+    done = subprocess.run(command, cwd=ROOT, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "make test needs libnowhere.so.1; on Debian and Ubuntu: apt-get install libnowhere1\n"
+
+
 @pytest.mark.parametrize("words", [["run", "demo"], ["grpo", "--stage", "1"], ["sft"], ["coldstart"]])
 def test_two_runs_in_one_directory(tmp_path: Path, words: list[str]) -> None:
     run = stage(tmp_path / "run")

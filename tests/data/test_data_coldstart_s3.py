@@ -1,9 +1,15 @@
-"""A cold start whose run directory is on a real S3 server that goes away, or that another attempt takes over."""
+"""A cold start whose run directory is on a real S3 server that goes away, or that another attempt takes over.
+
+VISIONR1_AWAY_SECONDS sets for how long it is away.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,7 @@ from s3_proxy import Fault, Proxy
 from s3_server import proxy, s3_endpoint, s3_environment, s3_url  # noqa: F401
 
 from visionr1.data.coldstart import work
+from visionr1.data.coldstart.reply import Reply
 from visionr1.data.coldstart.run import run_coldstart
 from visionr1.errors import Fenced
 from visionr1.recipe.schema import Recipe
@@ -22,6 +29,7 @@ from visionr1.rundir.takeover import taking_over
 from visionr1.storage import StorageError, Store, open_store
 
 ROWS = 40
+AWAY_SECONDS = float(os.environ.get("VISIONR1_AWAY_SECONDS", "3"))
 
 
 def recipe(problems: Path, url: str, patience: float = 60.0) -> Recipe:
@@ -56,16 +64,41 @@ def test_replies_that_come_while_s3_is_away_are_kept_and_sent_later(
 ) -> None:
     problems, store = write_problems(tmp_path / "many", png, ROWS), open_store(s3_url)
     teacher.delay = 0.02
-    proxy.faults.append(Fault("503", key="coldstart/work", times=7))
+    away = Fault("503", key="coldstart/work", times=10_000)
+    proxy.faults.append(away)
+    back = threading.Timer(AWAY_SECONDS, lambda: setattr(away, "times", 0))
+    back.start()
+    begun = time.monotonic()
     with taking_over(store, "coldstart") as taken:
-        assert run(recipe(problems, teacher.url), taken).kept == ROWS
-    assert not any(fault.times for fault in proxy.faults)
-    assert capsys.readouterr().err.count("replies are kept on this machine until then") == 1
+        assert run(recipe(problems, teacher.url, AWAY_SECONDS + 60), taken).kept == ROWS
+    assert time.monotonic() - begun >= AWAY_SECONDS
+    assert capsys.readouterr().err.count("new replies stay on this machine, and the work goes on") == 1
     assert len(teacher.requests) == 3 * ROWS
     store.delete(COLDSTART_MANIFEST)
     with taking_over(store, "coldstart") as taken:
         again = run(recipe(problems, teacher.url), taken)
     assert (again.kept, again.asked, again.reused) == (ROWS, 0, 3 * ROWS)
+
+
+def test_what_came_in_a_long_outage_is_sent_in_parts_that_are_not_too_large(
+    proxy: Proxy,  # noqa: F811
+    s3_url: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "_PART_BYTES", 2_000)
+    monkeypatch.setattr(work, "_MOST_BYTES", 4_000)
+    away = Fault("503", key="coldstart/work", times=10_000)
+    proxy.faults.append(away)
+    store = open_store(s3_url)
+    with closing(work.WorkLog(store, patience=60)) as log:
+        for number in range(ROWS):
+            log.add(hashlib.sha256(bytes([number])).hexdigest(), str(number), "describe", Reply("x" * 500, "", "stop"))
+        asked = 10_000 - away.times
+        away.times = 0
+    assert asked < ROWS, "S3 is not asked at each reply while it is away"
+    assert len(store.list("coldstart/work")) > 5
+    with closing(work.WorkLog(store)) as again:
+        assert len(again) == ROWS
 
 
 def test_patience_with_s3_ends(

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from visionr1.cli import app
 from visionr1.data.coldstart.teacher import EndpointLost
+from visionr1.errors import BadInput
 from visionr1.evaluate.published import Served, run_benchmarks
 from visionr1.recipe import Recipe, load_recipe
 from visionr1.recipe.source import Source
@@ -55,8 +56,8 @@ def test_a_served_model_is_scored_by_the_sets_rule_and_by_ours(tmp_path: Path) -
     assert score.standard_error == pytest.approx((4 / 6 * 2 / 6 / 5) ** 0.5)
     assert (score.prompt_tokens, score.completion_tokens, score.truncated_ratio) == (60, 30, 0.0)
     assert score.labelled == "rule"
-    assert score.conditions["rule"] == "letter-or-value, version 1"
-    assert score.conditions["temperature"] == one.evaluation.temperature
+    assert score.conditions.rule == "letter-or-value, version 1"
+    assert score.conditions.temperature == one.evaluation.temperature
     request = endpoint.requests[0]
     assert (request["model"], request["top_p"], request["max_tokens"]) == ("clever", 0.95, one.evaluation.max_completion_tokens)
     assert request["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
@@ -126,7 +127,7 @@ def test_a_judge_reads_and_decides_and_is_never_asked_twice(tmp_path: Path) -> N
         assert len(judge.requests) == asked
     assert (score.labelled, score.accuracy, score.unjudged) == ("judge", 0.75, 0)
     assert score.figures == {"Text Dominant": 1.0, "Text Lite": 0.0, "Vision Intensive": 1.0, "Vision Only": 1.0}
-    assert score.conditions["judge"]["model"] == "wise"
+    assert score.conditions.judge is not None and score.conditions.judge.model == "wise"
     assert score.judge_tokens > 0
     assert (twice.accuracy, twice.judge_tokens) == (0.75, 0)
     assert all(request["temperature"] == 0 for request in judge.requests)
@@ -157,7 +158,7 @@ def test_scores_of_other_files_sampling_or_prompts_lie_apart(tmp_path: Path) -> 
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:3]))
         half = score()
     kept = read_benchmarks(open_store(str(tmp_path / "out")))
-    assert len({json.dumps(one.conditions, sort_keys=True) for one in kept}) == 3
+    assert len({one.conditions for one in kept}) == 3
     assert [whole.problems, greedy.problems, half.problems] == [6, 6, 3]
 
 
@@ -179,6 +180,40 @@ def test_problems_of_the_training_data_are_listed_and_can_be_left_out(tmp_path: 
     assert (score.problems, score.dropped) == (3, 0)
     assert (rest.problems, rest.dropped, len(rest.seen)) == (2, 1, 1)
     assert rest.conditions != score.conditions
+
+
+def test_a_score_is_made_again_when_more_is_known_of_the_training_data(tmp_path: Path) -> None:
+    file = mathvision_set(tmp_path / "set", 3)
+    train = tmp_path / "train.jsonl"
+    train.write_text(json.dumps({"images": ["set/images/0.png"], "problem": "<image>What is number 1?", "answer": "1"}) + "\n")
+    one = recipe([{"name": "mathvision", "path": str(file)}])
+    with rude_endpoint(last=answers(knows_small_numbers)) as endpoint:
+        served = Served(endpoint.url)
+        (unknown,) = run_benchmarks("m", one, tmp_path / "out", served, [])
+        (known,) = run_benchmarks("m", one, tmp_path / "out", served, [Source(path=str(train))])
+        assert len(endpoint.requests) == 3
+    assert not unknown.seen
+    assert known.seen
+    assert read_benchmarks(open_store(str(tmp_path / "out"))) == [known]
+
+
+def test_the_recipe_s_system_prompt_goes_before_each_question(tmp_path: Path) -> None:
+    one = recipe([{"name": "mathvision", "path": str(mathvision_set(tmp_path / "set", 2))}], "model.system_prompt=Think first.")
+    with rude_endpoint(last=answers(knows_small_numbers)) as endpoint:
+        run_benchmarks("m", one, tmp_path / "out", Served(endpoint.url), [])
+    assert [request["messages"][0] for request in endpoint.requests] == [{"role": "system", "content": "Think first."}] * 2
+
+
+def test_a_foreign_score_is_refused_in_a_line(tmp_path: Path) -> None:
+    with rude_endpoint(last=answers(knows_small_numbers)) as endpoint:
+        sets = [{"name": "mathvision", "path": str(mathvision_set(tmp_path / "set", 2))}]
+        run_benchmarks("m", recipe(sets), tmp_path / "out", Served(endpoint.url), [])
+    (file,) = (tmp_path / "out/benchmarks").glob("*/*.json")
+    text = file.read_text()
+    for old, new in (('"split"', '"splot"'), ('"top_p": 0.95', '"top_p": "much"'), ('"judge": null', '"judge": {}')):
+        file.write_text(text.replace(old, new))
+        with pytest.raises(BadInput, match="not a benchmark's score; delete it"):
+            read_benchmarks(open_store(str(tmp_path / "out")))
 
 
 def test_the_command_scores_a_served_model_and_shows_conditions(tmp_path: Path) -> None:
@@ -205,6 +240,10 @@ def test_the_command_scores_a_served_model_and_shows_conditions(tmp_path: Path) 
     [
         (["m", "--benchmark", "gsm8k"], "--benchmark gsm8k: no such set; there are mathvista"),
         (["m", "--benchmark", "mathverse", "--judge", "http://localhost:1"], "--judge URL and --judge-model NAME"),
+        (["--run", "x", "--judge-model", "m"], "a run has its sets, judge and sampling in its recipe"),
+        (["--run", "x", "--trained-on", "y.jsonl"], "a run has its sets, judge and sampling in its recipe"),
+        (["--run", "x", "--drop-seen"], "a run has its sets, judge and sampling in its recipe"),
+        (["m", "--benchmark", "mathvista", "--drop-seen"], "--drop-seen needs to know what MODEL has learned from"),
         (["m", "--endpoint", "http://localhost:1"], "name some with --benchmark"),
         (["--run", "x", "--benchmark", "mathvista"], "a run has its sets, judge and sampling in its recipe"),
         (["m", "--benchmark", "mathvista=x.jsonl", "--data", "y"], "--data, --image-root and --column are about held-out"),

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionr1.evaluate.scoring import Outcome, evenly_spaced, score, standard_error
+from visionr1.benchmarks.score import standard_error
+from visionr1.evaluate.scoring import Outcome, evenly_spaced, score
 
 
 def outcomes(table: list[list[float]]) -> list[Outcome]:

@@ -30,6 +30,11 @@ def test_a_rank_without_a_signal_keeps_one_group_and_gets_others() -> None:
     assert all(balanced([np.array([1.0]), np.array([0.0]), np.array([0.0])]))
 
 
+def test_groups_that_need_nothing_stay_where_they_are() -> None:
+    parts = balanced([np.array([0.0, 9.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0, 0.0])])
+    assert [[place for rank, place in part if rank == own] for own, part in enumerate(parts)] == [[0, 1, 2, 3], [0, 1, 2, 3]]
+
+
 @given(st.integers(1, 6), st.integers(1, 8), st.data())
 def test_every_group_is_trained_once_and_no_rank_has_much_more(ranks: int, size: int, data: st.DataObject) -> None:
     flops = data.draw(st.lists(st.lists(st.floats(0, 1e15), min_size=size, max_size=size), min_size=ranks, max_size=ranks))

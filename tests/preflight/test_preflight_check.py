@@ -53,6 +53,7 @@ def test_every_fault_is_a_line(tmp_path: Path, base: Path, monkeypatch: pytest.M
         f"coldstart.prompts_dir={tmp_path}/prompts",
         f"coldstart.filters.evaluation_sets=[demo://digits/held-out, {tmp_path}/exam.parquet]",
         f"data.train.difficulty.path={tmp_path}/difficulty.jsonl",
+        f"evaluation.benchmarks=[{{name: mathvista}}, {{name: we-math, path: {tmp_path}/we-math.parquet}}]",
         "stages.0.max_completion_tokens=4000",
         f"reward.function={tmp_path}/mine.py:f",
     ]
@@ -61,12 +62,13 @@ def test_every_fault_is_a_line(tmp_path: Path, base: Path, monkeypatch: pytest.M
         check_run(recipe, phases(recipe), base)
     assert str(refused.value).split("\n") == [
         f"data.train.path: there is nothing at {tmp_path}/nowhere.jsonl: correct the path",
-        f"data.train.image_root: there is no folder {tmp_path}/no-images: correct the path",
         f"data.train.difficulty.path: there is nothing at {tmp_path}/difficulty.jsonl: correct the path",
         f"coldstart.filters.evaluation_sets.1: there is nothing at {tmp_path}/exam.parquet: correct the path",
+        f"evaluation.benchmarks.1.path: there is nothing at {tmp_path}/we-math.parquet: correct the path",
+        f"data.train.image_root: there is no folder {tmp_path}/no-images: correct the path",
         f"coldstart.prompts_dir: there is no folder {tmp_path}/prompts: correct the path",
         f"reward.function: there is no file {tmp_path}/mine.py: correct the path",
-        str(refused.value).split("\n")[6],
+        str(refused.value).split("\n")[7],
         "data.max_prompt_tokens + stages.0.max_completion_tokens: stage 1 may need 4256 tokens, and the model takes 2048: lower "
         "them",
     ]

@@ -155,6 +155,11 @@ def test_no_reference_without_kl() -> None:
     assert line.startswith("stages: reference has no effect")
 
 
+def test_benchmarks_without_held_out_problems_are_not_scored() -> None:
+    (line,) = warnings(load_recipe("vision-r1", ["data.held_out=null", "evaluation.benchmarks=[{name: mathvista}]"]))
+    assert line.startswith("evaluation.benchmarks: not scored, because data.held_out is null")
+
+
 def test_splits_of_one_benchmark_are_no_contamination() -> None:
     sets = ["data.train.path=hf://hiyouga/geometry3k@train", "data.held_out.path=hf://hiyouga/geometry3k@test"]
     assert warnings(load_recipe("vision-r1", sets)) == []

@@ -4,17 +4,20 @@ from typing import Any
 
 from visionr1.report.benchmarks import benchmark_grids
 from visionr1.report.paper import AVERAGES, PAPER, averages
-from visionr1.rundir.benchmark_scores import BenchmarkScore
+from visionr1.rundir.benchmark_scores import BenchmarkScore, Conditions
 
 
 def score(
     benchmark: str, scored: str, accuracy: float, figures: dict[str, float] | None = None, **changes: Any
 ) -> BenchmarkScore:
     conditions = {
-        "set": benchmark,
+        "title": benchmark,
         "split": "test",
         "fingerprint": "rows=10",
         "rule": "r, version 1",
+        "strict_rule": "s, version 1",
+        "limit": None,
+        "system_prompt": None,
         "judge": None,
         "prompt": "p",
         "temperature": 0.6,
@@ -29,7 +32,7 @@ def score(
         benchmark=benchmark,
         scored=scored,
         step=0,
-        conditions=conditions | changes,
+        conditions=Conditions(**(conditions | changes)),
         made_with={},
         labelled="rule",
         accuracy=accuracy,

@@ -1,6 +1,7 @@
-"""The cold start with three workers in a Ray cluster of its own; run as `serving_driver.py SERVER PROBLEMS RUN COUNTS`.
+"""The cold start with three workers in a Ray cluster; run as `serving_driver.py SERVER PROBLEMS RUN COUNTS [node]`.
 
 SERVER is a program that stands in for vLLM: it takes --host and --port, answers with a delay, and counts in the folder COUNTS.
+In the middle one server is killed; with `node` the file COUNTS/lose-a-node asks whoever has the cluster to take a machine away.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from unittest.mock import patch
 
 from visionr1.rollout.cluster import ray_cluster
 
-server, problems, run, counts = sys.argv[1:]
+server, problems, run, counts, *lost = sys.argv[1:]
 
 
-def kill_one() -> None:
-    """`kill -9` to one server, once each has answered."""
+def lose_one() -> None:
+    """Once each server has answered."""
     while len(pids := sorted(Path(counts).glob("*.pid"))) < 2:
         time.sleep(0.05)
     time.sleep(0.5)
-    os.kill(int(pids[0].stem), signal.SIGKILL)
+    if lost:
+        Path(counts, "lose-a-node").touch()
+    else:
+        os.kill(int(pids[0].stem), signal.SIGKILL)
 
 
 with ray_cluster(3):
@@ -36,7 +40,7 @@ with ray_cluster(3):
     coldstart = {"problems": {"path": problems}, "describer": teacher, "reasoner": teacher, "concurrency": 4}
     recipe = Recipe.model_validate({"coldstart": coldstart, "sft": {}, "model": {"min_pixels": 784, "max_pixels": 78400}})
     plan = serving.ServerPlan((sys.executable, server, counts), {"KEY": "secret"}, gpus=0)
-    threading.Thread(target=kill_one, daemon=True).start()
+    threading.Thread(target=lose_one, daemon=True).start()
     with (
         patch.object(serving, "_AGAIN_SECONDS", 0.1),
         serving.serving_plans({"describer": [plan, plan], "reasoner": [plan]}, "secret", lambda: False) as servers,

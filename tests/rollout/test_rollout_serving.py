@@ -52,6 +52,55 @@ def test_a_killed_worker_is_started_again_and_nothing_is_lost(tmp_path: Path) ->
     assert len(work) == len({line["request"] for line in work}) == 3 * ROWS
 
 
+TWO_NODES = """
+import os, subprocess, sys, time
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+counts, *driver = sys.argv[1:]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+lost = cluster.add_node(num_cpus=2)
+process = subprocess.Popen([sys.executable, *driver], env=os.environ | {"RAY_ADDRESS": cluster.address})
+while not Path(counts, "lose-a-node").exists() and process.poll() is None:
+    time.sleep(0.05)
+cluster.remove_node(lost, allow_graceful=False)
+cluster.add_node(num_cpus=2)
+code = process.wait()
+cluster.shutdown()
+sys.exit(code)
+"""
+
+
+def test_a_lost_machine_s_workers_are_started_on_another(tmp_path: Path) -> None:
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
+        command = [
+            counts,
+            HERE / "serving_driver.py",
+            HERE / "serving_stub.py",
+            problems(tmp_path),
+            tmp_path / "run",
+            counts,
+            "node",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", TWO_NODES, *map(str, command)],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": scratch, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=250,
+        )
+    assert done.returncode == 0, done.stderr
+    finished, _ = done.stdout.splitlines()
+    assert finished == f"{ROWS} {ROWS} {3 * ROWS}"
+    assert "its process or its machine is gone; it is started again" in done.stderr
+    work = [json.loads(line) for part in (tmp_path / "run/coldstart/work").iterdir() for line in part.read_text().splitlines()]
+    assert len(work) == len({line["request"] for line in work}) == 3 * ROWS
+
+
 def test_how_vllm_is_started() -> None:
     workers = TeacherWorkers(tensor_parallel=8, max_model_len=32_768, max_sequences=64)
     on_gpu, on_cpu = (vllm_plan("owner/name", workers, "secret", cuda) for cuda in (True, False))

@@ -193,6 +193,10 @@ def test_a_pipe_or_a_huge_file_beside_a_model_stops_nobody(model_dir: Path, name
     with pytest.raises(BadInput, match=f"{name} is no regular file"):
         PromptBuilder(model_dir, MODEL)
     file.unlink()
+    file.symlink_to("nowhere")
+    with pytest.raises(BadInput, match=name):
+        PromptBuilder(model_dir, MODEL)
+    file.unlink()
     with file.open("wb") as sparse:
         sparse.truncate(1 << 40)
     with pytest.raises(BadInput, match=f"{name} is larger than 128 MiB"):

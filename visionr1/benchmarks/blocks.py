@@ -27,12 +27,12 @@ def after_thought(reply: str) -> str:
 
 def boxed(text: str) -> list[str]:
     r"""The contents of each `\boxed{}` in order; a box that never closes holds nothing."""
-    found = []
-    for box in _BOX.finditer(text):
-        depth = 1
-        for place in range(box.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[place], 0)
-            if depth == 0:
-                found.append(text[box.end() : place])
-                break
-    return found
+    starts = {box.end() for box in _BOX.finditer(text)}
+    found: dict[int, str] = {}
+    opened: list[int] = []
+    for place, character in enumerate(text):
+        if character == "{":
+            opened.append(place + 1)
+        elif character == "}" and opened and (start := opened.pop()) in starts:
+            found[start] = text[start:place]
+    return [found[start] for start in sorted(found)]

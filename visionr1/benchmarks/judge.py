@@ -8,10 +8,9 @@ from typing import Final
 
 from visionr1.benchmarks.blocks import after_thought
 from visionr1.benchmarks.problem import Problem
-from visionr1.benchmarks.read import prompt_template
+from visionr1.benchmarks.read import filled, prompt_template
 
 NAMES: Final = ("judge_read", "judge_score")
-_FIELD: Final = re.compile(r"\{(question|reply|truth|answer)\}")
 _LONGEST: Final = 8000
 """Characters of a reply that a judge gets, its last ones."""
 _DIGIT: Final = re.compile(r"(?<![\d.])[01](?![\d.]*\d)")
@@ -24,12 +23,12 @@ def prompts_id() -> str:
 
 def reading_prompt(problem: Problem, reply: str) -> str:
     """Asks for the answer in a reply."""
-    return _filled("judge_read", question=_question(problem), reply=after_thought(reply)[-_LONGEST:].strip())
+    return filled("judge_read", question=_question(problem), reply=after_thought(reply)[-_LONGEST:].strip())
 
 
 def scoring_prompt(problem: Problem, answer: str) -> str:
     """Asks whether an answer is the true one."""
-    return _filled("judge_score", question=_question(problem), truth=problem.row.answer, answer=answer[-_LONGEST:])
+    return filled("judge_score", question=_question(problem), truth=problem.row.answer, answer=answer[-_LONGEST:])
 
 
 def answer_in(reply: str) -> str | None:
@@ -47,7 +46,3 @@ def verdict_in(reply: str) -> bool | None:
 def _question(problem: Problem) -> str:
     """The question as the set gives it to judges."""
     return str(problem.facts.get("question_for_eval") or problem.question)
-
-
-def _filled(name: str, **fields: str) -> str:
-    return _FIELD.sub(lambda field: fields[field[1]], prompt_template(name))

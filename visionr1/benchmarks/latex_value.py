@@ -164,7 +164,7 @@ class _Reader:
         if name == r"\sqrt":
             return self._root()
         if name == r"\binom":
-            return math.comb(_whole(self._braced()), _whole(self._braced()))
+            return _chosen(_whole(self._braced()), _whole(self._braced()))
         if name == r"\log":
             return self._log()
         if name in _FUNCTIONS:
@@ -233,6 +233,12 @@ def _factorial(number: Number) -> int:
     if _whole(number) > _MOST_FACTORIAL:
         raise _NoNumber
     return math.factorial(_whole(number))
+
+
+def _chosen(of: int, some: int) -> int:
+    if of.bit_length() * min(some, of - some) > _MOST_BITS:
+        raise _NoNumber
+    return math.comb(of, some)
 
 
 def _whole(number: Number) -> int:

@@ -24,7 +24,7 @@ def right(problem: Problem, answer: str, same: Same) -> bool:
     return same(answer, problem.row.answer)
 
 
-RULE: Final = Rule("strict-for-want-of-a-judge", 1, read, lambda _, block: block, right)
+RULE: Final = Rule("strict-without-a-judge", 1, read, lambda _, block: block, right)
 
 
 def draft(cells: Mapping[str, Any], place: int) -> Draft:

@@ -59,7 +59,7 @@ _AFTER_BOX: Final = (
 
 
 def read(problem: Problem, reply: str) -> str:
-    """The answer in a reply: a letter at its begin or end, what follows a known phrase, or what is in the last box."""
+    """The answer in a reply: a letter at its beginning or its end, what follows a known phrase, or what is in the last box."""
     return _plain(_said(reply.strip()))
 
 
@@ -155,6 +155,10 @@ def _equal(truth: str, answer: str) -> bool:
     return value is not None and true_value is not None and round(value, 2) == round(true_value, 2)
 
 
+_LARGEST: Final = 10**400
+"""Python writes no whole number of more than 4,300 digits."""
+
+
 def _tuple_of_values(text: str) -> str:
     """`(1/2,3)` with each value to two decimals; a text that is no tuple, or has a part without a value, as it is."""
     parts = text[1:-1].split(",")
@@ -164,7 +168,7 @@ def _tuple_of_values(text: str) -> str:
     for part in parts:
         if "infty" in part or part in ("a", "-a"):
             values.append(part)
-        elif (value := latex_value(part)) is None:
+        elif (value := latex_value(part)) is None or abs(value) >= _LARGEST:
             return text
         else:
             values.append(str(round(value, 2)))

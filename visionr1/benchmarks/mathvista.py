@@ -123,6 +123,8 @@ def draft(cells: Mapping[str, Any], place: int) -> Draft:
     listed = "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
     if cells["question_type"] == "multi_choice" and not choices:
         raise ValueError("a multiple choice without choices")
+    if cells["precision"] is not None and not math.isfinite(cells["precision"]):
+        raise ValueError("the precision is no number")
     return Draft(str(cells["pid"]), cells["question"] + unit, listed, str(cells["answer"]), choices, cells["image"])
 
 
@@ -130,9 +132,9 @@ def figures(right: Right) -> dict[str, float]:
     """Accuracy on the parts that papers report."""
     groups: dict[str, list[bool]] = {name: [] for name in _PAPER}
     for problem, is_right in right:
-        about = problem.facts["metadata"] or {}
+        about = problem.facts["metadata"]
         for name, (key, value) in _PAPER.items():
-            found = about.get(key)
+            found = about.get(key) if isinstance(about, dict) else None
             if value == found or (isinstance(found, list) and value in found):
                 groups[name].append(is_right)
     return means(groups)

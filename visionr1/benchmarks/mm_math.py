@@ -1,6 +1,6 @@
 r"""MM-Math (arXiv 2404.05091): 5,929 problems. Their `eval.py` compares what is in `\boxed{}` in solution and reply.
 
-That file could not be had; the rule is written from its description: both must hold a box, numbers may differ by 0.01, and
+We could not get that file, so the rule is written from its description: both must hold a box, numbers may differ by 0.01, and
 several answers may come in any order. What is no number must be the same to our strict rule.
 """
 
@@ -59,7 +59,10 @@ def _equal(answer: str, truth: str, same: Same) -> bool:
         return True
     value, true_value = (latex_value(_without_unit(text)) for text in (answer, truth))
     if value is not None and true_value is not None:
-        return math.isclose(value, true_value, rel_tol=0, abs_tol=_PRECISION)
+        try:
+            return math.isclose(value, true_value, rel_tol=0, abs_tol=_PRECISION)
+        except OverflowError:  # a whole number beyond every float
+            return value == true_value
     return same(answer, truth)
 
 

@@ -25,7 +25,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "picture": (str, bytes, dict, list),
     "any": (object,),
 }
-_FIELD: Final = re.compile(r"\{(question|options)\}")
+_FIELD: Final = re.compile(r"\{(question|options|reply|truth|answer)\}")
 
 
 def load_benchmark(
@@ -57,7 +57,7 @@ def _names(benchmark: Benchmark, table: Table) -> dict[str, tuple[str, ...]]:
             there = one_line(", ".join(map(repr, table.columns)))
             raise BadInput(
                 f"{table.name} has no column {wanted}, which {benchmark.title} has; it has only {there}{hint} "
-                "docs/benchmarks.md lists the files that are read"
+                "(docs/benchmarks.md lists the files that are read)"
             )
     return found
 
@@ -71,7 +71,7 @@ def _problem(benchmark: Benchmark, table: Table, names: Mapping[str, tuple[str, 
     except ValueError as error:
         raise BadRow(row_id, "row malformed", str(error)) from None
     row_id = f"{table.name}#{draft.id}"
-    text = _filled(benchmark.name, question=draft.question.replace(IMAGE_MARK, " "), options=draft.options)
+    text = filled(benchmark.name, question=draft.question.replace(IMAGE_MARK, " "), options=draft.options)
     prompt = IMAGE_MARK + text
     images = read_images(row_id, prompt, image_items(draft.picture), table.pictures.read)
     facts = {name: cells[name] for name in cells if benchmark.columns[name].kind != "picture"}
@@ -97,7 +97,7 @@ def prompt_template(name: str) -> str:
     return (files("visionr1.benchmarks") / "prompts" / f"{name}.txt").read_text("utf-8").rstrip("\n")
 
 
-def _filled(name: str, **fields: str) -> str:
-    """The prompt: lines of the template without the line of options where a problem has none."""
-    lines = [line for line in prompt_template(name).split("\n") if fields["options"] or line != "{options}"]
+def filled(name: str, **fields: str) -> str:
+    """A prompt: the lines of its template, without the line of options where a problem has none."""
+    lines = [line for line in prompt_template(name).split("\n") if line != "{options}" or fields["options"]]
     return _FIELD.sub(lambda field: fields[field[1]], "\n".join(lines))

@@ -49,7 +49,7 @@ def means(verdicts: Sequence[Sequence[bool]]) -> Means:
     """The mean over problems and passes; `verdicts` has the same number of passes for each problem."""
     by_problem = [sum(passes) / len(passes) for passes in verdicts]
     by_pass = [sum(one) / len(one) for one in zip(*verdicts, strict=True)]
-    return Means(math.fsum(by_problem) / len(by_problem), _error(by_problem), _error(by_pass))
+    return Means(math.fsum(by_problem) / len(by_problem), standard_error(by_problem), standard_error(by_pass))
 
 
 def figures(benchmark: Benchmark, problems: Sequence[Problem], verdicts: Sequence[Sequence[bool]]) -> dict[str, float]:
@@ -58,7 +58,8 @@ def figures(benchmark: Benchmark, problems: Sequence[Problem], verdicts: Sequenc
     return {name: math.fsum(one[name] for one in passes) / len(passes) for name in passes[0]}
 
 
-def _error(values: Sequence[float]) -> float | None:
+def standard_error(values: Sequence[float]) -> float | None:
+    """Standard error of the mean of independent values; None for fewer than two."""
     if len(values) < 2:
         return None
     mean = math.fsum(values) / len(values)

@@ -14,6 +14,8 @@ from visionr1.benchmarks.problem import Benchmark, Column, Draft, Problem, Right
 from visionr1.data.options import read_options
 
 _IGNORED: Final = re.compile(r"[<>:.]")
+_KEY: Final = re.compile(r"[1-9][a-z]*_\w+", re.ASCII)
+"""How many steps a problem has, and which of its questions this is: `2steps_1`, `2steps_multi`."""
 
 
 def read(problem: Problem, reply: str) -> str:
@@ -31,7 +33,9 @@ RULE: Final = Rule("letter-after-answer", 1, read, read, right)
 
 
 def draft(cells: Mapping[str, Any], place: int) -> Draft:
-    """A problem of a row."""
+    """A problem of a row. Raises ValueError for a key of another form."""
+    if not _KEY.fullmatch(cells["key"]):
+        raise ValueError(f"key is {cells['key']!r:.40}, which does not begin like 2steps_")
     name = f"{cells['ID']}/{cells['key']}"
     return Draft(name, cells["question"], cells["option"], cells["answer"], read_options(cells["option"]), cells["image_path"])
 

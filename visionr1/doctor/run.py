@@ -6,7 +6,6 @@ import json
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from visionr1.capacity.model import find_model_sizes
 from visionr1.doctor import machine
 from visionr1.doctor.finding import Finding, bad, guarded, not_seen
 from visionr1.doctor.parts import PARTS
+from visionr1.metrics.listening import free_port
 from visionr1.recipe import Recipe, to_yaml
 
 LAST_WORDS: Final = 300
@@ -174,10 +174,3 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody uses now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -29,7 +29,7 @@ from visionr1.recipe import Recipe
 from visionr1.recipe.evaluation import BenchmarkSource
 from visionr1.report.words import duration
 from visionr1.reward import Grader
-from visionr1.rundir.benchmark_scores import BenchmarkSample, BenchmarkScore, conditions_id, read_benchmark, write_benchmark
+from visionr1.rundir.benchmark_scores import BenchmarkSample, BenchmarkScore, Conditions, read_benchmark, write_benchmark
 from visionr1.storage import Store
 from visionr1.version import version_line
 
@@ -129,23 +129,23 @@ def _seen(benchmark: Benchmark, problems: Sequence[Problem], training: Evaluatio
     return found
 
 
-def conditions(one: Set, recipe: Recipe, judge: JudgeModel | None) -> dict[str, Any]:
+def conditions(one: Set, recipe: Recipe, judge: JudgeModel | None) -> Conditions:
     """All that scores must have in common to be compared, but for the model."""
     benchmark = one.benchmark
     judged = judge is not None and benchmark.judged != "nothing"
-    return {
-        "set": benchmark.title,
-        "split": _split(one.source, benchmark),
-        "limit": one.source.limit,
-        "fingerprint": one.fingerprint,
-        "rule": f"{benchmark.rule.name}, version {benchmark.rule.version}",
-        "strict rule": STRICT_RULE,
-        "judge": judge.conditions if judged and judge else None,
-        "prompt": hashlib.sha256(prompt_template(benchmark.name).encode()).hexdigest()[:12],
+    return Conditions(
+        title=benchmark.title,
+        split=_split(one.source, benchmark),
+        limit=one.source.limit,
+        fingerprint=one.fingerprint,
+        rule=f"{benchmark.rule.name}, version {benchmark.rule.version}",
+        strict_rule=STRICT_RULE,
+        judge=judge.conditions if judged and judge else None,
+        prompt=hashlib.sha256(prompt_template(benchmark.name).encode()).hexdigest()[:12],
         **sampling_of(recipe),
-        "samples": recipe.evaluation.samples,
-        "seed": recipe.seed,
-    }
+        samples=recipe.evaluation.samples,
+        seed=recipe.seed,
+    )
 
 
 def _split(source: BenchmarkSource, benchmark: Benchmark) -> str:
@@ -176,7 +176,7 @@ class Scorer:
     should_stop: Callable[[], bool]
 
     def score(self, one: Set, model: Answerer, scored: str, step: int = 0) -> BenchmarkScore:
-        """The score of a model on a set; the one that is there already if it is of these very weights.
+        """The score of a model on a set; the one that is there already if it is whole and of these very weights and problems.
 
         Raises Stopped when asked to stop; the replies so far are kept, and the next call goes on with the rest.
         """
@@ -184,7 +184,12 @@ class Scorer:
         shared = conditions(one, self.recipe, self.judge)
         made_with = {"program": version_line(), **model.made_with, **model.depends_on}
         before = read_benchmark(self.store, one.benchmark.name, shared, scored)
-        if before is not None and before.step == step and _same_model(before.made_with, model.depends_on):
+        if (
+            before is not None
+            and before.step == step
+            and _same_model(before.made_with, model.depends_on)
+            and (before.seen, before.dropped, before.unanswered) == (one.seen, one.dropped, 0)
+        ):
             return before
         wanted = wanted_replies(one.rows, self.recipe, model.depends_on)
         self._ask(one.benchmark.title, wanted, model, scored)
@@ -282,8 +287,3 @@ def _samples(one: Set, wanted: Sequence[Wanted], replies: Sequence[Reply | None]
             wanted, found.problems, replies, found.answers, found.right, found.strict, strict=True
         )
     ]
-
-
-def folder_of(score: BenchmarkScore) -> str:
-    """Where a score lies, for messages."""
-    return f"benchmarks/{conditions_id(score.benchmark, score.conditions)}"

@@ -14,7 +14,7 @@ from visionr1.capacity.choose import evaluation_share
 from visionr1.errors import BadInput
 from visionr1.evaluate.problems import EvaluationEngine
 from visionr1.model.prompt import Prompt
-from visionr1.preflight.machine import has_gpu
+from visionr1.progress import progress
 from visionr1.recipe import Recipe
 from visionr1.rollout.cluster import ray_cluster, require_shared_memory
 from visionr1.rollout.types import Group, Sampling
@@ -85,21 +85,30 @@ class CrewEngine:
     """All engines as one. A prompt samples from its own seed, so it makes no difference which of them gets it."""
 
     def __init__(self, folder: Path, recipe: Recipe, max_model_len: int) -> None:
+        """Raises Unreachable if the cluster has no room for all, BadInput as `build_engine`."""
         import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as InGroup
 
-        gpus = _tensor_parallel(recipe) if recipe.rollout.on_gpu(has_gpu()) else 0
-        actor = ray.remote(Member)
-        options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0}
-        self._members: list[Any] = [actor.options(**options).remote() for _ in range(recipe.evaluation.workers)]
-        self._each("begin", folder, recipe, max_model_len)
+        from visionr1.rollout.room import reserve
+
+        count = recipe.evaluation.workers
+        on_gpu = recipe.rollout.on_gpu("GPU" in ray.cluster_resources())  # type: ignore[no-untyped-call]  # Ray's own
+        gpus = _tensor_parallel(recipe) if on_gpu else 0
+        group = reserve([{"CPU": 1.0} | ({"GPU": float(gpus)} if gpus else {})] * count, "evaluation.workers")
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0}
+        self._members: list[Any] = [
+            ray.remote(Member).options(**options, scheduling_strategy=InGroup(group, placement_group_bundle_index=place)).remote()
+            for place in range(count)
+        ]
+        with progress("starting engines", len(self._members)) as advance:
+            waiting = [member.begin.remote(folder, recipe, max_model_len) for member in self._members]
+            while waiting:
+                (done, *_), waiting = ray.wait(waiting)
+                _result(done)
+                advance(1)
 
     def _each(self, method: str, *arguments: object) -> None:
-        import ray
-
-        try:
-            ray.get([getattr(member, method).remote(*arguments) for member in self._members])
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
+        _result([getattr(member, method).remote(*arguments) for member in self._members])
 
     def generate(self, prompts: list[Prompt], sampling: Sampling, seeds: list[int]) -> list[Group]:
         """As `EvaluationEngine`. Whoever has finished its part gets the next one."""
@@ -117,10 +126,20 @@ class CrewEngine:
                 working[member.generate.remote(some, sampling, own_seeds)] = (start, member)
             (done, *_), _ = ray.wait(list(working))
             start, member = working.pop(done)
-            found[start] = ray.get(done)
+            found[start] = _result(done)
             free.append(member)
         return [group for start in sorted(found) for group in found[start]]
 
     def load(self, model_dir: Path) -> None:
         """As `EvaluationEngine`, in all of them."""
         self._each("load", model_dir)
+
+
+def _result(calls: Any) -> Any:
+    """Of a call to a member, or of several; what a member has raised, as it is."""
+    import ray
+
+    try:
+        return ray.get(calls)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None

@@ -56,7 +56,8 @@ class EndpointModel:
                 keep(one, None)
                 raise
 
-        asyncio.run(ask_each(self._place, self._teacher, self._recipe, wanted, ask, should_stop))
+        system_prompt = self._recipe.model.system_prompt
+        asyncio.run(ask_each(self._place, self._teacher, self._recipe, wanted, ask, should_stop, system_prompt))
 
     async def _reply(self, client: TeacherClient, wanted: Wanted) -> Reply:
         def prepared() -> tuple[str, list[str]]:
@@ -75,6 +76,7 @@ async def ask_each(
     items: Sequence[T],
     ask: Callable[[TeacherClient, T], Awaitable[None]],
     should_stop: Callable[[], bool],
+    system_prompt: str | None = None,
 ) -> None:
     """Calls `ask` with each item, `evaluation.requests.concurrency` of them at a time.
 
@@ -82,8 +84,7 @@ async def ask_each(
     BadInput or EndpointLost as `TeacherClient.ask`, and EndpointLost for many without an answer.
     """
     limits = recipe.evaluation.requests
-    client = TeacherClient(place, teacher, limits, section=SECTION)
-    source = iter(items)
+    client = TeacherClient(place, teacher, limits, section=SECTION, system_prompt=system_prompt)
     source = iter(items)
     failed: list[Unanswerable] = []
 

@@ -16,6 +16,7 @@ from visionr1.evaluate.endpoint import ask_each
 from visionr1.progress import progress
 from visionr1.recipe import Recipe
 from visionr1.recipe.evaluation import Judge
+from visionr1.rundir.benchmark_scores import JudgeConditions
 
 T = TypeVar("T")
 _TRIES: Final = 3
@@ -28,7 +29,9 @@ class JudgeModel:
     def __init__(self, judge: Judge, recipe: Recipe, log: WorkLog) -> None:
         self._judge, self._recipe, self._log = judge, recipe, log
         self.tokens = 0
-        self.conditions = {"model": judge.model, "prompts": prompts_id(), "temperature": judge.temperature}
+        self.conditions = JudgeConditions(
+            model=judge.model, prompts=prompts_id(), temperature=judge.temperature, max_tokens=judge.max_tokens
+        )
 
     def ask(
         self,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from visionr1.capacity.lengths import PIXELS_OF_TOKEN
 from visionr1.data.coldstart.evaluation_sets import EvaluationSets
 from visionr1.data.coldstart.work import WorkLog
 from visionr1.data.readers import load_problems, load_samples
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 _TEXT_TOKENS: Final = 2048
 """Of a benchmark's prompt beside its picture; its problems are not cut as training's are."""
-_PIXELS_PER_TOKEN: Final = 784
 _NO_LIMIT: Final = 1 << 40
 
 
@@ -70,14 +70,14 @@ def published(
     limit = _NO_LIMIT if folder_and_builder is None else prompt_tokens(recipe, folder_and_builder[0])
     count = None if folder_and_builder is None else folder_and_builder[1].count_tokens
     sets = [load_set(source, recipe, training, limit, count) for source in recipe.evaluation.benchmarks]
-    with closing(WorkLog(store, EVAL_WORK)) as log:
+    with closing(WorkLog(store, EVAL_WORK, recipe.evaluation.requests.patience_seconds)) as log:
         judge = None if recipe.evaluation.judge is None else JudgeModel(recipe.evaluation.judge, recipe, log)
         yield Published(sets, Scorer(recipe, store, log, grader, judge, should_stop))
 
 
 def prompt_tokens(recipe: Recipe, folder: Path) -> int:
     """Longest prompt of a benchmark's problem in tokens: the largest picture and a long text, as far as the model takes it."""
-    wanted = max(recipe.data.max_prompt_tokens, recipe.model.max_pixels // _PIXELS_PER_TOKEN + _TEXT_TOKENS)
+    wanted = max(recipe.data.max_prompt_tokens, recipe.model.max_pixels // PIXELS_OF_TOKEN + _TEXT_TOKENS)
     context = context_tokens(read_config(folder))
     return wanted if context is None else max(16, min(wanted, context - recipe.evaluation.max_completion_tokens))
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from visionr1.benchmarks.score import standard_error
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -60,15 +62,6 @@ def score(outcomes: Sequence[Outcome]) -> Score:
 def mean(values: Sequence[float]) -> float:
     """The mean of at least one value."""
     return math.fsum(values) / len(values)
-
-
-def standard_error(values: Sequence[float]) -> float | None:
-    """Standard error of the mean of independent values; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    centre = mean(values)
-    variance = math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
-    return math.sqrt(variance / len(values))
 
 
 def evenly_spaced(size: int, count: int) -> set[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from visionr1.benchmarks.blocks import answer_block
+from visionr1.benchmarks.blocks import after_thought, answer_block
 from visionr1.benchmarks.judge import answer_in, reading_prompt, scoring_prompt, verdict_in
 from visionr1.benchmarks.problem import Benchmark, Problem
 from visionr1.benchmarks.score import read_answer, strict_answer
@@ -78,10 +78,11 @@ def _answers(
     answers: list[str | None] = []
     asked: list[int] = []
     for place, (problem, text) in enumerate(zip(problems, texts, strict=True)):
-        if answer_block(text) is not None or not text.strip():
+        rest = after_thought(text).strip()
+        if answer_block(text) is not None or not rest:
             answers.append(read_answer(benchmark, problem, text))
             continue
-        found = benchmark.rule.short_cut(problem, text.strip())
+        found = benchmark.rule.short_cut(problem, rest)
         answers.append(found)
         if found is None:
             asked.append(place)

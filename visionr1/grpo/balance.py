@@ -20,7 +20,7 @@ def balanced(flops: Sequence[NDArray[np.float64]]) -> list[list[Place]]:
     The largest group first, each goes to the rank with least so far, or stays with its own rank if that has hardly more.
 
     Args:
-        flops: FLOPs that the update needs for each group of each rank; at least one group a rank.
+        flops: FLOPs that the update needs for each group of each rank; at least one group per rank.
     """
     close = CLOSE * float(sum(own.sum() for own in flops)) / len(flops)
     loads = [0.0] * len(flops)
@@ -28,7 +28,8 @@ def balanced(flops: Sequence[NDArray[np.float64]]) -> list[list[Place]]:
     places = [(rank, place) for rank, own in enumerate(flops) for place in range(len(own))]
     for rank, place in sorted(places, key=lambda at: (-flops[at[0]][at[1]], at)):
         least = min(range(len(loads)), key=lambda one: (loads[one], one))
-        chosen = rank if loads[rank] <= loads[least] + close else least
+        stays = flops[rank][place] == 0 or loads[rank] <= loads[least] + close
+        chosen = rank if stays else least
         parts[chosen].append((rank, place))
         loads[chosen] += float(flops[rank][place])
     for rank, part in enumerate(parts):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, TypeVar, cast
@@ -10,7 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import ray
 from ray.actor import ActorHandle, ActorProxy
-from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from visionr1.data.check import CheckReport
@@ -23,13 +22,13 @@ from visionr1.grpo.parity import Probe
 from visionr1.grpo.plan import WorkerPlan
 from visionr1.grpo.start import StageStart
 from visionr1.grpo.upload import upload
+from visionr1.metrics.listening import free_port
 from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
+from visionr1.rollout.room import reserve
 from visionr1.rollout.types import Reply, Sampling
 from visionr1.rundir.checkpoints import Checkpoints, kept
 from visionr1.rundir.epoch import FencedStore
-
-PLACEMENT_SECONDS = 1800
 
 Result = TypeVar("Result")
 
@@ -51,7 +50,8 @@ class Crew:
         self._parts: list[np.ndarray] = []
         self._checkpoints = Checkpoints(store, phase.name)
         self._saving = Saving(self._checkpoints, self._upload, self._kept, on_commit)
-        self._group = _reserve(recipe)
+        bundle = {"CPU": 1.0, "GPU": 1.0} if _on_gpu(recipe) else {"CPU": 1.0}
+        self._group = reserve([bundle] * recipe.rollout.workers, "rollout.workers")
         # Tensor-parallel peers are consecutive ranks, so ranks are counted node by node.
         nodes = ray.util.placement_group_table(self._group)["bundles_to_node_id"]
         bundles = sorted(range(recipe.rollout.workers), key=lambda bundle: (nodes[bundle], bundle))
@@ -204,22 +204,6 @@ def _as_they_end(calls: list[ray.ObjectRef[Result]]) -> Iterator[tuple[ray.Objec
         raise error.cause from error
 
 
-def _reserve(recipe: Recipe) -> PlacementGroup:
-    """One bundle per worker, on as few nodes as possible.
-
-    Raises:
-        RuntimeError: the cluster has no room within PLACEMENT_SECONDS.
-    """
-    bundle = {"CPU": 1.0, "GPU": 1.0} if _on_gpu(recipe) else {"CPU": 1.0}
-    group = placement_group([bundle] * recipe.rollout.workers, strategy="PACK")
-    if not group.wait(PLACEMENT_SECONDS):
-        raise RuntimeError(
-            f"no room for {recipe.rollout.workers} workers of {bundle} in {PLACEMENT_SECONDS} s; "
-            f"Ray has {ray.cluster_resources()}"
-        )
-    return group
-
-
 def _on_gpu(recipe: Recipe) -> bool:
     return recipe.rollout.on_gpu("GPU" in ray.cluster_resources())
 
@@ -233,6 +217,4 @@ def _slot(group: PlacementGroup, bundle: int, recipe: Recipe, workers: int) -> d
 def _rendezvous() -> tuple[str, int]:
     """Address of the first worker's node and a port that is free there."""
     address = ray.util.get_node_ip_address()
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as listener:
-        listener.bind(("", 0))
-        return address, listener.getsockname()[1]
+    return address, free_port(address)

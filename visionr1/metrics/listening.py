@@ -1,4 +1,4 @@
-"""Listening on addresses of both kinds, IPv6 and IPv4."""
+"""Addresses to listen at, of both kinds, IPv6 and IPv4."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ def place(host: str) -> tuple[socket.AddressFamily, str]:
     if host == ALL and not socket.has_dualstack_ipv6():
         return socket.AF_INET, "0.0.0.0"  # noqa: S104 - what the caller asked for
     return (socket.AF_INET6 if ":" in host else socket.AF_INET), host
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of an address of this machine that nobody uses now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.bind((host, 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 class HttpServer(ThreadingHTTPServer):

@@ -123,9 +123,15 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("learning_rate", "1", "Learning rate of the step."),
     _gauge("grad_norm", "1", "Norm of the gradient before clipping."),
     _gauge("kl_mean", "nats", "Mean KL estimate per token, against the reference model."),
-    _gauge("entropy_mean", "nats", "Mean entropy of the policy per token."),
+    _gauge(
+        "entropy_mean", "nats", "Mean entropy of the policy per token. Without a KL term, groups with equal rewards are left out."
+    ),
     _gauge("clip_ratio", "ratio", "Share of tokens with a clipped probability ratio."),
-    _gauge("logprob_mismatch", "nats", "Mean absolute difference per token between the log-probs of rollout engine and trainer."),
+    _gauge(
+        "logprob_mismatch",
+        "nats",
+        "Mean absolute difference per token between the log-probs of rollout engine and trainer, over the same tokens.",
+    ),
     _gauge("logprob_mismatch_max", "nats", "Largest such difference in the step's rollouts."),
     _gauge(
         "parity_probe_mean", "nats", "The same mean over a parity probe's tokens, right after a weight sync, on the worst worker."

@@ -30,7 +30,10 @@ def try_tokenizer(directory: Path) -> None:
         BadInput: a file is too large or no file, or the tokenizer takes too long or too much.
     """
     for path in (found for pattern in _PATTERNS for found in sorted(directory.glob(pattern))):
-        about = path.stat()
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise BadInput(f"model.base: {path} cannot be read ({error.strerror}): copy or download it again") from None
         if not stat.S_ISREG(about.st_mode):
             raise BadInput(f"model.base: {path} is no regular file: copy or download it again")
         if about.st_size > MOST_FILE_BYTES and path.name != _INDEX:

@@ -23,28 +23,42 @@ def file_faults(recipe: Recipe, chain: Sequence[Phase]) -> list[str]:
         BadInput: an s3:// address or the settings for S3 are wrong.
     """
     faults = []
-    asks = any(phase.kind == "coldstart" for phase in chain)
-    for place, source in _sources(recipe, chain):
-        if not _is_there(source.path):
-            faults.append(f"{place}.path: there is nothing at {source.path}: correct the path")
-        root = source.image_root
-        if root is not None and "://" not in root and not os.path.isdir(root):
-            faults.append(f"{place}.image_root: there is no folder {root}: correct the path")
-        difficulty = source.difficulty
-        made_here = asks and difficulty is not None and difficulty.path.endswith(COLDSTART_DIFFICULTY)
-        if difficulty is not None and not made_here and not _is_there(difficulty.path):
-            faults.append(f"{place}.difficulty.path: there is nothing at {difficulty.path}: correct the path")
-    coldstart = recipe.coldstart
-    if asks and coldstart is not None:
-        for number, path in enumerate(coldstart.filters.evaluation_sets):
-            if not _is_there(path):
-                faults.append(f"coldstart.filters.evaluation_sets.{number}: there is nothing at {path}: correct the path")
-    if coldstart is not None and coldstart.prompts_dir is not None and not os.path.isdir(coldstart.prompts_dir):
-        faults.append(f"coldstart.prompts_dir: there is no folder {coldstart.prompts_dir}: correct the path")
+    for place, path in _files(recipe, chain):
+        if not _is_there(path):
+            faults.append(f"{place}: there is nothing at {path}: correct the path")
+    for place, folder in _folders(recipe, chain):
+        if not os.path.isdir(folder):
+            faults.append(f"{place}: there is no folder {folder}: correct the path")
     file = recipe.reward.file
     if file is not None and not os.path.isfile(file):
         faults.append(f"reward.function: there is no file {file}: correct the path")
     return faults
+
+
+def _files(recipe: Recipe, chain: Sequence[Phase]) -> Iterator[tuple[str, str]]:
+    """Files, folders of files and addresses, each with its place in the recipe."""
+    kinds = {phase.kind for phase in chain}
+    for place, source in _sources(recipe, chain):
+        yield f"{place}.path", source.path
+        difficulty = source.difficulty
+        if difficulty is not None and not ("coldstart" in kinds and difficulty.path.endswith(COLDSTART_DIFFICULTY)):
+            yield f"{place}.difficulty.path", difficulty.path
+    if "coldstart" in kinds and recipe.coldstart is not None:
+        for number, path in enumerate(recipe.coldstart.filters.evaluation_sets):
+            yield f"coldstart.filters.evaluation_sets.{number}", path
+    if "evaluate" in kinds:
+        for number, benchmark in enumerate(recipe.evaluation.benchmarks):
+            if benchmark.path is not None:
+                yield f"evaluation.benchmarks.{number}.path", benchmark.path
+
+
+def _folders(recipe: Recipe, chain: Sequence[Phase]) -> Iterator[tuple[str, str]]:
+    """Folders of this machine, each with its place in the recipe."""
+    for place, source in _sources(recipe, chain):
+        if source.image_root is not None and "://" not in source.image_root:
+            yield f"{place}.image_root", source.image_root
+    if recipe.coldstart is not None and recipe.coldstart.prompts_dir is not None:
+        yield "coldstart.prompts_dir", recipe.coldstart.prompts_dir
 
 
 def _sources(recipe: Recipe, chain: Sequence[Phase]) -> Iterator[tuple[str, Source]]:

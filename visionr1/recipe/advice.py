@@ -54,6 +54,8 @@ def _stage_warnings(recipe: Recipe) -> list[str]:
 def _data_warnings(recipe: Recipe) -> list[str]:
     held_out, train = recipe.data.held_out, recipe.data.train.path
     if held_out is None:
+        if recipe.evaluation.benchmarks:
+            return ["evaluation.benchmarks: not scored, because data.held_out is null and so no model is evaluated"]
         return []
     if held_out.path == train:
         return [f"data.held_out: {train} is also the training data, so the score says nothing about new problems"]

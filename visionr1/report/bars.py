@@ -1,4 +1,4 @@
-"""Groups of bars with one colour a run."""
+"""Groups of bars with one colour per run."""
 
 from __future__ import annotations
 

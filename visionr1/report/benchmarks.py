@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -13,7 +11,7 @@ from rich.text import Text
 
 from visionr1.report.paper import AVERAGES, PAPER, averages
 from visionr1.report.words import count, duration
-from visionr1.rundir.benchmark_scores import BenchmarkScore
+from visionr1.rundir.benchmark_scores import BenchmarkScore, Conditions
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,9 @@ class Grid:
 
 def benchmark_grids(scores: Sequence[BenchmarkScore]) -> list[Grid]:
     """A grid for each set and conditions, for scores that cannot be compared never share one; then ours beside the paper's."""
-    groups: dict[str, list[BenchmarkScore]] = {}
+    groups: dict[tuple[str, Conditions], list[BenchmarkScore]] = {}
     for score in scores:
-        groups.setdefault(json.dumps([score.benchmark, score.conditions], sort_keys=True), []).append(score)
+        groups.setdefault((score.benchmark, score.conditions), []).append(score)
     grids = [_of_set(group) for group in groups.values()]
     names = {score.benchmark for score in scores}
     comparable = len(names) == len(groups) and names & set(AVERAGES["average of 4"])
@@ -67,7 +65,7 @@ def _of_set(scores: Sequence[BenchmarkScore]) -> Grid:
         ]
         for score in scores
     ]
-    title = f"{first.conditions['set']}, {first.problems:,} problems of {first.conditions['split']}, in per cent"
+    title = f"{first.conditions.title}, {first.problems:,} problems of {first.conditions.split}, in per cent"
     return Grid(title, header, rows, [*_conditions(first.conditions), *_warnings(scores)])
 
 
@@ -79,15 +77,15 @@ def _of_seeds(score: BenchmarkScore) -> str:
     return "" if score.standard_error_of_seeds is None else f" (seeds ± {100 * score.standard_error_of_seeds:.1f})"
 
 
-def _conditions(conditions: dict[str, Any]) -> list[str]:
+def _conditions(conditions: Conditions) -> list[str]:
     """Everything that these scores have in common, in two lines."""
-    judge = conditions["judge"]
-    said = "none" if judge is None else f"{judge['model']}, prompts {judge['prompts']}"
+    judge = conditions.judge
+    said = "none" if judge is None else f"{judge.model}, prompts {judge.prompts}"
     return [
-        f"rule {conditions['rule']}; judge {said}; prompt {conditions['prompt']}; problems {conditions['fingerprint']}",
-        f"temperature {conditions['temperature']:g}, top_p {conditions['top_p']:g}, at most "
-        f"{conditions['max_completion_tokens']:,} tokens, {conditions['samples']} of seed {conditions['seed']}, pixels "
-        f"{conditions['min_pixels']:,} to {conditions['max_pixels']:,}",
+        f"rule {conditions.rule}; judge {said}; prompt {conditions.prompt}; problems {conditions.fingerprint}",
+        f"temperature {conditions.temperature:g}, top_p {conditions.top_p:g}, at most "
+        f"{conditions.max_completion_tokens:,} tokens, {conditions.samples} of seed {conditions.seed}, pixels "
+        f"{conditions.min_pixels:,} to {conditions.max_pixels:,}",
     ]
 
 

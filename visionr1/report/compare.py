@@ -1,4 +1,4 @@
-"""Several runs in one picture: figure 1 (A) to (F) of the paper with one colour a run, and a table of results and costs."""
+"""Several runs in one picture: figure 1 (A) to (F) of the paper with one colour per run, and a table of results and costs."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def compared_page(runs: dict[str, Run], paper: bool) -> str:
 
 
 def compared_panels(runs: dict[str, Run], paper: bool) -> list[Panel]:
-    """(A) to (F), with one colour a run."""
+    """(A) to (F), with one colour per run."""
     stretched = "; faint: the paper's Vision-R1, stretched to the last step and the highest value here" if paper else ""
     key = legend([(name, f"p{place}") for place, name in enumerate(runs, start=1)])
     trained, last = "Mean of each rollout batch", "Held-out responses of each run's last model"

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -22,18 +21,20 @@ from typing import Any, Final, cast
 
 import ray
 from ray.actor import ActorHandle, ActorProxy
-from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from visionr1.capacity.model import DEMO_BASE
 from visionr1.data.badrow import one_line
 from visionr1.data.coldstart.endpoint import Server
 from visionr1.errors import Stopped, Unreachable
+from visionr1.metrics.listening import free_port
+from visionr1.progress import progress
 from visionr1.recipe.coldstart import TeacherName, TeacherWorkers
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout import vllm_on_cpu
+from visionr1.rollout.room import reserve
 
-PLACEMENT_SECONDS: Final = 1800
 _LOOK_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 10.0
 _LOG_BYTES: Final = 1 << 16
@@ -62,7 +63,7 @@ class ServerHost:
             vllm_on_cpu.require_libnuma()
         self._log = tempfile.TemporaryFile(prefix="visionr1-vllm-")  # noqa: SIM115 - as long as the server
         host = ray.util.get_node_ip_address()  # the loopback address, on one machine
-        port = _free_port(host)
+        port = free_port(host)
         leash = [sys.executable, "-m", "visionr1.rollout.leash", str(os.getpid())]
         command = [*leash, *plan.command, f"--host={host}", f"--port={port}"]
         self._process = subprocess.Popen(
@@ -72,7 +73,7 @@ class ServerHost:
             if self._process.poll() is not None:
                 raise Unreachable(self._last_words())
             time.sleep(_LOOK_SECONDS)
-        return f"http://{host}:{port}/v1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
 
     @ray.method
     def wait(self) -> str:
@@ -114,13 +115,6 @@ def vllm_plan(model: str, workers: TeacherWorkers, key: str, cuda: bool) -> Serv
     )
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def _answers(host: str, port: int) -> bool:
     with closing(HTTPConnection(host, port, timeout=5)) as connection:
         try:
@@ -154,10 +148,9 @@ def serving_plans(
 ) -> Iterator[Mapping[str, Sequence[Server]]]:
     """As `serving`; `plans` are the servers of each teacher."""
     places = [(name, number, plan) for name, some in plans.items() for number, plan in enumerate(some)]
-    group = placement_group([_bundle(plan) for _, _, plan in places], strategy="PACK")
+    group = reserve([_bundle(plan) for _, _, plan in places], "the teachers' workers", should_stop)
     keepers: list[_Keeper] = []
     try:
-        _wait_for_room(group, should_stop)
         for bundle, (name, number, plan) in enumerate(places):
             server = Server(f"worker {number}", "", key, own=True)
             keepers.append(_Keeper(name, server, _actor(plan, group, bundle)))
@@ -166,7 +159,7 @@ def serving_plans(
     finally:
         for keeper in keepers:
             keeper.close()
-        ray.util.remove_placement_group(group)
+        remove_placement_group(group)
 
 
 class _Keeper:
@@ -189,6 +182,8 @@ class _Keeper:
                 fault = str(error.cause)
             except ray.exceptions.RayActorError:
                 fault = "its process or its machine is gone"
+            except ray.exceptions.RayError as error:
+                fault = one_line(str(error))
             self.server.url = ""
             if self._closed:
                 return
@@ -215,22 +210,15 @@ def _bundle(plan: ServerPlan) -> dict[str, float]:
     return {"CPU": 1.0} | ({"GPU": float(plan.gpus)} if plan.gpus else {})
 
 
-def _wait_for_room(group: PlacementGroup, should_stop: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PLACEMENT_SECONDS
-    while not group.wait(_LOOK_SECONDS):
-        _end_on_request(should_stop)
-        if time.monotonic() > deadline:
-            wanted = " + ".join(map(str, group.bundle_specs))
-            raise Unreachable(f"Ray has no room for the teachers' workers: {wanted} wanted, {ray.cluster_resources()} there")
-
-
 def _wait_for_all(keepers: Sequence[_Keeper], should_stop: Callable[[], bool]) -> None:
     waiting = {keeper.up for keeper in keepers}
-    while waiting:
-        done, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_EXCEPTION)
-        for one in done:
-            one.result()
-        _end_on_request(should_stop)
+    with progress("starting the teachers' workers", len(waiting)) as advance:
+        while waiting:
+            done, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            for one in done:
+                one.result()
+                advance(1)
+            _end_on_request(should_stop)
 
 
 def _end_on_request(should_stop: Callable[[], bool]) -> None:

@@ -6,9 +6,8 @@ A folder is named by its set and a hash of its conditions, `mathvista-5f2c0a1b9d
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -21,13 +20,54 @@ _MOST_BYTES: Final = 16 << 20
 """Of a score with the names of many problems that were seen in training."""
 
 
+class JudgeConditions(BaseModel):
+    """The judge of a score: its name at its server, a hash of its prompts, its sampling."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    model: str
+    prompts: str
+    temperature: Finite
+    max_tokens: Count
+
+
+class Conditions(BaseModel):
+    """All that scores which are compared must have in common, but for the model.
+
+    Attributes:
+        title: of the set; `split` is the file's or folder's name, or the splits on the Hub, `limit` how many rows of it.
+        fingerprint: of the problems that are scored, wherever their files lie.
+        rule, strict_rule: the set's and ours, with their versions.
+        judge: None if the score is by a rule alone.
+        prompt: a hash of the template that problems are asked with.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    title: str
+    split: str
+    limit: Count | None
+    fingerprint: str
+    rule: str
+    strict_rule: str
+    judge: JudgeConditions | None
+    prompt: str
+    system_prompt: str | None
+    temperature: Finite
+    top_p: Finite
+    max_completion_tokens: Count
+    min_pixels: Count
+    max_pixels: Count
+    samples: Count
+    seed: int
+
+
 class BenchmarkScore(BaseModel):
     """The score of one model on one set.
 
     Attributes:
         scored: the phase, or the model.
         step: global step of the checkpoint; 0 for a model without a run.
-        conditions: all that scores which are compared must have in common: set, files, rule, judge, prompt, sampling, seeds.
         made_with: versions of the program and the engine, or the address of the endpoint.
         accuracy: by the set's rule or judge, in [0, 1]; `labelled` says which.
         standard_error: over problems; `standard_error_of_seeds` over the means of the seeds.
@@ -43,7 +83,7 @@ class BenchmarkScore(BaseModel):
     benchmark: str
     scored: str
     step: Step
-    conditions: dict[str, Any]
+    conditions: Conditions
     made_with: dict[str, Any]
     labelled: str
     accuracy: Finite
@@ -87,9 +127,9 @@ class BenchmarkSample(BaseModel):
 _SCORE: Final = TypeAdapter(BenchmarkScore)
 
 
-def conditions_id(benchmark: str, conditions: Mapping[str, Any]) -> str:
+def conditions_id(benchmark: str, conditions: Conditions) -> str:
     """The folder of scores with these conditions."""
-    return f"{benchmark}-{hashlib.sha256(json.dumps(conditions, sort_keys=True).encode()).hexdigest()[:12]}"
+    return f"{benchmark}-{hashlib.sha256(conditions.model_dump_json().encode()).hexdigest()[:12]}"
 
 
 def write_benchmark(store: Store, score: BenchmarkScore, samples: Iterable[BenchmarkSample]) -> None:
@@ -100,7 +140,7 @@ def write_benchmark(store: Store, score: BenchmarkScore, samples: Iterable[Bench
     store.write_bytes(benchmark_key(folder, name), (score.model_dump_json(indent=2) + "\n").encode())
 
 
-def read_benchmark(store: Store, benchmark: str, conditions: Mapping[str, Any], scored: str) -> BenchmarkScore | None:
+def read_benchmark(store: Store, benchmark: str, conditions: Conditions, scored: str) -> BenchmarkScore | None:
     """The score of a phase or model under these conditions; None while there is none. Raises BadInput for a damaged one."""
     try:
         return _read(store, benchmark_key(conditions_id(benchmark, conditions), folder_name(scored)))

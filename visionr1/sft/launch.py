@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Final
 import psutil
 
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_FENCED, EXIT_STOPPED, BadInput, Fenced, Stopped
+from visionr1.metrics.listening import free_port
 from visionr1.recipe.phases import SFT_PHASE, Phase
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.committed import committed
@@ -69,7 +69,7 @@ def run(run_url: str, recipe_sha256: str | None = None) -> None:
 
 def _command(processes: int, run_url: str, recipe_sha256: str | None) -> list[str]:
     # Not --standalone: its store holds pickles, and listens on all addresses.
-    alone = ["--nnodes=1", "--node-rank=0", "--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
+    alone = ["--nnodes=1", "--node-rank=0", "--master-addr=127.0.0.1", f"--master-port={free_port()}"]
     where = [] if "PET_NNODES" in os.environ else alone
     return [
         sys.executable,
@@ -82,13 +82,6 @@ def _command(processes: int, run_url: str, recipe_sha256: str | None) -> list[st
         run_url,
         *([] if recipe_sha256 is None else [recipe_sha256]),
     ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class _Forwarding:

@@ -26,7 +26,7 @@ class TeacherClient:
 
     `place` is the part of the recipe that it comes from, and `section` the part with the limits, for messages; `resolve_url`
     turns a base_url into an address that can be called. `workers` are the servers of the job itself, for a teacher that has
-    workers. Raises BadInput when an environment variable with a key is not set.
+    workers. `system_prompt` goes before each prompt. Raises BadInput when an environment variable with a key is not set.
     """
 
     def __init__(
@@ -37,11 +37,13 @@ class TeacherClient:
         resolve_url: Callable[[str], str] = lambda url: url,
         workers: Sequence[Server] = (),
         section: str = "coldstart",
+        system_prompt: str | None = None,
     ) -> None:
         self.prompt_tokens = self.reply_tokens = 0
         self._place = place
         self._teacher = teacher
         self._limits, self._section = limits, section
+        self._before = [{"role": "system", "content": system_prompt}] if system_prompt is not None else []
         self._endpoints = [
             EndpointClient(
                 outside(place, endpoint, resolve_url(endpoint.base_url)),
@@ -112,7 +114,7 @@ class TeacherClient:
         content.append({"type": "text", "text": prompt})
         return {
             "model": self._teacher.model,
-            "messages": [{"role": "user", "content": content if images else prompt}],
+            "messages": [*self._before, {"role": "user", "content": content if images else prompt}],
             "temperature": self._teacher.temperature,
             "max_tokens": self._teacher.max_tokens,
         }

@@ -136,9 +136,10 @@ class WorkLog:
         """`row_id` and `step` are for people who read the files."""
         entry = {"request": request, "row": row_id, "step": step, "reply": vars(reply)}
         line = json.dumps(entry).encode() + b"\n"
-        if self._writing is None or self._size >= _PART_BYTES:
+        # While S3 is away the part becomes a longer one, and S3 is asked only now and then.
+        if self._writing is None or (self._size >= _PART_BYTES and self._away_since is None):
             with self._parts:
-                if self.flush(at_once=True) or self._writing is None:  # else S3 is away, and this part becomes a longer one
+                if self.flush(at_once=True):
                     self._begin_part()
         assert self._writing is not None
         with os_errors(self._paths[-1]):
@@ -185,20 +186,28 @@ class WorkLog:
             return True
 
     def _send(self, size: int) -> bool:
+        """Sends the part up to `size`, in pieces that are parts for who reads them. False if S3 is away."""
         with os_errors(self._paths[-1]), self._paths[-1].open("rb") as part:
-            new = os.pread(part.fileno(), size - self._sent, self._sent)
-        try:
-            self._store.write_bytes(work_key(self._folder, uuid.uuid4().hex), new)
-        except StorageError as error:
-            now = time.monotonic()
-            if self._away_since is None:
-                self._away_since = now
-                print(f"{error}; replies are kept on this machine until then", file=sys.stderr, flush=True)
-            if now - self._away_since >= self._patience:
-                raise
-            return False
+            while self._sent < size:
+                new = os.pread(part.fileno(), min(size - self._sent, _PART_BYTES), self._sent)
+                new = new[: new.rindex(b"\n") + 1]  # no reply is as long as a piece
+                try:
+                    self._store.write_bytes(work_key(self._folder, uuid.uuid4().hex), new)
+                except StorageError as error:
+                    self._wait_for_storage(error)
+                    return False
+                self._sent += len(new)
         self._away_since = None
         return True
+
+    def _wait_for_storage(self, error: StorageError) -> None:
+        """Raises the error if there is no patience left."""
+        now = time.monotonic()
+        begins, self._away_since = self._away_since is None, self._away_since or now
+        if now - self._away_since >= self._patience:
+            raise error
+        if begins:
+            print(f"{error}. Until then new replies stay on this machine, and the work goes on.", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Makes everything safe and gives the files back."""
