@@ -68,11 +68,11 @@ class JudgeModel:
                     advance(1)
                     raise
                 self._log.add(self._key(prompt, attempt), row_id, "judge", reply)
+                self._log.flush()
                 self.tokens += reply.prompt_tokens + reply.reply_tokens
                 advance(1)
 
             asyncio.run(ask_each("evaluation.judge", self._judge, self._recipe, new, ask, should_stop))
-        self._log.flush()
 
     def _key(self, prompt: str, attempt: int) -> str:
         """Names a request by all that its reply depends on, but not by the address, since servers move."""

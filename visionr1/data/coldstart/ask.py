@@ -111,8 +111,7 @@ async def _sift_all(
         deadline = asyncio.get_running_loop().time() + POLL_SECONDS
         while more and len(chunk) < MANY:
             try:
-                async with asyncio.timeout_at(deadline):
-                    one = await finished.get()
+                one = await _next(finished, deadline)
             except TimeoutError:
                 break
             more = one is not None
@@ -122,6 +121,14 @@ async def _sift_all(
             judged = await judging.judge(chunk)
             for outcome in await asyncio.to_thread(sift, chunk, judged, recipe, same_answer):
                 outcomes.add(outcome)
+
+
+async def _next(finished: asyncio.Queue[Bridged | None], deadline: float) -> Bridged | None:
+    """Without a timer where nothing has to be waited for. Raises TimeoutError."""
+    if not finished.empty():
+        return finished.get_nowait()
+    async with asyncio.timeout_at(deadline):
+        return await finished.get()
 
 
 async def _watch(

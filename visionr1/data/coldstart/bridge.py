@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -26,6 +27,7 @@ from visionr1.data.images import BadImage, fit, open_image
 from visionr1.data.rows import IMAGE_MARK, Row
 from visionr1.recipe.coldstart import ColdStart
 from visionr1.recipe.schema import Model
+from visionr1.storage import StorageError
 
 Step = Literal["pseudo_cot", "description", "reasoning"]
 Fields = Mapping[str, str | None]
@@ -69,6 +71,7 @@ class Bridge:
     failures: int = 0
     last_failure: str = ""
     _open: dict[str, asyncio.Future[Reply]] = field(default_factory=dict)
+    _writes: bool = False
 
     async def reason(self, index: int, row: Row | BadRow) -> Bridged:
         """The reasoner's replies about a row, or why there are none. Raises as `TeacherClient.ask`."""
@@ -142,6 +145,18 @@ class Bridge:
         except Unanswerable as error:
             return self._failed(error)
 
+    def _keep(self, request: str, row_id: str, step: Step, reply: Reply) -> None:
+        """Replies that come in one turn of the event loop are written at its end."""
+        self.work.add(request, row_id, step, reply)
+        if not self._writes:
+            self._writes = True
+            asyncio.get_running_loop().call_soon(self._write_out)
+
+    def _write_out(self) -> None:
+        self._writes = False
+        with suppress(StorageError):  # the next flush tells it, where somebody waits for it
+            self.work.write_out()
+
     async def _ask(self, step: Step, problem: _Problem, prompt: str, sample: int = 0) -> Reply:
         sees = step != "reasoning" and self.recipe.control != "text"
         teacher = self.recipe.reasoner if step == "reasoning" else self.recipe.describer
@@ -159,7 +174,7 @@ class Bridge:
             client = self.reasoner if step == "reasoning" else self.describer
             reply = await client.ask(prompt, urls if sees else ())
             self.asked += 1
-            self.work.add(request, problem.row.id, step, reply)
+            self._keep(request, problem.row.id, step, reply)
             answered.set_result(reply)
         except BaseException as error:
             answered.set_exception(error)

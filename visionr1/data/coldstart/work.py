@@ -68,7 +68,10 @@ class WorkLog:
         self._paths: list[Path] = []
         self._files: dict[int, BinaryIO] = {}
         self._writing: BinaryIO | None = None
-        self._sent = self._size = 0
+        self._sent = self._size = self._written = 0
+        self._lines: list[bytes] = []
+        """Added and not yet written."""
+        self._lines_lock = threading.Lock()
         self._flushed_at = time.monotonic()
         self._parts = threading.RLock()
         """Held while a part is made safe, which another thread does while replies are added, and while the next one begins."""
@@ -124,6 +127,8 @@ class WorkLog:
         if place is None:
             return None
         number, position, size = place
+        if number == len(self._paths) - 1 and position >= self._written:
+            self.write_out()
         with os_errors(self._paths[number]):
             line = os.pread(self._open(number).fileno(), size, position)
         try:
@@ -133,7 +138,7 @@ class WorkLog:
         return entry.reply if entry.request == request else None
 
     def add(self, request: str, row_id: str, step: str, reply: Reply) -> None:
-        """`row_id` and `step` are for people who read the files."""
+        """Takes a reply; it is kept from the next `write_out` on. `row_id` and `step` are for people who read the files."""
         entry = {"request": request, "row": row_id, "step": step, "reply": vars(reply)}
         line = json.dumps(entry).encode() + b"\n"
         # While S3 is away the part becomes a longer one, and S3 is asked only now and then.
@@ -141,12 +146,21 @@ class WorkLog:
             with self._parts:
                 if self.flush(at_once=True):
                     self._begin_part()
-        assert self._writing is not None
-        with os_errors(self._paths[-1]):
-            self._writing.write(line)
-            self._writing.flush()
-        self._places[_short(request.encode())] = (len(self._paths) - 1, self._size, len(line))
-        self._size += len(line)
+        with self._lines_lock:
+            self._lines.append(line)
+            self._places[_short(request.encode())] = (len(self._paths) - 1, self._size, len(line))
+            self._size += len(line)
+
+    def write_out(self) -> None:
+        """Writes the replies that were added to the file, all at once: each write lets other threads in first."""
+        with self._lines_lock:
+            if self._lines:
+                assert self._writing is not None
+                with os_errors(self._paths[-1]):
+                    self._writing.write(b"".join(self._lines))
+                    self._writing.flush()
+                self._lines.clear()
+                self._written = self._size
 
     def _begin_part(self) -> None:
         if self._store.local_path(self._folder) is not None:
@@ -160,7 +174,7 @@ class WorkLog:
             self._writing = open_regular(path, flags=os.O_WRONLY | os.O_CREAT)
         self._keys.append(key)
         self._paths.append(path)
-        self._sent = self._size = 0
+        self._sent = self._size = self._written = 0
 
     def flush(self, at_once: bool = False) -> bool:
         """Makes what is new safe if the last time was FLUSH_SECONDS ago, or at once. False if S3 is away, which may pass.
@@ -170,7 +184,8 @@ class WorkLog:
             StorageError: the disk does not take it, or S3 has been away for longer than there is patience.
         """
         with self._parts:
-            size = self._size  # replies that are added from here on are for the next time
+            self.write_out()
+            size = self._written  # replies that are written from here on are for the next time
             if self._writing is None or self._sent == size:
                 return True
             if not at_once and time.monotonic() - self._flushed_at < FLUSH_SECONDS:
