@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from visionr1.data.badrow import BadRow
-from visionr1.data.coldstart.bridge import Bridge, Bridged
+from visionr1.data.coldstart.bridge import Bridge, Bridged, Prepared
 from visionr1.data.coldstart.choose import sift
 from visionr1.data.coldstart.filters import SameAnswer
 from visionr1.data.coldstart.judging import MANY, Judging
@@ -24,6 +25,7 @@ POLL_SECONDS: Final = 0.5
 _SIFTERS: Final = 2
 """While the answers of one chunk are compared, the next is judged."""
 _READ_AT_ONCE: Final = 32
+_READERS: Final = min(4, os.cpu_count() or 1)
 _RATE_SECONDS: Final = 60.0
 FEW_FAILURES: Final = 20
 """So many failed requests, or one in twenty if that is more, are reported; beyond that the endpoint is taken for lost."""
@@ -43,12 +45,12 @@ async def ask_all(
     """
     with progress("cold start", len(rows)) as advance:
         view = _View(bridge, outcomes, len(rows), advance, publish)
-        source, finished = _Source(rows), asyncio.Queue[Bridged | None](3 * MANY)
+        source, finished = _Source(rows, bridge), asyncio.Queue[Bridged | None](3 * MANY)
         judging = Judging(bridge.recipe.filters)
 
         async def work() -> None:
-            async for index, row in source:
-                await finished.put(await bridge.reason(index, row))
+            async for index, problem in source:
+                await finished.put(await bridge.reason(index, problem))
 
         async def work_all() -> None:
             async with asyncio.TaskGroup() as group:
@@ -72,33 +74,37 @@ async def ask_all(
 
 
 class _Source:
-    """Hands out rows with their places; they are read some at a time in a thread, since each may wait for a disk."""
+    """Hands out rows with their places; they are read and prepared some at a time in threads, since each may wait for a disk."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = rows
+    def __init__(self, rows: Sequence[Row], bridge: Bridge) -> None:
+        self._rows, self._bridge = rows, bridge
         self._next = 0
-        self._ready: deque[tuple[int, Row | BadRow]] = deque()
-        self._lock = asyncio.Lock()
+        self._ready: deque[tuple[int, Prepared | BadRow]] = deque()
+        self._readers = asyncio.Semaphore(_READERS)
 
     def __aiter__(self) -> _Source:
         return self
 
-    async def __anext__(self) -> tuple[int, Row | BadRow]:
-        if not self._ready:
-            async with self._lock:
-                if not self._ready:
-                    self._ready.extend(await asyncio.to_thread(lambda: [*self._read()]))
-        if not self._ready:
-            raise StopAsyncIteration
+    async def __anext__(self) -> tuple[int, Prepared | BadRow]:
+        while not self._ready:
+            async with self._readers:
+                if self._ready:
+                    break
+                first = self._next
+                self._next = last = min(len(self._rows), first + _READ_AT_ONCE)
+                if first == last:
+                    raise StopAsyncIteration
+                self._ready.extend(await asyncio.to_thread(self._read, first, last))
         return self._ready.popleft()
 
-    def _read(self) -> Iterator[tuple[int, Row | BadRow]]:
-        first, self._next = self._next, min(len(self._rows), self._next + _READ_AT_ONCE)
-        for index in range(first, self._next):
-            try:
-                yield index, self._rows[index]
-            except BadRow as error:
-                yield index, error
+    def _read(self, first: int, last: int) -> list[tuple[int, Prepared | BadRow]]:
+        return [(index, self._row(index)) for index in range(first, last)]
+
+    def _row(self, index: int) -> Prepared | BadRow:
+        try:
+            return self._bridge.prepared(self._rows[index])
+        except BadRow as error:
+            return error
 
 
 async def _sift_all(

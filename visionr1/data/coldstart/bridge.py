@@ -73,12 +73,19 @@ class Bridge:
     _open: dict[str, asyncio.Future[Reply]] = field(default_factory=dict)
     _writes: bool = False
 
-    async def reason(self, index: int, row: Row | BadRow) -> Bridged:
+    def prepared(self, row: Row) -> Prepared:
+        """A row with its pictures as they are sent, if it has not been asked about; for a thread, since that takes a while."""
+        problem = Prepared(row, self.model, votes=self.recipe.samples > 1)
+        step, prompt = self._first(problem)
+        if self._request(step, problem, prompt) not in self.work:
+            problem.make_urls()
+        return problem
+
+    async def reason(self, index: int, problem: Prepared | BadRow) -> Bridged:
         """The reasoner's replies about a row, or why there are none. Raises as `TeacherClient.ask`."""
-        if isinstance(row, BadRow):
-            return Bridged(index, row.row_id, "", 0, (Rejection("bad row", str(row)),))
-        truth = row.answer.strip()
-        problem = _Problem(row, self.model, votes=self.recipe.samples > 1)
+        if isinstance(problem, BadRow):
+            return Bridged(index, problem.row_id, "", 0, (Rejection("bad row", str(problem)),))
+        row, truth = problem.row, problem.row.answer.strip()
         try:
             known = await self.evaluation_sets.find(row)
             if known is not None:
@@ -93,7 +100,7 @@ class Bridge:
             return self._dropped(problem, index, error.rejection)
         return Bridged(index, row.id, truth, len(row.images), tuple(replies))
 
-    def _dropped(self, problem: _Problem, index: int, rejection: Rejection) -> Bridged:
+    def _dropped(self, problem: Prepared, index: int, rejection: Rejection) -> Bridged:
         return Bridged(index, problem.row.id, problem.row.answer.strip(), len(problem.row.images), (rejection,))
 
     def _failed(self, error: Unanswerable) -> Rejection:
@@ -102,17 +109,22 @@ class Bridge:
             self.last_failure = str(error)
         return Rejection(error.rule, str(error))
 
-    async def _description(self, problem: _Problem, truth: str) -> str:
-        question = problem.question
+    def _first(self, problem: Prepared) -> tuple[Step, str]:
+        """The first step of a problem, and what is asked in it."""
+        truth = problem.row.answer.strip()
         if self.recipe.pseudo_cot and truth:
-            fields = {"question": question, "answer": truth}
-            pseudo_cot = await self._describe("pseudo_cot", problem, fill(self.templates.pseudo_cot, fields))
-            prompt = fill(self.templates.description, {"question": question, "thinking process": pseudo_cot})
-        else:
-            prompt = fill(self.templates.description_alone, {"question": question})
-        if self.recipe.control == "anchored":
-            prompt = f"{prompt}\n\n{self.templates.anchored.strip()}"
-        description = await self._describe("description", problem, prompt)
+            return "pseudo_cot", fill(self.templates.pseudo_cot, {"question": problem.question, "answer": truth})
+        return "description", self._anchored(fill(self.templates.description_alone, {"question": problem.question}))
+
+    def _anchored(self, prompt: str) -> str:
+        return f"{prompt}\n\n{self.templates.anchored.strip()}" if self.recipe.control == "anchored" else prompt
+
+    async def _description(self, problem: Prepared, truth: str) -> str:
+        step, prompt = self._first(problem)
+        description = await self._describe(step, problem, prompt)
+        if step == "pseudo_cot":
+            fields = {"question": problem.question, "thinking process": description}
+            description = await self._describe("description", problem, self._anchored(fill(self.templates.description, fields)))
         if self.recipe.control == "anchored" and len(set(signs.REGIONS.findall(description.lower()))) < 2:
             raise _NoBridge(Rejection("no regions", f"the description names no regions: {description[:100]}"))
         hidden = (
@@ -122,7 +134,7 @@ class Bridge:
             raise _NoBridge(Rejection("description tells the answer", words))
         return description
 
-    async def _describe(self, step: Step, problem: _Problem, prompt: str) -> str:
+    async def _describe(self, step: Step, problem: Prepared, prompt: str) -> str:
         reply = await self._ask(step, problem, prompt)
         text = without_thought(reply.text)
         if reply.finish_reason == "content_filter":
@@ -137,13 +149,20 @@ class Bridge:
             raise _NoBridge(Rejection("refused", f"step {step}: {words}"))
         return text
 
-    async def _sample(self, problem: _Problem, description: str, truth: str, sample: int) -> Reply | Rejection:
+    async def _sample(self, problem: Prepared, description: str, truth: str, sample: int) -> Reply | Rejection:
         given = truth if truth and self.recipe.give_answer_to_reasoner else None
         fields: Fields = {"question": problem.question, "description": description, "answer": given}
         try:
             return await self._ask("reasoning", problem, fill(self.templates.reasoning, fields), sample)
         except Unanswerable as error:
             return self._failed(error)
+
+    def _sees(self, step: Step) -> bool:
+        return step != "reasoning" and self.recipe.control != "text"
+
+    def _request(self, step: Step, problem: Prepared, prompt: str, sample: int = 0) -> str:
+        teacher = self.recipe.reasoner if step == "reasoning" else self.recipe.describer
+        return request_key(teacher, self.model, prompt, problem.pictures if self._sees(step) else (), sample)
 
     def _keep(self, request: str, row_id: str, step: Step, reply: Reply) -> None:
         """Replies that come in one turn of the event loop are written at its end."""
@@ -157,10 +176,8 @@ class Bridge:
         with suppress(StorageError):  # the next flush tells it, where somebody waits for it
             self.work.write_out()
 
-    async def _ask(self, step: Step, problem: _Problem, prompt: str, sample: int = 0) -> Reply:
-        sees = step != "reasoning" and self.recipe.control != "text"
-        teacher = self.recipe.reasoner if step == "reasoning" else self.recipe.describer
-        request = request_key(teacher, self.model, prompt, problem.pictures if sees else (), sample)
+    async def _ask(self, step: Step, problem: Prepared, prompt: str, sample: int = 0) -> Reply:
+        request = self._request(step, problem, prompt, sample)
         reply = self.work.get(request)
         if reply is not None:
             self.reused += 1
@@ -172,7 +189,7 @@ class Bridge:
         try:
             urls = await problem.urls()
             client = self.reasoner if step == "reasoning" else self.describer
-            reply = await client.ask(prompt, urls if sees else ())
+            reply = await client.ask(prompt, urls if self._sees(step) else ())
             self.asked += 1
             self._keep(request, problem.row.id, step, reply)
             answered.set_result(reply)
@@ -185,7 +202,7 @@ class Bridge:
         return reply
 
 
-class _Problem:
+class Prepared:
     """A row, and what is made of its pictures when it is needed."""
 
     def __init__(self, row: Row, model: Model, votes: bool) -> None:
@@ -194,12 +211,22 @@ class _Problem:
         self.pictures = [hashlib.sha256(image).hexdigest() for image in row.images]
         self._model, self._votes = model, votes
         self._urls: list[str] | None = None
+        self._fault: BadRow | None = None
+
+    def make_urls(self) -> None:
+        """Makes the pictures as they are sent; a fault is told when they are asked for."""
+        try:
+            self._urls = self._make()
+        except BadRow as error:
+            self._fault = error
 
     async def urls(self) -> Sequence[str]:
         """The pictures as they are sent. Raises BadRow for a row that cannot be trained on."""
-        if self._urls is None:
-            self._urls = await asyncio.to_thread(self._make)
-        return self._urls
+        if self._urls is None and self._fault is None:
+            await asyncio.to_thread(self.make_urls)
+        if self._fault is not None:
+            raise self._fault
+        return self._urls or []
 
     def _make(self) -> list[str]:
         if not self.row.images:

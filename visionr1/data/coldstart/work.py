@@ -83,6 +83,9 @@ class WorkLog:
     def __len__(self) -> int:
         return len(self._places)
 
+    def __contains__(self, request: str) -> bool:
+        return _short(request.encode()) in self._places
+
     def _local(self, key: str) -> Path:
         path = self._store.local_path(key)
         if path is None:
