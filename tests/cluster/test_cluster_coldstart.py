@@ -39,7 +39,7 @@ def test_the_describer_runs_in_a_pod_of_its_own_that_goes_with_the_phase(release
         return any(one["name"] == "coldstart" and one.get("complete") for one in status.get("phases", []))
 
     release.wait("demo", "the cold start is written", written)
-    assert roles >= {"head", "worker"}
+    assert roles == {"coldstart", "describer"}
     (attempt,) = next(one for one in release.status("demo")["phases"] if one["name"] == "coldstart")["attempts"]
     assert (attempt["kind"], attempt["ownCluster"]) == ("RayJob", True)
     wait_for("its cluster is gone", lambda: not release.get("rayclusters")["items"], 120)
