@@ -13,7 +13,7 @@ import yaml
 
 from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
 from ptst_operator.rules import agreement, rule, with_pod_rules
-from ptst_operator.spec import RAY_AUTH, Spec
+from ptst_operator.spec import RAY_AUTH, ROLES, Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
 from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
@@ -27,8 +27,6 @@ VERSION_LABEL: Final = "app.kubernetes.io/version"
 
 Schema = dict[str, Any]
 
-_ROLES: Final = (("sft", "pods"), ("grpo", "head"), ("grpo", "workers"), ("coldstart", "pods"), ("evaluate", "pods"))
-"""Where the spec has pods of one role."""
 _COLUMNS: Final = (
     ("Phase", "string", ".status.phase", 0),
     ("Stage", "string", ".status.stage", 0),
@@ -101,7 +99,7 @@ def spec_schema() -> Schema:
             "spec.storage.url is a path: name its volume in spec.storage.claim, with a mountPath above that path",
         ),
     ]
-    for pods in (properties["pods"], *(properties[part]["properties"][role] for part, role in _ROLES)):
+    for pods in (properties["pods"], *(properties[part]["properties"][role] for part, role in ROLES)):
         pods["properties"]["env"]["x-kubernetes-validations"] = [
             rule(f"!('{name}' in self)", f"{name} is set by KubeRay, so that Ray asks for a token: remove it")
             for name in RAY_AUTH
@@ -123,7 +121,7 @@ def spec_schema() -> Schema:
         *agreement(),
     ]
     properties["pods"] = with_pod_rules(properties["pods"])
-    for part, role in _ROLES:
+    for part, role in ROLES:
         roles = properties[part]["properties"]
         roles[role] = with_pod_rules(roles[role])
     return schema

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from ptst_operator.spec import ROLES
+
 Schema = dict[str, Any]
 
 QUEUES: Final = ("kueue.x-k8s.io/queue-name", "volcano.sh/queue-name", "kai.scheduler/queue")
 """Labels that name a queue."""
-_ROLES: Final = ("self.sft.pods", "self.grpo.head", "self.grpo.workers", "self.coldstart.pods", "self.evaluate.pods")
+_ROLES: Final = tuple(f"self.{part}.{role}" for part, role in ROLES)
 _PODS: Final = ("self.pods", *_ROLES)
 _S3: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _OWN_VOLUMES: Final = ("scratch", "run", "shared-memory")

@@ -26,6 +26,12 @@ CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0
 SIZE: Final = r"^[0-9]+([.][0-9]+)?([kMGTPE]|[KMGTPE]i)?$"
 """A number of bytes, as Kubernetes writes it."""
 
+ROLES: Final = (
+    *(("sft", "pods"), ("grpo", "head"), ("grpo", "workers")),
+    *(("coldstart", "pods"), ("coldstart", "workers"), ("evaluate", "pods")),
+)
+"""Where the spec has pods of one role: the rules of the definition, and the chart's, hold for each."""
+
 Items = list[dict[str, Any]]
 Seconds = Annotated[int, Field(ge=1, le=365 * 86_400)]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from control_plane import Cluster, wait_for
+from ptst_operator.spec import ROLES
 from test_cluster_definition import rendered, run
 
 KIND = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
@@ -93,7 +94,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a priority": (pods(priorityClassName="system-node-critical"), "a priority class that runs may not use"),
     "any node": (pods(tolerations=[{"operator": "Exists"}]), "a toleration that runs may not have"),
 }
-ROLES = [("sft", "pods"), ("grpo", "head"), ("grpo", "workers"), ("coldstart", "pods"), ("evaluate", "pods")]
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -129,6 +129,14 @@ def test_what_runs_need_is_let_in(cluster: Cluster, guarded: str) -> None:
 
 def test_another_namespace_is_not_meant(cluster: Cluster, guarded: str, namespace: str) -> None:
     assert "created" in create(cluster, namespace, pods(serviceAccountName="ptst-operator"))
+
+
+@pytest.mark.parametrize(("part", "role"), ROLES)
+def test_the_policy_looks_at_the_pods_of_each_role(part: str, role: str) -> None:
+    """Needs no cluster."""
+    policy, _ = [one for one in rendered("values", "--api-versions", KIND) if one["kind"].startswith("ValidatingAdmissionPolicy")]
+    (pods,) = [one["expression"] for one in policy["spec"]["variables"] if one["name"] == "pods"]
+    assert f"object.spec.?{part}.?{role}" in pods
 
 
 def test_the_policy_can_be_left_out() -> None:

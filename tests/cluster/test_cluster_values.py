@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from chart import Values, manifests, refusal, the
+from ptst_operator.spec import ROLES
 
 from visionr1.recipe.document import merge
 
@@ -101,6 +102,15 @@ DISAGREE: dict[str, tuple[Values, str]] = {
 @pytest.mark.parametrize(("values", "line"), DISAGREE.values(), ids=DISAGREE.keys())
 def test_values_that_disagree_are_refused_in_one_line(values: Values, line: str) -> None:
     assert line in refusal(values)
+
+
+@pytest.mark.parametrize(("part", "role"), ROLES)
+def test_each_role_is_checked_and_has_the_registry_of_an_umbrella_chart(part: str, role: str) -> None:
+    queued: Values = {"run": {part: {role: {"labels": {"kai.scheduler/queue": "a"}}}}}
+    assert f"run.{part}.{role}.labels has kai.scheduler/queue" in refusal(queued)
+    own: Values = {"run": {part: {role: {"image": "visionr1-ptst/trainer:0.1.0-cpu"}}}}
+    made = the(manifests({"global": {"imageRegistry": "registry.corp.example"}, **own}), "PTSTRun")
+    assert made["spec"][part][role]["image"] == "registry.corp.example/visionr1-ptst/trainer:0.1.0-cpu"
 
 
 ENDPOINT = {"AWS_ENDPOINT_URL": "https://a"}

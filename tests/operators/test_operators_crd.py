@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from ptst_operator.crd import definition, spec_schema
+from ptst_operator.spec import ROLES, Pods, Spec
 
 from visionr1.recipe.schema import Stage
 
@@ -25,6 +26,13 @@ def test_the_stage_of_a_run_is_the_recipe_s_stage() -> None:
     stage = spec_schema()["properties"]["recipe"]["properties"]["stages"]["items"]
     assert set(stage["properties"]) == set(Stage.model_fields)
     assert stage["required"] == ["max_completion_tokens", "group_size"]
+
+
+def test_no_pods_of_the_spec_are_left_out_of_the_roles() -> None:
+    """The rules of the definition and the chart's admission policy hold for ROLES."""
+    parts = {part: getattr(field.annotation, "model_fields", {}) for part, field in Spec.model_fields.items()}
+    there = {(part, role) for part, below in parts.items() for role, field in below.items() if field.annotation is Pods}
+    assert set(ROLES) == there and len(ROLES) == len(there)
 
 
 def test_every_field_says_what_it_is() -> None:

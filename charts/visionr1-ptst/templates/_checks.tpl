@@ -27,9 +27,10 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- range tuple "sft" "coldstart" "evaluate" }}
 {{- $_ := set $roles (printf "run.%s.pods" .) ((get $.Values.run . | default dict).pods | default dict) }}
 {{- end }}
+{{- $_ := set $roles "run.coldstart.workers" ((.Values.run.coldstart | default dict).workers | default dict) }}
 {{- $merged := dict }}
 {{- range $path, $pods := $roles }}
-{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) $pods) }}
+{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) (include "visionr1.roleImage" (list $ (deepCopy $pods)) | fromYaml)) }}
 {{- end }}
 {{- toYaml $merged }}
 {{- end }}

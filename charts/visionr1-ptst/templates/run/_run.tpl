@@ -27,7 +27,7 @@ have, and images from the registry of an umbrella chart.
 {{- define "visionr1.spec" -}}
 {{- $spec := deepCopy (omit .Values.run "enabled" "name") }}
 {{- $_ := set $spec "pods" (include "visionr1.runPods" . | fromYaml) }}
-{{- range $part, $places := dict "grpo" (list "head" "workers") "sft" (list "pods") "coldstart" (list "pods") "evaluate" (list "pods") }}
+{{- range $part, $places := dict "grpo" (list "head" "workers") "sft" (list "pods") "coldstart" (list "pods" "workers") "evaluate" (list "pods") }}
 {{- $there := get $spec $part | default dict }}
 {{- range $place := $places }}
 {{- with get $there $place }}
