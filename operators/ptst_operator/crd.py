@@ -12,8 +12,8 @@ from typing import Any, Final
 import yaml
 
 from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
-from ptst_operator.rules import agreement, rule, with_pod_rules
-from ptst_operator.spec import RAY_AUTH, ROLES, Spec
+from ptst_operator.rules import ROLES, agreement, rule, with_pod_rules
+from ptst_operator.spec import RAY_AUTH, Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
 from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN

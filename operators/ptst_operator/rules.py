@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ptst_operator.spec import ROLES
-
 Schema = dict[str, Any]
 
+ROLES: Final = (
+    *(("sft", "pods"), ("grpo", "head"), ("grpo", "workers")),
+    *(("coldstart", "pods"), ("coldstart", "workers"), ("evaluate", "pods")),
+)
+"""Where the spec has pods of one role: the rules of the definition, and the chart's, hold for each."""
 QUEUES: Final = ("kueue.x-k8s.io/queue-name", "volcano.sh/queue-name", "kai.scheduler/queue")
 """Labels that name a queue."""
 _ROLES: Final = tuple(f"self.{part}.{role}" for part, role in ROLES)

@@ -64,10 +64,10 @@ def gpus_of(spec: Spec, recipe: Recipe, role: Role) -> int:
 
 
 def size_faults(spec: Spec, recipe: Recipe) -> list[str]:
-    """One line for each role whose pod is given fewer GPUs than it needs, GPUs of another kind than `gpuResource`, or no size."""
-    lines = [line for role in _PLACES for line in _odd_memory(spec, role)]
+    """One line for each role whose pod is given fewer GPUs than it needs, or GPUs of another kind than `gpuResource`."""
     if not _with_gpus(recipe):
-        return lines
+        return []
+    lines = []
     for role, place in _PLACES.items():
         pods, (given, where) = pods_of(spec, role), _given(spec, role)
         needed, name = _needed(spec, recipe, role), pods.gpu_resource or NVIDIA
@@ -103,7 +103,8 @@ def resources_of(spec: Spec, recipe: Recipe, role: Role) -> Manifest:
 
 def of_init_container(container: Mapping[str, Any]) -> Manifest:
     """Resources of a user's init container. Without any, a quota would refuse its pod."""
-    return dict(container.get("resources") or _INIT)
+    resources: Manifest = container.get("resources") or _INIT
+    return resources
 
 
 def ray_parameters(spec: Spec, recipe: Recipe, role: Role, resources: Manifest) -> dict[str, str]:
@@ -128,16 +129,6 @@ def ray_parameters(spec: Spec, recipe: Recipe, role: Role, resources: Manifest) 
 
 def _with_gpus(recipe: Recipe) -> bool:
     return recipe.rollout.device != "cpu"
-
-
-def _odd_memory(spec: Spec, role: Role) -> list[str]:
-    lines = []
-    for part, values in pods_of(spec, role).resources.items():
-        try:
-            parse_quantity(values.get("memory", 0))
-        except ValueError:
-            lines.append(f"spec.{_PLACES[role]}: resources.{part}.memory: {values['memory']} is no size; write it as 64Gi")
-    return lines
 
 
 def _own(spec: Spec, role: Role) -> Pods:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
+from ptst_operator.quantities import odd_resources
 from visionr1.errors import BadInput
 from visionr1.metrics.listening import ALL
 from visionr1.recipe import Recipe, parse_recipe
@@ -25,12 +26,6 @@ CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0
 
 SIZE: Final = r"^[0-9]+([.][0-9]+)?([kMGTPE]|[KMGTPE]i)?$"
 """A number of bytes, as Kubernetes writes it."""
-
-ROLES: Final = (
-    *(("sft", "pods"), ("grpo", "head"), ("grpo", "workers")),
-    *(("coldstart", "pods"), ("coldstart", "workers"), ("evaluate", "pods")),
-)
-"""Where the spec has pods of one role: the rules of the definition, and the chart's, hold for each."""
 
 Items = list[dict[str, Any]]
 Seconds = Annotated[int, Field(ge=1, le=365 * 86_400)]
@@ -82,6 +77,13 @@ class Pods(SpecPart):
         if found := [name for name in RAY_AUTH if name in env]:
             raise ValueError(f"{found[0]} is set by KubeRay, so that Ray asks for a token: remove it")
         return env
+
+    @field_validator("resources")
+    @classmethod
+    def _can_be_counted(cls, resources: dict[str, Any]) -> dict[str, Any]:
+        if wrong := odd_resources(resources):
+            raise ValueError(wrong)
+        return resources
 
     image: str | None = Field(None, description="Trainer image, with its tag or digest.", max_length=512)
     image_pull_policy: str | None = Field(None, description="Always, IfNotPresent or Never.", max_length=16)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from control_plane import Cluster, wait_for
-from ptst_operator.spec import ROLES
+from ptst_operator.rules import ROLES
 from test_cluster_definition import rendered, run
 
 KIND = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"

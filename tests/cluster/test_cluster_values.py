@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from chart import Values, manifests, refusal, the
-from ptst_operator.spec import ROLES
+from ptst_operator.rules import ROLES
 
 from visionr1.recipe.document import merge
 

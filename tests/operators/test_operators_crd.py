@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 from ptst_operator.crd import definition, spec_schema
-from ptst_operator.spec import ROLES, Pods, Spec
+from ptst_operator.rules import ROLES
+from ptst_operator.spec import Pods, Spec
 
 from visionr1.recipe.schema import Stage
 

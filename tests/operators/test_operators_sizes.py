@@ -106,11 +106,42 @@ def test_gpus_of_another_name_than_gpu_resource_are_a_mistake() -> None:
     )
 
 
-@pytest.mark.parametrize("memory", ["much", "64 GB"])
-def test_a_memory_that_is_no_size_is_a_mistake(memory: str) -> None:
-    run = large(grpo={"workersPerPod": 8, "head": {"resources": {"limits": {"memory": memory}}}})
-    line = f"spec.grpo.head: resources.limits.memory: {memory} is no size; write it as 64Gi"
-    assert size_faults(run.spec, run.recipe) == [line]
+def no_amount(where: str, shown: str) -> str:
+    return f"{where}: {shown} is no amount from 0 to 2^60; write it as 4 or 64Gi"
+
+
+@pytest.mark.parametrize(
+    ("odd", "line"),
+    [
+        *(
+            ({"limits": {"memory": memory}}, no_amount("limits.memory", memory))
+            for memory in ("much", "64 GB", "1e999999999", "1e99", "inf", "nan", "-1", "1Ei", "64Gib")
+        ),
+        ({"requests": {"cpu": True}}, no_amount("requests.cpu", "True")),
+        ({"requests": {"cpu": None}}, no_amount("requests.cpu", "None")),
+        ({"limits": {"nvidia.com/gpu": 2**60}}, no_amount("limits.nvidia.com/gpu", str(2**60))),
+        ({"limits": {"rdma/\x1b[2J": "x"}}, no_amount("limits.rdma/\\x1b[2J", "x")),
+        ({"claims": [{"name": "gpu"}]}, "claims is unknown: a container has requests and limits"),
+        ({"limits": None}, "limits must be names with amounts, such as {memory: 64Gi}, not None"),
+        ({"limits": "8Gi"}, "limits must be names with amounts, such as {memory: 64Gi}, not 8Gi"),
+    ],
+    ids=str,
+)
+def test_resources_that_cannot_be_counted_are_refused_in_one_line(odd: dict[str, Any], line: str, tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(), grpo={"workersPerPod": 2, "head": {"resources": odd}})
+    assert condition(site.look(), "RecipeValid").message == f"spec.grpo.head.resources: {line}"
+    assert site.cluster.made == []
+
+
+@pytest.mark.parametrize("amount", [0, 4, 0.5, "500m", "1.5Gi", "1e3", "5.", "1E"])
+def test_quantities_of_kubernetes_are_taken_as_they_are(amount: Any) -> None:
+    run = large(grpo={"workersPerPod": 8, "head": {"resources": {"limits": {"rdma/hca": amount}}}})
+    assert resources(pods(run)["head"])["limits"]["rdma/hca"] == amount
+
+
+def test_an_init_container_s_odd_resources_are_left_to_the_api_server() -> None:
+    run = large(pods={"image": "t:1", "initContainers": [{"name": "x", "image": "x:1", "resources": "8Gi"}]})
+    assert pods(run)["head"]["spec"]["initContainers"][0]["resources"] == "8Gi"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])

@@ -32,6 +32,8 @@ NASTY = (
     "é" * 300,
     "-",
 )
+AMOUNTS = ("1e999999999", "inf", "nan", "9" * 5000, "-1")
+"""As numbers, some would take for ever."""
 
 
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -71,6 +73,10 @@ SPEC: dict[str, Any] = {
         **dict.fromkeys(("image", "imagePullPolicy", "gpuResource", "sharedMemory", "scratch", "priorityClassName"), "x"),
         **dict.fromkeys(("schedulerName", "runtimeClassName", "serviceAccountName"), "x"),
         **{key: {"a": "b"} for key in ("env", "labels", "annotations", "nodeSelector")},
+        "resources": {
+            "requests": {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1"},
+            "limits": {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1"},
+        },
     },
     "queueLabels": {"a": "b"},
     "gates": [{"metric": "kl_mean", "max": 1.0, "action": "Rollback", "rollbackTo": "stage-1/step-1"}],
@@ -94,7 +100,7 @@ def test_a_text_of_the_recipe(preset: str, path: tuple[Any, ...], tmp_path: Path
 
 @pytest.mark.parametrize("path", list(leaves(SPEC)), ids=lambda path: ".".join(map(str, path)))
 def test_a_text_of_the_spec(path: tuple[Any, ...], tmp_path: Path) -> None:
-    for number, text in enumerate(NASTY):
+    for number, text in enumerate((*NASTY, *AMOUNTS)):
         made = changed(SPEC, path, text)
         source = {"recipe": None} if path[0] == "recipeFrom" else {"recipe": RECIPE, "recipeFrom": None}
         looked_at(tmp_path / str(number), **{key: made[key] for key in made if key != "recipeFrom" or path[0] == key} | source)
