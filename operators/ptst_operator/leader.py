@@ -99,6 +99,5 @@ class LeaseLock:
 
 def campaign(lock: LeaseLock, won: Callable[[], object], lost: Callable[[], object]) -> None:
     """Begins to ask for the Lease, in a thread. `won` is called when it is held, and `lost` if it cannot be renewed later."""
-    logging.getLogger("leaderelection").setLevel(logging.WARNING)  # it writes a line for each try
     election = electionconfig.Config(lock, LEASE_SECONDS, _RENEW_SECONDS, _RETRY_SECONDS, won, lost)
     threading.Thread(target=leaderelection.LeaderElection(election).run, name="leader", daemon=True).start()

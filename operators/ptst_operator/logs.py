@@ -10,6 +10,7 @@ from typing import Final
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("text", "json")
+_OURS: Final = ("ptst_operator", "visionr1")
 
 
 class JsonLines(logging.Formatter):
@@ -29,7 +30,13 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(level: str, shape: str) -> None:
-    """Lines of this level and above go to stderr, in one of FORMATS."""
+    """Our own lines of this level and above go to stderr, in one of FORMATS. Of libraries, warnings and errors do.
+
+    At the level debug, botocore writes a cloud's session tokens, and urllib3 addresses with signatures.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if shape == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    least = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(least)
