@@ -100,10 +100,11 @@ def spec_schema() -> Schema:
         ),
     ]
     for pods in (properties["pods"], *(properties[part]["properties"][role] for part, role in ROLES)):
-        pods["properties"]["env"]["x-kubernetes-validations"] = [
-            rule(f"!('{name}' in self)", f"{name} is set by KubeRay, so that Ray asks for a token: remove it")
-            for name in RAY_AUTH
-        ]
+        for variables in ("env", "envValueFrom"):
+            pods["properties"][variables]["x-kubernetes-validations"] = [
+                rule(f"!('{name}' in self)", f"{name} is set by KubeRay, so that Ray asks for a token: remove it")
+                for name in RAY_AUTH
+            ]
     schema["x-kubernetes-validations"] = [
         rule(
             "has(self.recipe) != has(self.recipeFrom)",

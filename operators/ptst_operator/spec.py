@@ -71,9 +71,9 @@ class Storage(SpecPart):
 class Pods(SpecPart):
     """What pods look like. `spec.pods` fills in what a role's own part leaves out. Lists are replaced, mappings merged."""
 
-    @field_validator("env")
+    @field_validator("env", "env_value_from")
     @classmethod
-    def _keeps_ray_locked(cls, env: dict[str, str]) -> dict[str, str]:
+    def _keeps_ray_locked(cls, env: dict[str, Any]) -> dict[str, Any]:
         if found := [name for name in RAY_AUTH if name in env]:
             raise ValueError(f"{found[0]} is set by KubeRay, so that Ray asks for a token: remove it")
         return env

@@ -122,6 +122,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         run(pods={"image": "x", "env": {"RAY_AUTH_MODE": "disabled"}}),
         "RAY_AUTH_MODE is set by KubeRay, so that Ray asks for a token: remove it",
     ),
+    "Ray without a token, by a ConfigMap": (
+        run(pods={"image": "x", "envValueFrom": {"RAY_AUTH_MODE": {"configMapKeyRef": {"name": "theirs", "key": "mode"}}}}),
+        "RAY_AUTH_MODE is set by KubeRay, so that Ray asks for a token: remove it",
+    ),
     "Ray with a known token": (run(grpo={"head": {"env": {"RAY_AUTH_TOKEN": "x"}}}), "RAY_AUTH_TOKEN is set by KubeRay"),
     "no time to stop": (run(deadlines={"stopSeconds": 0}), "should be greater than or equal to 1"),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ptst_operator.api import ApiError
 from ptst_operator.children import isolation
+from ptst_operator.spec import RAY_AUTH
 from site_of_a_run import Site, condition, without_coldstart
 from test_operators_children import owner
 
@@ -73,8 +74,14 @@ def test_only_pods_of_the_same_run_are_let_in() -> None:
 
 
 @pytest.mark.parametrize("role", ["pods", "grpo"])
-def test_a_run_that_takes_ray_s_token_away_is_refused_in_one_line(role: str, tmp_path: Path) -> None:
-    pods = {"env": {"RAY_AUTH_MODE": "disabled"}}
+@pytest.mark.parametrize(
+    ("key", "value"), [("env", "disabled"), ("envValueFrom", {"configMapKeyRef": {"name": "theirs", "key": "mode"}})]
+)
+@pytest.mark.parametrize("name", RAY_AUTH)
+def test_a_run_that_takes_ray_s_token_away_is_refused_in_one_line(
+    name: str, key: str, value: Any, role: str, tmp_path: Path
+) -> None:
+    pods = {key: {name: value}}
     site = Site(tmp_path, **without_coldstart())
     spec = site.cluster.run["spec"]
     place = "pods" if role == "pods" else "grpo.head"
@@ -82,7 +89,7 @@ def test_a_run_that_takes_ray_s_token_away_is_refused_in_one_line(role: str, tmp
         **({"pods": {**spec["pods"], **pods}} if role == "pods" else {"grpo": {**spec.get("grpo", {}), "head": pods}})
     )
     reported = condition(site.look(), "RecipeValid")
-    assert reported.message == f"spec.{place}.env: RAY_AUTH_MODE is set by KubeRay, so that Ray asks for a token: remove it"
+    assert reported.message == f"spec.{place}.{key}: {name} is set by KubeRay, so that Ray asks for a token: remove it"
     assert site.cluster.made == []
 
 
