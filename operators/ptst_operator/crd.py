@@ -13,7 +13,7 @@ import yaml
 
 from ptst_operator.names import GROUP, KIND, PLURAL, VERSION
 from ptst_operator.rules import ROLES, agreement, rule, with_pod_rules
-from ptst_operator.spec import RAY_AUTH, Spec
+from ptst_operator.spec import Spec
 from ptst_operator.status import status_json_schema
 from visionr1.recipe import json_schema
 from visionr1.recipe.phases import COLDSTART_PHASE, EVALUATE_PHASE, SFT_PHASE, STAGE_PATTERN
@@ -99,12 +99,6 @@ def spec_schema() -> Schema:
             "spec.storage.url is a path: name its volume in spec.storage.claim, with a mountPath above that path",
         ),
     ]
-    for pods in (properties["pods"], *(properties[part]["properties"][role] for part, role in ROLES)):
-        for variables in ("env", "envValueFrom"):
-            pods["properties"][variables]["x-kubernetes-validations"] = [
-                rule(f"!('{name}' in self)", f"{name} is set by KubeRay, so that Ray asks for a token: remove it")
-                for name in RAY_AUTH
-            ]
     schema["x-kubernetes-validations"] = [
         rule(
             "has(self.recipe) != has(self.recipeFrom)",

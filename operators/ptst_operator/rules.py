@@ -18,6 +18,13 @@ ROLES: Final = (
 QUEUES: Final = ("kueue.x-k8s.io/queue-name", "volcano.sh/queue-name", "kai.scheduler/queue")
 """Labels that name a queue."""
 _ROLES: Final = tuple(f"self.{part}.{role}" for part, role in ROLES)
+RAY_AUTH: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Variables by which a run could open its Ray cluster to everybody who reaches it."""
+OWN_LABELS: Final = (
+    *("visionr1.io/", "ray.io/", "app.kubernetes.io/", "batch.kubernetes.io/"),
+    *("training.kubeflow.org/", "jobset.sigs.k8s.io/"),
+)
+"""How the labels begin by which policies, monitors and controllers know whose pod one is."""
 _PODS: Final = ("self.pods", *_ROLES)
 _S3: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _OWN_VOLUMES: Final = ("scratch", "run", "shared-memory")
@@ -42,6 +49,7 @@ def with_pod_rules(pods: Schema) -> Schema:
     properties["volumes"] = _named(properties["volumes"], "name")
     properties["volumeMounts"] = _named(properties["volumeMounts"], "mountPath")
     properties["env"] = {**properties["env"], "additionalProperties": {"type": "string", "maxLength": _LONGEST_VARIABLE}}
+    properties["labels"] = {**properties["labels"], "maxProperties": _MOST_ITEMS}
     return {**pods, "properties": properties, "x-kubernetes-validations": list(_pods())}
 
 
@@ -65,6 +73,15 @@ def _pods() -> Iterator[Schema]:
         f"!has(self.labels) || !{_list(QUEUES)}.exists(k, k in self.labels)",
         "a queue's label is in the labels of pods: put it in spec.queueLabels, so that the whole job waits and not each pod",
     )
+    yield rule(
+        f"!has(self.labels) || !self.labels.exists(k, {_list(OWN_LABELS)}.exists(p, k.startsWith(p)))",
+        f"a label of pods begins with one of {', '.join(OWN_LABELS)}: these say whose pod one is, and are set for you; remove it",
+    )
+    for name in RAY_AUTH:
+        yield rule(
+            f"(!has(self.env) || !('{name}' in self.env)) && (!has(self.envValueFrom) || !('{name}' in self.envValueFrom))",
+            f"{name} is set by KubeRay, so that Ray asks for a token: remove it",
+        )
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         lower = name.lower()
         yield rule(

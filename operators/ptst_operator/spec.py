@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from ptst_operator.quantities import odd_resources
-from visionr1.errors import BadInput
+from ptst_operator.rules import OWN_LABELS, RAY_AUTH
+from visionr1.errors import BadInput, printable
 from visionr1.metrics.listening import ALL
 from visionr1.recipe import Recipe, parse_recipe
 from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
@@ -18,8 +19,6 @@ from visionr1.recipe.phases import SFT_PHASE, STAGE_PATTERN
 METRICS_PORT: Final = 9464
 """Where the driver and SFT's rank 0 serve /metrics in a pod."""
 
-RAY_AUTH: Final = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-"""Variables by which a run could open its Ray cluster to everybody who reaches it."""
 MOST_ID: Final = (1 << 32) - 2
 """The largest user or group id of Linux."""
 CHECKPOINT_NAME: Final = rf"^({SFT_PHASE}|{STAGE_PATTERN})/step-(0|[1-9][0-9]{{0,8}})$"
@@ -77,6 +76,13 @@ class Pods(SpecPart):
         if found := [name for name in RAY_AUTH if name in env]:
             raise ValueError(f"{found[0]} is set by KubeRay, so that Ray asks for a token: remove it")
         return env
+
+    @field_validator("labels")
+    @classmethod
+    def _claim_no_other_run(cls, labels: dict[str, str]) -> dict[str, str]:
+        if found := [name for name in labels if name.startswith(OWN_LABELS)]:
+            raise ValueError(f"{printable(found[0])} says whose pod one is, and is set for you: remove it")
+        return labels
 
     @field_validator("resources")
     @classmethod

@@ -18,6 +18,7 @@ from kubernetes import config
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children import job, pytorchjob, raycluster
 from ptst_operator.crd import spec_schema
+from ptst_operator.rules import OWN_LABELS
 from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import Status, status_patch
@@ -126,6 +127,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         run(pods={"image": "x", "envValueFrom": {"RAY_AUTH_MODE": {"configMapKeyRef": {"name": "theirs", "key": "mode"}}}}),
         "RAY_AUTH_MODE is set by KubeRay, so that Ray asks for a token: remove it",
     ),
+    **{
+        f"pods with a label of {prefix}": (
+            run(grpo={"workers": {"labels": {f"{prefix}x": "theirs"}}}),
+            "a label of pods begins with one of visionr1.io/, ray.io/",
+        )
+        for prefix in OWN_LABELS
+    },
     "Ray with a known token": (run(grpo={"head": {"env": {"RAY_AUTH_TOKEN": "x"}}}), "RAY_AUTH_TOKEN is set by KubeRay"),
     "no time to stop": (run(deadlines={"stopSeconds": 0}), "should be greater than or equal to 1"),
 }

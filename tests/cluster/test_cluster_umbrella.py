@@ -127,7 +127,7 @@ def test_every_object_has_the_recommended_labels_and_those_of_the_user() -> None
         assert labels.keys() >= RECOMMENDED and labels["team"] == "vision", one["kind"]
         assert labels["app.kubernetes.io/name"] == "visionr1-ptst", "a selector needs it"
     run = the(made, "PTSTRun")
-    assert run["spec"]["pods"]["labels"]["team"] == "vision"
+    assert run["spec"]["pods"]["labels"] == {"team": "vision"}, "the operator sets the others"
 
 
 def test_labels_and_annotations_are_on_every_pod() -> None:

@@ -50,6 +50,10 @@ DISAGREE: dict[str, tuple[Values, str]] = {
         {"run": {"sft": {"pods": {"labels": {"kai.scheduler/queue": "a"}}}}},
         "run.sft.pods.labels has kai.scheduler/queue: put it in run.queueLabels",
     ),
+    "another run's name": (
+        {"run": {"coldstart": {"workers": {"labels": {"ray.io/cluster": "theirs"}}}}},
+        "run.coldstart.workers.labels has ray.io/cluster, which says whose pod one is",
+    ),
     "a queue of everything": ({"commonLabels": {"kueue.x-k8s.io/queue-name": "a"}}, "put it in run.queueLabels"),
     "two S3 services": (
         merge(S3, {"operator": {"env": {"AWS_ENDPOINT_URL": "https://a"}}, **pods(env={"AWS_ENDPOINT_URL": "https://b"})}),

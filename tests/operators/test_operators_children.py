@@ -182,7 +182,7 @@ def test_every_pod_asks_for_what_restricted_allows_and_for_what_its_user_said(ro
         "image": "trainer@sha256:0",
         "env": {"NCCL_IB_HCA": "mlx5"},
         "sharedMemory": "8Gi",
-        "labels": {"visionr1.io/run": "other", "team": "a"},
+        "labels": {"team": "a"},
         "tolerations": [{"operator": "Exists"}],
         "runAsUser": 2000,
         "resources": {"requests": {"cpu": "1"}},

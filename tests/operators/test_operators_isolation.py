@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ptst_operator.api import ApiError
 from ptst_operator.children import isolation
-from ptst_operator.spec import RAY_AUTH
+from ptst_operator.rules import OWN_LABELS, RAY_AUTH
 from site_of_a_run import Site, condition, without_coldstart
 from test_operators_children import owner
 
@@ -90,6 +90,14 @@ def test_a_run_that_takes_ray_s_token_away_is_refused_in_one_line(
     )
     reported = condition(site.look(), "RecipeValid")
     assert reported.message == f"spec.{place}.{key}: {name} is set by KubeRay, so that Ray asks for a token: remove it"
+    assert site.cluster.made == []
+
+
+@pytest.mark.parametrize("prefix", OWN_LABELS)
+def test_pods_cannot_claim_to_be_another_run_s(prefix: str, tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart(), grpo={"workersPerPod": 2, "workers": {"labels": {f"{prefix}x": "theirs"}}})
+    line = f"spec.grpo.workers.labels: {prefix}x says whose pod one is, and is set for you: remove it"
+    assert condition(site.look(), "RecipeValid").message == line
     assert site.cluster.made == []
 
 

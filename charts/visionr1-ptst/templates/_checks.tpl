@@ -124,6 +124,11 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 
 {{- define "visionr1.checkPods" -}}
 {{- $pods := .pods }}
+{{- range $name, $value := $pods.labels }}
+{{- if include "visionr1.isOwnLabel" $name }}
+{{- fail (printf "%s.labels has %s, which says whose pod one is and is set for you: remove it" $.path $name) }}
+{{- end }}
+{{- end }}
 {{- range tuple "kueue.x-k8s.io/queue-name" "volcano.sh/queue-name" "kai.scheduler/queue" }}
 {{- if hasKey ($pods.labels | default dict) . }}
 {{- fail (printf "%s.labels has %s: put it in run.queueLabels, so that the whole job waits in the queue and not each pod for itself" $.path .) }}

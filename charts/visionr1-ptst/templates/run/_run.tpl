@@ -4,7 +4,11 @@ have, and images from the registry of an umbrella chart.
 */}}
 {{- define "visionr1.runPods" -}}
 {{- $pods := deepCopy (.Values.run.pods | default dict) }}
-{{- with merge (deepCopy ($pods.labels | default dict)) .Values.podLabels .Values.commonLabels }}
+{{- $common := dict }}
+{{- range $name, $value := merge (deepCopy .Values.podLabels) .Values.commonLabels }}
+{{- if not (include "visionr1.isOwnLabel" $name) }}{{ $_ := set $common $name $value }}{{ end }}
+{{- end }}
+{{- with merge (deepCopy ($pods.labels | default dict)) $common }}
 {{- $_ := set $pods "labels" . }}
 {{- end }}
 {{- with merge (deepCopy ($pods.annotations | default dict)) .Values.podAnnotations }}
@@ -14,6 +18,13 @@ have, and images from the registry of an umbrella chart.
 {{- $_ := set $pods "env" . }}
 {{- end }}
 {{- include "visionr1.roleImage" (list . $pods) }}
+{{- end }}
+
+{{- /* Whether a label says whose pod one is. The operator and the jobs set these, and a run with such a one is refused. */}}
+{{- define "visionr1.isOwnLabel" -}}
+{{- range tuple "visionr1.io/" "ray.io/" "app.kubernetes.io/" "batch.kubernetes.io/" "training.kubeflow.org/" "jobset.sigs.k8s.io/" }}
+{{- if hasPrefix . $ }}true{{ end }}
+{{- end }}
 {{- end }}
 
 {{- define "visionr1.roleImage" -}}
