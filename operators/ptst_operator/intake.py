@@ -21,16 +21,22 @@ from visionr1.rundir.recipe import adopt_recipe, keep_decided, read_recipe
 from visionr1.storage import Store
 
 
-def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, before: Status) -> tuple[WantedRun, Store] | None:
+def take_in(
+    api: Api, open_store: Callable[[str], Store], manifest: Manifest, before: Status, home: str
+) -> tuple[WantedRun, Store] | None:
     """The run as its user wants it, with its recipe in its run directory. None if nothing is left to do.
 
     A run with a wrong recipe can still be suspended: it then has the recipe that the operator last acted on.
+
+    Args:
+        home: namespace of the operator's pod, whose volumes hold runs of that namespace only. Empty if it is no pod.
 
     Raises:
         BadInput: its spec or its recipe is wrong.
         StorageError: the run directory cannot be read or written now.
     """
     spec = _spec(manifest)
+    _refuse_a_path_on_another_s_volume(spec, manifest["metadata"]["namespace"], home)
     try:
         text, version = (None, "") if spec.recipe_from is None else _recipe_file(api, spec.recipe_from)
         wanted = _with_recipe(manifest, spec, resolve_recipe(spec, manifest["metadata"]["name"], text), version=version)
@@ -54,6 +60,15 @@ def take_in(api: Api, open_store: Callable[[str], Store], manifest: Manifest, be
                 recipe = read_recipe(store, before.recipe_hash)
                 return _with_recipe(manifest, spec, recipe, recipe_fault=str(error)), store
         raise
+
+
+def _refuse_a_path_on_another_s_volume(spec: Spec, namespace: str, home: str) -> None:
+    """The operator would read and write it on a volume of its own, which it cannot tell from the run's."""
+    if home and namespace != home and not spec.storage.url.startswith("s3://"):
+        raise BadInput(
+            f"spec.storage.url: {spec.storage.url} is a path, but the operator is in another namespace ({home}) and cannot mount "
+            "a volume of this one; create the run with s3://bucket/prefix"
+        )
 
 
 def _refuse_what_does_not_fit(spec: Spec, recipe: Recipe) -> None:

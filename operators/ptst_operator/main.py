@@ -37,9 +37,9 @@ _log = logging.getLogger("ptst_operator")
 class Operator:
     """The runs of one namespace, of several, or of all (`namespaces` is `[""]`)."""
 
-    def __init__(self, api: Api, resync: float, namespaces: Sequence[str], isolates: bool = False) -> None:
+    def __init__(self, api: Api, resync: float, namespaces: Sequence[str], isolates: bool = False, home: str = "") -> None:
         self._api, self._resync, self.namespaces = api, resync, list(namespaces)
-        self._isolates = isolates
+        self._isolates, self._home = isolates, home
         self.metrics = OperatorMetrics()
         self._queue = RunQueue()
         self._reconcilers: dict[str, Reconciler] = {}
@@ -92,7 +92,7 @@ class Operator:
         changed, gone = partial(self.metrics.changed, namespace), partial(self.metrics.gone, namespace)
         # Two workers may make one at the same time; both then use the first.
         return self._reconcilers.setdefault(
-            namespace, Reconciler(self._api.within(namespace), changed, gone, isolates=self._isolates)
+            namespace, Reconciler(self._api.within(namespace), changed, gone, isolates=self._isolates, home=self._home)
         )
 
     def _again(self, key: str) -> float:
@@ -106,12 +106,12 @@ def main(arguments: list[str] | None = None) -> int:
     set_up(options.log_level, options.log_format)
     try:
         namespaces = _namespaces(options.namespace)
-        own = os.environ.get("POD_NAMESPACE", namespaces[0])
+        home = os.environ.get("POD_NAMESPACE", "")
         # A look must not wait for minutes: what cannot be reached now is tried again soon.
         os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
         keep_own_direct(os.environ)  # S3 of the cluster itself is not behind the proxy
-        api = Api.connected(own)
-        operator = Operator(api, options.resync, namespaces, options.isolate_runs)
+        api = Api.connected(home or namespaces[0])
+        operator = Operator(api, options.resync, namespaces, options.isolate_runs, home)
     except BadInput as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT

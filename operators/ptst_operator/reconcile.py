@@ -29,6 +29,7 @@ class Reconciler:
 
     Attributes:
         isolates: whether each run gets a NetworkPolicy. Without the chart's policies it would keep KubeRay and the operator out.
+        home: namespace of the operator's pod, or empty: see `take_in`.
     """
 
     api: Api
@@ -37,6 +38,7 @@ class Reconciler:
     clock: Callable[[], float] = time.time
     store: Callable[[str], Store] = open_store
     isolates: bool = False
+    home: str = ""
     _actor: Actor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +60,7 @@ class Reconciler:
         self.changed(name, before, before)  # a new operator has no metrics yet, and this status may never change
         now = self.clock()
         try:
-            taken = take_in(self.api, self.store, manifest, before)
+            taken = take_in(self.api, self.store, manifest, before, self.home)
             if taken is None:
                 return None
             wanted, store = taken

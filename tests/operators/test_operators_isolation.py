@@ -101,6 +101,26 @@ def test_pods_cannot_claim_to_be_another_run_s(prefix: str, tmp_path: Path) -> N
     assert site.cluster.made == []
 
 
+def test_a_run_elsewhere_cannot_name_a_path_on_the_operator_s_volume(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.operator.home = "vision"
+    reported = condition(site.look(), "RecipeValid")
+    assert reported.message == (
+        f"spec.storage.url: {tmp_path}/run is a path, but the operator is in another namespace (vision) and cannot mount a "
+        "volume of this one; create the run with s3://bucket/prefix"
+    )
+    site.cluster.change_spec(suspend=True)
+    assert condition(site.look(), "RecipeValid").status == "False"
+    assert site.cluster.made == [] and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("home", ["default", ""], ids=["the operator's namespace", "an operator outside the cluster"])
+def test_a_run_beside_the_operator_may_be_on_a_path(home: str, tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.operator.home = home
+    assert condition(site.look(), "RecipeValid").status == "True"
+
+
 def test_a_namespace_without_limits_is_named_once_in_an_event_and_in_a_condition(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart())
     assert condition(site.look(2), "PodSecurity").status == "True"
