@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -23,6 +24,11 @@ Manifest = dict[str, Any]
 PORTS = (53, 443, 6379, 6443, 8080, 8265, 9464, 9465, 9472, 23456)
 """DNS, the API server, Ray, the operator's HTTP and Ray's metrics, Ray's jobs, a driver, a pod's first and last worker, SFT."""
 EVERY = set(PORTS)
+CREDENTIALS = (
+    *("169.254.169.254", "fd00:ec2::254", "169.254.170.23", "fd00:ec2::23", "fd20:ce::254", "fe80::a9fe:a9fe"),
+    *("100.100.100.200", "168.63.129.16"),
+)
+"""Where clouds give a node's keys to all who ask: AWS, EKS, Google, Alibaba, Azure."""
 MONITORING = 'networkPolicy.monitoringNamespace={"team":"observers"}'
 KUBERAY_S = {"kubernetes.io/metadata.name": "kuberay-system"}
 KUBERAY = 'networkPolicy.kuberayNamespace={"team":"ray"}'
@@ -127,8 +133,7 @@ def pods() -> dict[str, Pod]:
         "kuberay by helm": Pod({"app.kubernetes.io/name": "kuberay-operator"}, KUBERAY_S),
         "a RayCluster": Pod({"app.kubernetes.io/name": "kuberay", "ray.io/cluster": "theirs"}, KUBERAY_S),
         "internet": Pod(namespace={}, address="198.51.100.7"),
-        "node's credentials": Pod(namespace={}, address="169.254.169.254"),
-        "node's credentials by IPv6": Pod(namespace={}, address="fd00:ec2::254"),
+        **{address: Pod(namespace={}, address=address) for address in CREDENTIALS},
         "prometheus": Pod({"app.kubernetes.io/name": "prometheus"}, {"team": "observers"}),
         "neighbour": Pod({"app.kubernetes.io/name": "visionr1-ptst"}),
         "stranger": Pod({"app.kubernetes.io/name": "visionr1-ptst"}, {"team": "others"}),
@@ -149,11 +154,7 @@ def pods() -> dict[str, Pod]:
         ("head", "internet", EVERY),  # the hub
         ("operator", "stranger", {53, 443, 6443}),
         ("operator", "internet", {53, 443, 6443}),
-        *(
-            (source, target, {53})
-            for source in ("operator", "sft")
-            for target in ("node's credentials", "node's credentials by IPv6")
-        ),
+        *((source, target, {53}) for source in ("operator", "sft") for target in CREDENTIALS),
         ("operator", "neighbour", {53, 443, 6443}),
         ("test", "operator", {8080}),
         *((source, "operator", set()) for source in ("neighbour", "stranger", "run elsewhere", "head", "kuberay", "prometheus")),
@@ -168,6 +169,7 @@ def test_who_reaches_whom(source: str, target: str, ports: set[int], pods: dict[
     assert reached(policies(), pods[source], pods[target]) == ports
 
 
+@cache
 def policies(*values: str) -> list[Manifest]:
     settings = [word for value in values for word in ("--set-json", value)]
     chart = [one for one in rendered("values", *settings) if one["kind"] == "NetworkPolicy"]
@@ -193,8 +195,8 @@ def test_kuberay_s_namespace_may_be_another(pods: dict[str, Pod]) -> None:
 
 def test_link_local_addresses_may_be_let_through(pods: dict[str, Pod]) -> None:
     open_to_them = policies("networkPolicy.blockLinkLocal=false")
-    assert reached(open_to_them, pods["head"], pods["node's credentials"]) == EVERY
-    assert reached(open_to_them, pods["operator"], pods["node's credentials"]) == {53, 443, 6443}
+    assert reached(open_to_them, pods["head"], pods["169.254.169.254"]) == EVERY
+    assert reached(open_to_them, pods["operator"], pods["169.254.169.254"]) == {53, 443, 6443}
     assert reached(open_to_them, pods["another run"], pods["head"]) == set()
 
 

@@ -114,12 +114,13 @@ capabilities: {drop: [ALL]}
 {{- uniq $all | toJson }}
 {{- end }}
 
-{{- /* Where an egress rule of ours may lead: not to link-local addresses, at which clouds give a node's credentials to all who ask. */}}
+{{- /* Where an egress rule of ours may lead: not to addresses at which clouds give a node's credentials to all who ask. These are
+link-local, but for those of Alibaba (100.100.100.200), Azure (168.63.129.16), AWS (fd00:ec2::) and Google (fd20:ce::254). */}}
 {{- define "visionr1.notLinkLocal" -}}
 {{- if .Values.networkPolicy.blockLinkLocal -}}
 to:
-  - ipBlock: {cidr: 0.0.0.0/0, except: [169.254.0.0/16]}
-  - ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::254/128"]}
+  - ipBlock: {cidr: 0.0.0.0/0, except: [169.254.0.0/16, 100.100.100.200/32, 168.63.129.16/32]}
+  - ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::254/128", "fd00:ec2::23/128", "fd20:ce::254/128"]}
   # Some network plugins do not count pods to a block of addresses.
   - namespaceSelector: {}
 {{- end }}
