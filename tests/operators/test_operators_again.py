@@ -107,3 +107,23 @@ def test_runs_of_one_name_in_several_namespaces_are_kept_apart(watched: list[str
     for name, phase in wanted.items():
         labels = {"namespace": name, "run": "run", "phase": "Suspended"}
         assert operator.metrics.registry.get_sample_value("visionr1_ptst_run_phase", labels) == (1 if phase else None)
+
+
+def test_the_operator_s_own_namespace_is_known_to_each_look(tmp_path: Path) -> None:
+    cluster = Namespaces(tmp_path, ["home", "away"])
+    operator, stopped = Operator(cluster, 0.05, [""], home="home"), threading.Event()  # type: ignore[arg-type]
+    running = threading.Thread(target=operator.run, args=(2, stopped), daemon=True)
+    running.start()
+
+    def valid() -> dict[str, str | None]:
+        found = {name: part.run.get("status", {}).get("conditions", []) for name, part in cluster.parts.items()}
+        return {name: next((c["status"] for c in there if c["type"] == "RecipeValid"), None) for name, there in found.items()}
+
+    try:
+        end = time.monotonic() + 20
+        while valid() != {"home": "True", "away": "False"}:
+            assert time.monotonic() < end, valid()
+            time.sleep(0.05)
+    finally:
+        stopped.set()
+        running.join(10)
