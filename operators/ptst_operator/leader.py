@@ -98,7 +98,16 @@ class LeaseLock:
 
 
 def campaign(lock: LeaseLock, won: Callable[[], object], lost: Callable[[], object]) -> None:
-    """Begins to ask for the Lease, in a thread. `won` is called when it is held, and `lost` if it cannot be renewed later."""
+    """Begins to ask for the Lease, in a thread. `won` is called when it is held, and `lost` if it is not renewed any more."""
     logging.getLogger("leaderelection").setLevel(logging.WARNING)  # it writes a line for each try
-    election = electionconfig.Config(lock, LEASE_SECONDS, _RENEW_SECONDS, _RETRY_SECONDS, won, lost)
-    threading.Thread(target=leaderelection.LeaderElection(election).run, name="leader", daemon=True).start()
+    election = electionconfig.Config(lock, LEASE_SECONDS, _RENEW_SECONDS, _RETRY_SECONDS, won, lambda: None)
+
+    def elect() -> None:
+        try:
+            leaderelection.LeaderElection(election).run()
+        except Exception:
+            _log.exception("lease %s: a bug in the election", lock.name)
+        finally:
+            lost()  # without the election nobody renews the lease, whatever has ended it
+
+    threading.Thread(target=elect, name="leader", daemon=True).start()
