@@ -42,6 +42,10 @@ class ApiError(Exception):
         self.status = status
 
 
+class NameTaken(Exception):
+    """Somebody else has an object with the name of one that a run needs. Trying again helps after a person has deleted it."""
+
+
 class Api:
     """One namespace of one cluster, or all of them (`namespace` is empty)."""
 
