@@ -13,6 +13,7 @@ from typing import Final
 from ptst_operator.api import Api, ApiError
 from ptst_operator.crd import VERSION_LABEL, definition
 from ptst_operator.names import Manifest
+from visionr1.errors import EXIT_BAD_INPUT, BadInput
 
 _CRDS: Final = "kubectl apply --server-side -f charts/visionr1-ptst/crds/"
 
@@ -52,6 +53,9 @@ def main() -> int:
     except ApiError as error:
         print(f"the definition could not be changed: {error}; do it by hand: {_CRDS}", file=sys.stderr)
         return 1
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
     return 0
 
 

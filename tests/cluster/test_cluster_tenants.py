@@ -34,6 +34,12 @@ def test_a_service_account_may_be_there_already() -> None:
     assert the(unnamed, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "default"
 
 
+def test_the_pods_that_ask_the_api_server_mount_their_token_whatever_the_account_says() -> None:
+    pods = pod_templates(manifests({}))
+    asking = [pod["spec"] for pod in pods.values() if "serviceAccountName" in pod["spec"]]
+    assert [pod["automountServiceAccountToken"] for pod in asking] == [True, True]
+
+
 def test_rights_may_come_from_somebody_else() -> None:
     made = manifests({"rbac": {"create": False}, "operator": {"replicas": 2}, "definition": {"upgrade": False}})
     assert not [one for one in made if "Role" in one["kind"]]
