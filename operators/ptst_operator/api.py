@@ -17,12 +17,12 @@ from ptst_operator.children import isolation
 from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.table import RESOURCES
 from ptst_operator.effects import RunEvent
-from ptst_operator.names import API_VERSION, KIND, PLURAL, Manifest
+from ptst_operator.names import API_VERSION, APPLY_DEFINITION, KIND, PLURAL, Manifest
 from visionr1.errors import BadInput
 
 FIELD_MANAGER: Final = "ptst-operator"
 _SECONDS: Final = 20
-_OLDER: Final = "the definition is older than the operator: kubectl apply --server-side -f charts/visionr1-ptst/crds/"
+_OLDER: Final = f"the definition is older than the operator: {APPLY_DEFINITION}"
 _OWN_RESOURCES: Final = (
     ApiResource(KIND, API_VERSION, PLURAL),
     ApiResource("ConfigMap", "v1", "configmaps"),

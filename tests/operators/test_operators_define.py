@@ -64,7 +64,9 @@ def test_what_the_api_server_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch
     cluster.refuses = ApiError(403, "forbidden")
     monkeypatch.setattr(Api, "connected", lambda namespace: cluster)
     assert define.main() == 1
-    assert capsys.readouterr().err.startswith("the definition could not be changed: forbidden; do it by hand: kubectl apply")
+    assert capsys.readouterr().err.startswith(
+        "the definition could not be changed: forbidden; do it by hand: kubectl apply --server-side --force"
+    )
 
 
 def test_a_pod_without_its_token_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
