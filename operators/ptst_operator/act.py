@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ptst_operator.api import Api, ApiError
+from ptst_operator.api import Api, ApiError, NameTaken
 from ptst_operator.children import isolation
 from ptst_operator.effects import Apply, AskToStop, Delete, Effect, RollBack
 from ptst_operator.names import KIND, Manifest
@@ -28,7 +28,7 @@ class Actor:
         """Lets the pods of a run reach each other: before pods are made, and once for those that an older operator has made.
 
         Raises:
-            ApiError: it could not be done now.
+            ApiError, NameTaken: it could not be done now.
         """
         if self._isolated.get(run.name) != run.uid or any(isinstance(effect, Apply) for effect in effects):
             self._apply(run.name, isolation.build(run))
@@ -43,7 +43,7 @@ class Actor:
         """Does the effects for one run, in order. Each can be repeated.
 
         Raises:
-            ApiError, StorageError: it could not be done now.
+            ApiError, NameTaken, StorageError: it could not be done now.
         """
         if not effects:
             self.refused.pop(run, None)
@@ -60,14 +60,15 @@ class Actor:
                     self.refused.pop(run, None)  # from here on it does not matter that the driver could not be asked to stop
 
     def _apply(self, run: str, manifest: Manifest) -> None:
-        kind, meta = manifest["kind"], manifest["metadata"]
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
         try:
-            there = self.api.get(kind, meta["name"])
+            there = self.api.get(kind, name)
             if there is not None and _owner(there) != _owner(manifest):
-                raise ApiError(409, "it exists and is not of this run; delete it, or give the run another name")
+                self.refused[run] = f"{kind} {name}: it exists and is not of this run; delete it, or give the run another name"
+                raise NameTaken(self.refused[run])
             self.api.apply(manifest)
         except ApiError as error:
-            self.refused[run] = f"{kind} {meta['name']}: {error}"
+            self.refused[run] = f"{kind} {name}: {error}"
             raise
         self.refused.pop(run, None)
 

@@ -17,11 +17,12 @@ from ptst_operator.children import isolation
 from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.table import RESOURCES
 from ptst_operator.effects import RunEvent
-from ptst_operator.names import API_VERSION, KIND, PLURAL, Manifest
+from ptst_operator.names import API_VERSION, APPLY_DEFINITION, KIND, PLURAL, Manifest
+from visionr1.errors import BadInput
 
 FIELD_MANAGER: Final = "ptst-operator"
 _SECONDS: Final = 20
-_OLDER: Final = "the definition is older than the operator: kubectl apply --server-side -f charts/visionr1-ptst/crds/"
+_OLDER: Final = f"the definition is older than the operator: {APPLY_DEFINITION}"
 _OWN_RESOURCES: Final = (
     ApiResource(KIND, API_VERSION, PLURAL),
     ApiResource("ConfigMap", "v1", "configmaps"),
@@ -42,6 +43,10 @@ class ApiError(Exception):
         self.status = status
 
 
+class NameTaken(Exception):
+    """Somebody else has an object with the name of one that a run needs. Trying again helps after a person has deleted it."""
+
+
 class Api:
     """One namespace of one cluster, or all of them (`namespace` is empty)."""
 
@@ -53,10 +58,19 @@ class Api:
         """A connection by KUBECONFIG if it is set, else with the rights of the pod. Never through a proxy.
 
         The client takes HTTPS_PROXY from the environment and forgets NO_PROXY, which would cut an operator off its API server.
+
+        Raises:
+            BadInput: the pod has no token of its service account, or the file is wrong.
         """
         settings = client.Configuration()
         settings.retries = False  # otherwise urllib3 tries again, and blocks for as long as a Retry-After header asks
-        config.load_config(client_configuration=settings)
+        try:
+            config.load_config(client_configuration=settings)
+        except config.ConfigException as error:
+            raise BadInput(
+                f"no way to the API server: {error} In a pod, mount the token of its service account "
+                "(automountServiceAccountToken: true). Elsewhere, set KUBECONFIG."
+            ) from None
         settings.proxy = None
         return Api(namespace, client.ApiClient(settings))
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Final
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.crd import VERSION_LABEL, definition
-from ptst_operator.names import Manifest
-
-_CRDS: Final = "kubectl apply --server-side -f charts/visionr1-ptst/crds/"
+from ptst_operator.names import APPLY_DEFINITION, Manifest
+from visionr1.errors import EXIT_BAD_INPUT, BadInput
 
 
 def bring_up_to_date(api: Api) -> str:
@@ -28,7 +26,7 @@ def bring_up_to_date(api: Api) -> str:
     there = api.get("CustomResourceDefinition", name)
     if there is None:
         # Argo CD runs this before its first sync, too, which brings the definition itself.
-        return f"there is no definition {name} yet: what installs the chart brings it ({_CRDS})"
+        return f"there is no definition {name} yet: what installs the chart brings it ({APPLY_DEFINITION})"
     if _numbers(_version(there)) > _numbers(version):
         return f"{name} is of the newer version {_version(there)}, and this is {version}: it stays as it is"
     meta = there["metadata"]
@@ -50,8 +48,11 @@ def main() -> int:
     try:
         print(bring_up_to_date(Api.connected("")))
     except ApiError as error:
-        print(f"the definition could not be changed: {error}; do it by hand: {_CRDS}", file=sys.stderr)
+        print(f"the definition could not be changed: {error}; do it by hand: {APPLY_DEFINITION}", file=sys.stderr)
         return 1
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
     return 0
 
 

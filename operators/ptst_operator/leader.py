@@ -98,6 +98,15 @@ class LeaseLock:
 
 
 def campaign(lock: LeaseLock, won: Callable[[], object], lost: Callable[[], object]) -> None:
-    """Begins to ask for the Lease, in a thread. `won` is called when it is held, and `lost` if it cannot be renewed later."""
-    election = electionconfig.Config(lock, LEASE_SECONDS, _RENEW_SECONDS, _RETRY_SECONDS, won, lost)
-    threading.Thread(target=leaderelection.LeaderElection(election).run, name="leader", daemon=True).start()
+    """Begins to ask for the Lease, in a thread. `won` is called when it is held, and `lost` if it is not renewed any more."""
+    election = electionconfig.Config(lock, LEASE_SECONDS, _RENEW_SECONDS, _RETRY_SECONDS, won, lambda: None)
+
+    def elect() -> None:
+        try:
+            leaderelection.LeaderElection(election).run()
+        except Exception:
+            _log.exception("lease %s: a bug in the election", lock.name)
+        finally:
+            lost()  # without the election nobody renews the lease, whatever has ended it
+
+    threading.Thread(target=elect, name="leader", daemon=True).start()

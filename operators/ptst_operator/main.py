@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from ptst_operator.api import Api, ApiError
+from ptst_operator.api import Api, ApiError, NameTaken
 from ptst_operator.api_watch import WATCHED, ApiWatcher
 from ptst_operator.leader import LeaseLock, campaign
 from ptst_operator.logs import FORMATS, LEVELS, set_up
@@ -72,10 +72,9 @@ class Operator:
         try:
             with self.metrics.seconds.time():
                 due = self._reconciler(namespace).reconcile(name)
-        except (ApiError, StorageError) as error:
+        except (ApiError, NameTaken, StorageError) as error:
             conflict = isinstance(error, ApiError) and error.status == 409
-            reason = f"api_{error.status}" if isinstance(error, ApiError) else "storage"
-            self.metrics.errors.labels(reason).inc()
+            self.metrics.errors.labels(_reason(error)).inc()
             if not conflict:  # a conflict is normal: somebody else changed the run in the meantime
                 _log.warning("%s: %s", key, printable(str(error)))  # a stranger may have written a part of it
             return self._again(key)
@@ -153,6 +152,16 @@ def _work(operator: Operator, workers: int, stopped: threading.Event, works: thr
     elif lock is not None:
         lock.release()
     return int(lost.is_set())
+
+
+def _reason(error: ApiError | NameTaken | StorageError) -> str:
+    match error:
+        case ApiError():
+            return f"api_{error.status}"
+        case NameTaken():
+            return "name_taken"
+        case _:
+            return "storage"
 
 
 def _namespaces(text: str) -> list[str]:

@@ -24,3 +24,5 @@ ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 
 ENFORCE: Final = "pod-security.kubernetes.io/enforce"
 """Label of a namespace: the Pod Security level that its pods must keep to."""
+APPLY_DEFINITION: Final = "kubectl apply --server-side --force-conflicts -f charts/visionr1-ptst/crds/"
+"""How a person brings the definition up to date. It takes over fields that Helm or the operator has written."""

@@ -50,7 +50,7 @@ class Reconciler:
         None leaves it to the watches and the resync. Infinity means that the run is gone.
 
         Raises:
-            ApiError, StorageError: it could not be done now; try again later.
+            ApiError, NameTaken, StorageError: it could not be done now; try again later.
         """
         manifest = self.api.get(KIND, name)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:

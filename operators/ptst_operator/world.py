@@ -86,7 +86,7 @@ class World:
         breach: a gate that stops a stage, checked at its new checkpoint.
         rollback: how far the due rollback is. None if none is due, or while a process of the run is left.
         refused: why the operator could not do its last decision: create a child, ask a driver to stop, or roll back.
-        restricted: whether the namespace enforces the *restricted* Pod Security level.
+        restricted: whether the namespace enforces the *restricted* Pod Security level. None if it is not known.
     """
 
     child: ChildState | None = None
@@ -104,4 +104,4 @@ class World:
     breaches: tuple[str, ...] = ()
     breach: Breach | None = None
     rollback: RollbackProgress | None = None
-    restricted: bool = True
+    restricted: bool | None = True

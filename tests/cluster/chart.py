@@ -15,6 +15,15 @@ Values = dict[str, Any]
 Manifest = dict[str, Any]
 
 
+class _OneOfEach(yaml.SafeLoader):
+    """A key that is twice in one mapping is a mistake, which PyYAML would hide."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"twice in one mapping: {keys}"
+        return super().construct_mapping(node, deep)
+
+
 def _template(values: Values, release: str, namespace: str, chart: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [tool("helm"), "template", release, str(chart), "--namespace", namespace, "--values", "-", *more]
     environment = {**os.environ, "HOME": "/nowhere"}
@@ -27,7 +36,7 @@ def manifests(
     """Everything that a release with these values has."""
     done = _template(values or {}, release, namespace, chart, *more)
     assert done.returncode == 0, done.stderr
-    return [one for one in yaml.safe_load_all(done.stdout) if one]
+    return [one for one in yaml.load_all(done.stdout, _OneOfEach) if one]
 
 
 def the(made: list[Manifest], kind: str, name: str = "") -> Manifest:

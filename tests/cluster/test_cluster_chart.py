@@ -176,4 +176,12 @@ def test_the_notes_say_what_the_run_needs(notes: Callable[..., str]) -> None:
     assert "The run needs no GPU." in notes("--values", str(CHART / "presets/cpu-demo.yaml"))
     assert "needs 64 GPUs at a time: 64 on 8 nodes for GRPO, 1" in notes("--values", str(CHART / "presets/zero.yaml"))
     assert "needs 32 GPUs at a time: 32 on 4 nodes for SFT, 1" in notes("--values", str(CHART / "presets/ci.yaml"))
+    teachers = [f"run.recipe.coldstart.{one}" for one in ("describer.workers.count=3", "reasoner.workers.tensor_parallel=32")]
+    taught = notes(
+        *[word for one in teachers for word in ("--set", one)],
+        "--set",
+        "run.recipe.coldstart.describer.workers.tensor_parallel=16",
+    )
+    assert "needs 80 GPUs at a time: 80 for the teachers of the cold start, 32 on 4 nodes for SFT" in taught
+    assert "nominalQuota 80 of nvidia.com/gpu" in taught
     assert "GPUs" not in notes("--set", "run.enabled=false")

@@ -81,3 +81,12 @@ def test_values_of_rules_are_checked_to_the_leaf() -> None:
     values: Values = {"monitoring": {"rules": {"enabled": True, "alerts": {"VisionR1StepStaled": {"enabled": False}}}}}
     with pytest.raises(AssertionError, match="VisionR1StepStaled"):
         manifests(values)
+
+
+def test_a_label_of_everything_and_of_one_part_is_there_once() -> None:
+    own = {"enabled": True, "labels": {"release": "prometheus"}}
+    parts = {"podMonitor": own, "rules": own, "dashboards": own}
+    made = manifests({"commonLabels": {"release": "all", "team": "vision"}, "monitoring": parts})
+    found = [one["metadata"]["labels"] for one in made if one["kind"] in ("PodMonitor", "PrometheusRule", "ConfigMap")]
+    assert len(found) == 8
+    assert {(labels["release"], labels["team"]) for labels in found} == {("prometheus", "vision")}

@@ -34,6 +34,12 @@ def test_a_service_account_may_be_there_already() -> None:
     assert the(unnamed, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "default"
 
 
+def test_the_pods_that_ask_the_api_server_mount_their_token_whatever_the_account_says() -> None:
+    pods = pod_templates(manifests({}))
+    asking = [pod["spec"] for pod in pods.values() if "serviceAccountName" in pod["spec"]]
+    assert [pod["automountServiceAccountToken"] for pod in asking] == [True, True]
+
+
 def test_rights_may_come_from_somebody_else() -> None:
     made = manifests({"rbac": {"create": False}, "operator": {"replicas": 2}, "definition": {"upgrade": False}})
     assert not [one for one in made if "Role" in one["kind"]]
@@ -65,7 +71,7 @@ def test_users_of_a_namespace_may_use_its_runs() -> None:
 
 def test_a_release_may_have_a_run_and_no_operator() -> None:
     made = manifests({**MONITORS, "operator": {"enabled": False}, "claim": {"create": False}}, release="second")
-    assert {one["kind"] for one in made} == {"PTSTRun", "ClusterRole", "PodMonitor"}
+    assert {one["kind"] for one in made} == {"PTSTRun", "PodMonitor"}, "the platform's release has the rights of its users"
     other = manifests({**MONITORS, "run": {"enabled": False}})
     mine = {(one["kind"], one["metadata"]["name"]) for one in made}
     assert not mine & {(one["kind"], one["metadata"]["name"]) for one in other}, "both can be installed in one namespace"
@@ -79,7 +85,8 @@ def test_an_operator_watches_its_own_namespace_alone() -> None:
 
 
 def test_an_operator_watches_several_namespaces() -> None:
-    made = manifests({**MONITORS, "operator": {"watchNamespaces": ["team-a", "team-b", "team-a"]}}, *ADMISSION)
+    several: Values = {"operator": {"watchNamespaces": ["team-a", "team-b", "team-a"]}, "run": {"enabled": False}}
+    made = manifests({**MONITORS, **several}, *ADMISSION)
     assert "--namespace=team-a,team-b" in arguments(made)
     assert {one["metadata"]["namespace"] for one in of(made, "Role")} == {"team-a", "team-b"}
     for one in of(made, "RoleBinding"):
@@ -129,7 +136,8 @@ def test_several_pods_of_the_operator_work_in_turn() -> None:
     assert (named["resourceNames"], named["verbs"], new["verbs"]) == (["ptst-operator"], ["get", "update"], ["create"])
     assert of(manifests({"operator": {"replicas": 3, "podDisruptionBudget": {"enabled": False}}}), "PodDisruptionBudget") == []
     alone = manifests({})
-    assert the(alone, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    one_goes_first = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    assert the(alone, "Deployment")["spec"]["strategy"] == one_goes_first
     assert not [word for word in arguments(alone) if "lease" in word] and of(alone, "PodDisruptionBudget") == []
     assert [one["metadata"]["name"] for one in of(alone, "Role")] == ["ptst-operator"]
 

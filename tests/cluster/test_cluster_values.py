@@ -73,7 +73,19 @@ DISAGREE: dict[str, tuple[Values, str]] = {
     ),
     "two proxies": (
         {"proxy": {"httpsProxy": "http://a:1"}, "operator": {"env": {"https_proxy": "http://b:1"}}},
-        "proxy.httpsProxy is http://a:1, but operator.env.https_proxy is http://b:1",
+        "operator.env has https_proxy beside the values of proxy: give it in proxy alone",
+    ),
+    "the same proxy twice": (
+        {"proxy": {"httpsProxy": "http://a:1", "noProxy": ".a"}, **pods(env={"NO_PROXY": ".a"})},
+        "run.pods.env has NO_PROXY beside the values of proxy: give it in proxy alone",
+    ),
+    "a proxy of one role": (
+        {"proxy": {"noProxy": ".a"}, "run": {"grpo": {"workers": {"env": {"http_proxy": "http://b:1"}}}}},
+        "run.grpo.workers.env has http_proxy beside the values of proxy: give it in proxy alone",
+    ),
+    "a run where nobody watches": (
+        {"operator": {"watchNamespaces": ["team-a", "team-b"]}},
+        "operator.watchNamespaces is team-a, team-b, but the run would be in vision, where no operator sees it",
     ),
     "two proxies of pods": (
         pods(env={"NO_PROXY": "a", "no_proxy": "b"}),

@@ -9,6 +9,10 @@ from ptst_operator import define
 from ptst_operator.api import Api, ApiError
 from ptst_operator.crd import VERSION_LABEL, definition
 
+from visionr1.errors import EXIT_BAD_INPUT
+
+THIS = definition()["metadata"]["labels"][VERSION_LABEL]
+
 
 class Cluster:
     """An API server with one definition, or none."""
@@ -31,14 +35,14 @@ class Cluster:
         self.there = manifest
 
 
-@pytest.mark.parametrize("version", ["0.0.9", "0.1.0"], ids=["older", "the same, changed by hand"])
+@pytest.mark.parametrize("version", ["0.0.9", THIS], ids=["older", "the same, changed by hand"])
 def test_an_older_definition_is_replaced_and_what_others_set_stays(version: str) -> None:
     cluster = Cluster(version)
-    assert define.bring_up_to_date(cluster).endswith("is of version 0.1.0 now")  # type: ignore[arg-type]
+    assert define.bring_up_to_date(cluster).endswith(f"is of version {THIS} now")  # type: ignore[arg-type]
     assert cluster.there is not None
     wanted = definition()
     assert cluster.there["spec"] == {"conversion": {"strategy": "None"}, **wanted["spec"]}
-    assert cluster.there["metadata"]["labels"] == {"team": "vision", VERSION_LABEL: "0.1.0"}
+    assert cluster.there["metadata"]["labels"] == {"team": "vision", VERSION_LABEL: THIS}
 
 
 def test_a_newer_definition_stays() -> None:
@@ -60,4 +64,14 @@ def test_what_the_api_server_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch
     cluster.refuses = ApiError(403, "forbidden")
     monkeypatch.setattr(Api, "connected", lambda namespace: cluster)
     assert define.main() == 1
-    assert capsys.readouterr().err.startswith("the definition could not be changed: forbidden; do it by hand: kubectl apply")
+    assert capsys.readouterr().err.startswith(
+        "the definition could not be changed: forbidden; do it by hand: kubectl apply --server-side --force"
+    )
+
+
+def test_a_pod_without_its_token_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("kubernetes.config.KUBE_CONFIG_DEFAULT_LOCATION", "/nowhere/config")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert define.main() == EXIT_BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("no way to the API server: ") and "automountServiceAccountToken: true" in line

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ptst_operator import workers
-from ptst_operator.api import ApiError
+from ptst_operator.api import ApiError, NameTaken
 from ptst_operator.main import STALLED_SECONDS, Operator
 from ptst_operator.metrics import OperatorMetrics
 from ptst_operator.reconcile import Reconciler
@@ -108,7 +108,13 @@ def counted(metrics: OperatorMetrics, name: str, **labels: str) -> float | None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(ApiError(503, "no"), "api_503"), (StorageError("no"), "storage"), (KeyError(), "bug")]
+    ("error", "reason"),
+    [
+        (ApiError(503, "no"), "api_503"),
+        (NameTaken("no"), "name_taken"),
+        (StorageError("no"), "storage"),
+        (KeyError(), "bug"),
+    ],
 )
 def test_a_look_that_failed_is_counted_by_its_reason(error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = Operator(Silent(), 15.0, ["vision"])  # type: ignore[arg-type]
@@ -121,7 +127,7 @@ def test_a_look_that_failed_is_counted_by_its_reason(error: Exception, reason: s
     assert counted(operator.metrics, "visionr1_ptst_reconcile_errors_total", reason=reason) == 1
 
 
-@pytest.mark.parametrize("error", [ApiError(422, "no \x1b[2J"), StorageError("no \x1b[2J")])
+@pytest.mark.parametrize("error", [ApiError(422, "no \x1b[2J"), NameTaken("no \x1b[2J"), StorageError("no \x1b[2J")])
 def test_no_message_in_the_log_controls_a_terminal(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ptst_operator.api import ApiError
+from ptst_operator.api import ApiError, NameTaken
 from ptst_operator.children import isolation
 from ptst_operator.rules import OWN_LABELS, RAY_AUTH
 from site_of_a_run import Site, condition, without_coldstart
@@ -58,7 +58,7 @@ def test_somebody_s_policy_of_that_name_is_not_replaced(tmp_path: Path) -> None:
     theirs: dict[str, Any] = {"kind": "NetworkPolicy", "metadata": {"name": "run-pods", "uid": "theirs"}}
     site.cluster.objects[POLICY] = theirs
     for _ in range(2):
-        with pytest.raises(ApiError, match="is not of this run"):
+        with pytest.raises(NameTaken, match="is not of this run"):
             site.look()
     assert site.cluster.objects[POLICY] == theirs and site.cluster.made == []
 

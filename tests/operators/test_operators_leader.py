@@ -97,6 +97,18 @@ def test_a_pod_that_cannot_renew_its_lease_stops() -> None:
     assert lost.wait(8)
 
 
+def test_an_election_that_breaks_has_lost_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    leases, won, lost = Leases(), threading.Event(), threading.Event()
+
+    def broken(manifest: dict[str, Any]) -> None:
+        raise ValueError("an answer that nobody expects")
+
+    campaign(lock(leases, "a"), won.set, lost.set)
+    assert won.wait(5)
+    monkeypatch.setattr(leases, "replace", broken)
+    assert lost.wait(8)
+
+
 def test_a_lease_that_somebody_else_has_taken_is_not_overwritten() -> None:
     leases = Leases()
     mine, theirs = lock(leases, "a"), lock(leases, "b")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ptst_operator.api import ApiError
+from ptst_operator.api import ApiError, NameTaken
 from ptst_operator.api_watch import run_of
 from ptst_operator.look import driver
 from ptst_operator.run_queue import RunQueue
@@ -216,7 +216,7 @@ def test_an_object_of_somebody_else_with_the_name_of_a_child_is_left_alone(owner
     site.cluster.objects["TrainingRuntime", "run-sft-0"] = other
     site.cluster.served = {"TrainJob"}
     for _ in range(3):
-        with suppress(ApiError):
+        with suppress(NameTaken):
             site.look()
     assert site.cluster.objects["TrainingRuntime", "run-sft-0"] is other and not site.cluster.children()
     message = condition(site.status, "Progressing").message

@@ -201,6 +201,22 @@ def test_a_role_that_may_not_list_events_keeps_no_run_from_training(tmp_path: Pa
     assert site.look(2).phase == "Running"
 
 
+def test_a_role_that_may_not_read_the_namespace_keeps_no_run_from_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, **without_coldstart())
+
+    def refused() -> dict[str, str]:
+        raise ApiError(403, "namespaces is forbidden")
+
+    monkeypatch.setattr(site.cluster, "namespace_labels", refused)
+    assert site.look(3).phase == "Pending"
+    site.start_child()
+    status = site.look(2)
+    assert status.phase == "Running"
+    assert "PodSecurity" not in {one.type for one in status.conditions}, "it is not known"
+
+
 def judged(site: Site) -> tuple[str, str]:
     status = site.look()
     return condition(status, "Reconciling").status, condition(status, "Stalled").status

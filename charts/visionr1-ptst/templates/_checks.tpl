@@ -3,7 +3,9 @@ Values that belong together and are given in different places. A release in whic
 The definition has the same rules for a PTSTRun that somebody writes by hand (operators/ptst_operator/rules.py).
 */}}
 {{- define "visionr1.checks" -}}
+{{- include "visionr1.checkProxy" . }}
 {{- if .Values.run.enabled }}
+{{- include "visionr1.checkNamespace" . }}
 {{- include "visionr1.checkStorage" . }}
 {{- include "visionr1.checkImages" . }}
 {{- include "visionr1.checkQueue" . }}
@@ -88,7 +90,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- end }}
 
-{{- /* S3's address and the proxies are variables of the operator and of the pods. */}}
+{{- /* S3's address is a variable of the operator and of the pods. */}}
 {{- define "visionr1.checkVariables" -}}
 {{- $pods := .Values.run.pods | default dict }}
 {{- $ours := .Values.operator.env | default dict }}
@@ -110,15 +112,35 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- end }}
 {{- end }}
-{{- $proxy := .Values.proxy }}
-{{- range $path, $env := dict "operator.env" $ours "run.pods.env" $theirs }}
-{{- range $name, $value := dict "HTTP_PROXY" $proxy.httpProxy "HTTPS_PROXY" $proxy.httpsProxy "NO_PROXY" $proxy.noProxy }}
-{{- range tuple $name (lower $name) }}
-{{- if and $value (hasKey $env .) (ne (get $env .) $value) }}
-{{- fail (printf "proxy.%s is %s, but %s.%s is %s: give it in one place" (camelcase (lower $name) | untitle) $value $path . (get $env .)) }}
+{{- end }}
+
+{{- /* A proxy becomes variables of every pod, in both cases: one of them by hand beside it would make pods differ. */}}
+{{- define "visionr1.checkProxy" -}}
+{{- $places := dict }}
+{{- if .Values.operator.enabled }}{{ $_ := set $places "operator.env" .Values.operator.env }}{{ end }}
+{{- if .Values.run.enabled }}
+{{- $_ := set $places "run.pods.env" (.Values.run.pods | default dict).env }}
+{{- range $role, $parts := dict "sft" (list "pods") "coldstart" (list "pods" "workers") "evaluate" (list "pods") "grpo" (list "head" "workers") }}
+{{- range $parts }}
+{{- $_ := set $places (printf "run.%s.%s.env" $role .) (get (get $.Values.run $role | default dict) . | default dict).env }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if or .Values.proxy.httpProxy .Values.proxy.httpsProxy .Values.proxy.noProxy }}
+{{- range $path, $env := $places }}
+{{- range $name, $_ := $env }}
+{{- if has (upper $name) (list "HTTP_PROXY" "HTTPS_PROXY" "NO_PROXY") }}
+{{- fail (printf "%s has %s beside the values of proxy: give it in proxy alone" $path $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "visionr1.checkNamespace" -}}
+{{- $watched := include "visionr1.namespaces" . | fromJsonArray }}
+{{- if and .Values.operator.enabled (not (has "*" $watched)) (not (has .Release.Namespace $watched)) }}
+{{- fail (printf "operator.watchNamespaces is %s, but the run would be in %s, where no operator sees it: add that namespace, or set run.enabled=false" (join ", " $watched) .Release.Namespace) }}
 {{- end }}
 {{- end }}
 

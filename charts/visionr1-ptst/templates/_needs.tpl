@@ -19,7 +19,14 @@ chart's own values and presets, and are in needs.yaml.
 {{- with $recipe.stages }}
 {{- $scored = int (dig "tensor_parallel" 1 (last .)) }}
 {{- end }}
-{{- $gpus := max $workers $sft $scored }}
+{{- $teachers := 0 }}
+{{- range tuple "describer" "reasoner" }}
+{{- $engines := get (get (get $recipe "coldstart" | default dict) . | default dict) "workers" }}
+{{- if kindIs "map" $engines }}
+{{- $teachers = add $teachers (mul (int (dig "count" 1 $engines)) (int (dig "tensor_parallel" 1 $engines))) | int }}
+{{- end }}
+{{- end }}
+{{- $gpus := max $workers $sft $scored $teachers }}
 {{- $cpu := eq (dig "rollout" "device" (ternary "cpu" "auto" $preset.cpu) $recipe) "cpu" }}
 {{- if $cpu }}
 
@@ -27,6 +34,7 @@ The run needs no GPU.
 {{- else }}
 
 The run needs {{ $gpus }} GPUs at a time:
+{{- if $teachers }} {{ $teachers }} for the teachers of the cold start,{{ end }}
 {{- if $sft }} {{ $sft }} on {{ $nodes }} nodes for SFT,{{ end }}
 {{- if $workers }} {{ $workers }} on {{ div $workers (int (dig "grpo" "workersPerPod" 8 .Values.run)) }} nodes for GRPO,{{ end }} {{ $scored }} for the evaluation.
 A Kueue quota for it: nominalQuota {{ $gpus }} of {{ dig "pods" "gpuResource" "nvidia.com/gpu" .Values.run }}, and CPUs and memory as the pods request them.

@@ -39,9 +39,11 @@ def with_report(at: Situation, status: Status, before: Status, action: planner.A
         "Suspended": _holds_in("Suspended", summary),
         "Complete": _holds_in("Succeeded", summary),
         "Failed": _holds_in("Failed", summary),
-        "PodSecurity": ("True", "Restricted", "") if at.world.restricted else ("False", "NotRestricted", _unrestricted(at)),
         **_for_tools(summary, fault),
     }
+    if at.world.restricted is not None:
+        enforced = ("True", "Restricted", "") if at.world.restricted else ("False", "NotRestricted", _unrestricted(at))
+        conditions["PodSecurity"] = enforced
     return _with_conditions(status, before, conditions, at.now)
 
 

@@ -98,9 +98,15 @@ def find_sft_kind(api: Api, wanted: WantedRun) -> str | None:
     return next((kind.name for kind in sft_kinds(wanted.run.spec.sft.backend) if api.serves(kind.name)), None)
 
 
-def enforces_restricted(api: Api) -> bool:
-    """Whether the API server refuses pods with more rights than the *restricted* profile allows."""
-    return api.namespace_labels().get(ENFORCE) == "restricted"
+def enforces_restricted(api: Api) -> bool | None:
+    """Whether the API server refuses pods with more rights than the *restricted* profile allows. None if it is not known."""
+    try:
+        labels = api.namespace_labels()
+    except ApiError as error:
+        if error.status != 403:  # a role that a cluster's administrator has written may not have it
+            raise
+        return None
+    return labels.get(ENFORCE) == "restricted"
 
 
 def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
