@@ -6,7 +6,7 @@ set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/go/bin # where the commands themselves look, too
 command=$1 missing=() packages=()
 shift
-libraries=$(ldconfig -p) # whole: a reader that ends early ends ldconfig, too, which pipefail would take for a library that is missing
+libraries=$(ldconfig -p || true) # whole: a reader that ends early ends ldconfig, too, which pipefail would take for a library that is missing
 for need in "$@"; do
     case $need in
     root) [ "$(id -u)" = 0 ] || missing+=("to be run as root") ; continue ;;
