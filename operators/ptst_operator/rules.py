@@ -24,7 +24,7 @@ OWN_LABELS: Final = (
     *("visionr1.io/", "ray.io/", "app.kubernetes.io/", "batch.kubernetes.io/"),
     *("training.kubeflow.org/", "jobset.sigs.k8s.io/"),
 )
-"""How the labels begin by which policies, monitors and controllers know whose pod one is."""
+"""How the labels begin by which policies, monitors and controllers know which run a pod belongs to."""
 _PODS: Final = ("self.pods", *_ROLES)
 _S3: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _OWN_VOLUMES: Final = ("scratch", "run", "shared-memory")
@@ -75,7 +75,7 @@ def _pods() -> Iterator[Schema]:
     )
     yield rule(
         f"!has(self.labels) || !self.labels.exists(k, {_list(OWN_LABELS)}.exists(p, k.startsWith(p)))",
-        f"a label of pods begins with one of {', '.join(OWN_LABELS)}: these say whose pod one is, and are set for you; remove it",
+        f"a label of pods begins with one of {', '.join(OWN_LABELS)}, which the operator or Kubernetes sets: remove it",
     )
     for name in RAY_AUTH:
         yield rule(

@@ -81,7 +81,9 @@ class Pods(SpecPart):
     @classmethod
     def _claim_no_other_run(cls, labels: dict[str, str]) -> dict[str, str]:
         if found := [name for name in labels if name.startswith(OWN_LABELS)]:
-            raise ValueError(f"{printable(found[0])} says whose pod one is, and is set for you: remove it")
+            raise ValueError(
+                f"{printable(found[0])} is set by the operator or by Kubernetes, and tells which run a pod belongs to: remove it"
+            )
         return labels
 
     @field_validator("resources")

@@ -52,7 +52,7 @@ DISAGREE: dict[str, tuple[Values, str]] = {
     ),
     "another run's name": (
         {"run": {"coldstart": {"workers": {"labels": {"ray.io/cluster": "theirs"}}}}},
-        "run.coldstart.workers.labels has ray.io/cluster, which says whose pod one is",
+        "run.coldstart.workers.labels has ray.io/cluster, which tells which run a pod belongs to",
     ),
     "a queue of everything": ({"commonLabels": {"kueue.x-k8s.io/queue-name": "a"}}, "put it in run.queueLabels"),
     "two S3 services": (

@@ -96,7 +96,8 @@ def test_a_run_that_takes_ray_s_token_away_is_refused_in_one_line(
 @pytest.mark.parametrize("prefix", OWN_LABELS)
 def test_pods_cannot_claim_to_be_another_run_s(prefix: str, tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart(), grpo={"workersPerPod": 2, "workers": {"labels": {f"{prefix}x": "theirs"}}})
-    line = f"spec.grpo.workers.labels: {prefix}x says whose pod one is, and is set for you: remove it"
+    why = "is set by the operator or by Kubernetes, and tells which run a pod belongs to: remove it"
+    line = f"spec.grpo.workers.labels: {prefix}x {why}"
     assert condition(site.look(), "RecipeValid").message == line
     assert site.cluster.made == []
 

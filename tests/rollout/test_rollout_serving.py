@@ -30,26 +30,34 @@ def problems(folder: Path) -> Path:
     return folder / "rows.jsonl"
 
 
-def test_a_killed_worker_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
-    counts = tmp_path / "counts"
-    counts.mkdir()
-    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:  # not pytest's own: the paths of Ray's sockets must be short
-        command = [HERE / "serving_driver.py", HERE / "serving_stub.py", problems(tmp_path), tmp_path / "run", counts]
-        done = subprocess.run(
-            [sys.executable, *map(str, command)],
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": scratch, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
+def in_a_process(*command: str | Path, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Python with these arguments. Not in pytest's own folder for temporary files: the paths of Ray's sockets must be short."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
+        environment = os.environ | {"TMPDIR": scratch, "PYTHONPATH": str(ROOT)}
+        arguments = [sys.executable, *map(str, command)]
+        done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def driver(folder: Path) -> list[Path]:
+    """The command of a cold start that counts in `folder/counts`."""
+    (folder / "counts").mkdir()
+    return [HERE / "serving_driver.py", HERE / "serving_stub.py", problems(folder), folder / "run", folder / "counts"]
+
+
+def assert_each_reply_is_kept_once(run: Path) -> None:
+    work = [json.loads(line) for part in (run / "coldstart/work").iterdir() for line in part.read_text().splitlines()]
+    assert len(work) == len({line["request"] for line in work}) == 3 * ROWS
+
+
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    done = in_a_process(*driver(tmp_path), seconds=200)
     finished, failed = done.stdout.splitlines()
     assert finished == f"{ROWS} {ROWS} {3 * ROWS}"
     assert "coldstart.describer: worker" in done.stderr and "; it is started again" in done.stderr
     assert failed == "Unreachable: coldstart.describer: worker 0: vLLM has ended with code 1: ValueError: no such model"
-    work = [json.loads(line) for part in (tmp_path / "run/coldstart/work").iterdir() for line in part.read_text().splitlines()]
-    assert len(work) == len({line["request"] for line in work}) == 3 * ROWS
+    assert_each_reply_is_kept_once(tmp_path / "run")
 
 
 TWO_NODES = """
@@ -73,31 +81,10 @@ sys.exit(code)
 
 
 def test_a_lost_machine_s_workers_are_started_on_another(tmp_path: Path) -> None:
-    counts = tmp_path / "counts"
-    counts.mkdir()
-    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
-        command = [
-            counts,
-            HERE / "serving_driver.py",
-            HERE / "serving_stub.py",
-            problems(tmp_path),
-            tmp_path / "run",
-            counts,
-            "node",
-        ]
-        done = subprocess.run(
-            [sys.executable, "-c", TWO_NODES, *map(str, command)],
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": scratch, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=250,
-        )
-    assert done.returncode == 0, done.stderr
+    done = in_a_process("-c", TWO_NODES, tmp_path / "counts", *driver(tmp_path), "node", seconds=250)
     assert done.stdout.splitlines()[-2] == f"{ROWS} {ROWS} {3 * ROWS}"
     assert "its process or its machine is gone; it is started again" in done.stderr
-    work = [json.loads(line) for part in (tmp_path / "run/coldstart/work").iterdir() for line in part.read_text().splitlines()]
-    assert len(work) == len({line["request"] for line in work}) == 3 * ROWS
+    assert_each_reply_is_kept_once(tmp_path / "run")
 
 
 def test_how_vllm_is_started() -> None:
@@ -128,11 +115,7 @@ def test_the_demo_s_base_describes_and_the_scripted_teacher_reasons(tmp_path: Pa
     run = tmp_path / "run"
     run.mkdir()
     (run / "recipe.yaml").write_text(to_yaml(recipe))
-    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:
-        command = [sys.executable, "-m", "visionr1.cli", "coldstart", "--run", str(run)]
-        environment = os.environ | {"TMPDIR": scratch}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
+    in_a_process("-m", "visionr1.cli", "coldstart", "--run", run, seconds=280)
     report = json.loads((run / "coldstart/report.json").read_text())
     assert report["problems"] == 24 and report["kept"] >= 15, report
     assert report["asked"] == 48 and report["teachers"]["describer"]["reply_tokens"] > 24 * 5

@@ -148,7 +148,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- $pods := .pods }}
 {{- range $name, $value := $pods.labels }}
 {{- if include "visionr1.isOwnLabel" $name }}
-{{- fail (printf "%s.labels has %s, which says whose pod one is and is set for you: remove it" $.path $name) }}
+{{- fail (printf "%s.labels has %s, which tells which run a pod belongs to and is set by the operator or by Kubernetes: remove it" $.path $name) }}
 {{- end }}
 {{- end }}
 {{- range tuple "kueue.x-k8s.io/queue-name" "volcano.sh/queue-name" "kai.scheduler/queue" }}

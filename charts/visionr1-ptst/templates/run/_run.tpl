@@ -20,7 +20,7 @@ have, and images from the registry of an umbrella chart.
 {{- include "visionr1.roleImage" (list . $pods) }}
 {{- end }}
 
-{{- /* Whether a label says whose pod one is. The operator and the jobs set these, and a run with such a one is refused. */}}
+{{- /* Whether a label tells which run a pod belongs to. The operator and Kubernetes set these, and a run with one of them is refused. */}}
 {{- define "visionr1.isOwnLabel" -}}
 {{- range tuple "visionr1.io/" "ray.io/" "app.kubernetes.io/" "batch.kubernetes.io/" "training.kubeflow.org/" "jobset.sigs.k8s.io/" }}
 {{- if hasPrefix . $ }}true{{ end }}
