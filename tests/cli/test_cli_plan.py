@@ -162,7 +162,7 @@ def test_a_run_that_has_begun_is_compared_with_its_plan(tmp_path: Path) -> None:
         log.append(step_record(step))
     result = plan("--run", str(tmp_path))
     assert result.exit_code == 0
-    assert re.search(r"stage 1: 48 x 16, 2 steps", result.stdout)
+    assert re.search(r"stage 1: 56 x 16, 2 steps", result.stdout)
     assert re.search(r"rollout +[0-9.]+ +4\.00 +[0-9.]+ +[0-9.]+\n", result.stdout)
     assert "Farthest from its floor: rollout" in result.stdout
     (phase,) = json.loads(plan("--run", str(tmp_path), "--json").stdout)

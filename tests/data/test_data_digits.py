@@ -60,11 +60,30 @@ def test_every_kind_of_question_comes_with_two_and_three_digits() -> None:
         ("smallest", [3, 5, 4], 3, "Smallest 3."),
         ("odd", [3, 5, 4], 2, "Odd 2."),
         ("odd", [2, 0], 0, "Odd 0."),
+        ("add 4 times", [3, 5], 23, "4: 3+5=8. 3: 8+5=13. 2: 13+5=18. 1: 18+5=23."),
+        (
+            "add 8 times",
+            [9, 1],
+            17,
+            "8: 9+1=10. 7: 10+1=11. 6: 11+1=12. 5: 12+1=13. 4: 13+1=14. 3: 14+1=15. 2: 15+1=16. 1: 16+1=17.",
+        ),
     ],
 )
 def test_answers_and_workings(kind: str, shown: list[int], answer: int, working: str) -> None:
     assert digits.KINDS[kind].answer(shown) == answer
     assert digits.KINDS[kind].working(shown, answer) == working
+
+
+@pytest.mark.parametrize("split", ["train", "held-out"])
+def test_a_quarter_of_the_problems_asks_for_several_steps_that_cannot_be_left_out(split: str) -> None:
+    rows = digits.problems(split)[:400]
+    hard = [row for row in rows if "times" in row.problem]
+    assert {Image.open(io.BytesIO(row.images[0])).size for row in hard} == {(112, 56)}
+    assert 0.22 < len(hard) / len(rows) < 0.34
+    for row in hard:
+        assert "the right digit" in row.problem and int(row.answer) >= 4, (
+            "a right digit of 0 would make every number of steps right"
+        )
 
 
 def test_held_out_pictures_are_plain_scans_and_train_pictures_are_not() -> None:

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Iterator
+from random import Random
 
 import numpy as np
 import openai
@@ -12,6 +13,7 @@ from PIL import Image
 from visionr1.data import digits
 from visionr1.data.coldstart.templates import fill, load_templates
 from visionr1.demo import teacher
+from visionr1.demo.chains import chain
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +58,13 @@ def test_the_reasoner_knows_only_the_words_it_is_given(client: openai.OpenAI) ->
         "The image shows 2 digits. The left digit is 3. The right digit is 9. What is the largest digit? The correct answer is 7."
     )
     assert "Left 3. Right 9." in ask(client, prompt)[0]
-    blind, _ = ask(client, "The image shows some digits. What is the largest digit?")
-    assert "not provided" in blind
+    three = "The left digit is 3. The middle digit is 1. The right digit is 9."
+    for described in (
+        "The image shows some digits. What is the largest digit?",
+        f"{three} {digits.KINDS['add 4 times'].question}",
+    ):
+        blind, _ = ask(client, described)
+        assert "not provided" in blind
 
 
 def test_the_same_request_gets_the_same_reply(client: openai.OpenAI) -> None:
@@ -118,9 +125,20 @@ def test_chains_are_long_winded_and_long_ones_err_more_often() -> None:
     finished = [reply.text for reply in replies(1500) if reply.finish_reason == "stop"]
     looks = np.array([text.count("Left") for text in finished])
     right = np.array([text.endswith("Answer: 12") for text in finished])
-    assert 0.5 < (looks > 1).mean() < 0.85
-    assert 0.2 < (looks > 6).mean() < 0.3
-    assert right[looks == 1].mean() > right[looks > 1].mean()
+    assert 0.95 < (looks > 1).mean() < 0.99
+    assert 0.4 < (looks >= 5).mean() < 0.75
+    assert right[looks == 1].mean() > right[looks >= 5].mean() + 0.03
+
+
+def test_few_chains_are_straight_and_a_working_of_several_steps_is_else_checked_again_and_again() -> None:
+    def looks(kind: str) -> np.ndarray:
+        random = Random(0)
+        return np.array([chain(kind, [3, 9], random)[0].count("Left") for _ in range(3000)])
+
+    for kind in ("sum", "add 4 times", "add 8 times"):
+        assert 0.02 < (looks(kind) == 1).mean() < 0.04
+    assert set(looks("sum")) == {1, 4, 5}
+    assert set(looks("add 8 times")) == {1, 5}
 
 
 def test_the_picture_is_read_from_its_pixels() -> None:

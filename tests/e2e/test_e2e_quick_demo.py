@@ -54,7 +54,7 @@ def test_every_rollout_is_kept(demo_run: Path) -> None:
 
     data = (demo_run / "rollouts" / "stage-1" / "step-1.jsonl.zst").read_bytes()
     lines = [json.loads(line) for line in zstandard.decompress(data).decode().splitlines()]
-    assert len(lines) == 16 * 16
+    assert len(lines) == 8 * 16
     assert {"prompt_id", "token_ids", "finish_reason", "reward", "format", "accuracy"} <= set(lines[0])
 
 

@@ -58,10 +58,10 @@ def commit(folder: Path, phase: str, step: int) -> None:
 def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     new_run(folder)
-    commit(folder, "stage-1", 24)
+    commit(folder, "stage-1", 20)
     run(str(folder))
     scores = {phase: json.loads((folder / f"eval/{phase}.json").read_text()) for phase in ("base", "stage-1")}
-    for phase, step in (("base", 0), ("stage-1", 24)):
+    for phase, step in (("base", 0), ("stage-1", 20)):
         assert (scores[phase]["phase"], scores[phase]["step"], scores[phase]["problems"]) == (phase, step, 3)
         assert scores[phase]["skipped"] == []
         assert 1 <= scores[phase]["completion_tokens_mean"] <= 12
@@ -73,9 +73,9 @@ def test_a_run_is_scored_once_and_goes_on_with_what_is_new(tmp_path: Path) -> No
     assert "base model" in (folder / "report.html").read_text()
 
     (folder / "eval/base.samples.jsonl").write_text("")
-    commit(folder, "stage-2", 48)
+    commit(folder, "stage-2", 40)
     run(str(folder))
-    assert json.loads((folder / "eval/stage-2.json").read_text())["step"] == 48
+    assert json.loads((folder / "eval/stage-2.json").read_text())["step"] == 40
     assert (folder / "eval/base.samples.jsonl").read_text() == ""
 
 
@@ -83,7 +83,7 @@ def test_other_values_score_again_and_the_report_has_one_set_of_scores(tmp_path:
     store = open_store(str(tmp_path / "run"))
     short = load_recipe("demo", [*SETTINGS, "stages=[]", "sft={data: {path: cold.jsonl}}"])
     adopt_recipe(store, short)
-    commit(tmp_path / "run", "sft", 24)
+    commit(tmp_path / "run", "sft", 20)
     run(store.url)
     longer = short.model_copy(update={"evaluation": short.evaluation.model_copy(update={"max_completion_tokens": 16})})
     adopt_recipe(store, longer)
@@ -167,13 +167,13 @@ def test_a_run_scores_every_stage_on_its_benchmarks_before_its_held_out_problems
     folder = tmp_path / "run"
     file = mathvision_set(tmp_path / "set", 3)
     new_run(folder, f"evaluation.benchmarks=[{{name: mathvision, path: '{file}'}}]")
-    commit(folder, "stage-1", 24)
+    commit(folder, "stage-1", 20)
     run(str(folder))
     store = open_store(str(folder))
     scores = {score.scored: score for score in read_benchmarks(store)}
     assert sorted(scores) == ["base", "stage-1"]
     assert scores["base"].conditions == scores["stage-1"].conditions
-    assert (scores["stage-1"].step, scores["stage-1"].problems, scores["stage-1"].seen) == (24, 3, [])
+    assert (scores["stage-1"].step, scores["stage-1"].problems, scores["stage-1"].seen) == (20, 3, [])
     assert "torch" in scores["base"].made_with
     assert 'id="benchmarks"' in store.read_bytes(REPORT).decode()
     assert len(json.loads(store.read_bytes(SUMMARY))["benchmarks"]) == 2
@@ -186,7 +186,7 @@ def test_a_run_scores_every_stage_on_its_benchmarks_before_its_held_out_problems
 def test_scores_of_other_held_out_problems_share_no_curve(tmp_path: Path, held_out: Path) -> None:
     folder = tmp_path / "run"
     new_run(folder, f"data.held_out={{path: '{held_out}'}}")
-    commit(folder, "stage-1", 24)
+    commit(folder, "stage-1", 20)
     run(str(folder))
     held_out.write_text("".join(held_out.read_text().splitlines(keepends=True)[:4]))
     scored = json.loads((folder / "summary.json").read_text())["phases"]

@@ -98,5 +98,5 @@ def test_a_batch_has_as_many_parts_as_there_are_updates(size: int, parts: int) -
 
 def test_what_a_stage_makes_is_printed() -> None:
     recipe = load_recipe("demo", ["algorithm.updates_per_batch=2"])
-    line = "stage 2: 24 steps of 16 of 1500 problems, 384 in all (0.256 epochs), 8 completions each; 48 updates"
+    line = "stage 2: 20 steps of 8 of 1500 problems, 160 in all (0.1067 epochs), 8 completions each; 40 updates"
     assert what_is_made(recipe, stage_phase(recipe, 2), 1500) == line

@@ -46,6 +46,6 @@ def test_the_cache_holds_the_longest_sequence() -> None:
     assert cache_faults(recipe, phases(recipe), sizes) == []
     recipe = load_recipe("demo", [f"rollout.cpu_kv_cache_gib={gib_of_448_tokens * 0.99}"])
     [line] = cache_faults(recipe, phases(recipe), sizes)
-    assert "hold 506 tokens, and a sequence of stage 3 may have 448" in line
+    assert "hold 506 tokens, and a sequence of stage 3 may have 480" in line
     recipe = load_recipe("demo", [f"rollout.cpu_kv_cache_gib={gib_of_448_tokens * 0.99}", "rollout.engine=hf"])
     assert cache_faults(recipe, phases(recipe), sizes) == []

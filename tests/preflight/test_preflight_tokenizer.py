@@ -41,7 +41,7 @@ def test_the_file_has_the_vocabulary_that_the_library_reads() -> None:
 
 def test_a_tokenizer_that_is_larger_than_the_embedding(base: Path) -> None:
     change(base / "config.json", lambda config: config["text_config"].update(vocab_size=400))
-    assert "has ids up to 420, and the model's embedding only 400 rows" in refused_by_both(base)
+    assert "has ids up to 452, and the model's embedding only 400 rows" in refused_by_both(base)
 
 
 def test_a_tokenizer_with_other_ids_for_pictures(base: Path) -> None:

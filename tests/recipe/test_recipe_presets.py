@@ -96,7 +96,7 @@ def test_the_schema_is_that_of_a_file_with_a_preset() -> None:
 def test_overrides_reach_everywhere() -> None:
     recipe = load_recipe("demo", ["coldstart=null", "sft=null", "stages.2={max_completion_tokens: 8, group_size: 2, steps: 1}"])
     assert recipe.sft is None and recipe.coldstart is None
-    assert limits(recipe) == [(48, 16, 24), (96, 8, 24), (8, 2, 1)]
+    assert limits(recipe) == [(56, 16, 20), (112, 8, 20), (8, 2, 1)]
     assert load_recipe("vision-r1", ["coldstart.problems.path=a.jsonl"]).coldstart is not None, "a null section can be begun"
 
 

@@ -106,6 +106,7 @@ def grpo_step(stage: int, step: int) -> dict[str, Any]:
         "completion_tokens_mean": start + (end - start) * part + draws.gauss(0, 90),
         "completion_truncated_ratio": 0.05,
         "step_seconds": {"rollout": 30.0, "reward": 1.0, "update": 20.0},
+        **({"pause_seconds": 93.5} if step == 150 else {}),
     }
 
 

@@ -118,6 +118,7 @@ def test_summary_has_the_values_of_each_phase(make_run: Callable[..., Path]) -> 
         key: score[key] for key in ("accuracy", "standard_error", "completion_tokens_mean", "truncated_ratio")
     }
     assert (last["steps"], last["seconds"], last["peak_bytes"], last["state"]) == (100, 7800.0, 7 * 2**33, "done")
+    assert last["pause_seconds"] == [] and summary["phases"]["stage-2"]["pause_seconds"] == [93.5]
     assert summary["phases"]["coldstart"]["accuracy"] is None
     assert summary["phases"]["coldstart"]["steps"] is None
 

@@ -177,6 +177,7 @@ def begin_with_a_wrong_value(run: Path) -> None:
 def assert_same_bits(one: Path, other: Path) -> None:
     """The same seed gave the same numbers in every step, the same rollouts, and the same files in the last checkpoint."""
     of_the_machine = {"time", "step_seconds", "host_memory_bytes", "checkpoint_bytes", "grading_timeouts", "rollout_tail_seconds"}
+    of_the_machine |= {"pause_seconds"}
     for ours, theirs in zip(records(one, "stage-1"), records(other, "stage-1"), strict=True):
         assert {"loss", "grad_norm", "kl_mean", "entropy_mean", "logprob_mismatch", "reward_mean"} <= ours.keys() - of_the_machine
         for key in ours.keys() - of_the_machine:

@@ -59,6 +59,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, data: Path, whole: str) -> None:
     assert reported == ["SFT stopped after step 3, which is committed"] * 2
     assert run_ranks(sft, 2, run) == ["done", "done"]
     assert_same_end(run, whole)
+    assert [record["step"] for record in steps(run) if record.get("pause_seconds", 0) > 0] == [4]
 
 
 def test_a_run_killed_before_a_commit_goes_on_with_another_number_of_checkpoints(tmp_path: Path, data: Path, whole: str) -> None:

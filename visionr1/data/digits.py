@@ -48,6 +48,30 @@ class Kind:
     answer: Callable[[Sequence[int]], int]
     working: Callable[[Sequence[int], int], str]
     counts: tuple[int, ...] = (2, 3)
+    steps: int = 1
+
+
+HARD: Final = 0.09
+"""How often a kind of several steps is asked, per step, for each time that one of a single step is."""
+ADDITIONS: Final = (4, 5, 6, 8)
+"""How often the right digit is added to the left one: each addition makes the right chain of thought longer."""
+
+
+def _added(times: int) -> Kind:
+    return Kind(
+        f"Start at the left digit and add the right digit {times} times. Where do you end?",
+        lambda digits: digits[0] + times * digits[1],
+        lambda digits, result: _additions(digits, times, result),
+        counts=(2,),
+        steps=times,
+    )
+
+
+def _additions(digits: Sequence[int], times: int, result: int) -> str:
+    start, step = digits
+    totals = [start + step * done for done in range(times)]
+    sums = zip(totals, [*totals[1:], result], strict=True)
+    return " ".join(f"{left}: {total}+{step}={after}." for left, (total, after) in zip(range(times, 0, -1), sums, strict=True))
 
 
 KINDS: Final[dict[str, Kind]] = {
@@ -63,6 +87,7 @@ KINDS: Final[dict[str, Kind]] = {
     "odd": Kind(
         "How many digits are odd?", lambda digits: sum(digit % 2 for digit in digits), lambda digits, result: f"Odd {result}."
     ),
+    **{f"add {times} times": _added(times) for times in ADDITIONS},
 }
 
 
@@ -148,8 +173,10 @@ class Problems(Sequence[Row]):
         random = np.random.default_rng([self._seed, split_number, index])
         ink_N88, label_N = scans(self._split)
         count = 3 if random.random() < 0.15 else 2
-        chosen = random.integers(len(label_N), size=count)
-        kind = KINDS[str(random.choice([name for name, kind in KINDS.items() if count in kind.counts]))]
+        asked = {name: HARD * kind.steps if kind.steps > 1 else 1.0 for name, kind in KINDS.items() if count in kind.counts}
+        kind = KINDS[str(random.choice(list(asked), p=np.array(list(asked.values())) / sum(asked.values())))]
+        usable = np.flatnonzero(label_N) if kind.steps > 1 else np.arange(len(label_N))
+        chosen = random.choice(usable, size=count)
         picture = draw(ink_N88[chosen], random if self._split == "train" else None)
         png = io.BytesIO()
         picture.save(png, "PNG")

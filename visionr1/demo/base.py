@@ -1,7 +1,8 @@
 """The demo's base model: a tiny Qwen2.5-VL that reads digits aloud, and cannot reason yet.
 
-The paper starts from a model that sees; so does the demo. Captions of augmented train scans alone
-teach it, from random weights. `python -m visionr1.demo.base --out DIR` makes the shipped directory again.
+The paper starts from a model that sees and reckons; so does the demo. Captions of augmented train scans teach it, and exercises
+in words, from random weights. It has seen no question, no chain of thought about a picture and no answer.
+`python -m visionr1.demo.base --out DIR` makes the shipped directory again, in a quarter of an hour on 2 cores.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from visionr1.data.digits import caption, draw, scans
-from visionr1.demo.chains import READ_ALOUD, corpus
+from visionr1.demo.chains import READ_ALOUD, RECKON, corpus, exercises
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import BatchFeature, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-STEPS: Final = 300
-BATCH: Final = 128
+STEPS: Final = 900
+BATCH: Final = 64
+EXERCISE_ROWS: Final = 32
 PEAK_LEARNING_RATE: Final = 2e-3
 WARMUP_STEPS: Final = 50
 THREE_DIGITS: Final = 0.2
@@ -60,13 +63,25 @@ def captions(
     return Captions(inputs, labels_BT, torch.isin(labels_BT, digit_ids))
 
 
+def reckoning(processor: Qwen2_5_VLProcessor, random: Random) -> tuple[BatchFeature, Tensor]:
+    """A batch of rows of exercises, padded on the right, and labels_BT, which leave out the request and the padding."""
+    turn = [{"role": "user", "content": RECKON}]
+    prompt = processor.apply_chat_template(turn, add_generation_prompt=True)
+    rows = [f"{prompt}{exercises(random)}{processor.tokenizer.eos_token}" for _ in range(EXERCISE_ROWS)]
+    inputs = processor.tokenizer(rows, return_tensors="pt", padding=True, padding_side="right")
+    labels_BT = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+    labels_BT[:, : len(processor.tokenizer(prompt).input_ids)] = -100
+    return inputs, labels_BT
+
+
 def train(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, steps: int, seed: int) -> None:
-    """Teach the model captions of train scans: AdamW, warm-up, cosine decay, fresh pictures at every step."""
+    """Teach the model captions of train scans and exercises: AdamW, warm-up, cosine decay, fresh ones at every step."""
     import numpy as np
     import torch
     from rich.progress import track
 
     random = np.random.default_rng(seed)
+    of_exercises = Random(seed)
     ink_N88, label_N = scans("train")
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_factor(step, steps))
@@ -75,12 +90,15 @@ def train(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProces
         batch = captions(processor, ink_N88[chosen_BD], label_N[chosen_BD], random)
         loss = model(**batch.inputs, labels=batch.labels_BT).loss
         loss.backward()
+        exercise, labels_BT = reckoning(processor, of_exercises)
+        reckoned = model(**exercise, labels=labels_BT).loss
+        reckoned.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
         if step % 50 == 49 or step == steps - 1:
-            print(f"step {step + 1} of {steps}: loss {loss.item():.4f}")
+            print(f"step {step + 1} of {steps}: loss of captions {loss.item():.4f}, of exercises {reckoned.item():.4f}")
 
 
 def learning_rate_factor(step: int, steps: int) -> float:

@@ -99,7 +99,7 @@ def reasoning(kind: str, prompt: str, random: Random) -> Reply:
     """Step 3: a chain of thought from the prompt's words alone."""
     reported = {(place or name).lower(): int(digit) for place, name, digit in _DIGIT_IN_WORDS.findall(prompt)}
     digits = list(reported.values())
-    if len(digits) not in PLACES:
+    if len(digits) not in KINDS[kind].counts:
         return Reply("<think> The image is not provided, so I have to guess. </think>\n\nI cannot answer without the image.")
     text, answer = chain(kind, digits, random)
     manner = random.random()
