@@ -81,14 +81,19 @@ ROWS = [
 COMPLETIONS = 12
 
 
-def policy_weights(folder: Path) -> str:
-    """Writes a policy that differs from its reference, the demo's base, so that the KL term has a gradient."""
+def policy_weights(folder: Path, scale: float = 1.0) -> str:
+    """Writes a policy that differs from its reference, the demo's base, so that the KL term has a gradient.
+
+    Args:
+        scale: of the base's weights. The larger they are, the surer is the policy of its tokens, and the more it magnifies the
+            rounding of float32.
+    """
     recipe = recipe_of(())
     model = load_model(base_dir(recipe.model), recipe.model, CPU)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.01)
+            parameter.mul_(scale).add_(torch.randn(parameter.shape, generator=generator) * 0.01)
     model.save_pretrained(folder)
     PromptBuilder(base_dir(recipe.model), recipe.model).processor.save_pretrained(folder)
     return str(folder)

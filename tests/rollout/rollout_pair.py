@@ -72,6 +72,13 @@ class Pair:
         assert len(ours) > 50
         return float(((ours - theirs).abs() / theirs.abs().clamp(min=1.0)).max())
 
+    def soften(self) -> None:
+        """Makes policy and engine less sure of their tokens: the surer, the more a forward pass magnifies float32's rounding."""
+        with torch.no_grad():
+            for parameter in self.policy.inner.parameters():
+                parameter.mul_(0.7)
+        self.sync()
+
     def shake(self, seed: int, size: float = 0.01) -> None:
         """Changes every weight of the policy."""
         generator = torch.Generator().manual_seed(seed)

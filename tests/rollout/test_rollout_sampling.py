@@ -65,6 +65,10 @@ def test_banned_tokens_are_never_sampled_and_the_trainer_knows(pair: Pair) -> No
     groups = pair.sample()
     sampled = {token for group in groups for completion in group.completions for token in completion.token_ids}
     assert sampled.isdisjoint(pair.builder.banned_token_ids)
+    pair.soften()
+    groups = pair.sample()
+    sampled = {token for group in groups for completion in group.completions for token in completion.token_ids}
+    assert sampled.isdisjoint(pair.builder.banned_token_ids)
     assert pair.distance(groups) <= LIMIT
 
 

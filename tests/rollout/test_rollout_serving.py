@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from visionr1.demo.chains import READ_ALOUD
 from visionr1.recipe import load_recipe, parse_recipe, to_yaml
 from visionr1.recipe.coldstart import TeacherWorkers
 from visionr1.rollout.serving import vllm_plan
@@ -97,14 +98,17 @@ def test_how_vllm_is_started() -> None:
     assert not any("secret" in word for word in on_gpu.command) and on_gpu.environment["VLLM_API_KEY"] == "secret"
 
 
+PICTURES = 96
+
+
 def test_the_demo_s_base_describes_and_the_scripted_teacher_reasons(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts"
     prompts.mkdir()
-    (prompts / "description_alone.txt").write_text("{question}")
+    (prompts / "description_alone.txt").write_text(READ_ALOUD + " {question}")
     changes = {
         "preset": "demo",
         "coldstart": {
-            "problems": {"path": "demo://digits/train", "limit": 24},
+            "problems": {"path": "demo://digits/train", "limit": PICTURES},
             "describer": {"base_url": None, "model": "demo", "max_tokens": 64, "workers": {"cpu_kv_cache_gib": 0.25}},
             "pseudo_cot": False,
             "prompts_dir": str(prompts),
@@ -117,6 +121,7 @@ def test_the_demo_s_base_describes_and_the_scripted_teacher_reasons(tmp_path: Pa
     (run / "recipe.yaml").write_text(to_yaml(recipe))
     in_a_process("-m", "visionr1.cli", "coldstart", "--run", run, seconds=280)
     report = json.loads((run / "coldstart/report.json").read_text())
-    assert report["problems"] == 24 and report["kept"] >= 15, report
-    assert report["asked"] == 48 and report["teachers"]["describer"]["reply_tokens"] > 24 * 5
+    assert report["problems"] == PICTURES and report["kept"] >= 28, "chance gives 10"
+    assert report["asked"] >= 2 * PICTURES - report["rejected"].get("truncated", 0)
+    assert report["teachers"]["describer"]["reply_tokens"] > PICTURES * 5
     assert load_recipe(str(run / "recipe.yaml")) == recipe
