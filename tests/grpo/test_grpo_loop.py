@@ -172,6 +172,8 @@ def test_a_run_that_goes_on_logs_no_step_twice_and_draws_the_same_rows(run: Go) 
     later = Crew()
     run(later, first_step=2, state=crew.committed[2]["sampler"])
     assert run.steps == [1, 2, 3, 4]
+    assert ["pause_seconds" in record for record in run.records] == [False, False, True, False], "the loss is a figure"
+    assert {record["workers"] for record in run.records} == {RECIPE.rollout.workers}
     assert crew.sampled[:2] + later.sampled == whole.sampled
     assert crew.seeds[:2] + later.seeds == whole.seeds
 

@@ -13,7 +13,7 @@ def test_names_follow_the_rules(item: Instrument) -> None:
     assert re.fullmatch("visionr1_[a-z]+(_[a-z]+)*", item.name)
     assert item.name.endswith("_total") == (item.kind == "counter")
     for unit in ("seconds", "bytes", "ratio"):
-        assert (item.unit == unit) == item.name.endswith(f"_{unit}")
+        assert (item.unit == unit) == item.name.removesuffix("_total").endswith(f"_{unit}")
     assert item.help.endswith(".") and "|" not in item.help
 
 

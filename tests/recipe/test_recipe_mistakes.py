@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,16 @@ TEXTS = [
 def test_wrong_text(text: str, line: str) -> None:
     (found,) = lines_of(text)
     assert found.startswith(line)
+
+
+def test_how_deep_a_recipe_may_be_does_not_depend_on_python_s_limit() -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(16_384)  # as mypy and others do
+    try:
+        found = [lines_of("a: " + "[" * depth) for depth in (110, 3000)]
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == [["r.yaml: nested too deeply for a recipe"]] * 2
 
 
 OVERRIDES = [

@@ -82,12 +82,12 @@ REFUSED = [
     (ALL[:2], "sft.epochs=1", "sft.epochs: 7.0 in the run, 1.0 in this recipe; sft"),
     (ALL[:2], "sft.data={path: x.jsonl}", "sft.data: null in the run, a group of values in this recipe; sft"),
     (ALL[:2], "sft=null", "sft: a group of values in the run, null in this recipe; sft"),
-    (ALL, "stages.0.steps=5", "stages.0.steps: 24 in the run, 5 in this recipe; stage-1"),
+    (ALL, "stages.0.steps=5", "stages.0.steps: 20 in the run, 5 in this recipe; stage-1"),
     (ALL, "stages.1.group_size=2", "stages.1.group_size: 8 in the run, 2 in this recipe; stage-2"),
     (ALL[:3], "data.train.limit=1400", "data.train.limit: 1500 in the run, 1400 in this recipe; stage-1"),
     (ALL[:3], "data.max_prompt_tokens=99", "data.max_prompt_tokens: 256 in the run, 99 in this recipe; stage-1"),
     (ALL[:3], "rollout.engine=hf", 'rollout.engine: "vllm" in the run, "hf" in this recipe; stage-1'),
-    (ALL[:3], "algorithm.prompts_per_step=8", "algorithm.prompts_per_step: 16 in the run, 8 in this recipe; stage-1"),
+    (ALL[:3], "algorithm.prompts_per_step=4", "algorithm.prompts_per_step: 8 in the run, 4 in this recipe; stage-1"),
     (ALL[:3], "reward.function=zero", 'reward.function: "hfrrf" in the run, "zero" in this recipe; stage-1'),
     (ALL[:3], "optimiser.betas=[0.9, 0.95]", "optimiser.betas: [0.9, 0.999] in the run, [0.9, 0.95] in this recipe; stage-1"),
 ]
@@ -151,14 +151,14 @@ def test_scores_of_other_values_are_kept_apart(store: Store) -> None:
     warm, cold = DEMO, load_recipe("demo", ["evaluation.temperature=0"])
     (chain, again) = phases(warm), phases(cold)
     adopt_recipe(store, warm)
-    commit(store, "stage-3", 72)
-    Scores(store, evaluation_settings(warm)).write("stage-3", 72, {"accuracy": 0.5}, [])
+    commit(store, "stage-3", 60)
+    Scores(store, evaluation_settings(warm)).write("stage-3", 60, {"accuracy": 0.5}, [])
     assert committed(store, chain[-1]).complete
     adopt_recipe(store, cold)
     assert not committed(store, again[-1]).complete
     scores = Scores(store, evaluation_settings(cold))
     assert scores.score("stage-3") is None and scores.others() == [EVAL]
-    scores.write("stage-3", 72, {"accuracy": 0.25}, [])
+    scores.write("stage-3", 60, {"accuracy": 0.25}, [])
     assert committed(store, again[-1]).complete
     adopt_recipe(store, warm)
     back = Scores(store, evaluation_settings(warm))
@@ -172,8 +172,8 @@ def test_scores_of_other_values_are_kept_apart(store: Store) -> None:
 def test_scores_without_their_values_are_those_of_the_runs_own_recipe(store: Store) -> None:
     """A run that an earlier version has evaluated."""
     adopt_recipe(store, DEMO)
-    commit(store, "stage-3", 72)
-    store.write_bytes(eval_key("stage-3"), b'{"step": 72}')
+    commit(store, "stage-3", 60)
+    store.write_bytes(eval_key("stage-3"), b'{"step": 60}')
     assert committed(store, phases(DEMO)[-1]).complete
     other = load_recipe("demo", ["data.held_out.limit=5"])
     adopt_recipe(store, other)
@@ -212,21 +212,21 @@ def test_what_completes_each_phase(store: Store) -> None:
     assert committed(store, sft) == Committed(50, False)
     commit(store, "sft", 94, final=True)
     assert committed(store, sft) == Committed(94, True)
+    commit(store, "stage-1", 16)
+    assert committed(store, stage_1) == Committed(16, False)
     commit(store, "stage-1", 20)
-    assert committed(store, stage_1) == Committed(20, False)
-    commit(store, "stage-1", 24)
-    assert committed(store, stage_1) == Committed(24, True)
-    commit(store, "stage-2", 48)
-    assert committed(store, stage_2) == Committed(48, True), "steps go on over stages"
+    assert committed(store, stage_1) == Committed(20, True)
+    commit(store, "stage-2", 40)
+    assert committed(store, stage_2) == Committed(40, True), "steps go on over stages"
     assert committed(store, evaluate) == Committed(None, False)
 
 
 def test_evaluation_is_complete_when_the_newest_checkpoint_is_scored(store: Store) -> None:
     evaluate = phases(DEMO)[-1]
-    commit(store, "stage-3", 72)
-    store.write_bytes(eval_key("stage-3"), b'{"step": 71}')
+    commit(store, "stage-3", 60)
+    store.write_bytes(eval_key("stage-3"), b'{"step": 59}')
     assert not committed(store, evaluate).complete
-    store.write_bytes(eval_key("stage-3"), b'{"step": 72}')
+    store.write_bytes(eval_key("stage-3"), b'{"step": 60}')
     assert committed(store, evaluate).complete
     store.write_bytes(eval_key("stage-3"), b"[]")
     with pytest.raises(BadInput, match="eval/stage-3.json: not a score file; delete it to have it made again$"):

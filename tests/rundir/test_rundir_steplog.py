@@ -49,6 +49,7 @@ def test_a_new_attempt_drops_the_steps_that_it_runs_again(store: Store) -> None:
         stage.append(record("stage-1", step))
     resumed = StepLog(store, "stage-1", 2)
     assert steps_of(store, "stage-1") == [1, 2]
+    assert (stage.resumes_from, resumed.resumes_from) == (None, 1.5e9 + 2), "the newest step that is kept, of this phase"
     resumed.append(record("stage-1", 3))
     assert steps_of(store, "stage-1") == [1, 2, 3]
     assert steps_of(store, "sft") == [1, 2]

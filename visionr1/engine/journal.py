@@ -40,6 +40,7 @@ class Journal:
     def __init__(self, store: Store, log: StepLog, exporter: Exporter, advance: Advance) -> None:
         self._store, self._log, self._exporter, self._advance = store, log, exporter, advance
         self._storing = Background("journal")
+        self._resumes_from = log.resumes_from
 
     def write(
         self, record: dict[str, Any], line: str, *, own: Mapping[str, Any], store_first: Callable[[], object] = lambda: None
@@ -55,6 +56,9 @@ class Journal:
         Raises:
             StorageError: the step before could not be stored, or a local disk cannot take this one.
         """
+        if self._resumes_from is not None:
+            record = record | {"pause_seconds": pause_seconds(self._resumes_from, record)}
+            self._resumes_from = None
 
         def store() -> None:
             store_first()
@@ -69,6 +73,11 @@ class Journal:
     def flush(self) -> None:
         """Returns when all steps are stored; raises what kept one from it."""
         self._storing.wait()
+
+
+def pause_seconds(before: float, record: Mapping[str, Any]) -> float:
+    """What a loss or a stop has cost: seconds from the end of the newest kept step (Unix time) to the begin of this record's."""
+    return round(max(0.0, record["time"] - sum(record["step_seconds"].values()) - before), 3)
 
 
 def resident_bytes() -> int:

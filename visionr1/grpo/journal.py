@@ -92,6 +92,7 @@ class StageJournal:
         Raises:
             StorageError: the step before could not be stored, or a local disk cannot take this one.
         """
+        stats = {**stats, "workers": self._recipe.rollout.workers}
         record = step_record(self._phase, step, learning_rate, groups, grades, rewards_PG, stats, clock)
         rollouts = rollout_lines(batch, groups, grades).encode() if self._recipe.metrics.save_rollouts else None
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+import sys
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
-from typing import Final
+from typing import Any, Final
 
 ALL: Final = "::"
 """Every address of the machine, of both kinds."""
@@ -38,3 +39,8 @@ class HttpServer(ThreadingHTTPServer):
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         TCPServer.server_bind(self)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a client that hung up before it had its answer, as a probe does that has waited long enough."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)

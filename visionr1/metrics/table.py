@@ -49,6 +49,14 @@ TABLE: Final[tuple[Instrument, ...]] = (
     _gauge("stage_first_step", "steps", "Global step before this stage's first step.", logged=False),
     _gauge("stage_last_step", "steps", "Global step that ends this stage (in SFT: its number of steps).", logged=False),
     _gauge("completion_tokens_limit", "tokens", "Length limit of the stage. A longer completion is cut.", logged=False),
+    _counter(
+        "pause_seconds",
+        "seconds",
+        "Time without training before this process's first step, counted from the newest step that was kept: what a loss, a stop "
+        "or a queue has cost.",
+        "pause_seconds",
+    ),
+    _gauge("workers", "workers", "GRPO workers that made the newest step."),
     # Reward and advantage.
     _gauge("reward_mean", "reward", "Mean reward of the step's completions."),
     _gauge("reward_std", "reward", "Standard deviation of the step's rewards."),

@@ -16,6 +16,8 @@ Document = dict[str, Any]
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _LONGEST_KEY = 60
+_DEEPEST = 100
+"""Lists and mappings inside one another. Not left to Python's limit of recursion, which libraries raise."""
 _WHOLE = r"[-+]?(?:0|[1-9][0-9]*)"
 _PLAIN: tuple[tuple[str, str, list[str]], ...] = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -30,6 +32,8 @@ _PLAIN: tuple[tuple[str, str, list[str]], ...] = (
 class _Loader(yaml.SafeLoader):
     """Reads 5e-6 as a number, and a date and 010 as text. Refuses aliases, tags, and text that cannot be written to a file."""
 
+    _depth = 0
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
         mark: Any = event.start_mark
@@ -43,7 +47,12 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.ScalarEvent) and _UNUSABLE.search(event.value):
             problem = "a text has a NUL character or a lone surrogate in it: remove it"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
-        return super().compose_node(parent, index)
+        if self._depth > _DEEPEST:
+            raise RecursionError
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):

@@ -123,6 +123,7 @@ def values(recipe: Recipe) -> dict[str, Any]:
     return dict(_leaves(recipe.model_dump(mode="json"), ""))
 
 
+@lru_cache(maxsize=512)  # the operator asks for them several times at each look
 def evaluation_settings(recipe: Recipe) -> str:
     """The values that a score depends on, but for the model that it is of: a JSON object by path. Equal means comparable."""
     settings = {path: value for path, value in values(recipe).items() if reads("evaluate", None, path)}

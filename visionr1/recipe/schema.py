@@ -300,6 +300,15 @@ class Recipe(Part):
     checkpoint: Checkpoint = Checkpoint()
     metrics: Metrics = Metrics()
 
+    def fewer_workers(self, per_pod: int) -> list[int]:
+        """Numbers of workers below `rollout.workers` that can share out the steps of all stages in whole pods, largest first."""
+        whole = [per_pod, *(stage.tensor_parallel for stage in self.stages)]
+        return [
+            count
+            for count in range(self.rollout.workers - 1, 0, -1)
+            if self.algorithm.prompts_per_step % count == 0 and all(count % part == 0 for part in whole)
+        ]
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if self.sft and self.sft.data is None and self.coldstart is None:

@@ -87,6 +87,11 @@ class PhaseRecord:
         return max((one.peak_bytes for one in self.attempts.values() if one.peak_bytes is not None), default=None)
 
     @property
+    def pauses(self) -> list[float]:
+        """Seconds without training that each loss and each stop has cost, as far as the step log has them."""
+        return [seconds for step in self.steps if (seconds := step.get("pause_seconds")) is not None]
+
+    @property
     def steps_done(self) -> int | None:
         """Optimiser steps in the step log. None for phases without steps."""
         return len(self.steps) if self.kind in ("sft", "grpo") else None

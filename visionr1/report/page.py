@@ -36,7 +36,7 @@ def summary(run: Run) -> dict[str, Any]:
     """The contents of summary.json. None means: not known (yet).
 
     Units: accuracy, standard_error and truncated_ratio in [0, 1]; completion_tokens_mean in tokens;
-    seconds, summed over all attempts; peak_bytes, of host memory.
+    seconds, summed over all attempts; pause_seconds, of each loss and each stop; peak_bytes, of host memory.
     """
     return {"name": run.recipe.name, "run": run.url, "phases": {phase.name: _summary(phase) for phase in run.phases}} | (
         {"benchmarks": [score.model_dump(exclude={"seen", "skipped"}) for score in run.benchmarks]} if run.benchmarks else {}
@@ -52,6 +52,7 @@ def _summary(phase: PhaseRecord) -> dict[str, Any]:
         "truncated_ratio": phase.score.truncated_ratio,
         "steps": phase.steps_done,
         "seconds": phase.seconds,
+        "pause_seconds": phase.pauses,
         "peak_bytes": phase.peak_bytes,
     }
 

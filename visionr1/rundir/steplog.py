@@ -28,6 +28,9 @@ class StepLog:
 
     Opening drops what an earlier attempt logged of this phase after global step `after_step` (those steps are about to run
     again) and a last line that a crash cut short. One process writes at a time.
+
+    Attributes:
+        resumes_from: when the newest step of this phase that is kept ended, in Unix time. None without one.
     """
 
     def __init__(self, store: Store, phase: str, after_step: int) -> None:
@@ -36,6 +39,7 @@ class StepLog:
         before = _read(store)
         records = _records(before or b"", store)
         keep = [record for record in records if record["phase"] != phase or record["step"] <= after_step]
+        self.resumes_from: float | None = next((record["time"] for record in reversed(keep) if record["phase"] == phase), None)
         self._data = as_lines(keep)
         if self._data != before:
             store.write_bytes(STEPS, self._data)

@@ -91,7 +91,7 @@ class PtstRun:
         newest = own[-1]["step"] if own else status.get("step") or 0 if stage else 0
         done = max(0, newest - phase.first_step)
         seconds = pace(own)
-        reported = status.get("tokensPerSecondPerGpu", 0.0) * recipe.rollout.workers or None
+        reported = status.get("tokensPerSecondPerGpu", 0.0) * (_workers(status, phase) or recipe.rollout.workers) or None
         return View(
             name=self._name,
             url=f"{self._target} in {self._namespace}, run directory {url}",
@@ -180,6 +180,14 @@ class PtstRun:
                 "completion_truncated_ratio": status.get("truncated"),
             }
         )
+
+
+def _workers(status: dict[str, Any], phase: Phase) -> int | None:
+    """Workers of the phase's newest attempt, which may be fewer than the recipe's. None if the status does not say."""
+    attempts: list[dict[str, Any]] = next(
+        (one.get("attempts", []) for one in status.get("phases", []) if one["name"] == phase.name), []
+    )
+    return attempts[-1].get("workers") if attempts else None
 
 
 def _conditions(status: dict[str, Any]) -> list[str]:
