@@ -50,8 +50,8 @@ class NameTaken(Exception):
 class Api:
     """One namespace of one cluster, or all of them (`namespace` is empty)."""
 
-    def __init__(self, namespace: str, transport: client.ApiClient) -> None:
-        self.namespace, self._transport = namespace, transport
+    def __init__(self, namespace: str, transport: client.ApiClient, seconds: int = _SECONDS) -> None:
+        self.namespace, self._transport, self._seconds = namespace, transport, seconds
 
     @staticmethod
     def connected(namespace: str) -> Api:
@@ -76,7 +76,11 @@ class Api:
 
     def within(self, namespace: str) -> Api:
         """The same cluster, in this namespace."""
-        return Api(namespace, self._transport)
+        return Api(namespace, self._transport, self._seconds)
+
+    def waiting_for(self, seconds: int) -> Api:
+        """The same, but a call fails that is not answered in this time."""
+        return Api(self.namespace, self._transport, seconds)
 
     def get(self, kind: str, name: str) -> Manifest | None:
         """One object as it is now. None if it does not exist, or if the cluster does not have the kind."""
@@ -207,7 +211,7 @@ class Api:
     def _call(
         self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None, content: str = "application/json"
     ) -> Manifest:
-        response = self._send(method, path, query or {}, body, content, _SECONDS)
+        response = self._send(method, path, query or {}, body, content, self._seconds)
         try:
             made: Manifest = json.loads(response.read())
         except (HTTPError, ValueError) as error:
@@ -225,7 +229,7 @@ class Api:
                 auth_settings=["BearerToken"],
                 _return_http_data_only=True,
                 _preload_content=False,
-                _request_timeout=(5, seconds),
+                _request_timeout=(min(5, seconds), seconds),
             )
         except client.ApiException as error:
             raise ApiError(error.status, _message(error)) from None

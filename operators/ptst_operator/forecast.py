@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from ptst_operator.elastic import fewest
 from ptst_operator.spec import Pods, Spec
 from visionr1.capacity.cards import CARDS, Card, Fleet, card_of_driver
 from visionr1.capacity.model import find_model_sizes
@@ -36,8 +37,16 @@ def card_of(spec: Spec) -> Card | None:
 
 
 def faults(spec: Spec, recipe: Recipe) -> tuple[str, ...]:
-    """What surely does not fit on the run's GPUs. Where nobody says which they are, on the largest that are known."""
-    return _faults(recipe, card_of(spec) or LARGEST, spec.grpo.workers_per_pod, _sft_gpus(spec, recipe))
+    """What surely does not fit on the run's GPUs, also with the fewest workers that a stage may begin with.
+
+    Where nobody says which GPUs they are, on the largest that are known.
+    """
+    card, per_pod, sft_gpus = card_of(spec) or LARGEST, spec.grpo.workers_per_pod, _sft_gpus(spec, recipe)
+    lines, least = _faults(recipe, card, per_pod, sft_gpus), fewest(spec, recipe)
+    if lines or least == recipe:
+        return lines
+    with_fewer = f"with {least.rollout.workers} workers, which spec.grpo.minWorkers allows"
+    return tuple(f"{line} ({with_fewer})" for line in _faults(least, card, per_pod, sft_gpus))
 
 
 def hours_left(spec: Spec, recipe: Recipe, done: Mapping[str, Done], complete: frozenset[str]) -> float | None:
@@ -69,11 +78,13 @@ def hours_left(spec: Spec, recipe: Recipe, done: Mapping[str, Done], complete: f
 def host_gib(spec: Spec, recipe: Recipe, kind: PhaseKind) -> float | None:
     """Most GiB that a pod of the phases of this kind holds on its host. None for a model whose sizes are not known here.
 
-    Where nobody says which GPUs the nodes have, they are the paper's.
+    Where nobody says which GPUs the nodes have, they are the paper's. With fewer workers each has a larger share.
     """
     card = card_of(spec) or next(one for one in CARDS if one.name == PAPER_CARD)
-    planned = _planned(recipe, card, spec.grpo.workers_per_pod, _sft_gpus(spec, recipe))
-    of_kind = [planned[phase.name] for phase in phases(recipe) if phase.kind == kind and phase.name in planned]
+    of_kind = []
+    for one in {recipe, fewest(spec, recipe)}:
+        planned = _planned(one, card, spec.grpo.workers_per_pod, _sft_gpus(spec, recipe))
+        of_kind += [planned[phase.name] for phase in phases(recipe) if phase.kind == kind and phase.name in planned]
     return max((moment.host_total for plan in of_kind if plan.fit for moment in plan.fit.moments), default=None)
 
 

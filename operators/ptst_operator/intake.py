@@ -51,7 +51,8 @@ def take_in(
             _refuse_what_does_not_fit(spec, wanted.run.recipe)
             adopt_recipe(store, wanted.run.recipe, begun=[phase.name for phase in before.phases if phase.begun])
         if not _is_over(wanted, before):
-            keep_decided(store, wanted.run.recipe)
+            for recipe in _decided(wanted, before):
+                keep_decided(store, recipe)
         return wanted, store
     except BadInput as error:
         if spec.suspend and before.recipe_hash:
@@ -60,6 +61,13 @@ def take_in(
                 recipe = read_recipe(store, before.recipe_hash)
                 return _with_recipe(manifest, spec, recipe, recipe_fault=str(error)), store
         raise
+
+
+def _decided(wanted: WantedRun, status: Status) -> list[Recipe]:
+    """The recipes that pods may be told to act on: the run's, and that of an attempt with fewer workers."""
+    live = status.live()
+    of_attempt = wanted.run.with_workers(live[1].workers if live is not None else None).recipe
+    return [wanted.run.recipe, *([] if of_attempt == wanted.run.recipe else [of_attempt])]
 
 
 def _refuse_a_path_on_another_s_volume(spec: Spec, namespace: str, home: str) -> None:

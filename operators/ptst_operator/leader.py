@@ -23,8 +23,10 @@ from ptst_operator.names import Manifest
 
 LEASE_SECONDS: Final = 15
 """A pod that has not renewed its lease for this long has lost it."""
-_RENEW_SECONDS: Final = 10
+_RENEW_SECONDS: Final = 8
 _RETRY_SECONDS: Final = 2
+_ANSWER_SECONDS: Final = 2
+"""How long a call may wait. The holder's last try makes two, and must be over before another pod may work."""
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +43,7 @@ class LeaseLock:
 
     def __init__(self, api: Api, name: str, identity: str) -> None:
         self.name, self.namespace, self.identity = name, api.namespace, identity
-        self._api = api
+        self._api = api.waiting_for(_ANSWER_SECONDS)
         self._seen: Manifest = {}
         self._given_up = threading.Event()
 

@@ -40,7 +40,7 @@ def rule(rule: str, message: str) -> Schema:
 
 def agreement() -> list[Schema]:
     """Rules of the whole spec."""
-    return [*_claim_path(), _images(), *_queue(), *_one_s3()]
+    return [*_claim_path(), _images(), *_queue(), *_elastic(), *_one_s3()]
 
 
 def with_pod_rules(pods: Schema) -> Schema:
@@ -123,6 +123,28 @@ def _queue() -> Iterator[Schema]:
         "!has(self.queueLabels) || !('kueue.x-k8s.io/priority-class' in self.queueLabels) || "
         "'kueue.x-k8s.io/queue-name' in self.queueLabels",
         "spec.queueLabels has kueue.x-k8s.io/priority-class without kueue.x-k8s.io/queue-name: Kueue ignores the run",
+    )
+    # KubeRay 1.5 to 1.7: "gang scheduling does not support RayJob referencing an existing RayCluster", at every try.
+    yield rule(
+        "!has(self.queueLabels) || !('volcano.sh/queue-name' in self.queueLabels) || "
+        f"({_has('self.grpo.cluster')} && self.grpo.cluster == 'per-stage')",
+        "spec.queueLabels has volcano.sh/queue-name, and for Volcano KubeRay starts no job on a shared RayCluster: "
+        "set spec.grpo.cluster to per-stage",
+    )
+
+
+def _elastic() -> Iterator[Schema]:
+    elastic = _has("self.grpo.minWorkers")
+    yield rule(
+        f"!({elastic}) || ((!has(self.grpo.cluster) || self.grpo.cluster == 'shared') && "
+        "(!has(self.queueLabels) || self.queueLabels.size() == 0))",
+        "spec.grpo.minWorkers needs grpo.cluster: shared and no queueLabels: a queue lets in all pods or none, as KubeRay does "
+        "with a RayJob's own cluster",
+    )
+    yield rule(
+        f"!({elastic}) || !({_has('self.deadlines.pendingSeconds')}) || "
+        "self.deadlines.workersSeconds < self.deadlines.pendingSeconds",
+        "spec.deadlines.workersSeconds must be less than pendingSeconds, which ends the attempt",
     )
 
 

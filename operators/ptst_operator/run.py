@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from ptst_operator.elastic import recipe_with, worker_counts
 from ptst_operator.spec import Spec
 from visionr1.recipe import Phase, Recipe, phases
 from visionr1.recipe.reads import evaluation_settings
@@ -21,6 +22,15 @@ class ResolvedRun:
     uid: str
     spec: Spec
     recipe: Recipe
+
+    def with_workers(self, workers: int | None) -> ResolvedRun:
+        """The run as an attempt with this number of workers has it.
+
+        None, and a number that a change of the recipe has ruled out since, leave it as it is.
+        """
+        if workers is None or workers not in worker_counts(self.spec, self.recipe):
+            return self
+        return replace(self, recipe=recipe_with(self.recipe, workers))
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,12 @@ class GrpoPlatform(SpecPart):
         le=16,
         description="Ray actors per worker pod, each with one GPU. The number of pods is rollout.workers divided by this.",
     )
+    min_workers: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Fewest workers that a stage may begin with, after deadlines.workersSeconds. Default: it waits for all.",
+    )
     head: Pods = Field(default_factory=Pods, description="How the head pod, where the driver runs, differs from spec.pods.")
     workers: Pods = Field(default_factory=Pods, description="How the worker pods differ from spec.pods.")
 
@@ -239,6 +245,9 @@ class Deadlines(SpecPart):
     attempt_seconds: Seconds | None = Field(
         None,
         description="An attempt fails if it has not ended after this time. It starts again when a queue lets the attempt in.",
+    )
+    workers_seconds: Seconds = Field(
+        600, description="How long a stage waits for all of its workers, if fewer are enough (grpo.minWorkers)."
     )
     stop_seconds: int = Field(
         600, ge=1, le=86_400, description="Time to commit a checkpoint when an attempt is stopped. Also the pods' grace period."
@@ -315,6 +324,8 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
             f"spec.grpo.workersPerPod: {spec.grpo.workers_per_pod} does not divide the recipe's rollout.workers "
             f"({recipe.rollout.workers}); all worker pods have the same number of workers"
         )
+    if wrong := _wrong_min_workers(spec.grpo, recipe):
+        raise BadInput(f"spec.grpo.minWorkers: {wrong}")
     if recipe.reward.file is not None and recipe.reward.sha256 is None:
         raise BadInput(
             f"reward.sha256 is missing: pods load a function of your own only from a file with this hash; set it to what "
@@ -326,6 +337,26 @@ def resolve_recipe(spec: Spec, run_name: str, file: str | None = None) -> Recipe
             "true if you mean it"
         )
     return recipe
+
+
+def _wrong_min_workers(grpo: GrpoPlatform, recipe: Recipe) -> str | None:
+    """What is wrong with minWorkers for this recipe, if anything."""
+    least, most, per_pod = grpo.min_workers, recipe.rollout.workers, grpo.workers_per_pod
+    if least is None or not recipe.stages:
+        return None
+    if least > most:
+        return f"{least} is more than the recipe's rollout.workers ({most})"
+    fewer = recipe.fewer_workers(per_pod)
+    if least < most and (not fewer or fewer[0] < least):
+        shown = (
+            f"the recipe allows {', '.join(map(str, reversed(fewer[:3])))}" if fewer else "the recipe allows no smaller number"
+        )
+        return (
+            f"from {least} to {most - 1} there is no number of workers that divides algorithm.prompts_per_step "
+            f"({recipe.algorithm.prompts_per_step}) and is a multiple of workersPerPod ({per_pod}) and of every stage's "
+            f"tensor_parallel; {shown}"
+        )
+    return None
 
 
 @lru_cache(maxsize=512)  # the operator looks at a run many times before its spec changes, also at one that it refuses

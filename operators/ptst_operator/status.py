@@ -77,6 +77,7 @@ class AttemptStatus:
     exit_code: int | None = Field(default=None, description="Exit code of its process, if it is known.")
     reason: str = Field(default="", description="How it ended.", max_length=1024)
     own_cluster: bool = Field(default=False, description="Whether its RayJob has its own RayCluster.")
+    workers: int | None = Field(default=None, description="Number of a stage's GRPO workers.")
     stopping: Stopping | None = Field(default=None, description="Why the operator ends it, or has ended it.")
 
     @property
@@ -126,7 +127,8 @@ class ClusterStatus:
     name: str = Field(description="Its name. It is written here before the RayCluster is created.")
     uid: str | None = Field(default=None, description="Its uid, once the operator has seen it.")
     started: Time = Field(description="When the operator decided to create it.")
-    workers: int | None = Field(default=None, description="Number of GRPO workers that it has room for.")
+    workers: int | None = Field(default=None, description="Number of GRPO workers that it asks for.")
+    reduced_for: str | None = Field(default=None, description="Attempt for which it asks for fewer workers than the recipe.")
     made_as: str | None = Field(default=None, description="Hash of its manifest.")
     pending_since: Time | None = Field(
         default=None, description="Since when it is not ready. Time in a queue does not count. pendingSeconds counts from here."
@@ -210,7 +212,7 @@ class Status:
 
     def of(self, phase: str) -> PhaseStatus:
         """The part of a phase. It is empty if the phase has not begun."""
-        return next((one for one in self.phases if one.name == phase), PhaseStatus(name=phase))
+        return next((one for one in self.phases if one.name == phase), None) or PhaseStatus(name=phase)
 
     def with_phase(self, changed: PhaseStatus) -> Status:
         """The status with one phase's part replaced or added at the end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ptst_operator.children.raycluster import RayClusterState
+from ptst_operator.children.raycluster import RayClusterState, WorkerPod
 from ptst_operator.children.state import ChildState
 from visionr1.rundir.committed import Committed
 from visionr1.rundir.rollback import Rollback
@@ -76,6 +76,7 @@ class World:
         pod_exit_code: exit code of that child's pods, if they have ended. It is 64 if one of them has that code.
         cluster: the RayCluster of the status, by its name.
         cluster_pods: whether that RayCluster is gone, but has pods that may run.
+        worker_pods: its worker pods, if stages may begin with fewer workers. None if they wait for all.
         hindrance: what keeps the pods of an attempt, or of the RayCluster that it waits for, from running. None if not known.
         answered_at: address at which the driver has just answered.
         driver_ended: whether the driver of an attempt that is being ended serves no metrics any more. None if not known.
@@ -94,6 +95,7 @@ class World:
     pod_exit_code: int | None = None
     cluster: RayClusterState | None = None
     cluster_pods: bool = False
+    worker_pods: tuple[WorkerPod, ...] | None = None
     hindrance: Hindrance | None = None
     answered_at: str | None = None
     driver_ended: bool | None = None

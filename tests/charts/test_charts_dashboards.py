@@ -99,7 +99,14 @@ def test_only_labels_that_a_metric_has_are_matched(where: str, expression: str) 
 def test_every_instrument_is_shown_somewhere() -> None:
     shown = set().union(*(metrics_of(expression) for _, expression in EXPRESSIONS))
     hidden = {item.name for item in INSTRUMENTS if not set(sample_names(item)) & shown}
-    for_queries = {"steps_total", "completion_tokens_max", "logprob_mismatch_max", "parity_probe_max"}
+    for_queries = {
+        "steps_total",
+        "completion_tokens_max",
+        "logprob_mismatch_max",
+        "parity_probe_max",
+        "workers",
+        "pause_seconds_total",
+    }
     assert hidden == {f"visionr1_{name}" for name in for_queries}, "show it, or say here that it is for queries only"
 
 

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from fake_workers import FakeWorkers
 from ptst_operator.api import ApiError
 from ptst_operator.children.raycluster import POD_LABEL
 from ptst_operator.effects import RunEvent
 from ptst_operator.names import RUN_LABEL
 
-from visionr1.recipe import Phase
+from visionr1.recipe import Phase, Recipe
 from visionr1.rundir.committed import Committed
 
 
@@ -66,8 +67,9 @@ Processes = list[Process]
 class FakeCluster:
     """`before_call` and `after_call` get every call of the API, and may raise.
 
-    `late` says whether a listing of the run directory misses a phase's newest commit, `fate` what becomes of the processes of an
-    object of this name that is deleted: they end before it, live on, or live on unseen.
+    `decided` has the recipes of the run directory by hash. `late` says whether a listing of the run directory misses a phase's
+    newest commit, `fate` what becomes of the processes of an object of this name that is deleted: they end before it, live on, or
+    live on unseen.
     """
 
     run: dict[str, Any]
@@ -82,6 +84,8 @@ class FakeCluster:
     events: list[RunEvent] = field(default_factory=list)
     warnings: list[dict[str, Any]] = field(default_factory=list)
     waiting_pods: list[dict[str, Any]] = field(default_factory=list)
+    workers: FakeWorkers = field(default_factory=FakeWorkers)
+    decided: dict[str, Recipe] = field(default_factory=dict)
     bad_steps: set[tuple[str, int]] = field(default_factory=set)
     asked_to_stop: set[str] = field(default_factory=set)
     recipe_refused: bool = False
@@ -122,7 +126,8 @@ class FakeCluster:
         ended = self.objects.get(("pods of", name), {"items": []})["items"]
         running = [{"metadata": {"name": one.child}, "status": {"phase": "Running"}} for one in alive]
         waiting = [pod for pod in self.waiting_pods if pod["metadata"]["labels"].get(label) == name]
-        return {"items": [*running, *copied(waiting), *copied(ended)]}
+        workers = self.workers.listed(name) if label == POD_LABEL and ("RayCluster", name) in self.objects else []
+        return {"items": [*running, *workers, *copied(waiting), *copied(ended)]}
 
     def seen(self) -> Processes:
         """Processes with pods that the API server knows."""
@@ -146,6 +151,8 @@ class FakeCluster:
             made["metadata"]["uid"] = f"uid-{next(self._uids)}"
             self.objects[kind, name] = made
             self.made.append((kind, name))
+        elif kind == "RayCluster":
+            self.objects[kind, name]["spec"]["workerGroupSpecs"] = copied(manifest["spec"]["workerGroupSpecs"])
         self.after_call("apply")
 
     def delete(self, kind: str, name: str, uid: str) -> None:
@@ -292,9 +299,12 @@ class FakeCluster:
 
     def ready(self) -> None:
         """RayClusters become ready."""
-        for (kind, _), one in self.objects.items():
-            if kind == "RayCluster" and not _deleting(one) and not suspended(one):
-                one["status"] = {"state": "ready"}
+        self.workers.come(self.ray_clusters())
+
+    def ray_clusters(self) -> Objects:
+        """Those that KubeRay makes pods for, by their names."""
+        found = [(name, one) for (kind, name), one in self.objects.items() if kind == "RayCluster"]
+        return [(name, one) for name, one in found if not _deleting(one) and not suspended(one)]
 
     # A queue, and what training-operator, KubeRay and the Job controller make of its word.
 

@@ -47,8 +47,6 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         cluster.rollbacks += 1
         cluster.epoch += 1
 
-    decided: dict[str, Recipe] = {}
-
     def adopt_recipe(store: object, recipe: Recipe, begun: object) -> None:
         if cluster.recipe_refused:
             raise BadInput("seed: 1 in the run, 2 in this recipe")
@@ -61,7 +59,7 @@ def run_directory_of(cluster: FakeCluster) -> Iterator[None]:
         patch.object(act, "roll_back", roll_back),
         patch.object(run_directory, "newest_progress", lambda *_: None),
         patch.object(intake, "adopt_recipe", adopt_recipe),
-        patch.object(intake, "keep_decided", lambda store, recipe: decided.update({recipe_hash(recipe): recipe})),
-        patch.object(intake, "read_recipe", lambda store, sha256: decided[sha256]),
+        patch.object(intake, "keep_decided", lambda store, recipe: cluster.decided.update({recipe_hash(recipe): recipe})),
+        patch.object(intake, "read_recipe", lambda store, sha256: cluster.decided[sha256]),
     ):
         yield

@@ -10,6 +10,7 @@ from typing import Any
 
 from fake_cluster import NOTHING, Crash, FakeCluster, Process
 from fake_directory import run_directory_of
+from fake_workers import check_workers
 from ptst_operator.api import ApiError
 from ptst_operator.reconcile import Reconciler
 from ptst_operator.spec import Spec, resolve_recipe
@@ -26,10 +27,11 @@ SPEC: dict[str, Any] = {
     "pods": {"image": "trainer:1"},
     "grpo": {"workersPerPod": 2},
     "retry": {"maxAttempts": 3, "firstWaitSeconds": 5, "longestWaitSeconds": 20},
-    "deadlines": {"pendingSeconds": 300, "attemptSeconds": 3000, "stopSeconds": 60},
+    "deadlines": {"pendingSeconds": 300, "workersSeconds": 100, "attemptSeconds": 3000, "stopSeconds": 60},
 }
 
 
+_MODES: tuple[dict[str, Any], ...] = ({"cluster": "shared"}, {"cluster": "per-stage"}, {"cluster": "shared", "minWorkers": 4})
 _GATE: dict[str, Any] = {"metric": "reward_mean", "steps": 1, "min": 0.5, "action": "Stop"}
 _FAR_BACK = {"action": "Rollback", "rollbackTo": "stage-1/step-4"}
 
@@ -53,14 +55,13 @@ class Schedule:
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        mode = self.random.choice(["shared", "per-stage"])
+        self.queue = self.random.random() < 0.5
         gates = self.random.choice([[], [_GATE], [{**_GATE, "action": "Rollback"}], [{**_GATE, **_FAR_BACK}]])
         served = set(self.random.choice([SFT_KINDS, SFT_KINDS[:1], SFT_KINDS[1:]]))
         held = self.random.choice([[], ["stage-2"]])
-        grpo = {"workersPerPod": 2, "cluster": mode}
-        self.cluster = FakeCluster(new_run(grpo=grpo, gates=gates, holdBefore=held), served=served)
+        recipe = {**RECIPE, "rollout": {"workers": 8}}
+        self.cluster = FakeCluster(new_run(recipe=recipe, grpo=self._mode(), gates=gates, holdBefore=held), served=served)
         self.now = 1_000_000.0
-        self.queue = self.random.random() < 0.5
         self.failures, self.bad = self.random.choice([0, 1, 1, 12]), self.random.choice([0, 0, 0, 1])
         done = self.random.choice([0, 1, 1, 2, 2, 2, 3])  # most walks end before they are far
         for phase in chain_of(self.cluster.run)[:done]:
@@ -70,12 +71,18 @@ class Schedule:
         self.cluster.late = lambda: self.random.random() < 0.1
         self.cluster.fate = self._fate
         self.made = 0
+        self.elastic = False
+        self.short = self.random.random() < 0.5  # in the end, there are nodes for three of four worker pods
         self.begun: dict[str, int] = {}
         self.complete: set[str] = set()
         self.steps: dict[str, int] = {}
         self.rollbacks_shown = 0
         self.restarts_at_failure: int | None = None
         self.stages_at_success: int | None = None
+
+    def _mode(self) -> dict[str, Any]:
+        """How the stages run. With a queue none may begin with fewer workers."""
+        return {"workersPerPod": 2, **self.random.choice(_MODES[:2] if self.queue else _MODES)}
 
     # The operator.
 
@@ -130,7 +137,10 @@ class Schedule:
             self.reconcile_faultily,
             cluster.ready,
             cluster.collect,
+            lambda: cluster.workers.scale(cluster.ray_clusters()),
         ]
+        for name, _ in cluster.ray_clusters():
+            choices += [partial(cluster.workers.node_comes, name), partial(cluster.workers.node_goes, name)]
         choices.append(lambda: self._wait(random.choice([1, 10, 70, 400])))
         for kind, child in cluster.children():
             choices += [partial(cluster.start, kind, child)] * 2
@@ -203,7 +213,7 @@ class Schedule:
         elif kind == "restart":
             run.change_spec(restarts=spec.get("restarts", 0) + 1)
         elif kind == "mode":
-            run.change_spec(grpo={"workersPerPod": 2, "cluster": self.random.choice(["shared", "per-stage"])})
+            run.change_spec(grpo=self._mode())
         elif kind == "install":
             run.served ^= {self.random.choice(SFT_KINDS)}
         elif kind == "backend":
@@ -267,6 +277,7 @@ class Schedule:
             attempt = status.live()
             ending = attempt is not None and attempt[1].stopping is not None
             assert kept or ending or process.cluster in self.deleted_by_hand, "what trains was disturbed"
+        self.elastic |= check_workers(cluster, status)
         names = [phase.name for phase in chain_of(cluster.run)]
         assert status.phase != "Suspended" or not alive, "said to be suspended while it trains"
         live = [phase.name for phase in status.phases for attempt in phase.attempts if attempt.ended is None]
@@ -352,7 +363,8 @@ class Schedule:
             for kind, queued in self.cluster.queueable():
                 self.cluster.empty(kind, queued)
                 self.cluster.let_in(kind, queued)
-            self.cluster.ready()
+            few = self.short and self.cluster.run["spec"]["grpo"].get("minWorkers")
+            self.cluster.workers.come(self.cluster.ray_clusters(), 3 if few else None)
             for process in list(self.cluster.processes):
                 if self.cluster.fenced(process):
                     self.cluster.end(process, 4)
@@ -375,10 +387,10 @@ class Schedule:
                 assert self.cluster.run["status"]["phase"] == phase and self.cluster.made == made, f"no longer {phase}"
 
 
-def play(seed: int, length: int) -> tuple[str, int]:
-    """One whole schedule; gives the run's phase at its end, and how often it was rolled back."""
+def play(seed: int, length: int) -> tuple[str, int, bool]:
+    """One whole schedule; gives the run's phase at its end, how often it was rolled back, and whether it had fewer workers."""
     schedule = Schedule(seed)
     with run_directory_of(schedule.cluster):
         for _ in range(length):
             schedule.happen()
-        return schedule.settle(), schedule.cluster.rollbacks
+        return schedule.settle(), schedule.cluster.rollbacks, schedule.elastic

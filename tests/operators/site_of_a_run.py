@@ -26,6 +26,10 @@ class Site:
         self.store = open_store(url)
         self.now = 1_000_000.0
         self.metrics = OperatorMetrics()
+        self.replace_operator()
+
+    def replace_operator(self) -> None:
+        """A new one, which remembers nothing."""
         changed, gone = partial(self.metrics.changed, "default"), partial(self.metrics.gone, "default")
         self.operator = Reconciler(self.cluster, changed, gone, lambda: self.now)  # type: ignore[arg-type]
 

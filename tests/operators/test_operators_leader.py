@@ -6,12 +6,14 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from kubernetes import client
 from ptst_operator import leader, logs, main
 from ptst_operator.api import Api, ApiError
 from ptst_operator.leader import LeaseLock, campaign
@@ -28,6 +30,9 @@ class Leases:
         self.lease: dict[str, Any] | None = None
         self.down = False
         self._versions = 0
+
+    def waiting_for(self, seconds: int) -> Leases:
+        return self
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         self._answer()
@@ -95,6 +100,19 @@ def test_a_pod_that_cannot_renew_its_lease_stops() -> None:
     assert won.wait(5)
     leases.down = True
     assert lost.wait(8)
+
+
+def test_a_pod_whose_api_server_says_nothing_stops_before_another_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real seconds
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = client.Configuration(host=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        settings.retries = False
+        asked = LeaseLock(Api("vision", client.ApiClient(settings)), "ptst-operator", "a")
+        begun = time.monotonic()
+        assert not asked.get("ptst-operator", "vision")[0]
+        seconds = time.monotonic() - begun
+    last_try = leader._RETRY_SECONDS + leader._RENEW_SECONDS + 2 * seconds
+    assert last_try < leader.LEASE_SECONDS, f"a last try would end {last_try:.1f} s after the renewal before"
 
 
 def test_an_election_that_breaks_has_lost_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,37 @@ def test_volcano_is_told_of_a_trainjob_by_its_runtime() -> None:
     assert with_queue["template"]["metadata"] == {"annotations": {"scheduling.volcano.sh/queue-name": "team-a"}}
 
 
+def test_volcano_s_own_controller_reads_the_queue_of_a_pod_from_its_annotation() -> None:
+    plain, queued = owner(), owner(queueLabels={"volcano.sh/queue-name": "team-a"})
+    for run, told in ((plain, None), (queued, "team-a")):
+        coldstart = job.build(run, "x", phase(run, "coldstart"))["spec"]["template"]
+        sft = pytorchjob.build(run, "x", phase(run, "sft"))["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]
+        head = raycluster.build(run, "x")["spec"]["headGroupSpec"]["template"]
+        found = [pod["metadata"]["annotations"].get("scheduling.volcano.sh/queue-name") for pod in (coldstart, sft, head)]
+        assert found == [told] * 3
+
+
+@pytest.mark.parametrize(("scheduler", "label"), [("volcano", "volcano.sh/queue-name"), ("kai-scheduler", "kai.scheduler/queue")])
+def test_another_scheduler_is_given_every_pod_and_finds_the_queue_at_what_owns_it(scheduler: str, label: str) -> None:
+    run = owner(queueLabels={label: "team-a"}, pods={"image": "trainer:1", "schedulerName": scheduler})
+    sft, stage = phase(run, "sft"), phase(run, "stage-1")
+    runtime, trainer = trainjob.build(run, "x", sft)
+    own, cluster = rayjob.build(run, "x", stage, None, "sft/step-3"), raycluster.build(run, "x")
+    jobs = [job.build(run, "x", phase(run, name)) for name in ("coldstart", "evaluate")]
+    sft_job = pytorchjob.build(run, "x", sft)
+    found = [one["metadata"]["labels"].get(label) for one in (*jobs, sft_job, trainer, own, cluster)]
+    assert found == ["team-a"] * 6
+    pods = [one["spec"]["template"] for one in jobs]
+    pods.append(sft_job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"])
+    pods.append(runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"])
+    for ray in (cluster["spec"], own["spec"]["rayClusterSpec"]):
+        pods += [ray["headGroupSpec"]["template"], *(group["template"] for group in ray["workerGroupSpecs"])]
+        # Both count a gang by these: the head and the least number of each group.
+        assert all(group["minReplicas"] == group["replicas"] for group in ray["workerGroupSpecs"])
+    assert [pod["spec"]["schedulerName"] for pod in pods] == [scheduler] * 8
+    assert own["spec"]["submissionMode"] == "HTTPMode", "KAI takes no RayJob that submits from a pod of its own"
+
+
 def queue(site: Site, does: str) -> None:
     """The queue suspends or lets in all that brings pods; `empty` is when they are gone."""
     for kind, one in site.cluster.queueable():

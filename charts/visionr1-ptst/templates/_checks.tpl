@@ -9,6 +9,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- include "visionr1.checkStorage" . }}
 {{- include "visionr1.checkImages" . }}
 {{- include "visionr1.checkQueue" . }}
+{{- include "visionr1.checkElastic" . }}
 {{- include "visionr1.checkVariables" . }}
 {{- range $path, $pods := include "visionr1.roles" . | fromYaml }}
 {{- include "visionr1.checkPods" (dict "path" $path "pods" $pods "root" $) }}
@@ -87,6 +88,22 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- if and (hasKey $labels "kueue.x-k8s.io/priority-class") (not (hasKey $labels "kueue.x-k8s.io/queue-name")) }}
 {{- fail "run.queueLabels has kueue.x-k8s.io/priority-class without kueue.x-k8s.io/queue-name: Kueue ignores the run; add the queue's name" }}
+{{- end }}
+{{- if and (hasKey $labels "volcano.sh/queue-name") (ne (.Values.run.grpo | default dict).cluster "per-stage") }}
+{{- fail "run.queueLabels has volcano.sh/queue-name, and for Volcano KubeRay starts no job on a shared RayCluster: set run.grpo.cluster to per-stage" }}
+{{- end }}
+{{- end }}
+
+{{- define "visionr1.checkElastic" -}}
+{{- $grpo := .Values.run.grpo | default dict }}
+{{- $deadlines := .Values.run.deadlines | default dict }}
+{{- if $grpo.minWorkers }}
+{{- if or .Values.run.queueLabels (eq ($grpo.cluster | default "shared") "per-stage") }}
+{{- fail "run.grpo.minWorkers needs run.grpo.cluster shared and no run.queueLabels: a queue lets in all pods or none, as KubeRay does with a RayJob's own cluster" }}
+{{- end }}
+{{- if and $deadlines.pendingSeconds (ge (int ($deadlines.workersSeconds | default 600)) (int $deadlines.pendingSeconds)) }}
+{{- fail "run.deadlines.workersSeconds (600 if you do not set it) must be less than pendingSeconds, which ends the attempt" }}
+{{- end }}
 {{- end }}
 {{- end }}
 

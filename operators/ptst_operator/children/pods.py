@@ -53,6 +53,15 @@ def metadata(run: ResolvedRun, name: str, phase: str, role: str, queued: bool = 
     }
 
 
+def volcano_queue(run: ResolvedRun) -> dict[str, str]:
+    """The annotation of Volcano's queue, if the run is in one. KubeRay reads the label instead.
+
+    Volcano's own controller reads it from pods, Kubeflow Trainer from the template of a TrainingRuntime.
+    """
+    queue = run.spec.queue_labels.get("volcano.sh/queue-name")
+    return {"scheduling.volcano.sh/queue-name": queue} if queue else {}
+
+
 def metrics_ports(places: Iterable[int]) -> dict[str, int]:
     """Where the processes of a pod serve /metrics: `run-metrics` for place 0, `run-metrics-3` for place 3.
 
@@ -126,7 +135,7 @@ def template(
     }
     meta = {
         "labels": {"sidecar.istio.io/inject": "false", **pods.labels, **labels(run, phase, role)},
-        "annotations": {"linkerd.io/inject": "disabled", **pods.annotations},
+        "annotations": {"linkerd.io/inject": "disabled", **volcano_queue(run), **pods.annotations},
     }
     return {"metadata": _filled(meta), "spec": _filled(spec)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,8 @@ RAY_VERSION: Final = "2.60.0"
 CONTAINER: Final = "ray"
 POD_LABEL: Final = "ray.io/cluster"
 """KubeRay gives it to a cluster's pods, with the cluster's name as its value."""
+_NODE_TYPE: Final = "ray.io/node-type"
+"""KubeRay gives it to them, too: head or worker."""
 _ENV: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
 _PORTS: Final = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
 """KubeRay adds these only to a pod without any ports. The head's Service is made from them."""
@@ -70,6 +72,7 @@ class RayClusterState:
         queued: whether its queue has not let it in yet, or takes it back.
         empty: whether it is suspended and all of its pods have ended.
         reported: what KubeRay reports of pods that it could not make.
+        pods: number of worker pods that it asks for.
     """
 
     uid: str
@@ -80,6 +83,15 @@ class RayClusterState:
     queued: bool = False
     empty: bool = False
     reported: str = ""
+    pods: int = 0
+
+
+@dataclass(frozen=True)
+class WorkerPod:
+    """A worker pod of a RayCluster. `ready`: Ray's node in it can be used, and it is not being deleted."""
+
+    name: str
+    ready: bool
 
 
 def build(run: ResolvedRun, name: str) -> Manifest:
@@ -90,6 +102,18 @@ def build(run: ResolvedRun, name: str) -> Manifest:
         "metadata": metadata(run, name, "grpo", "cluster"),
         "spec": cluster_spec(run),
     }
+
+
+def scaled(manifest: Manifest, pods: int, there: Sequence[WorkerPod]) -> Manifest:
+    """The cluster with another number of worker pods. Ready ones stay.
+
+    KubeRay deletes the pods that `workersToDelete` names. Without it, KubeRay deletes any of them, also ready ones.
+    """
+    (group,) = manifest["spec"]["workerGroupSpecs"]
+    surplus = [pod.name for pod in sorted(there, key=lambda pod: (not pod.ready, pod.name))[pods:]]
+    strategy = {"scaleStrategy": {"workersToDelete": surplus}} if surplus else {}
+    changed = {**group, "replicas": pods, "minReplicas": pods, "maxReplicas": pods, **strategy}
+    return {**manifest, "spec": {**manifest["spec"], "workerGroupSpecs": [changed]}}
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -171,7 +195,31 @@ def read(manifest: Mapping[str, Any]) -> RayClusterState:
         queued=queued,
         empty=state == "suspended",
         reported=refused_pods(status),
+        pods=sum(group.get("replicas", 0) for group in manifest.get("spec", {}).get("workerGroupSpecs", [])),
     )
+
+
+def is_whole(cluster: RayClusterState, there: Sequence[WorkerPod] | None) -> bool:
+    """Whether all pods are ready.
+
+    Without a list of them, what KubeRay says counts. It still calls a cluster ready that has lost a pod.
+    """
+    return cluster.ready and (there is None or sum(pod.ready for pod in there) >= cluster.pods)
+
+
+def read_worker_pods(pods: Iterable[Mapping[str, Any]]) -> tuple[WorkerPod, ...]:
+    """The worker pods among the pods of a RayCluster."""
+    return tuple(
+        WorkerPod(pod["metadata"]["name"], _is_ready(pod))
+        for pod in pods
+        if pod["metadata"].get("labels", {}).get(_NODE_TYPE) == "worker"
+    )
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", [])
+    ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def refused_pods(status: Mapping[str, Any]) -> str:

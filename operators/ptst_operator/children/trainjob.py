@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ptst_operator.children import sft
 from ptst_operator.children.kind import ApiResource, ChildKind, PlannedChild
-from ptst_operator.children.pods import metadata
+from ptst_operator.children.pods import metadata, volcano_queue
 from ptst_operator.children.state import ChildPhase, ChildState, waiting
 from ptst_operator.names import Manifest
 from ptst_operator.run import ResolvedRun
@@ -47,10 +47,10 @@ def build(run: ResolvedRun, name: str, phase: Phase) -> tuple[Manifest, Manifest
         "metadata": metadata(run, name, phase.name, "sft", queued=False),
         "spec": {"mlPolicy": {"torch": {}}, "template": {"spec": {"replicatedJobs": [nodes]}}},
     }
-    queue = run.spec.queue_labels.get("volcano.sh/queue-name")
-    if queue:  # Trainer makes a PodGroup only with podGroupPolicy, and reads the queue from an annotation
+    queue = volcano_queue(run)
+    if queue:  # Trainer makes a PodGroup only with podGroupPolicy
         runtime["spec"]["podGroupPolicy"] = {"volcano": {}}
-        runtime["spec"]["template"]["metadata"] = {"annotations": {"scheduling.volcano.sh/queue-name": queue}}
+        runtime["spec"]["template"]["metadata"] = {"annotations": queue}
     job = {
         "apiVersion": RESOURCE.version,
         "kind": RESOURCE.kind,

@@ -13,7 +13,8 @@ from ptst_operator.children.kind import PlannedChild
 from ptst_operator.children.table import KINDS, kind_of
 from ptst_operator.decide.deadlines import cluster_deadline, held_to_deadlines, next_deadline, pending_limit
 from ptst_operator.decide.ending import end
-from ptst_operator.decide.ray_cluster import is_outdated, is_ready, with_cluster, without_cluster
+from ptst_operator.decide.fewer_workers import asked_workers, for_attempt, reduced, workers_deadline
+from ptst_operator.decide.ray_cluster import is_outdated, is_ready, made_or_scaled, with_cluster, without_cluster
 from ptst_operator.decide.situation import Situation
 from ptst_operator.effects import Apply, Decision
 from ptst_operator.names import Manifest
@@ -38,12 +39,18 @@ def _start_on_shared_cluster(at: Situation, status: Status, phase: Phase) -> Dec
     wanted = raycluster.build(at.run, status.cluster.name)
     if status.cluster.deleting or is_outdated(at, status.cluster, wanted):
         return without_cluster(at, status)
-    if is_ready(at):
+    name = _next_name(at, status, phase)
+    cluster = for_attempt(at, status.cluster, name)
+    status = replace(status, cluster=cluster)
+    if is_ready(at, cluster):
         return Decision(_with_new_attempt(at, status, phase, kind_of(at.run, phase).name))
-    due = cluster_deadline(at, status.cluster)
+    if fewer := reduced(at, cluster, name):
+        return Decision(replace(status, cluster=fewer))
+    due = cluster_deadline(at, cluster)
     if due is not None and at.now >= due:
-        return Decision(_failed_without_cluster(at, status, phase, status.cluster))
-    return Decision(status, (Apply(wanted),) if at.world.cluster is None else (), due)
+        return Decision(_failed_without_cluster(at, status, phase, cluster))
+    looks = [one for one in (due, workers_deadline(at, cluster)) if one is not None and one > at.now]
+    return Decision(status, made_or_scaled(at, cluster, wanted), min(looks, default=None))
 
 
 def _failed_without_cluster(at: Situation, status: Status, phase: Phase, cluster: ClusterStatus) -> Status:
@@ -60,13 +67,18 @@ def _with_new_attempt(at: Situation, status: Status, phase: Phase, kind: str) ->
     attempt = AttemptStatus(
         number=before.attempts_begun,
         kind=kind,
-        name=f"{at.run.name}-{phase.name}-{before.attempts_begun}",
+        name=_next_name(at, status, phase),
         started=moment(at.now),
         from_step=before.committed_step,
         own_cluster=KINDS[kind].on_ray and (phase.kind == "coldstart" or at.run.spec.grpo.cluster == "per-stage"),
+        workers=asked_workers(at, status.cluster) if isinstance(phase, StagePhase) else None,
     )
     attempts = [*before.attempts, attempt][-KEPT_ATTEMPTS:]
     return status.with_phase(replace(before, attempts=attempts, attempts_begun=before.attempts_begun + 1))
+
+
+def _next_name(at: Situation, status: Status, phase: Phase) -> str:
+    return f"{at.run.name}-{phase.name}-{status.of(phase.name).attempts_begun}"
 
 
 def stop(at: Situation, status: Status, name: str) -> Decision:
@@ -103,7 +115,8 @@ def _manifests(at: Situation, status: Status, name: str, attempt: AttemptStatus)
     if attempt.on_shared_cluster:
         assert status.cluster is not None, "fold() stops an attempt without a cluster"
         cluster = status.cluster.name
-    return attempt.child_kind.build(at.run, PlannedChild(attempt.name, phase, cluster, _start_of(at, status, phase, attempt)))
+    run, start = at.run.with_workers(attempt.workers), _start_of(at, status, phase, attempt)
+    return attempt.child_kind.build(run, PlannedChild(attempt.name, phase, cluster, start))
 
 
 def _start_of(at: Situation, status: Status, phase: Phase, attempt: AttemptStatus) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ptst_operator.effects import RunEvent
-from ptst_operator.status import AttemptStatus, Condition, PhaseStatus, Status
+from ptst_operator.status import AttemptStatus, ClusterStatus, Condition, PhaseStatus, Status
 from visionr1.errors import EXIT_DONE, EXIT_STOPPED
 
 
 def events(before: Status, after: Status) -> list[RunEvent]:
-    """What happened to the phases, in their order, and then what happened to the run."""
-    found: list[RunEvent] = []
+    """What happened to the RayCluster and to the phases, in their order, and then what happened to the run."""
+    found = [*_events_of_cluster(before.cluster, after.cluster)]
     for phase in after.phases:
         found += _events_of_phase(before.of(phase.name), phase)
     held = {one.type: one.status for one in before.conditions}
@@ -19,6 +19,14 @@ def events(before: Status, after: Status) -> list[RunEvent]:
         if condition.status != held.get(condition.type):
             found += _events_of_condition(condition)
     return found
+
+
+def _events_of_cluster(before: ClusterStatus | None, cluster: ClusterStatus | None) -> Iterator[RunEvent]:
+    if before is None or cluster is None or cluster.reduced_for is None:
+        return
+    if (before.workers, before.reduced_for) != (cluster.workers, cluster.reduced_for):
+        what = f"{cluster.reduced_for} begins with {cluster.workers} of {before.workers} workers"
+        yield RunEvent("Warning", "FewerWorkers", f"{what}: the others were not ready within deadlines.workersSeconds")
 
 
 def _events_of_phase(before: PhaseStatus, phase: PhaseStatus) -> Iterator[RunEvent]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ptst_operator.children.raycluster import is_whole
 from ptst_operator.children.state import ChildState
 from ptst_operator.status import AttemptStatus, BreachStatus, PhaseStatus, Status, moment
 from ptst_operator.world import RollbackDone, RollbackRefused, World
@@ -99,7 +100,7 @@ def _fold_cluster(status: Status, run_uid: str, world: World, now: float) -> Sta
             cluster = replace(cluster, uid=seen.uid)
         if seen.deleting or seen.uid != cluster.uid:
             cluster = replace(cluster, deleting=True)
-        pending = None if seen.ready or seen.queued else cluster.pending_since or moment(now)
+        pending = None if is_whole(seen, world.worker_pods) or seen.queued else cluster.pending_since or moment(now)
         cluster = replace(cluster, pending_since=pending)
         return replace(status, cluster=cluster)
     if seen is None and world.cluster_pods:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ptst_operator.children.table import kinds_of
+from ptst_operator.decide.fewer_workers import asked_workers, ready_workers, workers_deadline
 from ptst_operator.decide.situation import Situation
+from ptst_operator.elastic import worker_counts
 from ptst_operator.names import APPROVE
 from ptst_operator.run import ResolvedRun
-from ptst_operator.status import BreachStatus, RunPhase, Status, moment
+from ptst_operator.status import AttemptStatus, BreachStatus, ClusterStatus, RunPhase, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
 from visionr1.recipe import stage_number
@@ -39,9 +41,9 @@ def summary_of(at: Situation, status: Status, before: Status, action: planner.Ac
         case planner.Stop(name):
             return _stopping(status, name, at.world)
         case planner.Wait(name, until):
-            return _running(status, name, at.world) if until is None else _waits_for_retry(status, name, until)
+            return _running(at, status, name) if until is None else _waits_for_retry(status, name, until)
         case planner.Start(name):
-            return _starting(status, name, at.world)
+            return _starting(at, status, name)
         case None:
             return _still_failed(before)
 
@@ -91,8 +93,8 @@ def _stopping(status: Status, name: str, world: World) -> Summary:
     return Summary("Stopping", reason, f"{name} commits a checkpoint and ends{why}{_refusal(world)}")
 
 
-def _running(status: Status, name: str, world: World) -> Summary:
-    attempt = status.of(name).attempts[-1]
+def _running(at: Situation, status: Status, name: str) -> Summary:
+    attempt, world = status.of(name).attempts[-1], at.world
     if attempt.stopping is not None:
         why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_refusal(world)}"
         return Summary("Stopping", attempt.stopping.reason, why)
@@ -104,10 +106,15 @@ def _running(status: Status, name: str, world: World) -> Summary:
     if attempt.running_since is None:
         why = world.child.reason if world.child is not None else "not created yet"
         return Summary("Pending", "WaitsForChild", f"{name}: {attempt.kind} {attempt.name} does not run yet ({why})")
+    runs = f"{name} runs as {attempt.kind} {attempt.name}{_fewer(at, status, attempt)}"
     if world.hindrance is not None:
-        why = f"{name} runs as {attempt.kind} {attempt.name}, but not all of its pods do: {world.hindrance.message}"
-        return Summary("Running", world.hindrance.reason, why)
-    return Summary("Running", "Running", f"{name} runs as {attempt.kind} {attempt.name}")
+        return Summary("Running", world.hindrance.reason, f"{runs}, but not all of its pods do: {world.hindrance.message}")
+    return Summary("Running", "Running", runs)
+
+
+def _fewer(at: Situation, status: Status, attempt: AttemptStatus) -> str:
+    reduced = status.cluster is not None and status.cluster.reduced_for == attempt.name
+    return f" with {attempt.workers} of {at.run.recipe.rollout.workers} workers" if reduced else ""
 
 
 def _waits_for_retry(status: Status, name: str, until: float) -> Summary:
@@ -115,8 +122,8 @@ def _waits_for_retry(status: Status, name: str, until: float) -> Summary:
     return Summary("Pending", "WaitsForRetry", f"the next attempt at {name} starts at {when}{_last_reason(status, name)}")
 
 
-def _starting(status: Status, name: str, world: World) -> Summary:
-    live, cluster = status.live(), status.cluster
+def _starting(at: Situation, status: Status, name: str) -> Summary:
+    live, cluster, world = status.live(), status.cluster, at.world
     if name == "sft" and live is None and world.sft_kind is None:
         return Summary("Pending", "WaitsForBackend", _no_backend())
     if cluster is not None and not cluster.deleting and world.cluster is not None and world.cluster.queued:
@@ -124,10 +131,22 @@ def _starting(status: Status, name: str, world: World) -> Summary:
     if live is not None:
         return Summary("Pending", "Starting", f"{name} starts")
     if cluster is not None and not cluster.deleting and world.hindrance is not None:
-        why = f"{name} waits for RayCluster {cluster.name}: {world.hindrance.message}"
+        why = f"{name} waits for RayCluster {cluster.name}: {world.hindrance.message}{_enough(at, cluster)}"
         return Summary("Pending", world.hindrance.reason, why)
-    waits_for = "its RayCluster to be ready" if stage_number(name) is not None else "the RayCluster to be deleted"
-    return Summary("Pending", "WaitsForCluster", f"{name} waits for {waits_for}")
+    if stage_number(name) is None:
+        return Summary("Pending", "WaitsForCluster", f"{name} waits for the RayCluster to be deleted")
+    enough = "" if cluster is None else _enough(at, cluster)
+    return Summary("Pending", "WaitsForCluster", f"{name} waits for its RayCluster to be ready{enough}")
+
+
+def _enough(at: Situation, cluster: ClusterStatus) -> str:
+    """How many workers are ready, and when fewer than all are enough."""
+    due = workers_deadline(at, cluster)
+    if due is None or at.world.worker_pods is None:
+        return ""
+    asked, least = asked_workers(at, cluster), worker_counts(at.run.spec, at.run.recipe)[-1]
+    when = f"{least} are enough from {moment(due):%Y-%m-%dT%H:%M:%SZ}" if at.now < due else f"{least} are enough"
+    return f"; {ready_workers(at)} of {asked} workers are ready, {when} (grpo.minWorkers)"
 
 
 def _no_backend() -> str:

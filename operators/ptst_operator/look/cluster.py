@@ -8,7 +8,7 @@ from typing import Any
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children import raycluster
-from ptst_operator.children.raycluster import RayClusterState
+from ptst_operator.children.raycluster import RayClusterState, WorkerPod
 from ptst_operator.children.state import ChildState
 from ptst_operator.children.table import CONTAINERS, sft_kinds
 from ptst_operator.look.hindrance import find_hindrance
@@ -29,14 +29,18 @@ class SeenInCluster:
     pod_exit_code: int | None = None
     cluster: RayClusterState | None = None
     cluster_pods: bool = False
+    worker_pods: tuple[WorkerPod, ...] | None = None
     hindrance: Hindrance | None = None
     head: str | None = None
 
 
-def look_at_cluster(api: Api, run: str, status: Status) -> SeenInCluster:
+def look_at_cluster(api: Api, run: str, status: Status, elastic: bool) -> SeenInCluster:
     """The child of the attempt that has not ended, the RayCluster of the run, and pods that may still run, as they are now.
 
     An object that is gone says nothing about its pods: they are looked for by their own labels.
+
+    Args:
+        elastic: whether stages may begin with fewer workers, so that the worker pods matter.
     """
     child: ChildState | None = None
     leftover, code, head = False, None, None
@@ -51,20 +55,31 @@ def look_at_cluster(api: Api, run: str, status: Status) -> SeenInCluster:
             leftover, code = _pods(api, attempt.child_kind.pod_label, attempt.name)
     elif status.cluster is None:
         leftover, _ = _pods(api, RUN_LABEL, run)
-    cluster, cluster_pods = None, False
+    cluster, cluster_pods, worker_pods = None, False, None
     if status.cluster is not None:
         manifest = api.get(raycluster.RESOURCE.kind, status.cluster.name)
         cluster = raycluster.read(manifest) if manifest is not None else None
         head = cluster.head if cluster is not None else None
         if cluster is None:
             cluster_pods, _ = _pods(api, raycluster.POD_LABEL, status.cluster.name)
-    return SeenInCluster(child, leftover, code, cluster, cluster_pods, _hindrance(api, status, child, cluster), head)
+        elif elastic:
+            pods = api.list("Pod", f"{raycluster.POD_LABEL}={status.cluster.name}")["items"]
+            worker_pods = raycluster.read_worker_pods(pods)
+    hindrance = _hindrance(api, status, child, cluster, worker_pods)
+    return SeenInCluster(child, leftover, code, cluster, cluster_pods, worker_pods, hindrance, head)
 
 
-def _hindrance(api: Api, status: Status, child: ChildState | None, cluster: RayClusterState | None) -> Hindrance | None:
+def _hindrance(
+    api: Api,
+    status: Status,
+    child: ChildState | None,
+    cluster: RayClusterState | None,
+    worker_pods: tuple[WorkerPod, ...] | None,
+) -> Hindrance | None:
     """Why the pods that the run waits for do not run. A PyTorchJob runs as soon as one of its pods does."""
     live = status.live()
-    if cluster is not None and status.cluster is not None and not cluster.ready and not cluster.deleting:
+    waits = cluster is not None and not raycluster.is_whole(cluster, worker_pods) and not cluster.deleting
+    if cluster is not None and status.cluster is not None and waits:
         name, kind, reported = status.cluster.name, raycluster.RESOURCE.kind, cluster.reported
         label, since = raycluster.POD_LABEL, status.cluster.started
     elif live is not None and child is not None and not live[1].on_shared_cluster and _waits(live, child):

@@ -45,7 +45,7 @@ def look_at_driver(
         return None, None, driver_has_ended(address) if asked else None
     if child.phase != "Running":
         return None, None, None
-    progress = ask_driver(address, scale_of(wanted, phase.name))
+    progress = ask_driver(address, scale_of(wanted, phase.name, attempt.workers))
     return progress, head if progress is not None else None, None
 
 

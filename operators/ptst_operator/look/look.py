@@ -22,7 +22,8 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
         BadInput: something in the run directory cannot be read at all.
     """
     live = status.live()
-    there = cluster.look_at_cluster(api, wanted.run.name, status)
+    elastic = wanted.run.spec.grpo.min_workers is not None
+    there = cluster.look_at_cluster(api, wanted.run.name, status, elastic)
     progress, answered_at, driver_ended = driver.look_at_driver(wanted, live, there.child, there.head)
     committed = run_directory.committed_phases(store, wanted, status)
     if progress is None:
@@ -35,6 +36,7 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
         pod_exit_code=there.pod_exit_code,
         cluster=there.cluster,
         cluster_pods=there.cluster_pods,
+        worker_pods=there.worker_pods,
         hindrance=there.hindrance,
         answered_at=answered_at,
         driver_ended=driver_ended,

@@ -54,7 +54,7 @@ def newest_progress(store: Store, wanted: WantedRun, status: Status, seen: Mappi
         step=record["step"],
         reward=values["reward_mean"],
         length=length,
-        tokens_per_second=scale_of(wanted, record["phase"]).speed(length, seconds),
+        tokens_per_second=scale_of(wanted, record["phase"], number(record.get("workers"))).speed(length, seconds),
         truncated=values["completion_truncated_ratio"],
         kl=values["kl_mean"],
         step_seconds=seconds or None,

@@ -16,16 +16,20 @@ class StageScale:
     first_step: int
     last_step: int
     completions: int
-    workers: int
+    workers: float
 
     def speed(self, length: float | None, seconds: float) -> float | None:
         """Completion tokens per second and worker, for a step with this mean length and duration in seconds."""
         return number(length * self.completions / seconds / self.workers) if length is not None and seconds > 0 else None
 
 
-def scale_of(wanted: WantedRun, phase: str) -> StageScale:
-    """The scale of the stage that has this phase's name."""
+def scale_of(wanted: WantedRun, phase: str, workers: float | None) -> StageScale:
+    """The scale of the stage that has this phase's name.
+
+    Args:
+        workers: those that have trained. None: as many as the recipe asks for.
+    """
     recipe = wanted.run.recipe
     found = next(one for one in stage_phases(recipe) if one.name == phase)
     completions = recipe.algorithm.prompts_per_step * found.stage.group_size
-    return StageScale(found.first_step, found.last_step, completions, recipe.rollout.workers)
+    return StageScale(found.first_step, found.last_step, completions, workers or recipe.rollout.workers)
