@@ -127,7 +127,7 @@ else
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null
 	@tests/images/build.sh operator
-	@tests/cluster/inside.sh $(BIN)/python -m pytest tests/cluster -m "not soak" $(ARGS)
+	@tests/cluster/inside.sh $(BIN)/python -m pytest $(or $(filter tests/%,$(ARGS)),tests/cluster) -m "not soak" $(filter-out tests/%,$(ARGS))
 endif
 
 .PHONY: cluster-soak

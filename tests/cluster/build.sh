@@ -40,31 +40,47 @@ build pause 1 "" .
 build kuberay v1.6.1 "" github.com/ray-project/kuberay/ray-operator
 installed training-operator github.com/kubeflow/training-operator/cmd/training-operator.v1 v1.9.4
 
-rendered() { # NAME FOLDER: manifests as their project ships them, without definitions that the tests have no use for
-    local inputs
-    inputs="$2 $(cksum <"$here/manifests.py")"
-    [ "$(cat "$home/manifests/$1.inputs" 2>/dev/null)" != "$inputs" ] || return 0
+rendered() { # NAME COMMAND...: manifests as their project ships them, without definitions that the tests have no use for
+    local name=$1 inputs
+    shift
+    inputs="$* $(cksum <"$here/manifests.py")"
+    [ "$(cat "$home/manifests/$name.inputs" 2>/dev/null)" != "$inputs" ] || return 0
     mkdir -p "$home/manifests"
-    "$home/bin/kubectl" kustomize "$2" | "$here/../../.venv/bin/python" "$here/manifests.py" >"$home/manifests/.$1"
-    mv "$home/manifests/.$1" "$home/manifests/$1.json"
-    echo "$inputs" >"$home/manifests/$1.inputs"
+    "$home/bin/$1" "${@:2}" | "$here/../../.venv/bin/python" "$here/manifests.py" >"$home/manifests/.$name"
+    mv "$home/manifests/.$name" "$home/manifests/$name.json"
+    echo "$inputs" >"$home/manifests/$name.inputs"
 }
 
 modules=$(go env GOMODCACHE)
-rendered kuberay "$modules/github.com/ray-project/kuberay/ray-operator@v1.6.1/config/default"
-rendered training-operator "$modules/github.com/kubeflow/training-operator@v1.9.4/manifests/overlays/standalone"
+rendered kuberay kubectl kustomize "$modules/github.com/ray-project/kuberay/ray-operator@v1.6.1/config/default"
+rendered training-operator kubectl kustomize "$modules/github.com/kubeflow/training-operator@v1.9.4/manifests/overlays/standalone"
 (cd "$here/go/kueue" && go mod download sigs.k8s.io/kueue) # the documents name its kinds
-rendered kueue "$modules/sigs.k8s.io/kueue@v0.15.0/config/default"
+rendered kueue kubectl kustomize "$modules/sigs.k8s.io/kueue@v0.15.0/config/default"
 
 [ "${1:-}" = soak ] || exit 0
 installed kube-router github.com/cloudnativelabs/kube-router/v2/cmd/kube-router v2.1.0
 installed helm3 helm.sh/helm/v3/cmd/helm v3.22.0 helm3
 build jobset v0.12.0 "" sigs.k8s.io/jobset
 build trainer v2.3.0 "" github.com/kubeflow/trainer/v2/cmd/trainer-controller-manager
-rendered jobset "$modules/sigs.k8s.io/jobset@v0.12.0/config/default"
+rendered jobset kubectl kustomize "$modules/sigs.k8s.io/jobset@v0.12.0/config/default"
 # As a comment in it says, a cluster with JobSet has no use for the line that would fetch it.
 manifests=$home/manifests/trainer-v2.3.0
 cp -rT --no-preserve=mode "$modules/github.com/kubeflow/trainer/v2@v2.3.0/manifests" "$manifests"
 sed -i '\,third-party/jobset,d' "$manifests/overlays/manager/kustomization.yaml"
-rendered trainer "$manifests/overlays/manager"
+rendered trainer kubectl kustomize "$manifests/overlays/manager"
 build kueue v0.15.0 "" sigs.k8s.io/kueue/cmd/kueue
+
+schedulers() { # NAME VERSION PACKAGE...: a scheduler's programs, with its name before theirs
+    local name=$1 version=$2 one
+    shift 2
+    build "$name" "$version" "" "$@"
+    for one in "${@##*/}"; do
+        [ ! -e "$home/bin/$one" ] || mv "$home/bin/$one" "$home/bin/$name-$one"
+    done
+}
+
+schedulers volcano v1.15.0 volcano.sh/volcano/cmd/{scheduler,controller-manager}
+schedulers kai v0.17.0 github.com/kai-scheduler/KAI-scheduler/cmd/{scheduler,binder,podgrouper}
+rendered volcano helm template volcano "$modules/volcano.sh/volcano@v1.15.0/installer/helm/chart/volcano" --namespace volcano-system --include-crds --no-hooks \
+    --set custom.admission_enable=false
+rendered kai helm template kai "$modules/github.com/kai-scheduler/!k!a!i-scheduler@v0.17.0/deployments/kai-scheduler" --namespace kai-scheduler --include-crds --no-hooks

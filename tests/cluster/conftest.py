@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from control_plane import Cluster, ControlPlane, wait_for
 from real_node import RealNode, whole_node
-from release import ONLY_STAGES, train_alone
+from release import ONLY_STAGES, Release, train_alone
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
 _names = itertools.count(1)
@@ -81,6 +81,15 @@ def node(cluster: Cluster) -> Iterator[RealNode]:
 def platform(cluster: ControlPlane, node: RealNode) -> ControlPlane:
     """The control plane, with that node."""
     return cluster
+
+
+@pytest.fixture
+def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
+    """The chart, for the test to install; all that its runs have made is gone at the end."""
+    made = Release(platform, namespace)
+    yield made
+    made.kubectl("delete", "ptst", "--all", "--wait=false")
+    made.uninstall("ptst,rayclusters,rayjobs,jobs,pods")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ down() { # FOLDER
         sleep 1 # a cgroup can be removed once its last process is gone
     fi
     while read -r name value; do echo "$value" 2>/dev/null >"/proc/sys/$name" || true; done <"$1/.settings"
-    find /sys/fs/cgroup -depth -type d -path '*/visionr1-pods*' -exec rmdir {} + 2>/dev/null || true
+    find /sys/fs/cgroup -depth -type d -path "*/visionr1-pods-${1##*/}*" -exec rmdir {} + 2>/dev/null || true
     rm -rf "$1"
 }
 

@@ -9,6 +9,8 @@ if [ -z "${VISIONR1_INSIDE:-}" ]; then
     fi
     TMPDIR=$(mktemp -d /tmp/vr1-XXXXXX)
     export TMPDIR
+    # What kubectl and helm keep of an API server, they keep by its address, which another test cluster has, too.
+    export KUBECACHEDIR=$TMPDIR/kube-cache
     # The kubelet sets these for the whole machine.
     for name in vm/overcommit_memory kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
         echo "$name $(cat "/proc/sys/$name")"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import yaml
 
@@ -13,6 +14,15 @@ KEPT |= {"jobsets.jobset.x-k8s.io"}
 KUEUE = "admissionchecks clusterqueues cohorts localqueues multikueueclusters multikueueconfigs provisioningrequestconfigs"
 KUEUE += " resourceflavors topologies workloadpriorityclasses workloads"
 KEPT |= {f"{kind}.kueue.x-k8s.io" for kind in KUEUE.split()}
+SCHEDULERS = (".volcano.sh", ".kai.scheduler", ".run.ai")
+"""The last parts of their names: all of Volcano's and KAI's."""
 
 manifests = [one for one in yaml.load_all(sys.stdin, yaml.CSafeLoader) if one]
-json.dump([one for one in manifests if one["kind"] != "CustomResourceDefinition" or one["metadata"]["name"] in KEPT], sys.stdout)
+
+
+def is_kept(manifest: dict[str, Any]) -> bool:
+    name = manifest["metadata"]["name"]
+    return manifest["kind"] != "CustomResourceDefinition" or name in KEPT or name.endswith(SCHEDULERS)
+
+
+json.dump([one for one in manifests if is_kept(one)], sys.stdout)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,7 +32,8 @@ OPERATOR = HOME.parent / "images/operator.tar"
 OWN_FILES = "own-files"
 """Runtime class of containers that see nothing of this machine."""
 PODS = "198.18.128.0/24"
-CGROUP = "visionr1-pods"
+CGROUP = f"visionr1-pods-{Path(tempfile.gettempdir()).name}"
+"""As `down.sh` finds it: of this `inside.sh` and no other."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _SEEN = ("/usr", str(ROOT), str(Path(sys.prefix)), str(Path(sys.executable).resolve().parents[1]), str(BIN))
 
@@ -190,11 +192,12 @@ def whole_node(plane: ControlPlane) -> Iterator[RealNode]:
         node.close()
 
 
-def install_operators(plane: ControlPlane) -> None:
-    """KubeRay and the training-operator from their own manifests, ready when this returns."""
-    _install(plane, _manifests("training-operator", [str(BIN / "training-operator.v1")], ["--enable-scheme=pytorchjob"]))
-    _install(plane, _manifests("kuberay", [str(BIN / "ray-operator")], []))
-    _wait_for_rollouts(plane, ("kubeflow", "training-operator"), ("default", "kuberay-operator"))
+def install_operators(plane: ControlPlane, training_operator: Sequence[str] = (), kuberay: Sequence[str] = ()) -> None:
+    """KubeRay and the training-operator from their own manifests, with these options too; ready when this returns."""
+    options = ["--enable-scheme=pytorchjob", *training_operator]
+    _install(plane, _manifests("training-operator", [str(BIN / "training-operator.v1")], options))
+    _install(plane, _manifests("kuberay", [str(BIN / "ray-operator")], [*kuberay]))
+    ready(plane, ("kubeflow", "training-operator"), ("default", "kuberay-operator"))
 
 
 def install_trainer(plane: ControlPlane) -> None:
@@ -202,28 +205,35 @@ def install_trainer(plane: ControlPlane) -> None:
     _install(plane, _manifests("jobset", [str(BIN / "jobset")], []))
     _install(plane, _manifests("trainer", [str(BIN / "trainer-controller-manager")], []))
     jobset, trainer = "jobset-controller-manager", "kubeflow-trainer-controller-manager"
-    _wait_for_rollouts(plane, ("jobset-system", jobset), ("kubeflow-system", trainer))
+    ready(plane, ("jobset-system", jobset), ("kubeflow-system", trainer))
 
 
 def install_kueue(plane: ControlPlane) -> None:
     """Kueue in the same way; `build.sh soak` has built it. Take it away again: its webhooks are asked about every pod."""
     # Its aggregated API would be asked whenever anything lists all kinds.
     _install(plane, [one for one in _manifests("kueue", [str(BIN / "kueue")], []) if one["kind"] != "APIService"])
-    _wait_for_rollouts(plane, ("kueue-system", "kueue-controller-manager"))
+    ready(plane, ("kueue-system", "kueue-controller-manager"))
 
 
 def _install(plane: ControlPlane, manifests: list[dict[str, Any]]) -> None:
     plane.apply(*manifests)  # the tests on fake nodes have made some of it
 
 
-def _wait_for_rollouts(plane: ControlPlane, *deployments: tuple[str, str]) -> None:
+def ready(plane: ControlPlane, *deployments: tuple[str, str]) -> None:
+    """Waits until the Deployments of these namespaces and names are as they were last asked for."""
     for namespace, name in deployments:
         plane.kubectl("-n", namespace, "rollout", "status", f"deploy/{name}", "--timeout=120s")
 
 
-def _manifests(name: str, command: list[str], arguments: list[str]) -> list[dict[str, Any]]:
-    """As `build.sh` has rendered them, with our image, and probes that do not wait."""
+def shipped(name: str) -> list[dict[str, Any]]:
+    """Manifests as `build.sh` has rendered them."""
     manifests: list[dict[str, Any]] = json.loads((HOME / f"manifests/{name}.json").read_text())
+    return manifests
+
+
+def _manifests(name: str, command: list[str], arguments: list[str]) -> list[dict[str, Any]]:
+    """The same with our image, and probes that do not wait."""
+    manifests = shipped(name)
     for one in manifests:
         if one["kind"] == "Deployment":
             container = one["spec"]["template"]["spec"]["containers"][0]

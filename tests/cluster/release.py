@@ -91,6 +91,11 @@ class Release:
             raise RuntimeError(f"helm {' '.join(arguments)}: {done.stderr}")
         return done.stdout
 
+    def uninstall(self, kinds: str = "ptst,rayclusters,rayjobs,pods") -> None:
+        """`helm uninstall`, until nothing of these kinds is left."""
+        self.helm("uninstall", NAME)
+        wait_for("nothing is left", lambda: not self.get(kinds)["items"], 120)
+
     def install(self, recipe: dict[str, Any], **run: Any) -> str:
         """`helm install` with the preset for pods without GPUs, made smaller; `run` are more of the run's values."""
         return self.install_values({"run": {"recipe": recipe, "pods": PODS, "sft": {"nodes": 2}, **run}})
@@ -114,7 +119,7 @@ class Release:
         status: dict[str, Any] = self.get("ptst", run).get("status", {})
         return status
 
-    def wait(self, run: str, what: str, check: Callable[[dict[str, Any]], Any], seconds: float = 400) -> Any:
+    def wait(self, run: str, what: str, check: Callable[[dict[str, Any]], Any], seconds: float = 600) -> Any:
         """The first true answer about the run's status; an end that is not asked for ends the wait."""
 
         def looked() -> Any:

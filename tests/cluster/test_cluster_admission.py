@@ -15,7 +15,7 @@ KIND = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
 VALUES = {
     "serviceAccounts": ["trainer"],
     "images": ["registry.example/team/"],
-    "storage": ["s3://bucket/", "/runs/"],
+    "storage": ["s3://bucket/", "/runs/", "s3://shared/{namespace}/"],
     "priorityClasses": ["research"],
     "tolerations": ["nvidia.com/gpu"],
 }
@@ -125,6 +125,17 @@ def test_what_runs_need_is_let_in(cluster: Cluster, guarded: str) -> None:
         initContainers=[{"name": "x", "image": "registry.example/team/x", "ports": [{"containerPort": 80}]}],
     )
     assert "created" in create(cluster, guarded, made)
+
+
+def test_each_namespace_has_a_place_of_its_own(cluster: Cluster, guarded: str) -> None:
+    def stored_in(url: str) -> str:
+        made = pods()
+        made["spec"]["storage"] = {"url": url}
+        return create(cluster, guarded, made)
+
+    assert "created" in stored_in(f"s3://shared/{guarded}/demo")
+    for other in ("s3://shared/other/demo", f"s3://shared/{guarded}-2/demo", "s3://shared/demo"):
+        assert "a run directory elsewhere" in stored_in(other)
 
 
 def test_another_namespace_is_not_meant(cluster: Cluster, guarded: str, namespace: str) -> None:

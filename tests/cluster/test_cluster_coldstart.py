@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from control_plane import ControlPlane, wait_for
 from real_node import ROOT
-from release import NAME, RECIPE, Release
+from release import RECIPE, Release
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 DESCRIBER = {"base_url": None, "model": "demo", "max_tokens": 64, "workers": {"cpu_kv_cache_gib": 0.25}}
 COLDSTART = {
@@ -26,8 +26,7 @@ def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
     made = Release(platform, namespace)
     made.install({**RECIPE, "coldstart": COLDSTART, "data": {"held_out": None}, "stages": []}, deadlines={"stopSeconds": 60})
     yield made
-    made.helm("uninstall", NAME)
-    wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,pods")["items"], 120)
+    made.uninstall()
 
 
 def test_the_describer_runs_in_a_pod_of_its_own_that_goes_with_the_phase(release: Release) -> None:

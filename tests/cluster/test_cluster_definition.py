@@ -85,6 +85,22 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         run(queueLabels={"kueue.x-k8s.io/priority-class": "high"}),
         "without kueue.x-k8s.io/queue-name: Kueue ignores the run",
     ),
+    "Volcano and a shared cluster": (
+        run(queueLabels={"volcano.sh/queue-name": "a"}),
+        "for Volcano KubeRay starts no job on a shared RayCluster: set spec.grpo.cluster to per-stage",
+    ),
+    "fewer workers in a queue": (
+        run(grpo={"minWorkers": 4}, queueLabels={"kueue.x-k8s.io/queue-name": "a"}),
+        "spec.grpo.minWorkers needs grpo.cluster: shared and no queueLabels",
+    ),
+    "fewer workers of a RayJob": (
+        run(grpo={"minWorkers": 4, "cluster": "per-stage"}),
+        "spec.grpo.minWorkers needs grpo.cluster: shared",
+    ),
+    "fewer workers after the end": (
+        run(grpo={"minWorkers": 4}, deadlines={"pendingSeconds": 600}),
+        "must be less than pendingSeconds, which ends the attempt",
+    ),
     "a queue of pods": (
         run(sft={"pods": {"labels": {"kueue.x-k8s.io/queue-name": "a"}}}),
         "put it in spec.queueLabels",
@@ -216,6 +232,13 @@ def test_what_agrees_is_taken(cluster: Cluster, namespace: str) -> None:
     )
     assert "created" in cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(made))
     assert cluster.get("-n", namespace, "ptst", "run")["spec"]["pods"]["volumes"] == data["volumes"]
+
+
+def test_a_stage_may_begin_with_fewer_workers(cluster: Cluster, namespace: str) -> None:
+    made = run(grpo={"minWorkers": 4}, deadlines={"workersSeconds": 60, "pendingSeconds": 600})
+    assert "created" in cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(made))
+    deadlines = cluster.get("-n", namespace, "ptst", "run")["spec"]["deadlines"]
+    assert deadlines == {"workersSeconds": 60, "pendingSeconds": 600, "stopSeconds": 600}
 
 
 def test_stages_may_be_unequal_where_a_person_means_it(cluster: Cluster, namespace: str) -> None:

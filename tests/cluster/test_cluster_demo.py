@@ -10,9 +10,9 @@ from typing import Any
 
 import boto3
 import pytest
-from control_plane import ControlPlane, wait_for
+from control_plane import ControlPlane
 from real_node import IMAGE, OWN_FILES, RealNode
-from release import NAME, ONLY_STAGES, PODS, TRAINED, Release, at
+from release import ONLY_STAGES, PODS, TRAINED, Release, at
 from test_cluster_definition import rendered
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
@@ -40,8 +40,7 @@ def s3(platform: ControlPlane, module_namespace: str) -> Release:
 def release(s3: Release) -> Iterator[Release]:
     """The same, for one run."""
     yield s3
-    s3.helm("uninstall", NAME)
-    wait_for("nothing is left", lambda: not s3.get("ptst,rayclusters,rayjobs,jobs")["items"], 120)
+    s3.uninstall("ptst,rayclusters,rayjobs,jobs")
 
 
 def values(url: str, recipe: dict[str, Any], **run: Any) -> dict[str, Any]:

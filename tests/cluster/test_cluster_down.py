@@ -13,13 +13,14 @@ from control_plane import HERE, wait_for
 
 MADE = """
 set -e
-mkdir /sys/fs/cgroup/{group}
-echo $$ > /sys/fs/cgroup/{group}/cgroup.procs
-mount -t tmpfs {group} /mnt
+group=visionr1-pods-${{TMPDIR##*/}}
+mkdir /sys/fs/cgroup/$group
+echo $$ > /sys/fs/cgroup/$group/cgroup.procs
+mount -t tmpfs $group /mnt
 echo $TMPDIR > {reported}.new && mv {reported}.new {reported}
 sleep {seconds}
 """
-"""What a node leaves behind. The cgroup's name shows that it is not from another cluster."""
+"""What a node leaves behind. The cgroup's name shows whose it is."""
 
 
 class Started:
@@ -28,20 +29,20 @@ class Started:
     def __init__(self, folder: Path, seconds: int) -> None:
         # The controllers of version 1 have a tree each.
         self.root = Path("/sys/fs/cgroup") if Path("/sys/fs/cgroup/cgroup.procs").exists() else Path("/sys/fs/cgroup/pids")
-        self.group = f"visionr1-pods-{os.getpid()}"
-        reported = folder / "said"
-        script = MADE.format(group=self.group, reported=reported, seconds=seconds).replace("/sys/fs/cgroup", str(self.root))
+        self.reported = reported = folder / "said"
+        script = MADE.format(reported=reported, seconds=seconds).replace("/sys/fs/cgroup", str(self.root))
         environment = {key: value for key, value in os.environ.items() if key != "VISIONR1_INSIDE"}
         self.process = subprocess.Popen([HERE / "inside.sh", "bash", "-c", script], env=environment)
         wait_for("the mess", lambda: reported.exists() or self.process.poll() is not None)
         self.folder = Path(reported.read_text().strip())
+        self.group = f"visionr1-pods-{self.folder.name}"
 
     def left(self) -> list[str]:
         """What of it is still there."""
         names = [str(path) for path in (self.folder, self.root / self.group) if path.exists()]
         names += [line for line in Path("/proc/self/mounts").read_text().splitlines() if self.group in line]
         commands = {path.parent.name: _bytes(path).decode().replace("\0", " ") for path in Path("/proc").glob("[0-9]*/cmdline")}
-        return names + [command for command in commands.values() if self.group in command]
+        return names + [command for command in commands.values() if str(self.reported) in command]
 
 
 def _bytes(path: Path) -> bytes:

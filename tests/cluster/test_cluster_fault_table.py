@@ -206,8 +206,7 @@ FAULTS = [
 def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
     made = Release(platform, namespace)
     yield made
-    made.helm("uninstall", NAME)
-    wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,pytorchjobs,pods")["items"], 120)
+    made.uninstall("ptst,rayclusters,rayjobs,pytorchjobs,pods")
 
 
 @pytest.fixture(scope="module", autouse=True)

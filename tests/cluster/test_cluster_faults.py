@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from control_plane import ControlPlane, wait_for
-from release import NAME, ONLY_STAGES, TRAINED, Release, at, train_alone
+from release import ONLY_STAGES, TRAINED, Release, at, train_alone
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -23,8 +23,7 @@ def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
     # Long, to see that no pod uses it up.
     made.install(SHORT, retry={"firstWaitSeconds": 1}, deadlines={"stopSeconds": 600})
     yield made
-    made.helm("uninstall", NAME)
-    wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,pods")["items"], 120)
+    made.uninstall()
 
 
 def test_a_lost_worker_a_lost_operator_and_a_suspension(release: Release, tmp_path: Path) -> None:

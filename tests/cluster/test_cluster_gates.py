@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from control_plane import ControlPlane, wait_for
-from release import NAME, ONLY_STAGES, TRAINED, Release
+from release import ONLY_STAGES, TRAINED, Release
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.soak]
 
@@ -20,8 +20,7 @@ def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
     made = Release(platform, namespace)
     made.install({**ONLY_STAGES, "checkpoint": {"every": 2, "keep_last": 50}}, deadlines={"stopSeconds": 60}, gates=[GATE])
     yield made
-    made.helm("uninstall", NAME)
-    wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,pods")["items"], 120)
+    made.uninstall()
 
 
 def test_a_rolled_back_run_trains_the_same_again(release: Release, undisturbed: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from control_plane import ControlPlane, wait_for
-from release import NAME, ONLY_STAGES, TRAINED, Release, at
+from release import ONLY_STAGES, TRAINED, Release, at
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 
@@ -18,8 +18,7 @@ def release(platform: ControlPlane, namespace: str) -> Iterator[Release]:
     grpo = {"workersPerPod": 1, "cluster": "per-stage"}
     made.install(ONLY_STAGES, grpo=grpo, retry={"firstWaitSeconds": 1}, deadlines={"stopSeconds": 60})
     yield made
-    made.helm("uninstall", NAME)
-    wait_for("nothing is left", lambda: not made.get("ptst,rayclusters,rayjobs,pods")["items"], 120)
+    made.uninstall()
 
 
 def nothing_of_ray(release: Release) -> bool:

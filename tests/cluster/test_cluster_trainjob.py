@@ -9,7 +9,7 @@ import pytest
 from control_plane import ControlPlane, wait_for
 from queues import Queue, kueue
 from real_node import install_trainer
-from release import NAME, RECIPE, Release, train_alone
+from release import RECIPE, Release, train_alone
 from test_cluster_verbs import NEED_TRAINER, asked
 
 from visionr1.rundir.checkpoints import Checkpoints
@@ -49,8 +49,7 @@ def release(trainer: ControlPlane, namespace: str) -> Iterator[Release]:
     sft = {"backend": "trainjob", "nodes": 2}
     made.install(ONLY_SFT, sft=sft, retry={"firstWaitSeconds": 1}, deadlines={"stopSeconds": 60})
     yield made
-    made.helm("uninstall", NAME)
-    wait_for("nothing is left", lambda: not made.get("ptst,trainjobs,trainingruntimes,jobsets,jobs,pods")["items"], 120)
+    made.uninstall("ptst,trainjobs,trainingruntimes,jobsets,jobs,pods")
 
 
 def sft_of(status: dict[str, Any]) -> dict[str, Any]:
@@ -106,8 +105,7 @@ def queued(trainer: ControlPlane, namespace: str) -> Iterator[tuple[Release, Que
         made.install(recipe, sft=sft, grpo=grpo, queueLabels=queue.labels(), deadlines=deadlines)
         yield made, queue
         made.kubectl("delete", "ptst", "--all", "--wait=false")
-        made.helm("uninstall", NAME)
-        wait_for("nothing is left", lambda: not made.get("ptst,trainjobs,jobsets,jobs,pods")["items"], 120)
+        made.uninstall("ptst,trainjobs,jobsets,jobs,pods")
 
 
 def test_a_trainjob_waits_in_a_queue_and_is_taken_back_and_the_stages_follow(

@@ -46,6 +46,22 @@ DISAGREE: dict[str, tuple[Values, str]] = {
         {"run": {"queueLabels": {"kueue.x-k8s.io/priority-class": "a"}}},
         "without kueue.x-k8s.io/queue-name",
     ),
+    "Volcano and a shared cluster": (
+        {"run": {"queueLabels": {"volcano.sh/queue-name": "a"}}},
+        "for Volcano KubeRay starts no job on a shared RayCluster",
+    ),
+    "fewer workers in a queue": (
+        {"run": {"grpo": {"minWorkers": 4}, "queueLabels": {"kueue.x-k8s.io/queue-name": "a"}}},
+        "run.grpo.minWorkers needs run.grpo.cluster shared and no run.queueLabels",
+    ),
+    "fewer workers of a RayJob": (
+        {"run": {"grpo": {"minWorkers": 4, "cluster": "per-stage"}}},
+        "run.grpo.minWorkers needs run.grpo.cluster shared",
+    ),
+    "fewer workers after the end": (
+        {"run": {"grpo": {"minWorkers": 4}, "deadlines": {"pendingSeconds": 600}}},
+        "run.deadlines.workersSeconds (600 if you do not set it) must be less than pendingSeconds",
+    ),
     "a queue of pods": (
         {"run": {"sft": {"pods": {"labels": {"kai.scheduler/queue": "a"}}}}},
         "run.sft.pods.labels has kai.scheduler/queue: put it in run.queueLabels",
@@ -147,6 +163,7 @@ AGREE: dict[str, Values] = {
         "run": {"sft": {"pods": {"volumes": [{"name": "data", "emptyDir": {}}], "volumeMounts": DATA}}},
     },
     "no run": {"claim": {"mountPath": "/data"}, "run": {"enabled": False}},
+    "fewer workers": {"run": {"grpo": {"minWorkers": 4}, "deadlines": {"workersSeconds": 60, "pendingSeconds": 600}}},
     "one queue": {"run": {"queueLabels": {"kueue.x-k8s.io/queue-name": "a", "kueue.x-k8s.io/priority-class": "b"}}},
 }
 

@@ -82,6 +82,14 @@ def test_a_run_without_a_readable_directory_is_told_by_its_status(cluster: Clust
     assert "stage-2 runs as RayJob run-stage-2-0" in done.stdout and "no problem seen" in done.stdout
 
 
+def test_the_speed_is_that_of_the_workers_that_there_are(cluster: Cluster, namespace: str) -> None:
+    started = {"number": 0, "kind": "RayJob", "name": "run-stage-2-0", "started": "2026-11-25T00:00:00Z", "workers": 1}
+    phases = [{"name": "stage-2", "attempts": [started]}]
+    claim = {"url": "/runs/run", "claim": {"name": "c", "mountPath": "/runs"}}
+    make(cluster, namespace, {**RUNNING, "phases": phases}, storage=claim)
+    assert "25 tokens/s" in watch(cluster, namespace).stdout
+
+
 def test_what_a_person_must_act_on_is_said_first(cluster: Cluster, namespace: str) -> None:
     held = {
         "type": "Held",

@@ -89,7 +89,7 @@ class Process:
     def work(self, history: History) -> None:
         """Does the phase that its command names. Its end is in `code`: None if it was killed."""
         store = open_store(self.words[self.words.index("--run") + 1])
-        recipe = read_recipe(store)
+        recipe = read_recipe(store, self.words[self.words.index("--recipe-sha256") + 1])
         stage = int(self.words[self.words.index("--stage") + 1]) if "--stage" in self.words else None
         kind = _COMMANDS.get(self.words[1])
         phase = stage_phase(recipe, stage) if stage is not None else next(one for one in phases(recipe) if one.name == kind)
@@ -97,7 +97,8 @@ class Process:
         history.began(self.run, self.name, phase.name, begun or phase.first_step)
         if phase.kind in ("sft", "grpo"):
             steps = phase.stage.steps if isinstance(phase, StagePhase) else SFT_STEPS
-            self._train(store, phase, begun or phase.first_step, phase.first_step + steps, recipe.checkpoint.every)
+            every, workers = recipe.checkpoint.every, recipe.rollout.workers
+            self._train(store, phase, begun or phase.first_step, phase.first_step + steps, every, workers)
         elif not self.killed.wait(4 * self.pace):
             self._write(store, phase)
             self.code = 0
@@ -111,7 +112,7 @@ class Process:
         step = Checkpoints(store, phase.input_phase).latest() if phase.input_phase else 0
         store.write_bytes(eval_key(phase.input_phase or "base"), json.dumps({"step": step}).encode())
 
-    def _train(self, store: Store, phase: Phase, step: int, last: int, every: int) -> None:
+    def _train(self, store: Store, phase: Phase, step: int, last: int, every: int, workers: int) -> None:
         self.step = step
         log = StepLog(store, phase.name, step)
         while step < last:
@@ -119,7 +120,7 @@ class Process:
                 return
             step += 1
             if isinstance(phase, StagePhase):
-                log.append(_record(phase, step))
+                log.append({**_record(phase, step), "workers": workers})
             self.step = step
             stopping = self.stop.is_set() or self._asked(store)
             if step == last or step % every == 0 or stopping:
@@ -235,6 +236,18 @@ class World:
                 del self._heads[pod["status"]["podIP"]]
             for driver in self._jobs.pop(uid, {}).values():
                 driver.killed.set()
+            if pod["metadata"]["labels"]["visionr1.io/role"] == "worker":
+                self._lose_a_worker(pod)
+
+    def _lose_a_worker(self, pod: Manifest) -> None:
+        """The driver of its RayCluster fails, if one lives."""
+        cluster = pod["metadata"]["labels"]["ray.io/cluster"]
+        for uid, jobs in self._jobs.items():
+            head = self._pods.get(uid)
+            mine = head is not None and head["metadata"]["labels"]["ray.io/cluster"] == cluster
+            for driver in [one for one in jobs.values() if mine and one.ended is None]:
+                driver.code = 1
+                driver.killed.set()
 
     def _run(self, pod: Manifest, process: Process) -> None:
         if pod["metadata"]["labels"].get("training.kubeflow.org/replica-index", "0") == "0":
@@ -298,9 +311,10 @@ def _run_of(pod: Manifest) -> str:
 
 
 def _info(name: str, process: Process) -> Manifest:
-    status, message = {None: "RUNNING", 0: "SUCCEEDED", 3: "STOPPED"}[process.code], ""
-    if process.code == 3 and not process.stop.is_set():  # Ray knows of no request
-        status, message = "FAILED", "Job entrypoint command failed with exit code 3, last available logs (truncated):\nlogs"
+    status, message = {None: "RUNNING", 0: "SUCCEEDED", 1: "FAILED", 3: "STOPPED"}[process.code], ""
+    if process.code == 1 or (process.code == 3 and not process.stop.is_set()):  # in which case Ray knows of no request
+        status = "FAILED"
+        message = f"Job entrypoint command failed with exit code {process.code}, last available logs (truncated):\nlogs"
     times = {"start_time": int(1000 * process.begun), "end_time": int(1000 * (process.ended or 0))}
     return {"type": "SUBMISSION", "submission_id": name, "job_id": name, "status": status, "message": message, **times}
 
