@@ -116,7 +116,7 @@ def test_pods_that_are_taken_cost_time_and_no_bit(
 def test_a_stage_begins_with_one_worker_and_the_next_with_both(release: Release, slots: Slots, tmp_path: Path) -> None:
     slots(1)
     grpo = {"workersPerPod": 1, "minWorkers": 1, "workers": WORKERS}
-    release.install(ONLY_STAGES, grpo=grpo, deadlines={"workersSeconds": 20, "stopSeconds": 60})
+    release.install(ONLY_STAGES, grpo=grpo, deadlines={"workersSeconds": 60, "stopSeconds": 60})
     release.wait("demo", "step 5", at(5))
     assert "with 1 of 2 workers" in release.kubectl("get", "ptst", "demo", "-o", "wide")
     slots(2)
