@@ -13,7 +13,12 @@ from release import ONLY_STAGES, TRAINED, Release, at, train_alone
 
 pytestmark = pytest.mark.timeout(1200)
 
-SHORT = {**ONLY_STAGES, "checkpoint": {"every": 4}, "stages": [{**ONLY_STAGES["stages"][0], "steps": 40}]}
+SHORT = {  # its workers are there in half the time without vLLM, which test_cluster_run has
+    **ONLY_STAGES,
+    "checkpoint": {"every": 4},
+    "stages": [{**ONLY_STAGES["stages"][0], "steps": 40}],
+    "rollout": {**ONLY_STAGES["rollout"], "engine": "hf"},
+}
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from test_cluster_kueue import reported
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 TOO_SMALL, ENOUGH = 400, 600
-"""Millicores of the queue. A stage's head asks for 100, and each of two workers for the 200 of the container in which KubeRay lets
-it wait for the head: two pods would find room in the first."""
+"""Millicores of the queue. A stage's head asks for 100, and each of two workers for the 200 of the container in which KubeRay
+lets it wait for the head: two pods would find room in the first."""
 CASES = {
     "Volcano": (volcano, volcano_queue, "volcano", "volcano.sh/queue-name", "per-stage"),
     "KAI": (lambda plane: kai(plane, ""), kai_queue, KAI, "kai.scheduler/queue", "shared"),
