@@ -127,7 +127,9 @@ else
 	@tests/cluster/build.sh
 	@$(MAKE) --no-print-directory wheel >/dev/null
 	@tests/images/build.sh operator
-	@tests/cluster/inside.sh $(BIN)/python -m pytest $(or $(filter tests/%,$(ARGS)),tests/cluster) -m "not soak" $(filter-out tests/%,$(ARGS))
+	@# Two clusters side by side; conftest.py says which tests are in which.
+	@$(BIN)/python -m pytest $(or $(filter tests/%,$(ARGS)),tests/cluster) -m "not soak" \
+		--dist loadscope --tx '2*popen//python=tests/cluster/inside.sh $(BIN)/python' $(filter-out tests/%,$(ARGS))
 endif
 
 .PHONY: cluster-soak

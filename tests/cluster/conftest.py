@@ -1,4 +1,7 @@
-"""One control plane for the whole folder, with a real node if a test asks for it. Each test has its own namespace."""
+"""A control plane, with a real node if a test asks for it. Each test has its own namespace.
+
+`make cluster` has two of them side by side: tests of a real node wait for its two cores, the others for the API server.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,26 @@ import pytest
 from control_plane import Cluster, ControlPlane, wait_for
 from real_node import RealNode, whole_node
 from release import ONLY_STAGES, Release, train_alone
+from xdist.scheduler import LoadScopeScheduling
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
+REAL_NODE = {f"test_cluster_{name}.py" for name in ("children", "coldstart", "faults", "quota", "replicas", "run", "verbs")}
 _names = itertools.count(1)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a real node go to one cluster, and all others to another. The files have to be named: no test is collected yet."""
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = lambda test: "a real node" if Path(test.split("::")[0]).name in REAL_NODE else "fake nodes"
+    return scheduler
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fails where REAL_NODE lacks a file: a second KubeRay in the cluster of the fake nodes makes pods twice."""
+    real = {
+        item.path.name for item in items if "node" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("soak")
+    }
+    assert real <= REAL_NODE, f"name in REAL_NODE, too: {real - REAL_NODE}"
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ if [ -z "${VISIONR1_INSIDE:-}" ]; then
     }
     trap restore EXIT
     trap 'exit 143' TERM INT HUP
-    VISIONR1_INSIDE=root unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$@" {owner}>&- &
+    VISIONR1_INSIDE=root unshare --net --mount --pid --fork --kill-child --mount-proc "$0" "$@" <&0 {owner}>&- &
     echo $! >"$TMPDIR/.child"
     code=0
     wait $! || code=$?
