@@ -157,6 +157,8 @@ class World:
         self._heads: dict[str, str] = {}
         self._processes: dict[str, Process] = {}
         self._jobs: dict[str, dict[str, Process]] = {}
+        self._lost: set[str] = set()
+        """Pods whose node is gone. The API may name them for a minute more."""
 
     def follow(self) -> None:
         """Watches for ever: pods of runs, and nodes that are lost with what runs on them."""
@@ -205,9 +207,10 @@ class World:
 
     def _gone(self, uid: str) -> None:
         pod = self._pods.pop(uid, None)
-        if pod is not None:
+        if pod is not None and uid not in self._lost:
             self._kill(uid, pod)
         self._processes.pop(uid, None)
+        self._lost.discard(uid)
 
     def _pace_of(self, pod: Manifest) -> float:
         """A run may choose another pace by FAKE_PACE."""
@@ -225,7 +228,8 @@ class World:
             meta = [one["metadata"] for one in found]
             alive = {one["name"] for one in meta if "kwok.x-k8s.io/node" in one.get("annotations", {})}
             for uid, pod in list(self._pods.items()):
-                if pod["spec"]["nodeName"] not in alive:
+                if pod["spec"]["nodeName"] not in alive and uid not in self._lost:
+                    self._lost.add(uid)
                     self._kill(uid, pod)
 
     def _kill(self, uid: str, pod: Manifest) -> None:
@@ -241,10 +245,9 @@ class World:
 
     def _lose_a_worker(self, pod: Manifest) -> None:
         """The driver of its RayCluster fails, if one lives."""
-        cluster = pod["metadata"]["labels"]["ray.io/cluster"]
         for uid, jobs in self._jobs.items():
             head = self._pods.get(uid)
-            mine = head is not None and head["metadata"]["labels"]["ray.io/cluster"] == cluster
+            mine = head is not None and _cluster_of(head) == _cluster_of(pod)
             for driver in [one for one in jobs.values() if mine and one.ended is None]:
                 driver.code = 1
                 driver.killed.set()
@@ -280,8 +283,15 @@ class World:
                 head = self._pods[uid]
                 process = Process(shlex.split(asked["entrypoint"]), name, _run_of(head), self._pace_of(head))
                 self._jobs[uid][name] = process
-                threading.Thread(target=process.work, args=(self._history,), daemon=True).start()
+                threading.Thread(target=self._drive, args=(process, head), daemon=True).start()
             return {"job_id": name, "submission_id": name}
+
+    def _drive(self, process: Process, head: Manifest) -> None:
+        """As Ray does, a driver waits for workers that are there."""
+        while any(uid in self._lost and _cluster_of(pod) == _cluster_of(head) for uid, pod in list(self._pods.items())):
+            if process.killed.wait(0.1):
+                return
+        process.work(self._history)
 
     def job(self, address: str, name: str) -> Process | None:
         """A driver by the name of its submission."""
@@ -304,6 +314,11 @@ class World:
             header_params={"Accept": "application/json", "Content-Type": "application/merge-patch+json"},
             _return_http_data_only=True, _request_timeout=(5, 620),
         )  # fmt: skip
+
+
+def _cluster_of(pod: Manifest) -> str | None:
+    name: str | None = pod["metadata"]["labels"].get("ray.io/cluster")
+    return name
 
 
 def _run_of(pod: Manifest) -> str:
