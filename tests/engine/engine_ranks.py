@@ -81,19 +81,18 @@ ROWS = [
 COMPLETIONS = 12
 
 
-def policy_weights(folder: Path, scale: float = 1.0) -> str:
+def policy_weights(folder: Path) -> str:
     """Writes a policy that differs from its reference, the demo's base, so that the KL term has a gradient.
 
-    Args:
-        scale: of the base's weights. The larger they are, the surer is the policy of its tokens, and the more it magnifies the
-            rounding of float32.
+    It has half of the base's weights: the larger they are, the surer is the policy of its tokens, and the more it magnifies
+    the rounding of float32, which differs between machines and numbers of ranks.
     """
     recipe = recipe_of(())
     model = load_model(base_dir(recipe.model), recipe.model, CPU)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(scale).add_(torch.randn(parameter.shape, generator=generator) * 0.01)
+            parameter.mul_(0.5).add_(torch.randn(parameter.shape, generator=generator) * 0.01)
     model.save_pretrained(folder)
     PromptBuilder(base_dir(recipe.model), recipe.model).processor.save_pretrained(folder)
     return str(folder)
@@ -134,7 +133,8 @@ def run_case(case: Case, policy: str) -> Outcome:
         every = experience(step, builder)
         every = [replace(one, advantage=0.0) if index in case.silent else one for index, one in enumerate(every)]
         mine = [every[index] for index in share(case)]
-        outcome.stats.append(vars(trainer.update(*(prompts, mine) if case.shared else unshared(prompts, mine), LEARNING_RATE)))
+        batch = (prompts, mine) if case.shared else unshared(prompts, mine)
+        outcome.stats.append(vars(trainer.update(*batch, recipe.optimiser.learning_rate)))
         if case.offloads:
             zero.move_moments(trainer.engine, CPU)
             zero.offload_weights(trainer.engine)

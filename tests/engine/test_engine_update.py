@@ -66,7 +66,7 @@ TWO_RANKS = [
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return policy_weights(tmp_path_factory.mktemp("policy"), scale=0.5)
+    return policy_weights(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="module")
