@@ -176,6 +176,12 @@ def policies(*values: str) -> list[Manifest]:
     return [*chart, isolation.build(owner())]
 
 
+def test_each_policy_has_one_direction() -> None:
+    """kube-router lets a policy's egress rules open the ports of pods that it selects, to others that it selects."""
+    ways = [one["spec"]["policyTypes"] for one in policies()]
+    assert sorted(ways) == [["Egress"]] * 2 + [["Ingress"]] * 3
+
+
 def test_a_monitoring_namespace_reaches_all_that_has_metrics_and_no_more(pods: dict[str, Pod]) -> None:
     with_it = policies(MONITORING)
     assert reached(with_it, pods["prometheus"], pods["operator"]) == {8080}

@@ -114,10 +114,10 @@ def test_an_operator_watches_every_namespace() -> None:
     own = [rule for rule in the(manifests({}), "Role")["rules"] if "networkpolicies" not in rule["resources"]]
     assert rules == own, "the same rights, everywhere"
     assert "--isolate-runs" not in arguments(made) and "--isolate-runs" in arguments(manifests({}))
-    assert [one["metadata"]["name"] for one in of(made, "NetworkPolicy")] == ["ptst-operator"]
+    assert [one["metadata"]["name"] for one in of(made, "NetworkPolicy")] == ["ptst-operator", "ptst-operator-egress"]
     assert the(made, "ClusterRoleBinding", "ptst-operator.vision")["roleRef"]["kind"] == "ClusterRole"
     assert "matchResources" not in the(made, "ValidatingAdmissionPolicyBinding")["spec"]
-    egress = the(made, "NetworkPolicy", "ptst-operator")["spec"]["egress"]
+    egress = the(made, "NetworkPolicy", "ptst-operator-egress")["spec"]["egress"]
     (runs,) = [peer for rule in egress for peer in rule.get("to", []) if "podSelector" in peer]
     assert runs["namespaceSelector"] == {} and runs["podSelector"]["matchExpressions"][0]["key"] == "visionr1.io/run"
 
@@ -178,7 +178,7 @@ def test_the_service_may_have_both_families_of_addresses() -> None:
 
 
 def egress(values: Values) -> list[Manifest]:
-    rules: list[Manifest] = the(manifests({"networkPolicy": values}), "NetworkPolicy", "ptst-operator")["spec"]["egress"]
+    rules: list[Manifest] = the(manifests({"networkPolicy": values}), "NetworkPolicy", "ptst-operator-egress")["spec"]["egress"]
     return rules
 
 
@@ -196,11 +196,11 @@ def test_ports_of_the_operator_may_be_open_in_some_networks_alone() -> None:
 
 def test_the_cloud_s_keys_can_be_reached_where_it_is_asked_for() -> None:
     def blocks(values: Values, policy: str) -> dict[str, set[int]]:
-        rules = the(manifests({"networkPolicy": values}), "NetworkPolicy", policy)["spec"].get("egress", [])
+        rules = the(manifests({"networkPolicy": values}), "NetworkPolicy", policy)["spec"]["egress"]
         to = [(peer["ipBlock"], rule) for rule in rules for peer in rule.get("to", []) if "ipBlock" in peer]
         return {block["cidr"]: {one["port"] for one in rule["ports"]} for block, rule in to if "except" not in block}
 
-    for policy in ("ptst-operator", "ptst-runs"):
+    for policy in ("ptst-operator-egress", "ptst-runs-egress"):
         assert blocks({}, policy) == {}
         assert blocks({"cloudIdentity": "eks"}, policy) == {"169.254.170.23/32": {80}, "fd00:ec2::23/128": {80}}
         assert blocks({"cloudIdentity": "metadata"}, policy) == {"169.254.169.254/32": {80}, "fd00:ec2::254/128": {80}}
