@@ -7,6 +7,7 @@ RayCluster is asked for. Reads have no resourceVersion, so the API server answer
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -211,7 +212,18 @@ class Api:
     def _call(
         self, method: str, path: str, query: dict[str, str] | None = None, body: Any = None, content: str = "application/json"
     ) -> Manifest:
-        response = self._send(method, path, query or {}, body, content, self._seconds)
+        end = time.monotonic() + self._seconds
+        try:
+            return self._answer(method, path, query or {}, body, content, self._seconds)
+        except ApiError as error:
+            left = int(end - time.monotonic())
+            # A load balancer may close a connection just when it is used again. A read is repeated without harm.
+            if method != "GET" or error.status != 0 or left < 1:
+                raise
+        return self._answer(method, path, query or {}, body, content, left)
+
+    def _answer(self, method: str, path: str, query: dict[str, str], body: Any, content: str, seconds: int) -> Manifest:
+        response = self._send(method, path, query, body, content, seconds)
         try:
             made: Manifest = json.loads(response.read())
         except (HTTPError, ValueError) as error:

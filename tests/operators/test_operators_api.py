@@ -31,9 +31,10 @@ class Request:
 
 
 class Server(HTTPServer):
-    """Answers everything with one answer, and keeps what was asked."""
+    """Answers everything with one answer, and keeps what was asked. The first `broken` answers end in the middle."""
 
     status = 200
+    broken = 0
     headers: tuple[tuple[str, str], ...] = ()
     body = b"{}"
 
@@ -54,7 +55,9 @@ class Handler(BaseHTTPRequestHandler):
         for key, value in (*self.server.headers, ("Content-Length", str(len(self.server.body)))):
             self.send_header(key, value)
         self.end_headers()
-        self.wfile.write(self.server.body)
+        broken = len(self.server.asked) <= self.server.broken
+        self.wfile.write(self.server.body[: 1 if broken else None])
+        self.close_connection = broken
 
     do_PATCH = do_DELETE = do_GET
 
@@ -113,6 +116,30 @@ def test_an_answer_that_asks_for_patience_does_not_hold_a_worker(status: int, ap
         api.get("PTSTRun", "run")
     assert caught.value.status == status
     assert time.monotonic() - begun < 2 and len(server.asked) == 1
+
+
+READ_TWICE: list[tuple[int, int, str | None]] = [(0, 1, None), (1, 2, None), (2, 2, "IncompleteRead")]
+
+
+@pytest.mark.parametrize(("broken", "times", "error"), READ_TWICE)
+def test_a_read_whose_connection_breaks_is_tried_once_more(
+    broken: int, times: int, error: str | None, api: Api, server: Server
+) -> None:
+    server.broken = broken
+    if error is None:
+        assert api.get("PTSTRun", "run") == {}
+    else:
+        with pytest.raises(ApiError, match=error):
+            api.get("PTSTRun", "run")
+    assert len(server.asked) == times
+
+
+def test_a_write_whose_connection_breaks_is_not_repeated(api: Api, server: Server) -> None:
+    """It may have been carried out: what to do now is decided by what is there."""
+    server.broken = 1
+    with pytest.raises(ApiError):
+        api.apply({"kind": "ConfigMap", "metadata": {"name": "one"}})
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
