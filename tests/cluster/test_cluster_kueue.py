@@ -105,7 +105,8 @@ def test_a_run_that_another_one_takes_the_place_of_ends_with_the_same_steps(
     queue.other_run("urgent", "visionr1-high")
     release.wait("demo", "taken back", is_in("Queued"))
     waits = {"shared": "RayCluster demo-ray-0", "per-stage": "RayJob demo-stage-1-1"}[mode]
-    assert reported(release, "demo") == f"stage-1: {waits} waits until its queue lets it in"
+    why = f"stage-1: {waits} waits until its queue lets it in: its queue has no room for it: "
+    wait_for("the queue's reason", lambda: reported(release, "demo").startswith(why), 30)
     assert not release.pods("visionr1.io/run=demo")
     release.wait("urgent", "running", is_in("Running"))
     assert release.status("patient")["phase"] == "Queued"
