@@ -87,6 +87,7 @@ def test_hf_samples_by_the_recipe_and_not_by_the_models_generation_config(
     recipe = load_recipe("demo", ["rollout.engine=hf"])
     assert base_dir(recipe.model) == pair.builder._directory
     pair.engine = build_engine(tmp_path / "model", recipe, pair.builder, max_model_len=384, gpu_share=0.6)
+    pair.soften()
     groups = pair.sample()
     assert len({tuple(c.token_ids) for group in groups for c in group.completions}) > len(groups)
     assert pair.distance(groups) <= LIMIT
