@@ -316,9 +316,10 @@ class World:
         )  # fmt: skip
 
 
-def _cluster_of(pod: Manifest) -> str | None:
-    name: str | None = pod["metadata"]["labels"].get("ray.io/cluster")
-    return name
+def _cluster_of(pod: Manifest) -> tuple[str, str | None]:
+    """Namespace and name of its RayCluster."""
+    meta = pod["metadata"]
+    return meta["namespace"], meta["labels"].get("ray.io/cluster")
 
 
 def _run_of(pod: Manifest) -> str:
