@@ -243,15 +243,11 @@ class FakeCluster:
                     pod = {"metadata": {"name": name}, "status": ended}
                     self.objects["pods of", process.child] = {"metadata": {}, "items": [pod]}
 
-    def lose_touch(self, process: Process) -> None:
-        """KubeRay gives up a RayJob although its driver lives."""
+    def lose_touch(self, process: Process, status: dict[str, str]) -> None:
+        """KubeRay gives up a RayJob although its driver lives, with one of `LOST_TOUCH`."""
         for kind, child in self.children():
             if kind == "RayJob" and child["metadata"]["uid"] == process.uid:
-                child["status"] = {
-                    "jobDeploymentStatus": "Failed",
-                    "jobStatus": "RUNNING",
-                    "reason": "JobStatusCheckTimeoutExceeded",
-                }
+                child["status"] = dict(status)
 
     def collect(self) -> None:
         """Deletions end: pods of a job with it, those of a TrainJob after it, a driver only with its cluster."""
@@ -365,6 +361,11 @@ def _failed(kind: str, code: int) -> dict[str, Any]:
     return {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}]}
 
 
+LOST_TOUCH: tuple[dict[str, str], ...] = (
+    {"jobDeploymentStatus": "Failed", "jobStatus": "RUNNING", "reason": "JobStatusCheckTimeoutExceeded"},
+    {"jobDeploymentStatus": "Failed", "dashboardURL": "run-ray-0-head-svc:8265", "reason": "SubmissionFailed"},
+    {"jobDeploymentStatus": "ValidationFailed", "jobStatus": "RUNNING", "reason": "ValidationFailed"},
+)
 _STATUS: dict[str, dict[str, dict[str, Any]]] = {
     "Job": {
         "running": {"ready": 1},

@@ -8,7 +8,7 @@ from functools import cache, partial
 from random import Random
 from typing import Any
 
-from fake_cluster import NOTHING, Crash, FakeCluster, Process
+from fake_cluster import LOST_TOUCH, NOTHING, Crash, FakeCluster, Process
 from fake_directory import run_directory_of
 from fake_workers import check_workers
 from ptst_operator.api import ApiError
@@ -155,7 +155,7 @@ class Schedule:
                 if process.outlives
                 else [partial(self._work, process)] * 4
             )
-            choices.append(partial(self._perhaps, 0.2, partial(cluster.lose_touch, process)))
+            choices.append(partial(self._perhaps, 0.2, partial(cluster.lose_touch, process, random.choice(LOST_TOUCH))))
             choices.append(partial(self._perhaps, 0.02, partial(setattr, process, "cut_off", True)))
             choices.append(partial(self._perhaps, 0.5, self._delete_all))
         choices.append(partial(self._perhaps, 0.15, self._meddle))

@@ -87,11 +87,28 @@ def test_a_trainjob_runs_while_its_job_is_ready(status: dict[str, Any], suspend:
         ("Failed", "RUNNING", "Failed", False),
         ("Failed", "PENDING", "Failed", False),
         ("ValidationFailed", "", "Failed", True),
+        # KubeRay refuses a job that it has submitted, as when a queue suspends it. It writes over the first word only.
+        ("ValidationFailed", "RUNNING", "Failed", False),
+        ("ValidationFailed", "FAILED", "Failed", True),
     ],
 )
 def test_a_rayjob_is_read_by_both_of_its_words(deployment: str, ray_job: str, expected: str, quiet: bool) -> None:
     child = rayjob.read({"metadata": OWNED, "status": {"jobDeploymentStatus": deployment, "jobStatus": ray_job}})
     assert (child.phase, child.quiet) == (expected, quiet)
+
+
+@pytest.mark.parametrize("deployment", ["Failed", "ValidationFailed"])
+def test_a_rayjob_that_may_have_been_submitted_may_have_a_driver(deployment: str) -> None:
+    """Over HTTP, KubeRay submits before it writes jobStatus."""
+    status = {"jobDeploymentStatus": deployment, "dashboardURL": "run-ray-0-head-svc.default.svc.cluster.local:8265"}
+    assert not rayjob.read({"metadata": OWNED, "spec": {"clusterSelector": {}}, "status": status}).quiet
+
+
+def test_a_rayjob_that_kuberay_refuses_later_keeps_its_own_cluster() -> None:
+    status = {"jobDeploymentStatus": "ValidationFailed", "jobStatus": "FAILED", "rayClusterName": "x-abcde"}
+    shared = {"clusterSelector": {"ray.io/cluster": "x-abcde"}}
+    assert not rayjob.read({"metadata": OWNED, "spec": {"rayClusterSpec": {}}, "status": status}).quiet
+    assert rayjob.read({"metadata": OWNED, "spec": shared, "status": status}).quiet
 
 
 def test_the_driver_s_exit_code_is_read_from_ray_s_own_words_only() -> None:

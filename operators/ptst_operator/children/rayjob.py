@@ -82,8 +82,8 @@ def read(manifest: Mapping[str, Any]) -> ChildState:
 def _phase_of(manifest: Mapping[str, Any]) -> ChildState:
     """Its phase, from jobDeploymentStatus and jobStatus.
 
-    ValidationFailed is final, although KubeRay checks the job again. Complete includes jobs that were STOPPED. Failed is
-    possible while jobStatus is RUNNING. Then the driver may still run.
+    ValidationFailed is final, although KubeRay checks the job again. Complete includes jobs that were STOPPED. Failed and
+    ValidationFailed are possible while jobStatus is RUNNING. Then the driver may still run.
     """
     status = manifest.get("status", {})
     deployment, job = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
@@ -93,14 +93,29 @@ def _phase_of(manifest: Mapping[str, Any]) -> ChildState:
     if deployment in ("Complete", "Failed", "ValidationFailed"):
         reason = job if deployment == "Complete" else status.get("reason") or deployment
         found = _EXIT_CODE.match(message)
-        # A job that KubeRay refused, or never submitted, has no driver.
-        gone = job in _DRIVER_GONE or deployment == "ValidationFailed" or not job
+        quiet = _has_no_driver(status) and not _keeps_cluster(manifest)
         return ChildState.of(
-            manifest, "Failed", reason, message.partition(_LOGS)[0], int(found[1]) if found else None, quiet=gone
+            manifest, "Failed", reason, message.partition(_LOGS)[0], int(found[1]) if found else None, quiet=quiet
         )
     if deployment == "Running":
         return ChildState.of(manifest, "Running", job or deployment)
     return waiting(manifest, deployment or "Created")
+
+
+def _has_no_driver(status: Mapping[str, Any]) -> bool:
+    """Whether the driver of a job that KubeRay has given up has surely ended, or was surely never submitted.
+
+    KubeRay writes the address of the dashboard before it submits, and the status of the job only after that.
+    """
+    job = status.get("jobStatus", "")
+    return job in _DRIVER_GONE or not (job or status.get("dashboardURL"))
+
+
+def _keeps_cluster(manifest: Mapping[str, Any]) -> bool:
+    """Whether KubeRay leaves the job's own cluster as it is: of a job that it refuses later, it does not delete it."""
+    status = manifest.get("status", {})
+    made = bool(status.get("rayClusterName")) and "clusterSelector" not in manifest.get("spec", {})
+    return made and status.get("jobDeploymentStatus") == "ValidationFailed"
 
 
 def head_of(manifest: Mapping[str, Any]) -> str | None:
