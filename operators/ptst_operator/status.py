@@ -39,7 +39,9 @@ def _known_kind(kind: str) -> str:
 
 
 KindName = Annotated[str, AfterValidator(_known_kind), Field(json_schema_extra={"enum": list(KINDS)})]
-StopReason = Literal["Suspended", "Preempted", "GateBreached", "DeadlineExceeded", "ClusterLost", "ChildLost", "ChildUnclear"]
+StopReason = Literal[
+    "Suspended", "Preempted", "GateBreached", "Outdated", "DeadlineExceeded", "ClusterLost", "ChildLost", "ChildUnclear"
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=PART_CONFIG)

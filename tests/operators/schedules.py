@@ -193,6 +193,7 @@ class Schedule:
             [
                 *("suspend", "resume", "resume", "hold", "approve", "let go", "let go", "extend"),
                 *("restart", "cluster", "mode", "install", "backend", "image", "mistake", "mistake", "correct", "correct"),
+                "workers",
             ]
         )
         run, spec = self.cluster, self.cluster.run["spec"]
@@ -214,6 +215,8 @@ class Schedule:
             run.change_spec(restarts=spec.get("restarts", 0) + 1)
         elif kind == "mode":
             run.change_spec(grpo=self._mode())
+        elif kind == "workers":
+            run.change_spec(recipe={**spec["recipe"], "rollout": {"workers": self.random.choice([4, 8])}})
         elif kind == "install":
             run.served ^= {self.random.choice(SFT_KINDS)}
         elif kind == "backend":

@@ -17,6 +17,7 @@ from ptst_operator.decide.fewer_workers import asked_workers, for_attempt, reduc
 from ptst_operator.decide.ray_cluster import is_outdated, is_ready, made_or_scaled, with_cluster, without_cluster
 from ptst_operator.decide.situation import Situation
 from ptst_operator.effects import Apply, Decision
+from ptst_operator.elastic import worker_counts
 from ptst_operator.names import Manifest
 from ptst_operator.status import KEPT_ATTEMPTS, AttemptStatus, ClusterStatus, Status, moment
 from visionr1.recipe import Phase, StagePhase
@@ -101,11 +102,22 @@ def go_on(at: Situation, status: Status, name: str) -> Decision:
         if status.of(name).complete and unseen:
             # The child was created, did its work and was deleted by hand before the operator saw it.
             attempt = attempt.to_be_ended("ChildLost", "its phase is complete without it", None, at.now)
+        elif unseen and _was_changed(at, status, attempt):
+            why = "the recipe or the pods were changed before it began"
+            attempt = attempt.to_be_ended("Outdated", why, status.of(name).committed_step, at.now)
         status = status.with_attempt(name, attempt)
     if attempt.stopping is not None:
         return end(at, status, name, attempt)
     made = tuple(Apply(manifest) for manifest in _manifests(at, status, name, attempt)) if unseen else ()
     return Decision(status, made, next_deadline(at, attempt))
+
+
+def _was_changed(at: Situation, status: Status, attempt: AttemptStatus) -> bool:
+    """Whether a child that is made now would not fit its workers, or the shared RayCluster that was made for it."""
+    if attempt.workers is not None and attempt.workers not in worker_counts(at.run.spec, at.run.recipe):
+        return True
+    cluster = status.cluster if attempt.on_shared_cluster else None
+    return cluster is not None and is_outdated(at, cluster, raycluster.build(at.run, cluster.name))
 
 
 def _manifests(at: Situation, status: Status, name: str, attempt: AttemptStatus) -> tuple[Manifest, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from ptst_operator.children.raycluster import is_whole
 from ptst_operator.children.state import ChildState
@@ -11,6 +12,8 @@ from ptst_operator.status import AttemptStatus, BreachStatus, PhaseStatus, Statu
 from ptst_operator.world import RollbackDone, RollbackRefused, World
 from visionr1.errors import EXIT_STOPPED
 from visionr1.rundir.committed import Committed
+
+_NO_FAILURES: Final = ("Suspended", "Preempted", "GateBreached", "Outdated")
 
 
 def fold(status: Status, run_uid: str, world: World, now: float) -> Status:
@@ -131,7 +134,7 @@ def _fold_attempt(
         attempt = attempt.to_be_ended("ClusterLost", "the RayCluster is gone", phase.committed_step, now)
     at_rest = _at_rest(attempt, status) or (cluster is not None and cluster.empty)
     if attempt.stopping is not None and child is None and not world.leftover and at_rest:
-        code = EXIT_STOPPED if attempt.stopping.reason in ("Suspended", "Preempted", "GateBreached") else None
+        code = EXIT_STOPPED if attempt.stopping.reason in _NO_FAILURES else None
         return _ended(attempt, phase, attempt.stopping.message or attempt.stopping.reason, code, now)
     return attempt
 
