@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ptst_operator.children.raycluster import RayClusterState, WorkerPod
+from ptst_operator.children.raycluster import Orphan, RayClusterState, WorkerPod
 from ptst_operator.children.state import ChildState
 from visionr1.rundir.committed import Committed
 from visionr1.rundir.rollback import Rollback
@@ -72,10 +72,12 @@ class World:
 
     Attributes:
         child: the child of the attempt that has not ended, by its name.
-        leftover: whether that child, gone or over, has pods that may run. Without an attempt and a RayCluster: the whole run.
+        leftover: pods of that child, which is gone, over or being deleted, that may run, in words. Without an attempt and a
+            RayCluster: those of the whole run.
+        orphans: RayClusters that the attempt had for itself and that have outlived its RayJob.
         pod_exit_code: exit code of that child's pods, if they have ended. It is 64 if one of them has that code.
         cluster: the RayCluster of the status, by its name.
-        cluster_pods: whether that RayCluster is gone, but has pods that may run.
+        cluster_pods: pods of that RayCluster, which is gone or being deleted, that may run, in words.
         worker_pods: its worker pods, if stages may begin with fewer workers. None if they wait for all.
         hindrance: what keeps the pods of an attempt, or of the RayCluster that it waits for, from running. None if not known.
         answered_at: address at which the driver has just answered.
@@ -91,10 +93,11 @@ class World:
     """
 
     child: ChildState | None = None
-    leftover: bool = False
+    leftover: tuple[str, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
     pod_exit_code: int | None = None
     cluster: RayClusterState | None = None
-    cluster_pods: bool = False
+    cluster_pods: tuple[str, ...] = ()
     worker_pods: tuple[WorkerPod, ...] | None = None
     hindrance: Hindrance | None = None
     answered_at: str | None = None

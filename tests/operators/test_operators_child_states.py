@@ -141,12 +141,17 @@ def test_a_rank_that_found_bad_data_decides_whatever_the_others_ended_with() -> 
     def pod(code: int, name: str = "pytorch") -> dict[str, Any]:
         return {"status": {"phase": "Failed", "containerStatuses": [{"name": name, "state": {"terminated": {"exitCode": code}}}]}}
 
-    assert read_pods([pod(1), pod(64)]) == (False, 64)
-    assert read_pods([pod(0), pod(137)]) == (False, 137)
-    assert read_pods([pod(0), {"status": {"phase": "Running"}}]) == (True, 0)
-    assert read_pods([pod(0, "node"), pod(64, "node")]) == (False, 64)
-    assert read_pods([pod(64, "istio-proxy")]) == (False, None), "a side-car's code is not the phase's"
-    assert read_pods([]) == (False, None)
+    assert read_pods([pod(1), pod(64)]) == ((), 64)
+    assert read_pods([pod(0), pod(137)]) == ((), 137)
+    assert read_pods([pod(0, "node"), pod(64, "node")]) == ((), 64)
+    assert read_pods([pod(64, "istio-proxy")]) == ((), None), "a side-car's code is not the phase's"
+    assert read_pods([]) == ((), None)
+
+
+def test_a_pod_that_may_run_is_named_with_its_node() -> None:
+    placed = {"metadata": {"name": "a"}, "spec": {"nodeName": "gpu-7"}, "status": {"phase": "Running"}}
+    assert read_pods([placed, {"metadata": {"name": "b"}}]) == (("pod a on node gpu-7", "pod b"), None)
+    assert read_pods([{**placed, "status": {"phase": "Failed"}}]) == ((), None)
 
 
 def test_the_driver_s_numbers_are_read_and_nothing_else() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ptst_operator.children.kind import ApiResource
 from ptst_operator.children.pods import metadata, metrics_ports, template
-from ptst_operator.names import Manifest
+from ptst_operator.names import ATTEMPT_LABEL, Manifest
 from ptst_operator.run import ResolvedRun
 from ptst_operator.sizes import Role, ray_parameters
 from visionr1.recipe.phases import COLDSTART_PHASE
@@ -92,6 +92,14 @@ class WorkerPod:
 
     name: str
     ready: bool
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A RayCluster whose RayJob was deleted without it (`--cascade=orphan`). It keeps its pods and their GPUs."""
+
+    name: str
+    uid: str
 
 
 def build(run: ResolvedRun, name: str) -> Manifest:
@@ -197,6 +205,17 @@ def read(manifest: Mapping[str, Any]) -> RayClusterState:
         reported=refused_pods(status),
         pods=sum(group.get("replicas", 0) for group in manifest.get("spec", {}).get("workerGroupSpecs", [])),
     )
+
+
+def read_orphan(manifest: Mapping[str, Any], attempt: str) -> Orphan | None:
+    """A RayCluster that was made for this attempt's RayJob alone. None if it was not, or is being deleted already.
+
+    The labels of a pod are not enough: whoever may make a pod could choose which RayCluster is deleted.
+    """
+    meta = manifest["metadata"]
+    head = manifest.get("spec", {}).get("headGroupSpec", {}).get("template", {}).get("metadata", {})
+    made_for = head.get("labels", {}).get(ATTEMPT_LABEL)
+    return Orphan(meta["name"], meta["uid"]) if made_for == attempt and "deletionTimestamp" not in meta else None
 
 
 def is_whole(cluster: RayClusterState, there: Sequence[WorkerPod] | None) -> bool:

@@ -38,6 +38,11 @@ class ChildState:
     head: str | None = None
     reported: str = ""
 
+    @property
+    def over(self) -> bool:
+        """Whether it does not run any more, by its own words. Pods of it may still."""
+        return self.phase in ("Succeeded", "Failed")
+
     @staticmethod
     def of(
         manifest: Mapping[str, Any],

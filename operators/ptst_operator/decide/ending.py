@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ptst_operator.children import raycluster
 from ptst_operator.children.state import ChildState
 from ptst_operator.decide.ray_cluster import without_cluster
 from ptst_operator.decide.situation import Situation
@@ -22,7 +23,7 @@ def end(at: Situation, status: Status, phase: str, attempt: AttemptStatus) -> De
     if child is not None and child.run_uid == at.run.uid:
         return _end_child(at, status, attempt, child, patient_until)
     if not attempt.child_kind.on_ray or status.cluster is None:
-        return Decision(status)
+        return Decision(status, tuple(Delete(raycluster.RESOURCE.kind, one.name, one.uid) for one in at.world.orphans))
     if stopping.reason == "Preempted" and at.world.cluster is not None and at.world.cluster.queued:
         return Decision(status)  # the queue removes its pods, and it keeps its place in the queue
     # A newer checkpoint may be an ordinary one, so it counts as the end only if the driver cannot be asked.

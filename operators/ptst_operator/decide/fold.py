@@ -125,7 +125,7 @@ def _fold_attempt(
         attempt = replace(attempt, answered_at=world.answered_at)
     if child is not None:
         attempt = _fold_child(attempt, child, phase.committed_step, now)
-        if attempt.stopping is None and child.phase in ("Succeeded", "Failed") and not child.deleting and not world.leftover:
+        if attempt.stopping is None and child.over and not child.deleting and not world.leftover:
             code = child.exit_code if child.exit_code is not None else world.pod_exit_code
             return _ended(attempt, phase, _ending(child), 0 if child.phase == "Succeeded" else code, now)
     elif attempt.uid is not None or world.leftover:

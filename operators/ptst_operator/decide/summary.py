@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ptst_operator.children.table import kinds_of
 from ptst_operator.decide.fewer_workers import asked_workers, ready_workers, workers_deadline
@@ -13,7 +14,9 @@ from ptst_operator.run import ResolvedRun
 from ptst_operator.status import AttemptStatus, BreachStatus, ClusterStatus, RunPhase, Status, moment
 from ptst_operator.world import World
 from visionr1.pipeline import planner
-from visionr1.recipe import stage_number
+
+_NAMED: Final = 3
+"""So many of the pods that may still run are named."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def summary_of(at: Situation, status: Status, before: Status, action: planner.Ac
         case planner.RunStopped(name):
             return Summary("Suspended", "StoppedOnRequest", f"stopped in or before {name}; set spec.suspend to false to go on")
         case planner.Stop(name):
-            return _stopping(status, name, at.world)
+            return _stopping(at, status, name)
         case planner.Wait(name, until):
             return _running(at, status, name) if until is None else _waits_for_retry(status, name, until)
         case planner.Start(name):
@@ -87,17 +90,20 @@ def _approval(run: ResolvedRun, what: str) -> str:
     return f"kubectl -n {run.namespace} annotate ptst {run.name} --overwrite {APPROVE}={what}"
 
 
-def _stopping(status: Status, name: str, world: World) -> Summary:
+def _stopping(at: Situation, status: Status, name: str) -> Summary:
     why = f": {status.breach.message}" if status.breach is not None else ""
     reason = "Stopping" if status.breach is None else "GateBreached"
-    return Summary("Stopping", reason, f"{name} commits a checkpoint and ends{why}{_refusal(world)}")
+    return Summary("Stopping", reason, f"{name} commits a checkpoint and ends{why}{_rest(at, status.of(name).attempts[-1])}")
 
 
 def _running(at: Situation, status: Status, name: str) -> Summary:
     attempt, world = status.of(name).attempts[-1], at.world
     if attempt.stopping is not None:
-        why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_refusal(world)}"
+        why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_rest(at, attempt)}"
         return Summary("Stopping", attempt.stopping.reason, why)
+    if world.child is not None and world.leftover:
+        over = f"{name}: {attempt.kind} {attempt.name} is over, but {_may_run(at, world.leftover)}"
+        return Summary("Stopping", "WaitsForPods", over)
     if attempt.queued:
         return _queued(f"{name}: {attempt.kind} {attempt.name}", world)
     if attempt.running_since is None and world.hindrance is not None:
@@ -124,17 +130,20 @@ def _waits_for_retry(status: Status, name: str, until: float) -> Summary:
 
 def _starting(at: Situation, status: Status, name: str) -> Summary:
     live, cluster, world = status.live(), status.cluster, at.world
+    if live is None and cluster is None and world.leftover:
+        return Summary("Pending", "WaitsForPods", f"{name} waits: {_may_run(at, world.leftover, gone=True)}")
     if name == "sft" and live is None and world.sft_kind is None:
         return Summary("Pending", "WaitsForBackend", _no_backend())
-    if cluster is not None and not cluster.deleting and world.cluster is not None and world.cluster.queued:
+    if cluster is not None and cluster.deleting:
+        left = f"; {_may_run(at, world.cluster_pods, world.cluster is None)}" if world.cluster_pods else ""
+        return Summary("Pending", "WaitsForCluster", f"{name} waits for the RayCluster to be deleted{left}")
+    if cluster is not None and world.cluster is not None and world.cluster.queued:
         return _queued(f"{name}: RayCluster {cluster.name}", world)
     if live is not None:
         return Summary("Pending", "Starting", f"{name} starts")
-    if cluster is not None and not cluster.deleting and world.hindrance is not None:
+    if cluster is not None and world.hindrance is not None:
         why = f"{name} waits for RayCluster {cluster.name}: {world.hindrance.message}{_enough(at, cluster)}"
         return Summary("Pending", world.hindrance.reason, why)
-    if stage_number(name) is None:
-        return Summary("Pending", "WaitsForCluster", f"{name} waits for the RayCluster to be deleted")
     enough = "" if cluster is None else _enough(at, cluster)
     return Summary("Pending", "WaitsForCluster", f"{name} waits for its RayCluster to be ready{enough}")
 
@@ -159,8 +168,22 @@ def _queued(what: str, world: World) -> Summary:
     return Summary("Queued", "WaitsForQueue", f"{what} waits until its queue lets it in{why}")
 
 
-def _refusal(world: World) -> str:
-    return f"; {world.refused}" if world.refused is not None else ""
+def _rest(at: Situation, attempt: AttemptStatus) -> str:
+    """What keeps an attempt from its end: a refusal, and pods that live on although their object is gone or their time over."""
+    world, stopping = at.world, attempt.stopping
+    refusal = f"; {world.refused}" if world.refused is not None else ""
+    gone, pods = world.child is None and world.cluster is None, (*world.leftover, *world.cluster_pods)
+    over = gone or (world.child is not None and world.child.over)
+    late = stopping is not None and at.now >= stopping.since.timestamp() + at.run.spec.deadlines.stop_seconds
+    return f"{refusal}; {_may_run(at, pods, gone)}" if pods and (over or late) else refusal
+
+
+def _may_run(at: Situation, pods: tuple[str, ...], gone: bool = False) -> str:
+    """Names pods that may still run, and says how a person ends them; `gone`: the object that would end them is."""
+    more = f" and {len(pods) - _NAMED} more" if len(pods) > _NAMED else ""
+    node = "if a node is gone for good, delete it (kubectl delete node NODE)"
+    by_hand = f"if one stays, delete it (kubectl -n {at.run.namespace} delete pod NAME); " if gone else ""
+    return f"{', '.join(pods[:_NAMED])}{more} may still run; {by_hand}{node}"
 
 
 def _last_reason(status: Status, name: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children import raycluster
-from ptst_operator.children.raycluster import RayClusterState, WorkerPod
+from ptst_operator.children.raycluster import Orphan, RayClusterState, WorkerPod
 from ptst_operator.children.state import ChildState
 from ptst_operator.children.table import CONTAINERS, sft_kinds
 from ptst_operator.look.hindrance import find_hindrance
 from ptst_operator.names import ENFORCE, RUN_LABEL
-from ptst_operator.run import WantedRun
+from ptst_operator.run import ResolvedRun, WantedRun
 from ptst_operator.status import AttemptStatus, PhaseStatus, Status
 from ptst_operator.world import Hindrance
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FENCED
@@ -25,16 +25,17 @@ class SeenInCluster:
     """The objects that the status names; see `World`. `head` is the address of the head pod, where the driver runs."""
 
     child: ChildState | None = None
-    leftover: bool = False
+    leftover: tuple[str, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
     pod_exit_code: int | None = None
     cluster: RayClusterState | None = None
-    cluster_pods: bool = False
+    cluster_pods: tuple[str, ...] = ()
     worker_pods: tuple[WorkerPod, ...] | None = None
     hindrance: Hindrance | None = None
     head: str | None = None
 
 
-def look_at_cluster(api: Api, run: str, status: Status, elastic: bool) -> SeenInCluster:
+def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -> SeenInCluster:
     """The child of the attempt that has not ended, the RayCluster of the run, and pods that may still run, as they are now.
 
     An object that is gone says nothing about its pods: they are looked for by their own labels.
@@ -43,30 +44,47 @@ def look_at_cluster(api: Api, run: str, status: Status, elastic: bool) -> SeenIn
         elastic: whether stages may begin with fewer workers, so that the worker pods matter.
     """
     child: ChildState | None = None
-    leftover, code, head = False, None, None
+    leftover: tuple[str, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
+    code, head = None, None
     live = status.live()
     if live is not None:
         attempt = live[1]
         manifest = api.get(attempt.kind, attempt.name)
         child = attempt.child_kind.read(manifest) if manifest is not None else None
         head = child.head if child is not None and attempt.own_cluster else None
-        over = child is None or child.phase in ("Succeeded", "Failed")
-        if over and not attempt.on_shared_cluster:
-            leftover, code = _pods(api, attempt.child_kind.pod_label, attempt.name)
+        if _may_leave_pods(child, run) and not attempt.on_shared_cluster:
+            pods = _pods(api, attempt.child_kind.pod_label, attempt.name)
+            leftover, code = read_pods(pods)
+            orphans = _orphans(api, attempt, pods) if child is None and attempt.own_cluster else ()
     elif status.cluster is None:
-        leftover, _ = _pods(api, RUN_LABEL, run)
-    cluster, cluster_pods, worker_pods = None, False, None
+        leftover, _ = read_pods(_pods(api, RUN_LABEL, run.name))
+    cluster_pods: tuple[str, ...] = ()
+    cluster, worker_pods = None, None
     if status.cluster is not None:
         manifest = api.get(raycluster.RESOURCE.kind, status.cluster.name)
         cluster = raycluster.read(manifest) if manifest is not None else None
         head = cluster.head if cluster is not None else None
-        if cluster is None:
-            cluster_pods, _ = _pods(api, raycluster.POD_LABEL, status.cluster.name)
-        elif elastic:
-            pods = api.list("Pod", f"{raycluster.POD_LABEL}={status.cluster.name}")["items"]
-            worker_pods = raycluster.read_worker_pods(pods)
+        if cluster is None or cluster.deleting or elastic:
+            pods = _pods(api, raycluster.POD_LABEL, status.cluster.name)
+            cluster_pods = read_pods(pods)[0] if cluster is None or cluster.deleting else ()
+            worker_pods = raycluster.read_worker_pods(pods) if cluster is not None and elastic else None
     hindrance = _hindrance(api, status, child, cluster, worker_pods)
-    return SeenInCluster(child, leftover, code, cluster, cluster_pods, worker_pods, hindrance, head)
+    return SeenInCluster(child, leftover, orphans, code, cluster, cluster_pods, worker_pods, hindrance, head)
+
+
+def _may_leave_pods(child: ChildState | None, run: ResolvedRun) -> bool:
+    """Whether the pods of a child matter that are still there: it is gone, over or being deleted. Those of others do not."""
+    if child is None:
+        return True
+    return child.run_uid == run.uid and (child.deleting or child.over)
+
+
+def _orphans(api: Api, attempt: AttemptStatus, pods: list[Mapping[str, Any]]) -> tuple[Orphan, ...]:
+    """The RayClusters of these pods, if they are of a RayJob that is gone."""
+    names = sorted({pod["metadata"].get("labels", {}).get(raycluster.POD_LABEL, "") for pod in pods} - {""})
+    found = [manifest for name in names if (manifest := api.get(raycluster.RESOURCE.kind, name)) is not None]
+    return tuple(one for manifest in found if (one := raycluster.read_orphan(manifest, attempt.name)) is not None)
 
 
 def _hindrance(
@@ -87,7 +105,7 @@ def _hindrance(
         label, since = live[1].child_kind.pod_label, live[1].started
     else:
         return None
-    pods = api.list("Pod", f"{label}={name}")["items"]
+    pods = _pods(api, label, name)
     try:
         events = api.list("Event", fields="type=Warning")["items"]
     except ApiError as error:
@@ -104,8 +122,9 @@ def _waits(live: tuple[PhaseStatus, AttemptStatus], child: ChildState) -> bool:
     return not child.deleting and (child.phase == "Pending" or (child.phase == "Running" and fruitless))
 
 
-def _pods(api: Api, label: str, value: str) -> tuple[bool, int | None]:
-    return read_pods(api.list("Pod", f"{label}={value}")["items"])
+def _pods(api: Api, label: str, value: str) -> list[Mapping[str, Any]]:
+    pods: list[Mapping[str, Any]] = api.list("Pod", f"{label}={value}")["items"]
+    return pods
 
 
 def find_sft_kind(api: Api, wanted: WantedRun) -> str | None:
@@ -124,13 +143,13 @@ def enforces_restricted(api: Api) -> bool | None:
     return labels.get(ENFORCE) == "restricted"
 
 
-def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
-    """Whether one of these pods may run, and the job's exit code: 4 or 64 if a pod has it, else any failure, else 0.
+def read_pods(pods: list[Mapping[str, Any]]) -> tuple[tuple[str, ...], int | None]:
+    """Those of these pods that may run, in words, and the job's exit code: 4 or 64 if a pod has it, else any failure, else 0.
 
     A pod that is being deleted, or whose node is cut off, may run. A pod whose run another attempt has taken over (4) may make
     the others fail in any way.
     """
-    leftover = any(pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") for pod in pods)
+    leftover = tuple(_named(pod) for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"))
     codes = [
         container["state"]["terminated"]["exitCode"]
         for pod in pods
@@ -141,3 +160,8 @@ def read_pods(pods: list[Mapping[str, Any]]) -> tuple[bool, int | None]:
         if told in codes:
             return leftover, told
     return leftover, next((code for code in codes if code), 0 if codes else None)
+
+
+def _named(pod: Mapping[str, Any]) -> str:
+    name, node = pod["metadata"]["name"], pod.get("spec", {}).get("nodeName")
+    return f"pod {name} on node {node}" if node else f"pod {name}"

@@ -23,7 +23,7 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
     """
     live = status.live()
     elastic = wanted.run.spec.grpo.min_workers is not None
-    there = cluster.look_at_cluster(api, wanted.run.name, status, elastic)
+    there = cluster.look_at_cluster(api, wanted.run, status, elastic)
     progress, answered_at, driver_ended = driver.look_at_driver(wanted, live, there.child, there.head)
     committed = run_directory.committed_phases(store, wanted, status)
     if progress is None:
@@ -33,6 +33,7 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
     return World(
         child=there.child,
         leftover=there.leftover,
+        orphans=there.orphans,
         pod_exit_code=there.pod_exit_code,
         cluster=there.cluster,
         cluster_pods=there.cluster_pods,
