@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ptst_operator.api import Api, ApiError, NameTaken
 from ptst_operator.children import isolation
 from ptst_operator.effects import Apply, AskToStop, Delete, Effect, RollBack
-from ptst_operator.names import KIND, Manifest
+from ptst_operator.names import KIND, Manifest, name_taken
 from ptst_operator.run import ResolvedRun
 from ptst_operator.status import read_status
 from visionr1.errors import BadInput
@@ -64,7 +64,7 @@ class Actor:
         try:
             there = self.api.get(kind, name)
             if there is not None and _owner(there) != _owner(manifest):
-                self.refused[run] = f"{kind} {name}: it exists and is not of this run; delete it, or give the run another name"
+                self.refused[run] = name_taken(kind, name)
                 raise NameTaken(self.refused[run])
             self.api.apply(manifest)
         except ApiError as error:

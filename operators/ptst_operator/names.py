@@ -26,3 +26,8 @@ ENFORCE: Final = "pod-security.kubernetes.io/enforce"
 """Label of a namespace: the Pod Security level that its pods must keep to."""
 APPLY_DEFINITION: Final = "kubectl apply --server-side --force-conflicts -f charts/visionr1-ptst/crds/"
 """How a person brings the definition up to date. It takes over fields that Helm or the operator has written."""
+
+
+def name_taken(kind: str, name: str) -> str:
+    """What is said of an object of somebody else with the name of one that a run needs."""
+    return f"{kind} {name} exists and is not of this run; delete it, or give the run another name"

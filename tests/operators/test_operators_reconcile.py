@@ -220,7 +220,7 @@ def test_an_object_of_somebody_else_with_the_name_of_a_child_is_left_alone(owner
             site.look()
     assert site.cluster.objects["TrainingRuntime", "run-sft-0"] is other and not site.cluster.children()
     message = condition(site.status, "Progressing").message
-    assert "TrainingRuntime run-sft-0: it exists and is not of this run; delete it, or give the run another name" in message
+    assert "TrainingRuntime run-sft-0 exists and is not of this run; delete it, or give the run another name" in message
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/../other", "/runs/../etc", "/runs/a/.."])

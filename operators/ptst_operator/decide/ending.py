@@ -17,14 +17,14 @@ _DRIVER_LOOK_SECONDS: Final = 2.0
 
 def end(at: Situation, status: Status, phase: str, attempt: AttemptStatus) -> Decision:
     """Deletes the child first, and then the cluster, because a driver may outlive its RayJob."""
-    child, stopping = at.world.child, attempt.stopping
+    child, stopping = at.child, attempt.stopping
     assert stopping is not None, "only an attempt that is being ended comes here"
     patient_until = _patient_until(at, attempt, stopping)
-    if child is not None and child.run_uid == at.run.uid:
+    if child is not None:
         return _end_child(at, status, attempt, child, patient_until)
     if not attempt.child_kind.on_ray or status.cluster is None:
         return Decision(status, tuple(Delete(raycluster.RESOURCE.kind, one.name, one.uid) for one in at.world.orphans))
-    if stopping.reason == "Preempted" and at.world.cluster is not None and at.world.cluster.queued:
+    if stopping.reason == "Preempted" and at.cluster is not None and at.cluster.queued:
         return Decision(status)  # the queue removes its pods, and it keeps its place in the queue
     # A newer checkpoint may be an ordinary one, so it counts as the end only if the driver cannot be asked.
     committed_newer = status.of(phase).committed_step != stopping.from_step

@@ -8,7 +8,7 @@ from typing import Final
 
 from ptst_operator.children.raycluster import is_whole
 from ptst_operator.children.state import ChildState
-from ptst_operator.status import AttemptStatus, BreachStatus, PhaseStatus, Status, moment
+from ptst_operator.status import AttemptStatus, BreachStatus, ClusterStatus, PhaseStatus, Status, moment
 from ptst_operator.world import RollbackDone, RollbackRefused, World
 from visionr1.errors import EXIT_STOPPED
 from visionr1.rundir.committed import Committed
@@ -106,11 +106,20 @@ def _fold_cluster(status: Status, run_uid: str, world: World, now: float) -> Sta
         pending = None if is_whole(seen, world.worker_pods) or seen.queued else cluster.pending_since or moment(now)
         cluster = replace(cluster, pending_since=pending)
         return replace(status, cluster=cluster)
-    if seen is None and world.cluster_pods:
+    if seen is not None:
+        return _without_name(status, cluster)
+    if world.cluster_pods:
         return replace(status, cluster=replace(cluster, deleting=True))
-    if seen is None and (cluster.uid is not None or cluster.deleting):
+    if cluster.uid is not None or cluster.deleting:
         return replace(status, cluster=None)
     return status
+
+
+def _without_name(status: Status, cluster: ClusterStatus) -> Status:
+    """Somebody else has a RayCluster of this name. Ours is gone, or was never made: then the next one gets another name."""
+    if cluster.uid is not None:
+        return replace(status, cluster=replace(cluster, deleting=True))
+    return replace(status, cluster=None) if cluster.deleting else status
 
 
 def _fold_attempt(

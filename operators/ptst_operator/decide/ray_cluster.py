@@ -28,8 +28,8 @@ def with_cluster(at: Situation, status: Status) -> Status:
 
 def is_ready(at: Situation, cluster: ClusterStatus) -> bool:
     """Whether a stage can begin on the RayCluster, which has as many worker pods as it must."""
-    seen, there = at.world.cluster, at.world.worker_pods
-    if seen is None or seen.run_uid != at.run.uid or not raycluster.is_whole(seen, there):
+    seen, there = at.cluster, at.world.worker_pods
+    if seen is None or not raycluster.is_whole(seen, there):
         return False
     return there is None or seen.pods == pods_of(at, cluster)
 
@@ -55,8 +55,8 @@ def without_cluster(at: Situation, status: Status, look_at: float | None = None)
     """Gives the RayCluster back, if there is one, because no stage runs or is due."""
     if status.cluster is None:
         return Decision(status, look_at=look_at)
-    seen = at.world.cluster
+    seen = at.cluster
     effects: tuple[Effect, ...] = ()
-    if seen is not None and seen.run_uid == at.run.uid and not seen.deleting:
+    if seen is not None and not seen.deleting:
         effects = (Delete(raycluster.RESOURCE.kind, status.cluster.name, seen.uid),)
     return Decision(replace(status, cluster=replace(status.cluster, deleting=True)), effects, look_at)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from ptst_operator.children import raycluster
 from ptst_operator.children.table import kinds_of
 from ptst_operator.decide.fewer_workers import asked_workers, ready_workers, workers_deadline
 from ptst_operator.decide.situation import Situation
 from ptst_operator.elastic import worker_counts
-from ptst_operator.names import APPROVE
+from ptst_operator.names import APPROVE, name_taken
 from ptst_operator.run import ResolvedRun
 from ptst_operator.status import AttemptStatus, BreachStatus, ClusterStatus, RunPhase, Status, moment
 from ptst_operator.world import World
@@ -93,14 +94,18 @@ def _approval(run: ResolvedRun, what: str) -> str:
 def _stopping(at: Situation, status: Status, name: str) -> Summary:
     why = f": {status.breach.message}" if status.breach is not None else ""
     reason = "Stopping" if status.breach is None else "GateBreached"
-    return Summary("Stopping", reason, f"{name} commits a checkpoint and ends{why}{_rest(at, status.of(name).attempts[-1])}")
+    return Summary(
+        "Stopping", reason, f"{name} commits a checkpoint and ends{why}{_rest(at, status, status.of(name).attempts[-1])}"
+    )
 
 
 def _running(at: Situation, status: Status, name: str) -> Summary:
     attempt, world = status.of(name).attempts[-1], at.world
     if attempt.stopping is not None:
-        why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_rest(at, attempt)}"
+        why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_rest(at, status, attempt)}"
         return Summary("Stopping", attempt.stopping.reason, why)
+    if at.in_the_way(world.child):
+        return Summary("Pending", "NameTaken", name_taken(attempt.kind, attempt.name))
     if world.child is not None and world.leftover:
         over = f"{name}: {attempt.kind} {attempt.name} is over, but {_may_run(at, world.leftover)}"
         return Summary("Stopping", "WaitsForPods", over)
@@ -134,6 +139,8 @@ def _starting(at: Situation, status: Status, name: str) -> Summary:
         return Summary("Pending", "WaitsForPods", f"{name} waits: {_may_run(at, world.leftover, gone=True)}")
     if name == "sft" and live is None and world.sft_kind is None:
         return Summary("Pending", "WaitsForBackend", _no_backend())
+    if cluster is not None and live is None and at.in_the_way(world.cluster):
+        return Summary("Pending", "NameTaken", name_taken(raycluster.RESOURCE.kind, cluster.name))
     if cluster is not None and cluster.deleting:
         left = f"; {_may_run(at, world.cluster_pods, world.cluster is None)}" if world.cluster_pods else ""
         return Summary("Pending", "WaitsForCluster", f"{name} waits for the RayCluster to be deleted{left}")
@@ -168,10 +175,12 @@ def _queued(what: str, world: World) -> Summary:
     return Summary("Queued", "WaitsForQueue", f"{what} waits until its queue lets it in{why}")
 
 
-def _rest(at: Situation, attempt: AttemptStatus) -> str:
-    """What keeps an attempt from its end: a refusal, and pods that live on although their object is gone or their time over."""
+def _rest(at: Situation, status: Status, attempt: AttemptStatus) -> str:
+    """What keeps an attempt from its end: a refusal, a RayCluster of somebody else, pods without their object or over time."""
     world, stopping = at.world, attempt.stopping
     refusal = f"; {world.refused}" if world.refused is not None else ""
+    if status.cluster is not None and at.in_the_way(world.cluster):
+        return f"{refusal}; {name_taken(raycluster.RESOURCE.kind, status.cluster.name)}"
     gone, pods = world.child is None and world.cluster is None, (*world.leftover, *world.cluster_pods)
     over = gone or (world.child is not None and world.child.over)
     late = stopping is not None and at.now >= stopping.since.timestamp() + at.run.spec.deadlines.stop_seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.children import raycluster
@@ -18,6 +18,8 @@ from ptst_operator.status import AttemptStatus, PhaseStatus, Status
 from ptst_operator.world import Hindrance
 from visionr1.errors import EXIT_BAD_INPUT, EXIT_FENCED
 from visionr1.recipe.phases import SFT_PHASE
+
+_Seen = TypeVar("_Seen", ChildState, RayClusterState)
 
 
 @dataclass(frozen=True)
@@ -64,20 +66,25 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
     if status.cluster is not None:
         manifest = api.get(raycluster.RESOURCE.kind, status.cluster.name)
         cluster = raycluster.read(manifest) if manifest is not None else None
-        head = cluster.head if cluster is not None else None
-        if cluster is None or cluster.deleting or elastic:
+        ours = _ours(cluster, run)
+        head = ours.head if ours is not None else None
+        if cluster is None or (ours is not None and (ours.deleting or elastic)):
             pods = _pods(api, raycluster.POD_LABEL, status.cluster.name)
-            cluster_pods = read_pods(pods)[0] if cluster is None or cluster.deleting else ()
-            worker_pods = raycluster.read_worker_pods(pods) if cluster is not None and elastic else None
-    hindrance = _hindrance(api, status, child, cluster, worker_pods)
+            cluster_pods = read_pods(pods)[0] if ours is None or ours.deleting else ()
+            worker_pods = raycluster.read_worker_pods(pods) if ours is not None and elastic else None
+    hindrance = _hindrance(api, status, _ours(child, run), _ours(cluster, run), worker_pods)
     return SeenInCluster(child, leftover, orphans, code, cluster, cluster_pods, worker_pods, hindrance, head)
 
 
 def _may_leave_pods(child: ChildState | None, run: ResolvedRun) -> bool:
     """Whether the pods of a child matter that are still there: it is gone, over or being deleted. Those of others do not."""
-    if child is None:
-        return True
-    return child.run_uid == run.uid and (child.deleting or child.over)
+    ours = _ours(child, run)
+    return child is None or (ours is not None and (ours.deleting or ours.over))
+
+
+def _ours(seen: _Seen | None, run: ResolvedRun) -> _Seen | None:
+    """What was seen, if it is of this run and not of another one, or nobody's, of the same name."""
+    return seen if seen is not None and seen.run_uid == run.uid else None
 
 
 def _orphans(api: Api, attempt: AttemptStatus, pods: list[Mapping[str, Any]]) -> tuple[Orphan, ...]:
