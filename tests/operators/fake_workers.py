@@ -64,7 +64,8 @@ class FakeWorkers:
 def _pod(name: str, ready: bool) -> dict[str, Any]:
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
     status = {"phase": "Running" if ready else "Pending", "conditions": conditions}
-    return {"metadata": {"name": name, "labels": {"ray.io/node-type": "worker"}}, "status": status}
+    labels = {"ray.io/node-type": "worker"}
+    return {"metadata": {"name": name, "labels": labels}, "spec": {"nodeName": "gpu-1"}, "status": status}
 
 
 def check_workers(cluster: FakeCluster, status: Status) -> bool:

@@ -23,7 +23,8 @@ def event(name: str, reason: str, message: str, kind: str = "Job", at: str = AT)
 
 
 def pod(name: str, created: str = "", **status: Any) -> dict[str, Any]:
-    return {"metadata": {"name": name, "creationTimestamp": created}, "status": {"phase": "Pending", **status}}
+    meta = {"name": name, "creationTimestamp": created}
+    return {"metadata": meta, "spec": {"nodeName": "gpu-1"}, "status": {"phase": "Pending", **status}}
 
 
 def waits(reason: str, message: str = "", init: bool = False) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def unscheduled(reason: str, message: str) -> dict[str, Any]:
 
 
 def found(pods: list[dict[str, Any]], events: list[dict[str, Any]], reported: str = "") -> Hindrance | None:
-    return find_hindrance(("run-sft-0", "pytorchjob-run-sft-0"), "1970-01-12T13:46:40", reported, pods, events)
+    return find_hindrance(("run-sft-0", "pytorchjob-run-sft-0"), "1970-01-12T13:46:40Z", reported, pods, events)
 
 
 @pytest.mark.parametrize(
@@ -88,14 +89,20 @@ def test_what_refused_the_pods_is_in_words(message: str, reason: str, begins: st
             "ConfigMissing",
             'a ConfigMap, a Secret or a key that pod p names is missing: secret "s3" not found',
         ),
-        (waits("CrashLoopBackOff", "back-off"), "ContainerFails", "a container of pod p does not start: back-off"),
+        (waits("CrashLoopBackOff", "back-off"), "ContainerFails", "a container of pod p ends again and again: back-off"),
     ],
 )
 def test_why_a_pod_does_not_run_is_in_words(status: dict[str, Any], reason: str, message: str) -> None:
     assert found([pod("p", **status)], []) == Hindrance(reason, message)
 
 
-@pytest.mark.parametrize("reason", ["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("FailedMount", "FailedAttachVolume", "FailedMapVolume"),
+        *("FailedCreatePodSandBox", "NetworkNotReady", "FailedCreatePodContainer"),
+    ],
+)
 def test_what_a_node_reports_of_a_pod_is_reported_while_the_pod_waits(reason: str) -> None:
     event_ = event("run-sft-0-worker-0", reason, "timed out", kind="Pod")
     creating = pod("run-sft-0-worker-0", **waits("ContainerCreating"))
@@ -108,7 +115,7 @@ def test_a_fault_that_is_over_or_of_others_is_not_reported() -> None:
     refused = event("run-sft-0", "FailedCreate", QUOTA)
     assert found([pod("run-sft-0-worker-0", created="1970-01-12T13:46:50Z")], [refused]) is None, "it has made pods since"
     assert found([pod("run-sft-0-worker-0", created="1970-01-12T13:46:41Z")], [refused]) is not None, "others are missing"
-    assert found([], [event("run-sft-0", "FailedCreate", QUOTA, at="1970-01-12T13:46:39Z")]) is None, "an attempt before"
+    assert found([], [event("run-sft-0", "FailedCreate", QUOTA, at="1970-01-12T13:46:09Z")]) is None, "an attempt before"
     assert found([], [event("run-sft-01", "FailedCreate", QUOTA)]) is None
     newer = event("run-sft-0-node-0", "FailedCreate", "newer", at="1970-01-12T13:46:59Z")
     assert found([], [refused, newer]) == Hindrance("PodsRefused", "its pods cannot be made: newer")

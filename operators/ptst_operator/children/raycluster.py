@@ -73,6 +73,7 @@ class RayClusterState:
         empty: whether it is suspended and all of its pods have ended.
         reported: what KubeRay reports of pods that it could not make.
         pods: number of worker pods that it asks for.
+        created: when it was made, by the API server's clock, in RFC 3339.
     """
 
     uid: str
@@ -84,6 +85,7 @@ class RayClusterState:
     empty: bool = False
     reported: str = ""
     pods: int = 0
+    created: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ def read(manifest: Mapping[str, Any]) -> RayClusterState:
         queued=queued,
         empty=state == "suspended",
         reported=refused_pods(status),
+        created=str(meta.get("creationTimestamp", "")),
         pods=sum(group.get("replicas", 0) for group in manifest.get("spec", {}).get("workerGroupSpecs", [])),
     )
 

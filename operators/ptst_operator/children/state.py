@@ -24,6 +24,7 @@ class ChildState:
         queued: whether its queue has not let it in yet, or takes it back. Then `suspend` is set, which the operator never does.
         head: address of the head pod of its own RayCluster, once there is one.
         reported: what its status reports of pods that could not be made.
+        created: when it was made, by the API server's clock, in RFC 3339.
     """
 
     phase: ChildPhase
@@ -37,6 +38,7 @@ class ChildState:
     queued: bool = False
     head: str | None = None
     reported: str = ""
+    created: str = ""
 
     @property
     def over(self) -> bool:
@@ -59,7 +61,9 @@ class ChildState:
         # People read both in a terminal, and whoever may write a job's status chooses them.
         short, reason = printable(" ".join(message[:3000].split()))[:300], printable(reason[:100])[:100]
         queued = phase in ("Pending", "Running") and bool(spec.get("suspend") or spec.get("runPolicy", {}).get("suspend"))
-        return ChildState(phase, meta["uid"], owner, reason, short, exit_code, quiet, "deletionTimestamp" in meta, queued)
+        created = str(meta.get("creationTimestamp", ""))
+        deleting = "deletionTimestamp" in meta
+        return ChildState(phase, meta["uid"], owner, reason, short, exit_code, quiet, deleting, queued, created=created)
 
 
 def waiting(manifest: Mapping[str, Any], reason: str) -> ChildState:

@@ -45,9 +45,9 @@ def summary_of(at: Situation, status: Status, before: Status, action: planner.Ac
         case planner.Stop(name):
             return _stopping(at, status, name)
         case planner.Wait(name, until):
-            return _running(at, status, name) if until is None else _waits_for_retry(status, name, until)
+            return _running(at, status, before, name) if until is None else _waits_for_retry(status, name, until)
         case planner.Start(name):
-            return _starting(at, status, name)
+            return _starting(at, status, before, name)
         case None:
             return _still_failed(before)
 
@@ -99,7 +99,7 @@ def _stopping(at: Situation, status: Status, name: str) -> Summary:
     )
 
 
-def _running(at: Situation, status: Status, name: str) -> Summary:
+def _running(at: Situation, status: Status, before: Status, name: str) -> Summary:
     attempt, world = status.of(name).attempts[-1], at.world
     if attempt.stopping is not None:
         why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_rest(at, status, attempt)}"
@@ -110,7 +110,7 @@ def _running(at: Situation, status: Status, name: str) -> Summary:
         over = f"{name}: {attempt.kind} {attempt.name} is over, but {_may_run(at, world.leftover)}"
         return Summary("Stopping", "WaitsForPods", over)
     if attempt.queued:
-        return _queued(f"{name}: {attempt.kind} {attempt.name}", world)
+        return _queued(f"{name}: {attempt.kind} {attempt.name}", world, before)
     if attempt.running_since is None and world.hindrance is not None:
         why = f"{name}: {attempt.kind} {attempt.name} does not run yet: {world.hindrance.message}"
         return Summary("Pending", world.hindrance.reason, why)
@@ -133,7 +133,7 @@ def _waits_for_retry(status: Status, name: str, until: float) -> Summary:
     return Summary("Pending", "WaitsForRetry", f"the next attempt at {name} starts at {when}{_last_reason(status, name)}")
 
 
-def _starting(at: Situation, status: Status, name: str) -> Summary:
+def _starting(at: Situation, status: Status, before: Status, name: str) -> Summary:
     live, cluster, world = status.live(), status.cluster, at.world
     if live is None and cluster is None and world.leftover:
         return Summary("Pending", "WaitsForPods", f"{name} waits: {_may_run(at, world.leftover, gone=True)}")
@@ -145,7 +145,7 @@ def _starting(at: Situation, status: Status, name: str) -> Summary:
         left = f"; {_may_run(at, world.cluster_pods, world.cluster is None)}" if world.cluster_pods else ""
         return Summary("Pending", "WaitsForCluster", f"{name} waits for the RayCluster to be deleted{left}")
     if cluster is not None and world.cluster is not None and world.cluster.queued:
-        return _queued(f"{name}: RayCluster {cluster.name}", world)
+        return _queued(f"{name}: RayCluster {cluster.name}", world, before)
     if live is not None:
         return Summary("Pending", "Starting", f"{name} starts")
     if cluster is not None and world.hindrance is not None:
@@ -170,9 +170,11 @@ def _no_backend() -> str:
     return f"sft waits: the cluster has no kind that spec.sft.backend allows; {kinds}"
 
 
-def _queued(what: str, world: World) -> Summary:
-    why = f": {world.hindrance.message}" if world.hindrance is not None else ""
-    return Summary("Queued", "WaitsForQueue", f"{what} waits until its queue lets it in{why}")
+def _queued(what: str, world: World, before: Status) -> Summary:
+    """The API server forgets an event after an hour, and a queue may write only one: the reason of the same wait stays."""
+    waits = f"{what} waits until its queue lets it in"
+    known = next((one.message for one in before.conditions if one.type == "Progressing" and one.message.startswith(waits)), waits)
+    return Summary("Queued", "WaitsForQueue", known if world.hindrance is None else f"{waits}: {world.hindrance.message}")
 
 
 def _rest(at: Situation, status: Status, attempt: AttemptStatus) -> str:

@@ -106,10 +106,10 @@ def _hindrance(
     waits = cluster is not None and not raycluster.is_whole(cluster, worker_pods) and not cluster.deleting
     if cluster is not None and status.cluster is not None and waits:
         name, kind, reported = status.cluster.name, raycluster.RESOURCE.kind, cluster.reported
-        label, since = raycluster.POD_LABEL, status.cluster.started
+        label, created = raycluster.POD_LABEL, cluster.created
     elif live is not None and child is not None and not live[1].on_shared_cluster and _waits(live, child):
         name, kind, reported = live[1].name, live[1].kind, child.reported
-        label, since = live[1].child_kind.pod_label, live[1].started
+        label, created = live[1].child_kind.pod_label, child.created
     else:
         return None
     pods = _pods(api, label, name)
@@ -119,8 +119,9 @@ def _hindrance(
         if error.status != 403:  # a role that a cluster's administrator has written may not have it
             raise
         events = []
-    # Kueue's Workload has the kind before the name.
-    return find_hindrance((name, f"{kind.lower()}-{name}"), f"{since:%Y-%m-%dT%H:%M:%S}", reported, pods, events)
+    # Kueue's Workload has the kind before the name, and KubeRay's PodGroup for Volcano has its own name.
+    names = (name, f"{kind.lower()}-{name}", f"ray-{name}-pg")
+    return find_hindrance(names, created, reported, pods, events)
 
 
 def _waits(live: tuple[PhaseStatus, AttemptStatus], child: ChildState) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ptst_operator.world import Hindrance
@@ -17,15 +18,19 @@ _CONTAINER: Final[dict[str, tuple[str, str]]] = {
     ),
     "CreateContainerConfigError": ("ConfigMissing", "a ConfigMap, a Secret or a key that pod {} names is missing"),
     **dict.fromkeys(
-        ("CreateContainerError", "RunContainerError", "CrashLoopBackOff"),
+        ("CreateContainerError", "RunContainerError"),
         ("ContainerFails", "a container of pod {} does not start"),
     ),
+    "CrashLoopBackOff": ("ContainerFails", "a container of pod {} ends again and again"),
 }
 """Why a container waits: reason for the condition and what it means, by the kubelet's reason."""
 _ON_NODE: Final[dict[str, tuple[str, str]]] = {
-    "FailedMount": ("VolumeUnavailable", "a volume of pod {} cannot be mounted"),
+    **dict.fromkeys(("FailedMount", "FailedMapVolume"), ("VolumeUnavailable", "a volume of pod {} cannot be mounted")),
     "FailedAttachVolume": ("VolumeUnavailable", "a volume of pod {} cannot be attached to its node"),
-    "FailedCreatePodSandBox": ("NetworkUnavailable", "the network of pod {} cannot be set up"),
+    **dict.fromkeys(
+        ("FailedCreatePodSandBox", "NetworkNotReady"), ("NetworkUnavailable", "the network of pod {} cannot be set up")
+    ),
+    "FailedCreatePodContainer": ("ContainerFails", "a container of pod {} does not start"),
 }
 """Events of a pod that has a node and does not run."""
 _REFUSALS: Final[tuple[tuple[str, str, str], ...]] = (
@@ -37,48 +42,125 @@ _REFUSALS: Final[tuple[tuple[str, str, str], ...]] = (
     ("is forbidden", "PodsRefused", "the API server refuses its pods"),
 )
 """A part of the API server's words, the reason for the condition, and what it means. The first that fits counts."""
+_NO_OWNERS: Final = ("Pod", "Service", "Endpoints", "EndpointSlice")
+"""Kinds of which an event says nothing about pods that cannot be made."""
+_GATED: Final = "SchedulingGated"
+_CLOCKS: Final = timedelta(seconds=30)
+"""So far behind the API server's clock may be that of a node, a queue or a controller."""
 _LONGEST: Final = 400
 
 
-def find_hindrance(names: Iterable[str], since: str, reported: str, pods: Objects, events: Objects) -> Hindrance | None:
+def find_hindrance(names: Iterable[str], created: str, reported: str, pods: Objects, events: Objects) -> Hindrance | None:
     """The first thing that keeps an attempt's pods from running. None if nothing is known.
+
+    What a pod shows itself is surely so now. What an owner has reported may be over, and the last signs may be none at all.
 
     Args:
         names: of the child and its RayCluster. What is made for them has names that begin with theirs.
-        since: time of the attempt's start, in RFC 3339. Older events are of other attempts.
+        created: time at which the child or RayCluster was made, in RFC 3339. Older events are of others of its name.
         reported: what the child's own status says of pods that could not be made.
         events: Warnings of the namespace.
     """
-    prefixes = tuple(names)
-    recent = sorted((one for one in events if _of(one, prefixes) and _when(one) >= since[:19]), key=_when, reverse=True)
-    waiting = [pod for pod in pods if pod.get("status", {}).get("phase", "Pending") == "Pending"]
+    prefixes, since = tuple(names), _with_clocks(created)
+    recent = sorted((one for one in events if _of(one, prefixes) and _when(one) >= since), key=_when, reverse=True)
+    waiting = [pod for pod in pods if _waits(pod)]
+    if (found := _first(_of_pod, waiting, recent)) is not None:
+        return found
     if reported:
         return _refusal(reported)
     # An owner that has made a pod since it reported a fault has got over it.
     newest_pod = max((str(pod["metadata"].get("creationTimestamp", ""))[:19] for pod in pods), default="")
-    owners = [one for one in recent if one["involvedObject"].get("kind") != "Pod" and _when(one) > newest_pod]
+    owners = [one for one in recent if _is_of_owner(one) and _when(one) > newest_pod]
     if owners:
-        return _refusal(str(owners[0].get("message", "")), str(owners[0].get("reason", "")))
-    return next((found for pod in waiting if (found := _of_pod(pod, recent)) is not None), None)
+        return _of_owner(owners[0])
+    return _first(_sign_of_pod, waiting, recent)
+
+
+def _with_clocks(created: str) -> str:
+    """That time, to a second, as early as a clock may show it that is behind the API server's."""
+    return f"{datetime.fromisoformat(created) - _CLOCKS:%Y-%m-%dT%H:%M:%S}" if created else ""
+
+
+def _first(
+    look: Callable[[Mapping[str, Any], Objects], Hindrance | None], pods: Iterable[Mapping[str, Any]], events: Objects
+) -> Hindrance | None:
+    """What `look` finds of the first pod of which it finds anything, among the events of that pod."""
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        found = look(pod, [one for one in events if one["involvedObject"].get("name") == name])
+        if found is not None:
+            return found
+    return None
+
+
+def _waits(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is neither ready, over nor being deleted. One that restarts a container again and again has begun to run."""
+    ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in _conditions(pod))
+    return _phase(pod) in ("Pending", "Running", "Unknown") and not ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def _of_pod(pod: Mapping[str, Any], events: Objects) -> Hindrance | None:
+    """What surely keeps a pod back, from itself and from its node."""
     name, status = str(pod["metadata"]["name"]), pod.get("status", {})
-    for one in status.get("conditions", []):
-        if one.get("type") == "PodScheduled" and one.get("status") == "False":
-            if one.get("reason") == "SchedulingGated":
-                return _made("SchedulingGated", f"pod {name} waits until its scheduling gates are removed", "")
+    for one in _conditions(pod):
+        if one.get("type") == "PodScheduled" and one.get("status") == "False" and one.get("reason") != _GATED:
             return _made("Unschedulable", f"no node can take pod {name}", str(one.get("message", "")))
     for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
         state = container.get("state", {}).get("waiting", {})
         if state.get("reason") in _CONTAINER:
             reason, meaning = _CONTAINER[state["reason"]]
-            return _made(reason, meaning.format(name), str(state.get("message") or state["reason"]))
-    for event in events:
-        if event["involvedObject"].get("name") == name and event.get("reason") in _ON_NODE:
+            details = _last_end(container) or str(state.get("message") or state["reason"])
+            return _made(reason, meaning.format(name), details)
+    for event in events if _phase(pod) == "Pending" else ():
+        if event.get("reason") in _ON_NODE:
             reason, meaning = _ON_NODE[event["reason"]]
             return _made(reason, meaning.format(name), str(event.get("message", "")))
     return None
+
+
+def _last_end(container: Mapping[str, Any]) -> str:
+    """How a container that is started again has ended last. Empty if it is not known."""
+    ended = container.get("lastState", {}).get("terminated", {})
+    if "exitCode" not in ended:
+        return ""
+    return f"its last exit code is {ended['exitCode']}" + (f" ({ended['reason']})" if ended.get("reason") else "")
+
+
+def _sign_of_pod(pod: Mapping[str, Any], events: Objects) -> Hindrance | None:
+    """What may keep a pod back, or is over in a moment."""
+    name, conditions = str(pod["metadata"]["name"]), _conditions(pod)
+    unhealthy = [one for one in events if one.get("reason") == "Unhealthy"]
+    if unhealthy and _phase(pod) != "Pending":
+        return _made("NotReady", f"pod {name} runs but does not get ready", str(unhealthy[0].get("message", "")))
+    scheduled = [one for one in conditions if one.get("type") == "PodScheduled"]
+    if any(one.get("reason") == _GATED for one in scheduled):
+        return _made("SchedulingGated", f"pod {name} waits until its scheduling gates are removed", "")
+    if _phase(pod) == "Pending" and not scheduled and not pod.get("spec", {}).get("nodeName"):
+        scheduler = pod.get("spec", {}).get("schedulerName") or "default-scheduler"
+        return _made("Unschedulable", f"no scheduler has looked at pod {name}", f"its schedulerName is {scheduler}")
+    return None
+
+
+def _phase(pod: Mapping[str, Any]) -> str:
+    return str(pod.get("status", {}).get("phase", "Pending"))
+
+
+def _conditions(pod: Mapping[str, Any]) -> Objects:
+    conditions: Objects = pod.get("status", {}).get("conditions", [])
+    return conditions
+
+
+def _is_of_owner(event: Mapping[str, Any]) -> bool:
+    """Whether an event is about what makes the pods. An object that was updated too late is updated again at once."""
+    kind, reason = event["involvedObject"].get("kind"), str(event.get("reason", ""))
+    return kind not in _NO_OWNERS and not reason.startswith("FailedToUpdate")
+
+
+def _of_owner(event: Mapping[str, Any]) -> Hindrance:
+    message, reason = str(event.get("message", "")), str(event.get("reason", ""))
+    if event["involvedObject"].get("kind") == "PodGroup" and reason == "Unschedulable":
+        return _made("Unschedulable", "the scheduler cannot place its pods together", message)
+    return _refusal(message, reason)
 
 
 def _refusal(message: str, event: str = "") -> Hindrance:
