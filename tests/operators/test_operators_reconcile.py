@@ -244,6 +244,7 @@ def test_what_the_api_server_refuses_is_said_in_its_words(tmp_path: Path) -> Non
     site.cluster.before_call = lambda call: None
     status = read_status(site.cluster.run)
     assert condition(status, "Progressing").reason == "ChildRefused"
+    assert (status.phase, condition(status, "Reconciling").status) == ("Pending", "True"), "nothing of it runs"
     assert "PyTorchJob run-sft-0: pods" in condition(status, "Progressing").message
     site.look(2)
     assert condition(site.look(), "Progressing").reason != "ChildRefused"

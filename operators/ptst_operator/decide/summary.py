@@ -32,7 +32,7 @@ class Summary:
 def summary_of(at: Situation, status: Status, before: Status, action: planner.Action | None) -> Summary:
     """The summary of a run with this status. `action` is what the planner decided; None means that the run has failed."""
     if at.world.refused is not None and isinstance(action, planner.Start | planner.Wait) and not _is_ending(status):
-        return Summary("Pending" if status.live() is None else "Running", "ChildRefused", at.world.refused)
+        return Summary("Running" if _has_run(status) else "Pending", "ChildRefused", at.world.refused)
     match action:
         case planner.Finish():
             return Summary("Succeeded", "Finished", "all phases are done")
@@ -55,6 +55,11 @@ def summary_of(at: Situation, status: Status, before: Status, action: planner.Ac
 def _is_ending(status: Status) -> bool:
     live = status.live()
     return live is not None and live[1].stopping is not None
+
+
+def _has_run(status: Status) -> bool:
+    live = status.live()
+    return live is not None and live[1].running_since is not None
 
 
 def _failed(status: Status, fail: planner.Fail) -> Summary:
