@@ -38,9 +38,12 @@ def take_in(
     spec = _spec(manifest)
     _refuse_a_path_on_another_s_volume(spec, manifest["metadata"]["namespace"], home)
     try:
-        text, version = (None, "") if spec.recipe_from is None else _recipe_file(api, spec.recipe_from)
+        found = None if spec.recipe_from is None else api.get("ConfigMap", spec.recipe_from.config_map)
+        if spec.recipe_from is not None and found is None and _is_left_over(manifest, before):
+            return None
+        text, version = (None, "") if spec.recipe_from is None else _recipe_file(found, spec.recipe_from)
         wanted = _with_recipe(manifest, spec, resolve_recipe(spec, manifest["metadata"]["name"], text), version=version)
-        if _is_over(wanted, before) and before.observed_generation == wanted.generation and before.cluster is None:
+        if _is_over(wanted, before) and _is_left_over(manifest, before) and _recipe_is_valid(before):
             return None
         if wrong := size_faults(spec, wanted.run.recipe):
             raise BadInput("\n".join(wrong))
@@ -85,9 +88,8 @@ def _refuse_what_does_not_fit(spec: Spec, recipe: Recipe) -> None:
         raise BadInput("\n".join(lines))
 
 
-def _recipe_file(api: Api, source: RecipeSource) -> tuple[str, str]:
+def _recipe_file(found: Manifest | None, source: RecipeSource) -> tuple[str, str]:
     """The recipe file of a ConfigMap, and the ConfigMap's version."""
-    found = api.get("ConfigMap", source.config_map)
     text = (found or {}).get("data", {}).get(source.key)
     if found is None or text is None:
         missing = f"there is no ConfigMap {source.config_map}" if found is None else f"{source.config_map} has no {source.key}"
@@ -110,9 +112,18 @@ def _refuse_what_cannot_work(recipe: Recipe) -> None:
 
 def _recipe_is_there(status: Status, wanted: WantedRun) -> bool:
     """Whether the run directory has the recipe of this generation of the spec, or of its ConfigMap."""
-    valid = any(one.type == "RecipeValid" and one.status == "True" for one in status.conditions)
     same = (status.observed_generation, status.recipe_version) == (wanted.generation, wanted.recipe_version)
-    return valid and same
+    return _recipe_is_valid(status) and same
+
+
+def _recipe_is_valid(status: Status) -> bool:
+    return any(one.type == "RecipeValid" and one.status == "True" for one in status.conditions)
+
+
+def _is_left_over(manifest: Manifest, status: Status) -> bool:
+    """Whether a run had ended, and its spec is as it was then. Whoever removes its ConfigMap is tidying up."""
+    ended = status.phase in ("Succeeded", "Failed") and status.cluster is None
+    return ended and status.observed_generation == manifest["metadata"]["generation"]
 
 
 def _is_over(wanted: WantedRun, status: Status) -> bool:

@@ -214,3 +214,37 @@ def test_evaluation_with_other_values_is_done_again_and_its_scores_are_kept_apar
 
 def resolved(recipe: dict[str, Any]) -> Recipe:
     return parse_recipe(json.dumps({"name": "run", **recipe}), "spec.recipe")
+
+
+def failed(folder: Path) -> Site:
+    """A run with a recipe from a ConfigMap that has failed for good."""
+    site = Site(folder, recipe=None, recipeFrom=FROM)
+    site.cluster.config_maps["recipes"] = config_map(1)
+    site.look(2)
+    site.start_child()
+    site.end_child(64)
+    assert site.look(3).phase == "Failed"
+    return site
+
+
+def test_a_run_that_is_over_does_not_need_its_config_map(tmp_path: Path) -> None:
+    """Tools such as Flux and Argo CD remove what is no longer in a repository."""
+    site = failed(tmp_path)
+    before, good = site.status, site.cluster.config_maps.pop("recipes")
+    assert site.look(2) == before
+    site.cluster.change_spec(restarts=1)
+    assert "there is no ConfigMap recipes" in condition(site.look(2), "RecipeValid").message, "now it is needed"
+    site.cluster.config_maps["recipes"] = good
+    assert site.look(2).phase == "Pending"
+
+
+def test_a_config_map_that_was_wrong_for_a_moment_leaves_no_mark_on_a_run_that_is_over(tmp_path: Path) -> None:
+    site = failed(tmp_path)
+    stalled = condition(site.status, "Stalled")
+    site.cluster.config_maps["recipes"] = {**config_map(2), "data": {"recipe.yaml": "- what"}}
+    assert condition(site.look(), "RecipeValid").status == "False"
+    site.cluster.config_maps["recipes"] = config_map(3)
+    status = site.look(2)
+    assert (status.phase, condition(status, "RecipeValid").status) == ("Failed", "True")
+    assert condition(status, "Stalled") == stalled
+    assert len(site.cluster.made) == 1
