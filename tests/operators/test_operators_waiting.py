@@ -13,6 +13,7 @@ from ptst_operator.world import Hindrance
 from site_of_a_run import Site, condition, without_coldstart
 
 from visionr1.errors import BadInput
+from visionr1.storage import StorageError
 
 QUOTA = 'pods "x" is forbidden: exceeded quota: team, requested: requests.cpu=8, used: requests.cpu=1996, limited: 2000'
 AT = "1970-01-12T13:46:45Z"  # of Site.now
@@ -260,3 +261,26 @@ def test_a_recipe_that_is_refused_stalls_a_run(tmp_path: Path, monkeypatch: pyte
         assert judged(site) == ("False", "True")
     site.cluster.change_spec()
     assert judged(site) == ("True", "False"), "it was corrected"
+
+
+def test_a_run_directory_that_cannot_be_read_never_makes_a_run_reconcile_and_stall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, **without_coldstart())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BadInput("seed: a mistake")
+
+    def unreachable(url: str) -> Any:
+        raise StorageError(f"{url}: no answer; check the endpoint")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ptst_operator.intake.adopt_recipe", refuse)
+        assert judged(site) == ("False", "True")
+        site.operator.store = unreachable
+        with pytest.raises(StorageError):
+            site.look()
+        status = site.status
+        assert (condition(status, "Reconciling").status, condition(status, "Stalled").status) == ("True", "False")
+        site.replace_operator()
+        assert judged(site) == ("False", "True"), "it is still refused"

@@ -61,7 +61,11 @@ def with_unreachable_storage(before: Status, message: str, now: float) -> Status
     """The status of a run when its run directory cannot be read. Nothing else changes."""
     conditions = _conditions_of(before)
     holds = conditions["Progressing"][0]
-    waits = {"Progressing": (holds, "StorageUnavailable", message), "Reconciling": ("True", "StorageUnavailable", message)}
+    waits = {
+        "Progressing": (holds, "StorageUnavailable", message),
+        "Reconciling": ("True", "StorageUnavailable", message),
+        "Stalled": ("False", "NotStalled", ""),
+    }
     return _with_conditions(before, before, conditions | waits, now)
 
 
