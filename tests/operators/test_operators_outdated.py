@@ -49,3 +49,20 @@ def test_an_attempt_with_its_own_cluster_is_not_made_with_workers_of_an_older_re
     first, second = site.look(3).of("stage-1").attempts
     assert (first.exit_code, second.workers) == (3, 8)
     assert site.cluster.made == [("RayJob", "run-stage-1-1")]
+
+
+def test_an_attempt_is_not_made_on_a_ray_cluster_of_older_pods(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.commit("sft", 3, final=True)
+    site.look(2)
+    site.cluster.ready()
+    site.look()
+    site.cluster.change_spec(pods={"image": "trainer:2"})
+    for _ in range(6):
+        site.look()
+        site.cluster.collect()
+        site.cluster.ready()
+    first, second = site.status.of("stage-1").attempts
+    assert (first.exit_code, first.stopping is not None and first.stopping.reason) == (3, "Outdated")
+    assert second.ended is None and site.status.cluster is not None and site.status.cluster.name == "run-ray-1"
+    assert [name for kind, name in site.cluster.made if kind == "RayJob"] == ["run-stage-1-1"]

@@ -99,9 +99,8 @@ def _approval(run: ResolvedRun, what: str) -> str:
 def _stopping(at: Situation, status: Status, name: str) -> Summary:
     why = f": {status.breach.message}" if status.breach is not None else ""
     reason = "Stopping" if status.breach is None else "GateBreached"
-    return Summary(
-        "Stopping", reason, f"{name} commits a checkpoint and ends{why}{_rest(at, status, status.of(name).attempts[-1])}"
-    )
+    rest = _rest(at, status, status.of(name).attempts[-1])
+    return Summary("Stopping", reason, f"{name} commits a checkpoint and ends{why}{rest}")
 
 
 def _running(at: Situation, status: Status, before: Status, name: str) -> Summary:
