@@ -3,13 +3,20 @@
 import errno
 import os
 import stat
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from visionr1.errors import BadInput
 from visionr1.storage import NotFound, StorageError, Store, open_store
+from visionr1.storage.s3 import S3Store
 from visionr1.storage.store import explain, open_regular, os_errors
 
 
@@ -28,6 +35,82 @@ def test_of_many_that_create_a_key_one_does(store: Store) -> None:
     assert not store.create_bytes("epochs/1.json", b"later") and store.list() == ["epochs/1.json"]
     store.delete("epochs/1.json")
     assert store.create_bytes("epochs/1.json", b"later")
+
+
+def test_a_key_is_replaced_only_if_it_still_is_what_was_read(store: Store) -> None:
+    assert store.replace_bytes("steps.jsonl", b"one", None) and not store.replace_bytes("steps.jsonl", b"two", None)
+    assert not store.replace_bytes("steps.jsonl", b"three", b"two") and store.read_bytes("steps.jsonl") == b"one"
+    assert store.replace_bytes("steps.jsonl", b"two", b"one") and store.read_bytes("steps.jsonl") == b"two"
+
+
+def test_s3_replaces_nothing_that_was_written_after_it_was_read(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = open_store(s3_url)
+    assert isinstance(slow, S3Store) and slow.create_bytes("steps.jsonl", b"one")
+    put = slow.client.put_object
+
+    def late(**request: Any) -> Any:
+        open_store(s3_url).write_bytes("steps.jsonl", b"two")
+        return put(**request)
+
+    monkeypatch.setattr(slow.client, "put_object", late)
+    assert not slow.replace_bytes("steps.jsonl", b"late", b"one") and slow.read_bytes("steps.jsonl") == b"two"
+
+
+def test_s3_creates_a_key_although_another_is_creating_it(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 answers 409 then, and the client does not try again by itself."""
+    store = open_store(s3_url)
+    assert isinstance(store, S3Store)
+    put, conflicts = store.client.put_object, [1, 1]
+
+    def conflicting(**request: Any) -> Any:
+        if conflicts:
+            conflicts.pop()
+            raise ClientError({"Error": {"Code": "ConditionalRequestConflict", "Message": "try again"}}, "PutObject")
+        return put(**request)
+
+    monkeypatch.setattr(store.client, "put_object", conflicting)
+    assert store.create_bytes("epochs/1.json", b"mine") and not store.create_bytes("epochs/1.json", b"other")
+
+
+def test_a_folder_that_two_delete_at_once_is_gone(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"))
+    for _ in range(20):
+        for number in range(50):
+            (tmp_path / f"run/step-1/{number}").mkdir(parents=True)
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(store.delete, ["step-1"] * 4)) == [None] * 4
+        assert os.listdir(tmp_path / "run") == []
+
+
+def test_a_folder_in_which_another_process_writes_is_deleted(tmp_path: Path) -> None:
+    store, done = open_store(str(tmp_path / "run")), threading.Event()
+
+    def write() -> None:
+        for number in count():
+            with suppress(FileNotFoundError):
+                (tmp_path / f"run/step-1/{number}").write_text("x")
+            if done.is_set():
+                return
+
+    for _ in range(20):
+        (tmp_path / "run/step-1").mkdir(parents=True)
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            time.sleep(0.01)
+            store.delete("step-1")
+            done.set()
+            writing.result()
+        done.clear()
+        assert store.list() == []
+
+
+def test_a_file_system_without_hard_links_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(BadInput, match=r"epochs/1.json: this file system makes no hard links, .*; choose a run directory"):
+        open_store(str(tmp_path)).create_bytes("epochs/1.json", b"")
 
 
 def test_no_more_is_read_than_was_asked_for(store: Store) -> None:

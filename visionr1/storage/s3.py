@@ -10,6 +10,7 @@ s3:AbortMultipartUpload.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 TRANSFER: Final = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=64 << 20, max_concurrency=16)
 """Parts of 64 MiB, 16 at a time; the limit of 10,000 parts then allows files of 625 GiB."""
 
+_CONFLICT_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)
+"""Waits between the tries to create a key that another process is creating."""
+
 DELETED_AT_ONCE: Final = 1000
 """Most keys that S3 takes in one request to delete."""
 
@@ -50,7 +54,7 @@ _BAD_SETTINGS: dict[str, str] = {
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION to it",
     "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION to it",
     "InvalidAccessKeyId": f"the access key is not known there; {_SET_CREDENTIALS}",
-    "NotImplemented": "this server cannot create a key on condition that it is not there (If-None-Match); use one that can",
+    "NotImplemented": "this server writes no key on a condition (If-None-Match, If-Match); use one that does",
     "SignatureDoesNotMatch": f"the secret key is wrong; {_SET_CREDENTIALS}",
 }
 _MAY_PASS: dict[str, str] = {
@@ -64,7 +68,7 @@ _BROKEN_OFF = (RetriesExceededError, boto.FlexibleChecksumError, boto.Incomplete
 
 
 class _AlreadyThere(Exception):
-    """A key that was to be created exists."""
+    """A key that was to be created exists, or one that was to be replaced is another one by now."""
 
 
 def make_client() -> S3Client:
@@ -162,11 +166,38 @@ class S3Store:
     def create_bytes(self, key: str, data: bytes) -> bool:
         try:
             with self._errors(key):
-                self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
+                self._create(self._name(key), data)
         except _AlreadyThere:
             # boto3 may have asked twice, when the first answer was lost: then what is there is what it wrote.
             return self.read_bytes(key) == data
         return True
+
+    def replace_bytes(self, key: str, data: bytes, before: bytes | None) -> bool:
+        if before is None:
+            return self.create_bytes(key, data)
+        try:
+            with self._errors(key):
+                found = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
+                with closing(found["Body"]) as body:
+                    if body.read() != before:
+                        return False
+                self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data, IfMatch=found["ETag"])
+        except NotFound:
+            return False
+        except _AlreadyThere:
+            return self.read_bytes(key) == data  # as in create_bytes
+        return True
+
+    def _create(self, name: str, data: bytes) -> None:
+        """S3 answers 409 while another such request for the same key is under way, and boto3 does not repeat that."""
+        for wait in (*_CONFLICT_SECONDS, None):
+            try:
+                self.client.put_object(Bucket=self.bucket, Key=name, Body=data, IfNoneMatch="*")
+                return
+            except boto.ClientError as error:
+                if wait is None or error.response["Error"].get("Code") not in ("ConditionalRequestConflict", "409"):
+                    raise
+                time.sleep(wait)
 
     def exists(self, key: str) -> bool:
         return self.version(key) is not None

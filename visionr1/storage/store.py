@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, Protocol
 from visionr1.errors import BadInput
 
 TEMPORARY: Final = ".tmp-"
-"""Prefix of files that are still being written; they are never listed."""
+"""Prefix of files and folders that are still being written, or deleted; they are never listed."""
 
 MOST_FILES: Final = 100_000
 """Files and folders in one listing. A run has some thousands, and the operator lists the folders of every run."""
@@ -59,6 +59,12 @@ class Store(Protocol):
 
     def create_bytes(self, key: str, data: bytes) -> bool:
         """Writes a key that is not there, as a whole. False if it is there: of two that create it, one gets True."""
+
+    def replace_bytes(self, key: str, data: bytes, before: bytes | None) -> bool:
+        """Writes a key as a whole if it still is `before` (None: not there). False if somebody has written something else there.
+
+        On S3 one request does both. In a directory somebody may come between the two.
+        """
 
     def exists(self, key: str) -> bool:
         """Whether this very key is there; a folder is none."""
@@ -206,9 +212,24 @@ class LocalStore:
                 os.link(temporary, path)  # unlike a move, it never replaces
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS) and temporary.exists():
+                    raise BadInput(
+                        f"{path}: this file system makes no hard links, by which one attempt keeps all others out; "
+                        "choose a run directory on another one, or on S3"
+                    ) from error
+                raise
             finally:
                 temporary.unlink(missing_ok=True)
             fsync(path.parent)
+        return True
+
+    def replace_bytes(self, key: str, data: bytes, before: bytes | None) -> bool:
+        if before is None:
+            return self.create_bytes(key, data)
+        if self.read_bytes(key) != before:
+            return False
+        self.write_bytes(key, data)
         return True
 
     def exists(self, key: str) -> bool:
@@ -239,9 +260,9 @@ class LocalStore:
         path = self.local_path(prefix)
         with os_errors(path):
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                _remove_folder(path)
             elif path.exists():
-                path.unlink()
+                path.unlink(missing_ok=True)  # another process may delete it, too
             else:
                 return
             fsync(path.parent)
@@ -251,6 +272,16 @@ class LocalStore:
 
     def get_file(self, key: str, local: Path, moved: Moved = lambda _: None) -> None:
         _copy(self.local_path(key), local, moved, within=self.root)
+
+
+def _remove_folder(path: Path) -> None:
+    """Moves it out of the way first: who writes into it or deletes it at the same time then finds nothing there."""
+    doomed = path.with_name(TEMPORARY + secrets.token_hex(8))
+    try:
+        os.rename(path, doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed)
 
 
 def _version(found: os.stat_result) -> str:
@@ -304,6 +335,7 @@ def _files(top: Path, url: str) -> Iterator[tuple[Path, os.stat_result]]:
     if top.is_dir():
         count = 0
         for folder, folders, names in os.walk(top, onerror=fail):
+            folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
             count += len(folders) + len(names)
             if count > MOST_FILES:
                 raise too_many_files(url, MOST_FILES)
