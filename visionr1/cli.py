@@ -39,7 +39,7 @@ from visionr1.errors import (
 from visionr1.recipe import Phase, Recipe, load_recipe, parse_recipe, phases, to_yaml, warnings
 from visionr1.rundir.layout import RECIPE
 from visionr1.rundir.lock import phase_lock
-from visionr1.storage import StorageError, open_store
+from visionr1.storage import NotFound, StorageError, open_store
 from visionr1.version import version_line
 
 EXIT_INTERRUPTED: Final = 130
@@ -60,7 +60,7 @@ class _Commands(TyperGroup):
             raise _ended(str(stopped), EXIT_STOPPED) from None
         except Fenced as fenced:
             raise _ended(str(fenced), EXIT_FENCED) from None
-        except (StorageError, Unreachable) as error:
+        except (StorageError, NotFound, Unreachable) as error:
             raise _ended(str(error), EXIT_FAILED) from None
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("visionr1"):
@@ -304,7 +304,7 @@ def sft(run: RunOption, recipe_sha256: DecidedOption = None) -> None:
     """Fine-tune on the cold-start data, from the last checkpoint if there is one. Starts torchrun itself."""
     from visionr1.sft import launch
 
-    with phase_lock(open_store(run)):
+    with phase_lock(open_store(run), recipe_sha256):
         launch.run(run, recipe_sha256)
 
 
@@ -318,7 +318,7 @@ def grpo(
     """Train one GRPO stage, from its last checkpoint if there is one, else from the phase before it."""
     from visionr1.grpo import driver
 
-    with phase_lock(open_store(run)):
+    with phase_lock(open_store(run), recipe_sha256):
         driver.run(run, stage, stop_when, recipe_sha256)
 
 

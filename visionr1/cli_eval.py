@@ -95,7 +95,7 @@ def evaluate(  # noqa: PLR0913  one argument for each option
     if run is not None:
         if benchmark or endpoint or judge or judge_model or greedy or trained_on or drop_seen:
             raise BadInput("a run has its sets, judge and sampling in its recipe (evaluation): set them there")
-        with phase_lock(open_store(run)):
+        with phase_lock(open_store(run), recipe_sha256):
             room.run(run, recipe_sha256)
         return
     options = ["evaluation.temperature=0", "evaluation.top_p=1"] if greedy else []

@@ -51,7 +51,7 @@ def run(run_url: str, stop_when: str | None = None, recipe_sha256: str | None = 
     done = is_committed(store)
     answers = recipe.reward.model_copy(update={"function": "hfrrf"})
     with (
-        phase_lock(store),
+        phase_lock(store, recipe_sha256),
         nullcontext(store) if done else taking_over(store, COLDSTART_PHASE) as taken,
         closing(Exporter(recipe.metrics, "coldstart", recipe.name)) as exporter,
         Grader(answers) as grader,

@@ -100,6 +100,16 @@ def test_a_phase_that_is_started_alone_is_refused_beside_a_run(tmp_path: Path) -
         process.communicate(b"")
 
 
+def test_a_pod_of_the_operator_does_not_wait_for_the_lock_of_an_older_pod(tmp_path: Path) -> None:
+    """It would end with 64, which is final; an epoch ends the older one."""
+    run = str(tmp_path / "run")
+    with hold(run) as process:
+        for command in (["sft"], ["coldstart"], ["grpo", "--stage", "1"], ["eval"]):
+            result = CliRunner().invoke(app, [*command, "--run", run, "--recipe-sha256", "0" * 64])
+            assert "in use" not in result.output and "0000.json" in result.output, command
+        process.communicate(b"")
+
+
 @pytest.mark.parametrize("text", [b"", b"[" * 100_000, b"[]", b'{"pid": "x"}', b"\xff"])
 def test_a_lock_file_that_names_nobody_still_locks(text: bytes, tmp_path: Path) -> None:
     run = str(tmp_path / "run")

@@ -84,13 +84,15 @@ def _holder(descriptor: int) -> str:
 
 
 @contextmanager
-def phase_lock(store: Store) -> Iterator[None]:
+def phase_lock(store: Store, recipe_sha256: str | None) -> Iterator[None]:
     """Locks a local run directory for one phase. Not if `visionr1 run` has locked it for it, or SFT's other nodes share it.
+
+    Nor in a pod of the operator, which names the recipe: what is left of an older pod has the lock, and an epoch ends it.
 
     Raises:
         BadInput: Another process uses it.
     """
-    shared = ATTEMPT in os.environ or "PET_NNODES" in os.environ
+    shared = recipe_sha256 is not None or ATTEMPT in os.environ or "PET_NNODES" in os.environ
     path = store.local_path(LOCK)
     # The phase itself reports that there is no run here; a lock would make the folder.
     nothing = path is not None and not path.parent.exists()

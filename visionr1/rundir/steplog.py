@@ -14,8 +14,9 @@ from visionr1.metrics.table import RECORD_KEYS, TABLE
 from visionr1.rundir.epoch import check_epoch
 from visionr1.rundir.layout import STEPS
 from visionr1.rundir.reading import Step, Time, number_or_null, read_file
-from visionr1.storage.store import NotFound, Store, open_regular, os_errors
+from visionr1.storage.store import NotFound, StorageError, Store, open_regular, os_errors
 
+_TRIES: Final = 5
 _MOST_BYTES: Final = 16 << 20
 """Some 20,000 steps; the operator, which has little memory, reads the log of every run."""
 _BY_LABEL: Final = frozenset(item.key for item in TABLE if item.label is not None)
@@ -36,13 +37,17 @@ class StepLog:
     def __init__(self, store: Store, phase: str, after_step: int) -> None:
         self._store = store
         self._phase = phase
-        before = _read(store)
-        records = _records(before or b"", store)
-        keep = [record for record in records if record["phase"] != phase or record["step"] <= after_step]
+        for _ in range(_TRIES):  # an older attempt may write its last record just now
+            before = _read(store)
+            records = _records(before or b"", store)
+            keep = [record for record in records if record["phase"] != phase or record["step"] <= after_step]
+            self._data = as_lines(keep)
+            # In a directory also if nothing changes: what an older attempt has opened is then another file.
+            if store.replace_bytes(STEPS, self._data, before):
+                break
+        else:
+            raise StorageError(f"{store.url}/{STEPS}: another process keeps writing it; end that one, and start again")
         self.resumes_from: float | None = next((record["time"] for record in reversed(keep) if record["phase"] == phase), None)
-        self._data = as_lines(keep)
-        if self._data != before:
-            store.write_bytes(STEPS, self._data)
 
     def append(self, record: dict[str, Any]) -> None:
         """Adds one step. NaN and infinities become null, which JSON can say.
@@ -55,13 +60,14 @@ class StepLog:
         if unknown := record.keys() - RECORD_KEYS:
             raise ValueError(f"visionr1/metrics/table.py does not know the record keys {sorted(unknown)}; add them there")
         line = _line(record)
-        check_epoch(self._store)
         path = self._store.local_path(STEPS)
         if path is None:  # objects cannot grow
-            self._data += line
-            self._store.write_bytes(STEPS, self._data)
+            before, self._data = self._data, self._data + line
+            if not self._store.replace_bytes(STEPS, self._data, before):  # an older attempt wrote its last record meanwhile
+                self._store.write_bytes(STEPS, self._data)
             return
         with os_errors(path), open_regular(path, flags=os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
+            check_epoch(self._store)  # once the file is open: a newer attempt replaces it
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
