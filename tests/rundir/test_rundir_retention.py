@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionr1.rundir.checkpoints import kept
+from visionr1.rundir.retention import kept
 
 STEPS = st.sets(st.integers(1, 300), min_size=1)
 RULES = st.tuples(st.integers(1, 5), st.none() | st.integers(1, 300), st.integers(0, 100), st.integers(1, 10))

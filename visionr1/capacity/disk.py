@@ -9,7 +9,7 @@ from visionr1.capacity.model import ModelSizes
 from visionr1.capacity.phases import PhasePlan
 from visionr1.recipe.phases import Phase, StagePhase
 from visionr1.recipe.schema import Recipe
-from visionr1.rundir.checkpoints import kept
+from visionr1.rundir.retention import kept
 
 ROLLOUT_BYTES: Final = 5.0
 """Bytes of a completion token in rollouts/: text and id as JSON, compressed; an estimate."""

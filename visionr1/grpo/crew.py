@@ -27,8 +27,9 @@ from visionr1.recipe.phases import StagePhase
 from visionr1.recipe.schema import Recipe
 from visionr1.rollout.room import reserve
 from visionr1.rollout.types import Reply, Sampling
-from visionr1.rundir.checkpoints import Checkpoints, kept
+from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.epoch import FencedStore
+from visionr1.rundir.retention import kept
 
 Result = TypeVar("Result")
 

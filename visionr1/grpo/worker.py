@@ -34,7 +34,8 @@ from visionr1.model.prompt import Prompt
 from visionr1.preflight.base import base_dir
 from visionr1.rollout.build import build_engine
 from visionr1.rollout.types import Group, Reply, Sampling
-from visionr1.rundir.checkpoints import Checkpoints, forget_copies
+from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.copies import forget_copies
 from visionr1.rundir.epoch import FencedStore
 from visionr1.rundir.layout import CHECKED_TRAIN
 from visionr1.rundir.manifest import FileEntry

@@ -1,34 +1,52 @@
 """Checkpoints that exist wholly or not at all.
 
-Every process writes its files, publishes them (bytes and SHA-256 of each) and uploads them if the store is remote; one process
-then commits the checkpoint by writing its manifest, last. Whatever lacks a manifest is not a checkpoint: nothing reads it, and
-the next attempt at that step removes it. Deleting takes the manifest first, for the same reason.
+Every process writes its files into a folder that only its attempt has, publishes them (bytes and SHA-256 of each) and uploads
+them if the store is remote; one process then puts them into place and commits the checkpoint by writing its manifest, last.
+Whatever lacks a manifest is not a checkpoint: nothing reads it, and the next attempt at that step removes it. Deleting takes the
+manifest first, for the same reason.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import errno
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from visionr1.errors import BadInput, Fenced
+from visionr1.rundir.copies import one_at_a_time, scratch
 from visionr1.rundir.epoch import check_epoch, epoch_of
-from visionr1.rundir.layout import MANIFEST, RECIPE, TRAINER, checkpoint_prefix, checkpoint_step, checkpoints_prefix
+from visionr1.rundir.layout import (
+    MANIFEST,
+    TRAINER,
+    checkpoint_prefix,
+    checkpoint_step,
+    checkpoints_prefix,
+    staged_prefix,
+)
 from visionr1.rundir.manifest import FileEntry, Manifest, Place
 from visionr1.rundir.reading import read_json
+from visionr1.rundir.series import Series
+from visionr1.rundir.sound import damage, nothing, sha256, size_of
 from visionr1.storage.progress import showing
-from visionr1.storage.store import Damaged, Moved, NotFound, StorageError, Store, check_key, fsync, make_folders, os_errors
+from visionr1.storage.store import (
+    TEMPORARY,
+    Damaged,
+    Moved,
+    NotFound,
+    StorageError,
+    Store,
+    check_key,
+    fsync,
+    make_folders,
+    os_errors,
+)
 
-_CHUNK: Final = 1 << 20
 _AWAITED_SECONDS: Final = 0.5
 """Time between two looks for files that others upload."""
 _DOWNLOADS: Final = 2
@@ -37,32 +55,6 @@ _MANIFEST: Final = TypeAdapter(Manifest)
 _FAULT: Final = "this is no checkpoint manifest; delete it to use the checkpoint before"
 _MOST_MANIFEST_BYTES: Final = 8 << 20
 """Some 40,000 files: 512 processes with 80 each. The operator, which has little memory, reads manifests too."""
-
-
-def kept(steps: Collection[int], keep_last: int, stage_end: int | None, keep_stage_end: int, every: int = 5) -> set[int]:
-    """Which checkpoints of a phase stay.
-
-    The newest `keep_last`, always the very last one, and of the `keep_stage_end` steps that end at the global step `stage_end`
-    one checkpoint in each `every` steps (its newest): Vision-R1's appendix A picks the best of them. `stage_end` None means
-    that the phase is no stage. Keeping is stable: what a later call keeps, no earlier call gave up.
-    """
-    ordered = sorted(steps)
-    last = set(ordered[-max(keep_last, 1) :])
-    if stage_end is None:
-        return last
-    newest_in_span = {(stage_end - step) // every: step for step in ordered if 0 <= stage_end - step < keep_stage_end}
-    return last | set(newest_in_span.values())
-
-
-def forget_copies(store: Store, keep: Collection[tuple[str, int]]) -> None:
-    """Removes this machine's copies of a remote run's checkpoints, except for the phases and steps in `keep`."""
-    if store.local_path(RECIPE) is not None:
-        return
-    top = _scratch(store.url) / "fetched"
-    kept_here = {top / checkpoint_prefix(phase, step) for phase, step in keep}
-    for folder in top.glob(f"{checkpoints_prefix('*')}/step-*"):
-        if folder.is_dir() and folder not in kept_here:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Checkpoints:
@@ -78,15 +70,20 @@ class Checkpoints:
         return self.store.local_path(checkpoints_prefix(self.phase)) is not None
 
     def staging(self, step: int) -> Path:
-        """An empty local folder for the files of `step`: their final place, or for a remote store one to upload from.
+        """An empty local folder for the files of `step`, which no other attempt writes to.
 
         Removes all that is there for this step, be it left by an attempt that was interrupted or a committed checkpoint. One
         process of the run calls it, before the others call `folder`. It never waits for a remote store: there `clear` removes,
         which is to be called before the first `upload`.
         """
+        check_epoch(self.store)
         if self.local:
             self._delete(step)
         self.forget(step)
+        staging = self._local(checkpoints_prefix(self.phase))
+        with os_errors(staging):
+            for left in staging.glob(f"{TEMPORARY}*"):
+                shutil.rmtree(left, ignore_errors=True)
         return self.folder(step)
 
     def clear(self, step: int) -> None:
@@ -103,10 +100,9 @@ class Checkpoints:
         folder = self._staged(step)
         with os_errors(folder):
             make_folders(folder)
-            if not self.local:
-                for other in folder.parent.iterdir():
-                    if other != folder:
-                        shutil.rmtree(other, ignore_errors=True)  # another process on this machine may do the same
+            for other in folder.parent.iterdir():
+                if other != folder:
+                    shutil.rmtree(other, ignore_errors=True)  # another process may do the same
         return folder
 
     def publish(self, step: int, folder: Path, names: Iterable[str]) -> list[FileEntry]:
@@ -123,7 +119,7 @@ class Checkpoints:
         names = [check_key(name) for name in names]
         if MANIFEST in names:
             raise ValueError(f"{MANIFEST} is the name of what commits a checkpoint")
-        total = sum(_size(folder / name) for name in names)
+        total = sum(size_of(folder / name) for name in names)
         with showing(f"saving {self.phase} step {step}", total) as moved:
             return [self._publish_file(step, folder / name, name, moved) for name in names]
 
@@ -162,6 +158,8 @@ class Checkpoints:
         files = tuple(sorted(entries, key=lambda entry: entry.path))
         if len({entry.path for entry in files}) != len(files):
             raise ValueError(f"two processes published the same file of {self.phase} step {step}")
+        if self.local:
+            self._put_into_place(step)
         there = self.store.sizes(self._key(step))
         for entry in files:
             key = self._key(step, entry.path)
@@ -175,16 +173,27 @@ class Checkpoints:
         return sum(entry.bytes for entry in files)
 
     def steps(self) -> list[int]:
-        """Global steps of the committed checkpoints, in order."""
-        return self._found()[0]
+        """Global steps of the committed checkpoints of the run's series (see `series.py`), in order."""
+        series = Series(self.store)
+        return [step for step in self._found()[0] if self._belongs(step, series)]
 
     def folders(self) -> list[int]:
         """Global steps of which anything is there, committed or not, in order."""
         return sorted(step for steps in self._found() for step in steps)
 
     def latest(self) -> int | None:
-        """The newest committed checkpoint's global step."""
-        return max(self.steps(), default=None)
+        """The newest of `steps`. Of the older ones nothing is read."""
+        series = Series(self.store)
+        return next((step for step in reversed(self._found()[0]) if self._belongs(step, series)), None)
+
+    def _belongs(self, step: int, series: Series) -> bool:
+        try:
+            epoch = self._manifest(step).epoch
+        except NotFound:  # deleted since it was listed
+            return False
+        except BadInput:  # whoever uses the checkpoint reports its manifest
+            return True
+        return series.has(self.phase, step, epoch)
 
     def state(self, step: int) -> dict[str, Any]:
         """The state that `commit` was given.
@@ -234,7 +243,7 @@ class Checkpoints:
                     self.store.local_path(self._key(step, entry.path))  # refuses a symbolic link out of the run directory
                     self._expect_sound(step, folder / entry.path, entry, moved)
                 return folder
-            with _one_at_a_time(self._fetched(step)) as folder:
+            with one_at_a_time(self._fetched(step)) as folder:
                 for entry in chosen:
                     self._download(step, folder / entry.path, entry, moved)
                 return folder
@@ -261,9 +270,10 @@ class Checkpoints:
 
         Folders older than the newest checkpoint that no manifest commits go as well.
         """
+        newest = self.latest()
         committed, uncommitted = self._found()
         for step in sorted({*committed, *uncommitted}):
-            if committed and step < committed[-1] and (step in uncommitted or step not in keep):
+            if newest is not None and step < newest and (step in uncommitted or step not in keep):
                 self.remove(step)
 
     def _found(self) -> tuple[list[int], list[int]]:
@@ -282,10 +292,39 @@ class Checkpoints:
         return prefix if name is None else f"{prefix}/{check_key(name)}"
 
     def _staged(self, step: int) -> Path:
-        return self.store.local_path(self._key(step)) or _scratch(self.store.url) / "staged" / self._key(step)
+        return self._local(staged_prefix(self.phase, epoch_of(self.store), step))
+
+    def _local(self, key: str) -> Path:
+        """Where this machine writes what is to be uploaded, or is in the run directory already."""
+        return self.store.local_path(key) or scratch(self.store.url) / "staged" / key
+
+    def _put_into_place(self, step: int) -> None:
+        check_epoch(self.store)
+        staged, final = self._staged(step), self._local(self._key(step))
+        if not staged.is_dir():  # nothing was published
+            return
+        with os_errors(final):
+            try:
+                os.rename(staged, final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                self._refuse_if_newer(step)  # another attempt has put its files there since `staging`
+                self._delete(step)
+                os.rename(staged, final)
+            fsync(final.parent)
+
+    def _refuse_if_newer(self, step: int) -> None:
+        try:
+            if self._manifest(step).epoch <= epoch_of(self.store):
+                return
+        except NotFound:
+            return
+        address = f"{self.store.url}/{self._key(step, MANIFEST)}"
+        raise Fenced(f"{address}: a newer attempt has committed this step; this attempt ends")
 
     def _fetched(self, step: int) -> Path:
-        return _scratch(self.store.url) / "fetched" / self._key(step)
+        return scratch(self.store.url) / "fetched" / self._key(step)
 
     def _manifest(self, step: int) -> Manifest:
         return read_json(self.store, self._key(step, MANIFEST), _MANIFEST, _FAULT, _MOST_MANIFEST_BYTES)
@@ -294,8 +333,7 @@ class Checkpoints:
         """Nothing vouches for the manifest itself, so a remote one is read again; one that is torn goes."""
         key = self._key(step, MANIFEST)
         if not self.store.create_bytes(key, data):  # another attempt has committed the step since `staging`
-            if self._manifest(step).epoch > epoch_of(self.store):
-                raise Fenced(f"{self.store.url}/{key}: a newer attempt has committed this step; this attempt ends")
+            self._refuse_if_newer(step)
             self.store.delete(key)
             if not self.store.create_bytes(key, data):
                 raise StorageError(f"{self.store.url}/{key}: another process writes it, too; end that one, and start again")
@@ -313,7 +351,7 @@ class Checkpoints:
         if path != self._staged(step) / name:
             raise ValueError(f"{path}: the files of {self.phase} step {step} belong into what staging({step}) gave")
         with os_errors(path):
-            entry = FileEntry(path=name, bytes=path.stat().st_size, sha256=_sha256(path, moved))
+            entry = FileEntry(path=name, bytes=path.stat().st_size, sha256=sha256(path, moved))
             if self.local:
                 for durable in (path, *(parent for parent in path.parents if parent.is_relative_to(self._staged(step)))):
                     fsync(durable)
@@ -321,7 +359,7 @@ class Checkpoints:
 
     def _download(self, step: int, path: Path, entry: FileEntry, moved: Moved) -> None:
         for left in reversed(range(_DOWNLOADS)):
-            if _damage(path, entry) is None:
+            if damage(path, entry) is None:
                 return
             try:
                 self.store.get_file(self._key(step, entry.path), path, moved)
@@ -330,62 +368,9 @@ class Checkpoints:
             except Damaged:
                 if not left:
                     raise
-        self._expect_sound(step, path, entry, _nothing)
+        self._expect_sound(step, path, entry, nothing)
 
     def _expect_sound(self, step: int, path: Path, entry: FileEntry, moved: Moved) -> None:
-        if (damage := _damage(path, entry, moved)) is not None:
+        if (wrong := damage(path, entry, moved)) is not None:
             address = f"{self.store.url}/{self._key(step, entry.path)}"
-            raise StorageError(f"{address} {damage}; restore it, or delete {MANIFEST} beside it to use the checkpoint before")
-
-
-def _nothing(_: int) -> None:
-    """Progress that nobody watches."""
-
-
-def _damage(path: Path, entry: FileEntry, moved: Moved = _nothing) -> str | None:
-    """What is wrong with a file, or None."""
-    with os_errors(path):
-        if not path.is_file():
-            return "is missing"
-        if path.stat().st_size != entry.bytes:
-            return f"has {path.stat().st_size} bytes instead of {entry.bytes}"
-        if _sha256(path, moved) != entry.sha256:
-            return "is damaged: its SHA-256 is not the manifest's"
-    return None
-
-
-def _sha256(path: Path, moved: Moved) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            moved(len(chunk))
-    return digest.hexdigest()
-
-
-def _size(path: Path) -> int:
-    try:
-        with os_errors(path):
-            return path.stat().st_size
-    except NotFound as error:
-        raise StorageError(f"{path}: cannot be published, because it was not written") from error
-
-
-def _scratch(url: str) -> Path:
-    """This user's own folder in TMPDIR for one remote run; nobody else may have made or may enter it."""
-    top = Path(tempfile.gettempdir()) / f"visionr1-{os.getuid()}"
-    with os_errors(top):
-        top.mkdir(mode=0o700, exist_ok=True)
-        if top.is_symlink() or top.stat().st_uid != os.getuid():
-            raise BadInput(f"{top} belongs to another user; set TMPDIR to your own directory")
-    return top / hashlib.sha256(url.encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[Path]:
-    """Lets one process of this machine fill `folder`; the next ones then find the files there."""
-    with os_errors(folder):
-        make_folders(folder.parent)
-        with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
+            raise StorageError(f"{address} {wrong}; restore it, or delete {MANIFEST} beside it to use the checkpoint before")

@@ -1,7 +1,7 @@
 """epochs/: which attempt may write into a run directory.
 
-Each attempt takes the next number, by creating a file that only one process can create. A writer looks for the next number
-before each write. Once that is taken, the writer may not write any more: its process ends.
+Each attempt takes the next number, by creating a file that only one process can create. A writer looks at the numbers before
+each write. Once a later one is taken, or its own is gone, the writer may not write any more: its process ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Final
@@ -22,23 +22,34 @@ from pydantic import ConfigDict, TypeAdapter
 from visionr1.errors import BadInput, Fenced, Stopped, printable
 from visionr1.rundir.layout import EPOCHS, epoch_key, epoch_number
 from visionr1.rundir.reading import Count, Step, Time, read_json
-from visionr1.storage.store import Moved, Store
+from visionr1.storage.store import Moved, NotFound, Store
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """Who took an epoch, for which phase, and from which committed global step of that phase it goes on (None: its beginning)."""
+    """Who took an epoch, and where it goes on.
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+    Attributes:
+        phase: what it runs.
+        begun: whether the next two are known. First it takes the epoch, so that nobody commits any more, and then it looks.
+        step: committed global step of the phase from which it goes on. None is the phase's beginning.
+        undone: phases that it takes back as a whole: a rollback.
+    """
+
+    # A later version of this program may have written it.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="ignore")
 
     phase: str
-    step: Step | None
     host: str
     pid: Count
     time: Time
+    begun: bool = False
+    step: Step | None = None
+    undone: tuple[str, ...] = ()
 
 
 _RECORD: Final = TypeAdapter(EpochRecord)
+_USE: Final = "use one that keeps to If-None-Match"
 _FAULT: Final = f"not the record of an epoch; when nothing is at work in the run, delete the folder {EPOCHS}"
 
 
@@ -53,12 +64,21 @@ class FencedStore:
         self._store, self.epoch = store, epoch
 
     def check(self) -> None:
-        """Raises Fenced if a newer attempt has taken the run over."""
-        if self._store.exists(epoch_key(self.epoch + 1)):
+        """Raises Fenced if a newer attempt has taken the run over, or if this attempt's own record is gone."""
+        taken = _taken(self._store)
+        if max(taken, default=0) > self.epoch:
+            raise Fenced(f"{self.url}: {self._taken_over()}; this attempt ends")
+        if self.epoch and self.epoch not in taken:
+            gone = f"{self.url}/{epoch_key(self.epoch)}: the record of this attempt is gone"
+            raise Fenced(f"{gone}, so nothing would keep another one out; it ends")
+
+    def _taken_over(self) -> str:
+        try:
             by = read_epoch(self._store, self.epoch + 1)
-            when = datetime.fromtimestamp(by.time, UTC).isoformat(timespec="seconds")
-            who = printable(f"process {by.pid} on {by.host}")
-            raise Fenced(f"{self.url}: {who} took this run over at {when}, for {printable(by.phase)}; this attempt ends")
+        except (BadInput, NotFound):  # the next attempt that begins reports what is wrong with that record
+            return "another attempt took this run over"
+        when = datetime.fromtimestamp(by.time, UTC).isoformat(timespec="seconds")
+        return printable(f"process {by.pid} on {by.host} took this run over at {when}, for {by.phase}")
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
@@ -85,6 +105,10 @@ class FencedStore:
     def create_bytes(self, key: str, data: bytes) -> bool:
         self.check()
         return self._store.create_bytes(key, data)
+
+    def replace_bytes(self, key: str, data: bytes, before: bytes | None) -> bool:
+        self.check()
+        return self._store.replace_bytes(key, data, before)
 
     def exists(self, key: str) -> bool:
         return self._store.exists(key)
@@ -129,26 +153,47 @@ def check_epoch(store: Store) -> None:
 
 def newest_epoch(store: Store) -> int:
     """The largest number that was taken; 0 before the first."""
-    return max((number for key in store.list(EPOCHS) if (number := epoch_number(key)) is not None), default=0)
+    return max(_taken(store), default=0)
 
 
-def take_epoch(store: Store, phase: str, step: int | None) -> FencedStore:
+def _taken(store: Store) -> set[int]:
+    return {number for key in store.list(EPOCHS) if (number := epoch_number(key)) is not None}
+
+
+def take_epoch(store: Store, phase: str) -> FencedStore:
     """Takes the next epoch. All attempts before are fenced from now on.
 
     Args:
         phase: what this attempt runs.
-        step: see `EpochRecord`.
 
     Raises:
-        BadInput: something else is in the place of the next record.
+        BadInput: something else is in the place of the next record, or the store cannot keep two writers apart.
     """
     while True:
         number = newest_epoch(store) + 1
-        record = EpochRecord(phase, step, socket.gethostname(), os.getpid(), time.time())
-        if store.create_bytes(epoch_key(number), json.dumps(asdict(record)).encode()):
+        key, record = epoch_key(number), _record_of(phase)
+        if store.create_bytes(key, _as_bytes(record)):
+            if store.create_bytes(key, _as_bytes(replace(record, pid=record.pid + 1))):
+                raise BadInput(
+                    f"{store.url}: its server creates a key that is there already, so two attempts could write; {_USE}"
+                )
             return FencedStore(store, number)
         if newest_epoch(store) < number:  # else another attempt was faster
-            raise BadInput(f"{store.url}/{epoch_key(number)}: {_FAULT}")
+            raise BadInput(f"{store.url}/{key}: {_FAULT}")
+
+
+def begin_from(store: FencedStore, phase: str, step: int | None, undone: tuple[str, ...] = ()) -> None:
+    """Notes from where the holder of an epoch goes on; see `EpochRecord`. What others have committed after that is outdated."""
+    record = replace(_record_of(phase), begun=True, step=step, undone=undone)
+    store.write_bytes(epoch_key(store.epoch), _as_bytes(record))
+
+
+def _record_of(phase: str) -> EpochRecord:
+    return EpochRecord(phase, socket.gethostname(), os.getpid(), time.time())
+
+
+def _as_bytes(record: EpochRecord) -> bytes:
+    return json.dumps(asdict(record)).encode()
 
 
 def read_epoch(store: Store, number: int) -> EpochRecord:

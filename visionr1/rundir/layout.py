@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from visionr1.storage.store import TEMPORARY
+
 RECIPE: Final = "recipe.yaml"
 """The recipe as it was resolved when the run began."""
 DECIDED: Final = "recipes"
@@ -129,6 +131,11 @@ def checkpoints_prefix(phase: str) -> str:
 def checkpoint_prefix(phase: str, step: int) -> str:
     """Folder of one checkpoint; `step` is the global step."""
     return f"{checkpoints_prefix(phase)}/step-{step}"
+
+
+def staged_prefix(phase: str, epoch: int, step: int) -> str:
+    """Folder of the files of one checkpoint until the attempt with this epoch puts them into place. It is in no listing."""
+    return f"{checkpoints_prefix(phase)}/{TEMPORARY}epoch-{epoch}/step-{step}"
 
 
 def checkpoint_step(key: str) -> tuple[int, str] | None:

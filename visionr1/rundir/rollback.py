@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from visionr1.recipe import Phase, Recipe, phases, phases_from
 from visionr1.rundir.checkpoints import Checkpoints
-from visionr1.rundir.epoch import take_epoch
+from visionr1.rundir.epoch import begin_from, take_epoch
 from visionr1.rundir.layout import STEPS, checkpoint_prefix, rolled_back_steps_key
 from visionr1.rundir.scores import delete_scores
 from visionr1.rundir.steplog import as_lines, read_steps
@@ -48,7 +48,8 @@ def roll_back(store: Store, recipe: Recipe, to: Rollback, archive: str) -> None:
     Raises:
         BadInput: steps.jsonl cannot be read.
     """
-    store = take_epoch(store, to.phase, to.step)  # first of all: a process that nobody sees any more commits nothing from now on
+    store = take_epoch(store, to.phase)  # first of all: a process that nobody sees any more commits nothing from now on
+    begin_from(store, to.phase, to.step, tuple(phase.name for phase in phases_from(recipe, to.phase)[1:]))
     records = read_steps(store)
     back = [record for record in records if _is_after(recipe, to, record["phase"], record["step"])]
     after = list(_after(store, recipe, to))
