@@ -13,6 +13,7 @@ from ptst_operator.status import Status, read_status
 from schedules import RECIPE, new_run
 
 from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.epoch import FencedStore, newest_epoch
 from visionr1.storage import open_store
 
 
@@ -44,7 +45,7 @@ class Site:
         return read_status(self.cluster.run)
 
     def commit(self, phase: str, step: int, final: bool) -> None:
-        checkpoints = Checkpoints(self.store, phase)
+        checkpoints = Checkpoints(FencedStore(self.store, newest_epoch(self.store)), phase)
         folder = checkpoints.staging(step)
         (folder / "weights").write_bytes(b"w")
         checkpoints.commit(step, checkpoints.publish(step, folder, ["weights"]), {"final": final})

@@ -232,7 +232,7 @@ def test_a_rollback_that_is_cut_short_is_ended_by_the_next_operator(tmp_path: Pa
     monkeypatch.setattr(Checkpoints, "remove", remove)
     with pytest.raises(KeyboardInterrupt):
         end(site)
-    assert removed == [2] and Checkpoints(site.store, "stage-1").steps() == [1], "the newest went first"
+    assert removed == [2] and Checkpoints(site.store, "stage-1").folders() == [1], "the newest went first"
     monkeypatch.setattr(Checkpoints, "remove", original)
     status = end(site)
     assert condition(status, "Held").reason == "RolledBack" and Checkpoints(site.store, "stage-1").steps() == []

@@ -22,11 +22,13 @@ from typing import Any
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
+from visionr1.errors import EXIT_FENCED, Fenced
 from visionr1.recipe import Phase, StagePhase, phases, stage_phase
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
 from visionr1.rundir.recipe import read_recipe
 from visionr1.rundir.steplog import StepLog
+from visionr1.rundir.takeover import take_over
 from visionr1.storage import Store, open_store
 
 SFT_STEPS = 4
@@ -93,15 +95,19 @@ class Process:
         stage = int(self.words[self.words.index("--stage") + 1]) if "--stage" in self.words else None
         kind = _COMMANDS.get(self.words[1])
         phase = stage_phase(recipe, stage) if stage is not None else next(one for one in phases(recipe) if one.name == kind)
+        store = take_over(store, phase.name)
         begun = Checkpoints(store, phase.name).latest() if phase.kind in ("sft", "grpo") else None
         history.began(self.run, self.name, phase.name, begun or phase.first_step)
-        if phase.kind in ("sft", "grpo"):
-            steps = phase.stage.steps if isinstance(phase, StagePhase) else SFT_STEPS
-            every, workers = recipe.checkpoint.every, recipe.rollout.workers
-            self._train(store, phase, begun or phase.first_step, phase.first_step + steps, every, workers)
-        elif not self.killed.wait(4 * self.pace):
-            self._write(store, phase)
-            self.code = 0
+        try:
+            if phase.kind in ("sft", "grpo"):
+                steps = phase.stage.steps if isinstance(phase, StagePhase) else SFT_STEPS
+                every, workers = recipe.checkpoint.every, recipe.rollout.workers
+                self._train(store, phase, begun or phase.first_step, phase.first_step + steps, every, workers)
+            elif not self.killed.wait(4 * self.pace):
+                self._write(store, phase)
+                self.code = 0
+        except Fenced:
+            self.code = EXIT_FENCED
         self.ended = time.time()
         history.ended(self.run, self.name, phase.name, self.code)
 
