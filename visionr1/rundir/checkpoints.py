@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from visionr1.rundir.layout import (
     checkpoint_prefix,
     checkpoint_step,
     checkpoints_prefix,
+    staged_epoch,
     staged_prefix,
 )
 from visionr1.rundir.manifest import FileEntry, Manifest, Place
@@ -80,10 +82,8 @@ class Checkpoints:
         if self.local:
             self._delete(step)
         self.forget(step)
-        staging = self._local(checkpoints_prefix(self.phase))
-        with os_errors(staging):
-            for left in staging.glob(f"{TEMPORARY}*"):
-                shutil.rmtree(left, ignore_errors=True)
+        with os_errors(self._staged(step)):
+            shutil.rmtree(self._staged(step), ignore_errors=True)
         return self.folder(step)
 
     def clear(self, step: int) -> None:
@@ -97,6 +97,7 @@ class Checkpoints:
         It has one step at a time. Files of other steps, which an interrupted attempt left, are removed.
         """
         check_epoch(self.store)
+        self.clear_left()
         folder = self._staged(step)
         with os_errors(folder):
             make_folders(folder)
@@ -104,6 +105,15 @@ class Checkpoints:
                 if other != folder:
                     shutil.rmtree(other, ignore_errors=True)  # another process may do the same
         return folder
+
+    def clear_left(self) -> None:
+        """Removes what attempts before this one have left unfinished on this machine: half a checkpoint, half a deletion."""
+        folder = self._local(checkpoints_prefix(self.phase))
+        with os_errors(folder):
+            for left in folder.glob(f"{TEMPORARY}*"):
+                epoch = staged_epoch(left.name)
+                if epoch is None or epoch < epoch_of(self.store):
+                    shutil.rmtree(left, ignore_errors=True)  # another process may do the same
 
     def publish(self, step: int, folder: Path, names: Iterable[str]) -> list[FileEntry]:
         """Measures and hashes this process's files; in a local store they are then on the disk.
@@ -174,23 +184,31 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Global steps of the committed checkpoints of the run's series (see `series.py`), in order."""
-        series = Series(self.store)
-        return [step for step in self._found()[0] if self._belongs(step, series)]
+        series, found = Series(self.store), []
+        for step in self._found()[0]:
+            with suppress(NotFound):  # deleted since it was listed
+                if self._belongs(step, series):
+                    found.append(step)
+        return found
 
     def folders(self) -> list[int]:
         """Global steps of which anything is there, committed or not, in order."""
         return sorted(step for steps in self._found() for step in steps)
 
-    def latest(self) -> int | None:
-        """The newest of `steps`. Of the older ones nothing is read."""
-        series = Series(self.store)
-        return next((step for step in reversed(self._found()[0]) if self._belongs(step, series)), None)
+    def latest(self, series: Series | None = None) -> int | None:
+        """The newest of `steps`, or of those that belong to `series`. Of the older ones nothing is read."""
+        series = series or Series(self.store)
+        for step in reversed(self._found()[0]):
+            try:
+                if self._belongs(step, series):
+                    return step
+            except NotFound:  # a newer one has taken its place since it was listed
+                return self.latest(series)
+        return None
 
     def _belongs(self, step: int, series: Series) -> bool:
         try:
             epoch = self._manifest(step).epoch
-        except NotFound:  # deleted since it was listed
-            return False
         except BadInput:  # whoever uses the checkpoint reports its manifest
             return True
         return series.has(self.phase, step, epoch)
@@ -270,10 +288,9 @@ class Checkpoints:
 
         Folders older than the newest checkpoint that no manifest commits go as well.
         """
-        newest = self.latest()
         committed, uncommitted = self._found()
         for step in sorted({*committed, *uncommitted}):
-            if newest is not None and step < newest and (step in uncommitted or step not in keep):
+            if committed and step < committed[-1] and (step in uncommitted or step not in keep):
                 self.remove(step)
 
     def _found(self) -> tuple[list[int], list[int]]:
@@ -313,6 +330,8 @@ class Checkpoints:
                 self._delete(step)
                 os.rename(staged, final)
             fsync(final.parent)
+            with suppress(OSError):  # an empty folder is in nobody's way
+                staged.parent.rmdir()
 
     def _refuse_if_newer(self, step: int) -> None:
         try:

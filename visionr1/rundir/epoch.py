@@ -22,7 +22,7 @@ from pydantic import ConfigDict, TypeAdapter
 from visionr1.errors import BadInput, Fenced, Stopped, printable
 from visionr1.rundir.layout import EPOCHS, epoch_key, epoch_number
 from visionr1.rundir.reading import Count, Step, Time, read_json
-from visionr1.storage.store import Moved, NotFound, Store
+from visionr1.storage.store import Moved, NotFound, StorageError, Store
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class EpochRecord:
         begun: whether the next two are known. First it takes the epoch, so that nobody commits any more, and then it looks.
         step: committed global step of the phase from which it goes on. None is the phase's beginning.
         undone: phases that it takes back as a whole: a rollback.
+        late: earlier attempts that had not begun when it looked. What they note after that does not count.
     """
 
     # A later version of this program may have written it.
@@ -46,6 +47,7 @@ class EpochRecord:
     begun: bool = False
     step: Step | None = None
     undone: tuple[str, ...] = ()
+    late: tuple[int, ...] = ()
 
 
 _RECORD: Final = TypeAdapter(EpochRecord)
@@ -182,10 +184,11 @@ def take_epoch(store: Store, phase: str) -> FencedStore:
             raise BadInput(f"{store.url}/{key}: {_FAULT}")
 
 
-def begin_from(store: FencedStore, phase: str, step: int | None, undone: tuple[str, ...] = ()) -> None:
+def begin_from(store: FencedStore, phase: str, step: int | None, late: tuple[int, ...], undone: tuple[str, ...] = ()) -> None:
     """Notes from where the holder of an epoch goes on; see `EpochRecord`. What others have committed after that is outdated."""
-    record = replace(_record_of(phase), begun=True, step=step, undone=undone)
-    store.write_bytes(epoch_key(store.epoch), _as_bytes(record))
+    key, record = epoch_key(store.epoch), replace(_record_of(phase), begun=True, step=step, late=late, undone=undone)
+    if not store.replace_bytes(key, _as_bytes(record), store.read_bytes(key)):
+        raise StorageError(f"{store.url}/{key}: another process writes it, too; end that one, and start again")
 
 
 def _record_of(phase: str) -> EpochRecord:

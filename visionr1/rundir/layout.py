@@ -138,6 +138,12 @@ def staged_prefix(phase: str, epoch: int, step: int) -> str:
     return f"{checkpoints_prefix(phase)}/{TEMPORARY}epoch-{epoch}/step-{step}"
 
 
+def staged_epoch(folder: str) -> int | None:
+    """The epoch of a folder in which `staged_prefix` lies, by its name; None for any other name."""
+    match = re.fullmatch(rf"{re.escape(TEMPORARY)}epoch-(0|[1-9][0-9]{{0,8}})", folder)
+    return int(match[1]) if match else None
+
+
 def checkpoint_step(key: str) -> tuple[int, str] | None:
     """Global step and file of a key below `checkpoints_prefix`; None for a key that is no checkpoint's."""
     match = re.fullmatch(rf"{_CHECKPOINTS}/[^/]+/step-(0|[1-9][0-9]{{0,8}})/(.+)", key)

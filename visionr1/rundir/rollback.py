@@ -10,6 +10,7 @@ from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.epoch import begin_from, take_epoch
 from visionr1.rundir.layout import STEPS, checkpoint_prefix, rolled_back_steps_key
 from visionr1.rundir.scores import delete_scores
+from visionr1.rundir.series import Series
 from visionr1.rundir.steplog import as_lines, read_steps
 from visionr1.storage import Store
 
@@ -49,7 +50,8 @@ def roll_back(store: Store, recipe: Recipe, to: Rollback, archive: str) -> None:
         BadInput: steps.jsonl cannot be read.
     """
     store = take_epoch(store, to.phase)  # first of all: a process that nobody sees any more commits nothing from now on
-    begin_from(store, to.phase, to.step, tuple(phase.name for phase in phases_from(recipe, to.phase)[1:]))
+    undone = tuple(phase.name for phase in phases_from(recipe, to.phase)[1:])
+    begin_from(store, to.phase, to.step, Series(store, store.epoch - 1).not_begun(), undone)
     records = read_steps(store)
     back = [record for record in records if _is_after(recipe, to, record["phase"], record["step"])]
     after = list(_after(store, recipe, to))
@@ -59,8 +61,10 @@ def roll_back(store: Store, recipe: Recipe, to: Rollback, archive: str) -> None:
         delete_scores(store, name)
     for phase, step in after:
         Checkpoints(store, phase.name).remove(step)
-    if back:
-        store.write_bytes(STEPS, as_lines([record for record in records if record not in back]))
+    for name in (to.phase, *undone):
+        Checkpoints(store, name).clear_left()
+    # Also if nothing changes: see StepLog.
+    store.write_bytes(STEPS, as_lines([record for record in records if record not in back]))
 
 
 def _after(store: Store, recipe: Recipe, to: Rollback) -> Iterator[tuple[Phase, int]]:

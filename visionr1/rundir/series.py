@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from visionr1.errors import BadInput
 from visionr1.rundir.epoch import EpochRecord, newest_epoch, read_epoch
@@ -11,10 +11,14 @@ from visionr1.storage.store import NotFound, Store
 
 
 class Series:
-    """The records of a run's epochs, each read once."""
+    """The records of a run's epochs, each read once.
 
-    def __init__(self, store: Store) -> None:
-        self._store, self._newest = store, newest_epoch(store)
+    Args:
+        up_to: the last epoch that counts. None is the newest.
+    """
+
+    def __init__(self, store: Store, up_to: int | None = None) -> None:
+        self._store, self._newest = store, newest_epoch(store) if up_to is None else up_to
         self._records: dict[int, EpochRecord] = {}
 
     def has(self, phase: str, step: int, epoch: int) -> bool:
@@ -23,7 +27,14 @@ class Series:
         Raises:
             BadInput: a record is damaged or missing.
         """
-        return belongs(phase, step, [self._record(number) for number in range(epoch + 1, self._newest + 1)])
+        return belongs(phase, step, {number: self._record(number) for number in range(epoch + 1, self._newest + 1)})
+
+    def not_begun(self) -> tuple[int, ...]:
+        """Numbers of the newest attempts that have not noted where they go on, down to one that has."""
+        found: list[int] = []
+        while self._newest > len(found) and not self._record(self._newest - len(found)).begun:
+            found.append(self._newest - len(found))
+        return tuple(found)
 
     def _record(self, number: int) -> EpochRecord:
         if number not in self._records:
@@ -35,16 +46,14 @@ class Series:
         return self._records[number]
 
 
-def belongs(phase: str, step: int, later: Sequence[EpochRecord]) -> bool:
+def belongs(phase: str, step: int, later: Mapping[int, EpochRecord]) -> bool:
     """Whether a committed step is one that all later attempts have gone on from or beyond. Pure.
 
     Args:
-        later: the records of all epochs after that of the attempt that committed it, in order.
+        later: the records of all epochs after that of the attempt that committed it, by number.
     """
-    begun = [record for record in later if record.begun]
-    if any(phase in record.undone for record in begun):
-        return False
-    starts = [record.step or 0 for record in begun if record.phase == phase]
-    # Who went on from it vouches for it, whatever an attempt before has noted: that one may have looked before it was there.
-    vouched = max((index for index, start in enumerate(starts) if start == step), default=-1)
-    return all(step <= start for start in starts[vouched + 1 :])
+    begun = {number: record for number, record in later.items() if record.begun}
+    late = {number for record in begun.values() for number in record.late}
+    counted = [record for number, record in begun.items() if number not in late]
+    undone = any(phase in record.undone for record in counted)
+    return not undone and all(step <= (record.step or 0) for record in counted if record.phase == phase)

@@ -166,7 +166,7 @@ class S3Store:
     def create_bytes(self, key: str, data: bytes) -> bool:
         try:
             with self._errors(key):
-                self._create(self._name(key), data)
+                self._put_if(key, data, {"IfNoneMatch": "*"})
         except _AlreadyThere:
             # boto3 may have asked twice, when the first answer was lost: then what is there is what it wrote.
             return self.read_bytes(key) == data
@@ -181,18 +181,18 @@ class S3Store:
                 with closing(found["Body"]) as body:
                     if body.read() != before:
                         return False
-                self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data, IfMatch=found["ETag"])
+                self._put_if(key, data, {"IfMatch": found["ETag"]})
         except NotFound:
             return False
         except _AlreadyThere:
             return self.read_bytes(key) == data  # as in create_bytes
         return True
 
-    def _create(self, name: str, data: bytes) -> None:
+    def _put_if(self, key: str, data: bytes, condition: dict[str, Any]) -> None:
         """S3 answers 409 while another such request for the same key is under way, and boto3 does not repeat that."""
         for wait in (*_CONFLICT_SECONDS, None):
             try:
-                self.client.put_object(Bucket=self.bucket, Key=name, Body=data, IfNoneMatch="*")
+                self.client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data, **condition)
                 return
             except boto.ClientError as error:
                 if wait is None or error.response["Error"].get("Code") not in ("ConditionalRequestConflict", "409"):

@@ -227,7 +227,7 @@ class LocalStore:
     def replace_bytes(self, key: str, data: bytes, before: bytes | None) -> bool:
         if before is None:
             return self.create_bytes(key, data)
-        if self.read_bytes(key) != before:
+        if not self.exists(key) or self.read_bytes(key) != before:
             return False
         self.write_bytes(key, data)
         return True
@@ -281,7 +281,13 @@ def _remove_folder(path: Path) -> None:
         os.rename(path, doomed)
     except FileNotFoundError:
         return
-    shutil.rmtree(doomed)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # a folder that came with a container's image cannot be moved
+            raise
+        doomed = path
+    while doomed.exists():
+        with suppress(FileNotFoundError):  # another process removes it, too
+            shutil.rmtree(doomed)
 
 
 def _version(found: os.stat_result) -> str:
