@@ -189,6 +189,15 @@ def test_dns_is_open_at_its_own_port_and_at_openshift_s() -> None:
     assert {one["port"] for one in egress({"dnsPorts": [1053]})[0]["ports"]} == {1053}
 
 
+@pytest.mark.parametrize("none", [[], None], ids=["empty", "null"])
+def test_a_list_of_no_ports_opens_none(none: list[int] | None) -> None:
+    for values in ({"dnsPorts": none}, {"operatorEgressPorts": none}, {"dnsPorts": none, "operatorEgressPorts": none}):
+        made = [one["spec"] for one in of(manifests({"networkPolicy": values}), "NetworkPolicy")]
+        rules = [rule for one in made for way in ("ingress", "egress") for rule in one.get(way, [])]
+        assert all(rule.get("ports") or rule.get("to") or rule.get("from") for rule in rules), f"{values} opens everything"
+    assert len(egress({"dnsPorts": none, "operatorEgressPorts": none})) == 1, "what is left is the metrics of runs"
+
+
 def test_ports_of_the_operator_may_be_open_in_some_networks_alone() -> None:
     ports = egress({"operatorEgressBlocks": ["10.0.0.0/8", "fd00::/8"]})[1]
     assert ports["to"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "fd00::/8"}}]

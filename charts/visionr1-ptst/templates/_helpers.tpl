@@ -114,6 +114,17 @@ capabilities: {drop: [ALL]}
 {{- uniq $all | toJson }}
 {{- end }}
 
+{{- /* The rule for DNS, if it has a port: a rule without ports opens all. */}}
+{{- define "visionr1.dns" -}}
+{{- with .Values.networkPolicy.dnsPorts -}}
+- ports:
+    {{- range . }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Where an egress rule of ours may lead: not to addresses at which clouds give a node's credentials to all who ask. These are
 link-local, but for those of Alibaba (100.100.100.200), Azure (168.63.129.16), AWS (fd00:ec2::) and Google (fd20:ce::254). */}}
 {{- define "visionr1.notLinkLocal" -}}
