@@ -70,7 +70,10 @@ DISAGREE: dict[str, tuple[Values, str]] = {
         {"run": {"coldstart": {"workers": {"labels": {"ray.io/cluster": "theirs"}}}}},
         "run.coldstart.workers.labels has ray.io/cluster, which tells which run a pod belongs to",
     ),
-    "a queue of everything": ({"commonLabels": {"kueue.x-k8s.io/queue-name": "a"}}, "put it in run.queueLabels"),
+    "a queue of everything": (
+        {"commonLabels": {"kueue.x-k8s.io/queue-name": "a"}},
+        "commonLabels has kueue.x-k8s.io/queue-name: put it in run.queueLabels",
+    ),
     "two S3 services": (
         merge(S3, {"operator": {"env": {"AWS_ENDPOINT_URL": "https://a"}}, **pods(env={"AWS_ENDPOINT_URL": "https://b"})}),
         "operator.env.AWS_ENDPOINT_URL is https://a, but run.pods.env.AWS_ENDPOINT_URL is https://b",
@@ -105,11 +108,11 @@ DISAGREE: dict[str, tuple[Values, str]] = {
     ),
     "two proxies of pods": (
         pods(env={"NO_PROXY": "a", "no_proxy": "b"}),
-        "env has NO_PROXY and no_proxy with different values",
+        "run.pods.env has NO_PROXY and no_proxy with different values",
     ),
     "a mount without its volume": (
         pods(volumeMounts=DATA),
-        "names the volume data, which run.coldstart.pods.volumes does not have",
+        "names the volume data, which run.pods.volumes does not have",
     ),
     "a mount of the operator without its volume": (
         {"operator": {"volumeMounts": DATA}},

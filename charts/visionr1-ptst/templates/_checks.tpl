@@ -11,8 +11,12 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- include "visionr1.checkQueue" . }}
 {{- include "visionr1.checkElastic" . }}
 {{- include "visionr1.checkVariables" . }}
-{{- range $path, $pods := include "visionr1.roles" . | fromYaml }}
-{{- include "visionr1.checkPods" (dict "path" $path "pods" $pods "root" $) }}
+{{- if and .Values.operator.enabled .Values.admission.enabled }}{{ include "visionr1.checkAllowed" . }}{{ end }}
+{{- include "visionr1.checkQueueOf" (list "commonLabels" .Values.commonLabels) }}
+{{- include "visionr1.checkQueueOf" (list "podLabels" .Values.podLabels) }}
+{{- $roles := include "visionr1.roles" . | fromYaml }}
+{{- range $path, $own := include "visionr1.places" . | fromYaml }}
+{{- include "visionr1.checkPods" (dict "path" $path "own" $own "pods" (get $roles $path) "root" $) }}
 {{- end }}
 {{- end }}
 {{- if .Values.operator.enabled }}
@@ -22,18 +26,23 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- end }}
 
-{{- /* The pods of each role by the path of their values: the role's own lists take the place of those of run.pods. */}}
+{{- /* What the user gave for the pods of the run: of all (run.pods), and of each role, by the path of the value. */}}
+{{- define "visionr1.places" -}}
+{{- $places := dict "run.pods" (.Values.run.pods | default dict) }}
+{{- range $part, $roles := include "visionr1.parts" . | fromYaml }}
+{{- range $role := $roles }}
+{{- with get (get $.Values.run $part | default dict) $role }}{{ $_ := set $places (printf "run.%s.%s" $part $role) . }}{{ end }}
+{{- end }}
+{{- end }}
+{{- toYaml $places }}
+{{- end }}
+
+{{- /* The pods of each place as they will be: a role's own lists take the place of those of run.pods. */}}
 {{- define "visionr1.roles" -}}
 {{- $common := include "visionr1.runPods" . | fromYaml }}
-{{- $grpo := .Values.run.grpo | default dict }}
-{{- $roles := dict "run.pods" $common "run.grpo.head" ($grpo.head | default dict) "run.grpo.workers" ($grpo.workers | default dict) }}
-{{- range tuple "sft" "coldstart" "evaluate" }}
-{{- $_ := set $roles (printf "run.%s.pods" .) ((get $.Values.run . | default dict).pods | default dict) }}
-{{- end }}
-{{- $_ := set $roles "run.coldstart.workers" ((.Values.run.coldstart | default dict).workers | default dict) }}
-{{- $merged := dict }}
-{{- range $path, $pods := $roles }}
-{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) (include "visionr1.roleImage" (list $ (deepCopy $pods)) | fromYaml)) }}
+{{- $merged := dict "run.grpo.head" $common "run.grpo.workers" $common }}
+{{- range $path, $pods := include "visionr1.places" . | fromYaml }}
+{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) (include "visionr1.roleImage" (list $ $pods) | fromYaml)) }}
 {{- end }}
 {{- toYaml $merged }}
 {{- end }}
@@ -136,12 +145,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- $places := dict }}
 {{- if .Values.operator.enabled }}{{ $_ := set $places "operator.env" .Values.operator.env }}{{ end }}
 {{- if .Values.run.enabled }}
-{{- $_ := set $places "run.pods.env" (.Values.run.pods | default dict).env }}
-{{- range $role, $parts := dict "sft" (list "pods") "coldstart" (list "pods" "workers") "evaluate" (list "pods") "grpo" (list "head" "workers") }}
-{{- range $parts }}
-{{- $_ := set $places (printf "run.%s.%s.env" $role .) (get (get $.Values.run $role | default dict) . | default dict).env }}
-{{- end }}
-{{- end }}
+{{- range $path, $pods := include "visionr1.places" . | fromYaml }}{{ $_ := set $places (printf "%s.env" $path) $pods.env }}{{ end }}
 {{- end }}
 {{- if or .Values.proxy.httpProxy .Values.proxy.httpsProxy .Values.proxy.noProxy }}
 {{- range $path, $env := $places }}
@@ -161,29 +165,36 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- end }}
 
+{{- /* The pods of one place: `own` is what the user gave there, `pods` what comes of it with the values of run.pods. */}}
 {{- define "visionr1.checkPods" -}}
 {{- $pods := .pods }}
-{{- range $name, $value := $pods.labels }}
+{{- range $name, $value := .own.labels }}
 {{- if include "visionr1.isOwnLabel" $name }}
 {{- fail (printf "%s.labels has %s, which tells which run a pod belongs to and is set by the operator or by Kubernetes: remove it" $.path $name) }}
 {{- end }}
 {{- end }}
-{{- range tuple "kueue.x-k8s.io/queue-name" "volcano.sh/queue-name" "kai.scheduler/queue" }}
-{{- if hasKey ($pods.labels | default dict) . }}
-{{- fail (printf "%s.labels has %s: put it in run.queueLabels, so that the whole job waits in the queue and not each pod for itself" $.path .) }}
-{{- end }}
-{{- end }}
+{{- include "visionr1.checkQueueOf" (list (printf "%s.labels" .path) .own.labels) }}
 {{- range tuple "HTTP_PROXY" "HTTPS_PROXY" "NO_PROXY" }}
 {{- $upper := get ($pods.env | default dict) . }}
 {{- $lower := get ($pods.env | default dict) (lower .) }}
-{{- if and $upper $lower (ne $upper $lower) }}
+{{- if and $.own.env $upper $lower (ne $upper $lower) }}
 {{- fail (printf "%s.env has %s and %s with different values: some programs read one and some the other; give both one value" $.path . (lower .)) }}
 {{- end }}
 {{- end }}
+{{- if or .own.volumes .own.volumeMounts .own.sharedMemory }}
 {{- $places := list "/tmp" }}
 {{- with .root.Values.run.storage.claim }}{{ $places = append $places (.mountPath | default "/runs") }}{{ end }}
 {{- if $pods.sharedMemory }}{{ $places = append $places "/dev/shm" }}{{ end }}
 {{- include "visionr1.checkMounts" (dict "path" .path "pods" $pods "names" (list "scratch" "run" "shared-memory") "places" $places) }}
+{{- end }}
+{{- end }}
+
+{{- define "visionr1.checkQueueOf" -}}
+{{- range tuple "kueue.x-k8s.io/queue-name" "volcano.sh/queue-name" "kai.scheduler/queue" }}
+{{- if hasKey (index $ 1 | default dict) . }}
+{{- fail (printf "%s has %s: put it in run.queueLabels, so that the whole job waits in the queue and not each pod for itself" (index $ 0) .) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "visionr1.checkMounts" -}}

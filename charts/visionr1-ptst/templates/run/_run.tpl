@@ -27,6 +27,11 @@ have, and images from the registry of an umbrella chart.
 {{- end }}
 {{- end }}
 
+{{- /* Where the run has pods of one role. */}}
+{{- define "visionr1.parts" -}}
+{sft: [pods], grpo: [head, workers], coldstart: [pods, workers], evaluate: [pods]}
+{{- end }}
+
 {{- define "visionr1.roleImage" -}}
 {{- $pods := index . 1 }}
 {{- with $pods.image }}
@@ -38,7 +43,7 @@ have, and images from the registry of an umbrella chart.
 {{- define "visionr1.spec" -}}
 {{- $spec := deepCopy (omit .Values.run "enabled" "name") }}
 {{- $_ := set $spec "pods" (include "visionr1.runPods" . | fromYaml) }}
-{{- range $part, $places := dict "grpo" (list "head" "workers") "sft" (list "pods") "coldstart" (list "pods" "workers") "evaluate" (list "pods") }}
+{{- range $part, $places := include "visionr1.parts" . | fromYaml }}
 {{- $there := get $spec $part | default dict }}
 {{- range $place := $places }}
 {{- with get $there $place }}
