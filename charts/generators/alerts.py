@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,14 +18,17 @@ SOURCE: Final = Path(__file__).with_name("alerts.yaml")
 RUNBOOKS: Final = "docs/alerts.md"
 _CHART: Final = CHART.relative_to(ROOT)
 _MADE: Final = made_from("charts/generators/alerts.yaml")
+_METRIC: Final = re.compile(r"\b(visionr1_\w+|DCGM_\w+)(?:{(?P<labels>[^}]*)})?")
+_OPERATOR_S: Final = "visionr1_ptst_reconcile_"
+"""Beginning of the metrics that say nothing of a run: their namespace is the operator's own."""
 _DEFAULTS: Final = {one.name: f"{one.default:.12g}" for one in THRESHOLDS}
 _PAGE: Final = f"""\
 <!-- {_MADE} -->
 # Alerts
 
 The rules are in [`rules/visionr1-ptst.yaml`](../{_CHART}/rules/visionr1-ptst.yaml) for any Prometheus. The chart makes a
-`PrometheusRule` of them, with thresholds from its values. `visionr1 watch` checks a run directory in the same way, with the same
-thresholds. [Monitoring](monitoring.md) says how all of it is set up.
+`PrometheusRule` of them, with thresholds from its values, for the namespaces that its operator watches. `visionr1 watch` checks
+a run directory in the same way, with the same thresholds. [Monitoring](monitoring.md) says how all of it is set up.
 
 | Threshold | Default | Unit | Meaning |
 |---|---|---|---|
@@ -34,8 +38,9 @@ thresholds. [Monitoring](monitoring.md) says how all of it is set up.
 class Rule(Part):
     """An entry of alerts.yaml. `hold` is how long `expr` must be true; `summary` may use the series' labels.
 
-    `@name@` in `expr` is a threshold, `@namespace@` the namespace of the chart's release. `runbook` is
-    Markdown. Several series of one run differ in the labels of the scrape, which `and` and arithmetic keep.
+    `@name@` in `expr` is a threshold, `@namespace@` the namespace of the chart's release. `rules_template` adds
+    the namespaces that the release watches. `runbook` is Markdown. Several series of one run differ in the labels of the
+    scrape, which `and` and arithmetic keep.
     """
 
     severity: Literal["critical", "warning"]
@@ -67,9 +72,10 @@ def _alert(name: str, keys: Any, where: str) -> Alert:
     return Alert.model_validate({"name": name, **keys})
 
 
-def fill(text: str, namespace: str = "NAMESPACE") -> str:
-    """`text` with the default in the place of each `@name@`."""
-    return NAME.sub(lambda match: {**_DEFAULTS, "namespace": namespace}[match[1]], text)
+def fill(text: str, namespace: str = "NAMESPACE", watched: str = "") -> str:
+    """`text` with the default in the place of each `@name@`. `watched` is a pattern of namespaces, by default that one."""
+    names = {**_DEFAULTS, "namespace": namespace, "watched": f'"{watched or namespace}"'}
+    return NAME.sub(lambda match: names[match[1]], text)
 
 
 def rules_file(alerts: list[Alert]) -> str:
@@ -78,8 +84,24 @@ def rules_file(alerts: list[Alert]) -> str:
 
 
 def rules_template(alerts: list[Alert]) -> str:
-    """All rules, with `@name@` for what the chart fills in."""
-    return f"# {_MADE} The chart puts its thresholds and namespace in the place of names between two @.\n{_rules(alerts)}"
+    """All rules, with `@name@` for what the chart fills in; each series in them is one of the release's namespaces."""
+    scoped = [alert.model_copy(update={"expr": _METRIC.sub(_scoped, alert.expr)}) for alert in alerts]
+    return f"# {_MADE} The chart puts its thresholds and namespaces in the place of names between two @.\n{_rules(scoped)}"
+
+
+def _scoped(metric: re.Match[str]) -> str:
+    """A metric of an expression, in the namespaces that the release watches, or in the operator's own."""
+    name, labels = metric[1], metric["labels"]
+    if "@namespace@" in metric[0]:
+        return metric[0]
+    more = f",{labels}" if labels else ""
+    if name.startswith("DCGM_"):
+        # dcgm-exporter's chart scrapes without honorLabels: the pod that has the GPU is then in `exported_namespace`.
+        one, other = (f"{name}{{{label}=~@watched@{more}}}" for label in ("namespace", "exported_namespace"))
+        return f"({one} or {other})"
+    if name.startswith(_OPERATOR_S):
+        return f'{name}{{namespace="@namespace@"{more}}}'
+    return f"{name}{{namespace=~@watched@{more}}}"
 
 
 def alerts_page(alerts: list[Alert]) -> str:

@@ -23,6 +23,28 @@ def test_an_alert_can_be_left_out() -> None:
     assert left.keys() == NAMES - {"VisionR1StepStalled"}
 
 
+@pytest.mark.parametrize(
+    ("operator", "pattern"),
+    [
+        ({}, "vision"),
+        ({"watchNamespaces": ["vision", "team-b"]}, "vision|team-b"),
+        ({"watchNamespaces": ["team-a", "*"]}, ".+"),
+        ({"enabled": False, "watchNamespaces": ["vision", "team-b"]}, "vision"),
+    ],
+    ids=["its own", "two", "all", "a run alone"],
+)
+def test_an_alert_is_about_the_namespaces_of_its_release(operator: Values, pattern: str) -> None:
+    """Two releases in one Prometheus would alert twice, and the switches of one would have no effect."""
+    made = the(manifests({"monitoring": {"rules": {"enabled": True}}, "operator": operator}), "PrometheusRule")
+    rules = {rule["alert"]: rule["expr"] for rule in made["spec"]["groups"][0]["rules"]}
+    of_operator = {name: rules.pop(name) for name in ("VisionR1OperatorDown", "VisionR1ReconcileErrors") if name in rules}
+    assert len(of_operator) == (0 if operator.get("enabled") is False else 2), "without one, its alerts could never be silent"
+    assert all('{namespace="vision"}' in expr for expr in of_operator.values()), "it is in the release's own namespace"
+    assert rules.keys() | of_operator.keys() == (NAMES if of_operator else rules.keys())
+    for expr in rules.values():
+        assert expr.count("namespace=~") == expr.count(f'namespace=~"{pattern}"') > 0
+
+
 def test_an_alert_can_have_another_severity_time_and_labels() -> None:
     mine = {"severity": "warning", "for": "1h", "labels": {"team": "b", "page": "no"}}
     made = alerts(alertLabels={"team": "a"}, alerts={"VisionR1StepStalled": mine})

@@ -30,13 +30,26 @@ def test_each_alert_has_a_runbook_where_its_annotation_points(alert: Alert) -> N
     assert len(alert.runbook.split()) > 30
 
 
+def without_namespaces(template: str) -> str:
+    """The rules of the chart as they are for any Prometheus."""
+    twice = re.sub(r"\((DCGM_\w+){namespace=~@watched@} or \1{exported_namespace=~@watched@}\)", r"\1", template)
+    return fill(re.sub(r'namespace=(~@watched@|"@namespace@"),?', "", twice).replace("{}", ""))
+
+
+def test_each_series_of_the_chart_s_rules_is_in_a_namespace_of_its_release() -> None:
+    rules = yaml.safe_load(fill((RULES / "visionr1-ptst.yaml.in").read_text()))["groups"][0]["rules"]
+    for rule in rules:
+        series = re.findall(r"\b(?:visionr1_|DCGM_)\w+(?:{[^}]*})?", rule["expr"])
+        assert series and all('namespace=~"NAMESPACE"' in one or 'namespace="NAMESPACE"' in one for one in series), rule["alert"]
+
+
 def test_the_rules_of_the_chart_are_the_plain_ones_and_the_operators_own_once_thresholds_are_filled_in() -> None:
     template = (RULES / "visionr1-ptst.yaml.in").read_text()
     plain = yaml.safe_load((RULES / "visionr1-ptst.yaml").read_text())
-    rules = yaml.safe_load(fill(template))["groups"][0]["rules"]
+    rules = yaml.safe_load(without_namespaces(template))["groups"][0]["rules"]
     assert rules[:-1] == plain["groups"][0]["rules"]
     assert rules[-1]["alert"] == "VisionR1OperatorDown", "which would never be silent on a machine without one"
-    names = {threshold.name for threshold in THRESHOLDS} | {"namespace"}
+    names = {threshold.name for threshold in THRESHOLDS} | {"namespace", "watched"}
     assert set(re.findall(r"@(\w+)@", template.partition("\n")[2])) == names
     values = yaml.safe_load((RULES.parent / "values.yaml").read_text())
     assert values["monitoring"]["rules"]["thresholds"] == {one.name: one.default for one in THRESHOLDS}
