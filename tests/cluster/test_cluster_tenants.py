@@ -198,6 +198,37 @@ def test_a_list_of_no_ports_opens_none(none: list[int] | None) -> None:
     assert len(egress({"dnsPorts": none, "operatorEgressPorts": none})) == 1, "what is left is the metrics of runs"
 
 
+def opened(values: Values) -> list[int]:
+    """TCP ports that are open beside DNS and the metrics of runs."""
+    rules = the(manifests(values), "NetworkPolicy", "ptst-operator-egress")["spec"]["egress"]
+    return [one["port"] for one in rules[1]["ports"]]
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://proxy.example:3128", 3128),
+        ("http://name:word@proxy.example:3128/", 3128),
+        ("https://[fd00::1]:8443", 8443),
+        ("10.0.0.1:9000", 9000),
+        ("http://[fd00::1]/", 80),
+        ("http://proxy.example", 80),
+    ],
+)
+def test_the_ports_of_a_proxy_and_of_s3_are_open(url: str, port: int) -> None:
+    assert opened({}) == [443, 6443]
+    for values in (
+        {"proxy": {"httpsProxy": url}},
+        {"proxy": {"httpProxy": url}},
+        {"operator": {"env": {"https_proxy": url}}},
+        {"operator": {"env": {"AWS_ENDPOINT_URL": url}}},
+        {"operator": {"env": {"AWS_ENDPOINT_URL_S3": url}}},
+    ):
+        assert opened(values) == [443, 6443, port]
+    assert opened({"operator": {"env": {"AWS_ENDPOINT_URL": "https://s3.example", "NO_PROXY": "a:1"}}}) == [443, 6443]
+    assert opened({"networkPolicy": {"operatorEgressPorts": []}, "proxy": {"httpsProxy": url}}) == [port]
+
+
 def test_ports_of_the_operator_may_be_open_in_some_networks_alone() -> None:
     ports = egress({"operatorEgressBlocks": ["10.0.0.0/8", "fd00::/8"]})[1]
     assert ports["to"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}, {"ipBlock": {"cidr": "fd00::/8"}}]

@@ -125,6 +125,20 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{- /* TCP ports that the operator may connect to, as a list in JSON: also those of a proxy and of S3 that its variables name. */}}
+{{- define "visionr1.egressPorts" -}}
+{{- $ports := list }}
+{{- range .Values.networkPolicy.operatorEgressPorts }}{{ $ports = append $ports (int .) }}{{ end }}
+{{- range $name, $url := merge (deepCopy (.Values.operator.env | default dict)) (include "visionr1.proxyVariables" . | fromYaml) }}
+{{- if and $url (regexMatch "^(AWS_ENDPOINT_URL(_.+)?|HTTPS?_PROXY)$" (upper $name)) }}
+{{- $host := regexReplaceAll "^([^/@]+://)?([^/@]*@)?([^/?#]*).*$" $url "${3}" }}
+{{- $given := regexFind ":[0-9]+$" $host | trimPrefix ":" }}
+{{- $ports = append $ports (int ($given | default (ternary "443" "80" (hasPrefix "https://" $url)))) }}
+{{- end }}
+{{- end }}
+{{- uniq $ports | toJson }}
+{{- end }}
+
 {{- /* Where an egress rule of ours may lead: not to addresses at which clouds give a node's credentials to all who ask. These are
 link-local, but for those of Alibaba (100.100.100.200), Azure (168.63.129.16), AWS (fd00:ec2::) and Google (fd20:ce::254). */}}
 {{- define "visionr1.notLinkLocal" -}}
