@@ -73,6 +73,34 @@ def test_an_umbrella_chart_switches_it_on_and_off(enabled: bool, tmp_path: Path)
         assert the(made, "PTSTRun")["spec"]["pods"]["image"] == "registry.corp.example/visionr1-ptst/trainer:0.1.0"
 
 
+def below(tmp_path: Path, ours: Values, *aliases: str) -> list[Manifest]:
+    """A parent chart with these values for ours in its own values.yaml, where null takes no default away; once for each alias."""
+    shutil.copytree(CHART, tmp_path / "charts/visionr1-ptst")
+    one = {"name": "visionr1-ptst", "version": "0.1.0"}
+    dependencies = [{**one, "alias": alias} for alias in aliases] or [one]
+    parent = {"apiVersion": "v2", "name": "ai-platform", "version": "0.0.1", "dependencies": dependencies}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(parent))
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(dict.fromkeys(aliases or ["visionr1-ptst"], ours)))
+    return manifests({}, release="platform", chart=tmp_path)
+
+
+def test_a_run_on_s3_below_a_parent_chart_has_no_claim(tmp_path: Path) -> None:
+    s3 = {"claim": {"name": "", "create": False}, "run": {"storage": {"url": "s3://bucket/run", "claim": None}}}
+    assert the(below(tmp_path, s3), "PTSTRun")["spec"]["storage"] == {"url": "s3://bucket/run"}
+    own = {"name": "data", "mountPath": "/data"}
+    made = manifests({"run": {"storage": {"url": "s3://bucket/run", "claim": own}}})
+    assert the(made, "PTSTRun")["spec"]["storage"]["claim"] == own, "a claim that was asked for"
+
+
+def test_another_preset_below_a_parent_chart_has_its_own_stages(tmp_path: Path) -> None:
+    demo = the(below(tmp_path, {"run": {"recipe": {"preset": "demo", "stages": None}}}), "PTSTRun")
+    assert demo["spec"]["recipe"] == {"preset": "demo"}
+    assert len(the(manifests({}), "PTSTRun")["spec"]["recipe"]["stages"]) == 2
+    stages = [{"max_completion_tokens": 64, "group_size": 4}]
+    own = the(manifests({"run": {"recipe": {"preset": "demo", "stages": stages}}}), "PTSTRun")
+    assert own["spec"]["recipe"] == {"preset": "demo", "stages": stages}
+
+
 def test_an_image_with_a_registry_keeps_it() -> None:
     values = {
         "global": {"imageRegistry": "registry.corp.example/"},

@@ -183,7 +183,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- if or .own.volumes .own.volumeMounts .own.sharedMemory }}
 {{- $places := list "/tmp" }}
-{{- with .root.Values.run.storage.claim }}{{ $places = append $places (.mountPath | default "/runs") }}{{ end }}
+{{- with (include "visionr1.storage" .root | fromYaml).claim }}{{ $places = append $places (.mountPath | default "/runs") }}{{ end }}
 {{- if $pods.sharedMemory }}{{ $places = append $places "/dev/shm" }}{{ end }}
 {{- include "visionr1.checkMounts" (dict "path" .path "pods" $pods "names" (list "scratch" "run" "shared-memory") "places" $places) }}
 {{- end }}

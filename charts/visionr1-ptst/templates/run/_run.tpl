@@ -40,8 +40,30 @@ have, and images from the registry of an umbrella chart.
 {{- toYaml $pods }}
 {{- end }}
 
+{{- /* The storage of the run. A run on S3 has no use for the chart's own claim, which null takes away in few places: not in a parent
+chart's values.yaml. */}}
+{{- define "visionr1.storage" -}}
+{{- $storage := .Values.run.storage }}
+{{- if and (hasPrefix "s3://" $storage.url) (deepEqual $storage.claim (dict "name" "visionr1-runs" "mountPath" "/runs")) }}
+{{- $storage = omit $storage "claim" }}
+{{- end }}
+{{- toYaml $storage }}
+{{- end }}
+
+{{- /* The recipe of the run. The chart's own stages are those of its preset: another preset has its own. */}}
+{{- define "visionr1.recipe" -}}
+{{- $recipe := .Values.run.recipe | default dict }}
+{{- $ours := `[{"group_size":16,"max_completion_tokens":4096,"steps":100},{"group_size":8,"max_completion_tokens":8192,"steps":100}]` }}
+{{- if and (ne ($recipe.preset | default "vision-r1") "vision-r1") (eq (toJson $recipe.stages) $ours) }}
+{{- $recipe = omit $recipe "stages" }}
+{{- end }}
+{{- toYaml $recipe }}
+{{- end }}
+
 {{- define "visionr1.spec" -}}
 {{- $spec := deepCopy (omit .Values.run "enabled" "name") }}
+{{- $_ := set $spec "storage" (include "visionr1.storage" . | fromYaml) }}
+{{- with include "visionr1.recipe" . | fromYaml }}{{ $_ := set $spec "recipe" . }}{{ end }}
 {{- $_ := set $spec "pods" (include "visionr1.runPods" . | fromYaml) }}
 {{- range $part, $places := include "visionr1.parts" . | fromYaml }}
 {{- $there := get $spec $part | default dict }}
