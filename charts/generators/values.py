@@ -56,24 +56,33 @@ def schema(defaults: Schema, values: list[Value]) -> Schema:
     known = {value.path: value for value in values}
     made = _group(defaults, "", known)
     made["properties"]["global"] = {
-        "type": "object",
+        "type": ["object", "null"],
         "description": "Of an umbrella chart: the imageRegistry of images that name no registry.",
+        "properties": {"imageRegistry": {"type": ["string", "null"], "description": "Such as registry.corp.example."}},
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values of visionr1-ptst", **made}
 
 
 def _group(node: Schema, path: str, known: dict[str, Value]) -> Schema:
     properties = {}
+    needed = []
     for key, default in node.items():
         here = f"{path}.{key}" if path else key
+        assert here in known, f"values.yaml: {here} has no `# --` comment"
+        if here == "run" or _is_needed(known[here].hint, default):
+            needed.append(key)
         if here == "run":
             properties[key] = _run(known)
         else:
-            assert here in known, f"values.yaml: {here} has no `# --` comment"
             value = known[here]
             made = _group(default, here, known) if value.hint == "group" else _typed(value.hint, default)
             properties[key] = {**made, "description": value.text}
-    return {"type": "object", "additionalProperties": False, "properties": properties}
+    return {"type": "object", "additionalProperties": False, "required": needed, "properties": properties}
+
+
+def _is_needed(hint: str, default: Any) -> bool:
+    """Whether null, which takes the default away, is a mistake: a group, or what has a default. An empty list or mapping is none."""
+    return hint == "group" or bool(default) and hint.partition(" of ")[0] not in ("strings", "objects", "list", "alerts")
 
 
 _TYPES: Final[dict[str, Schema]] = {
@@ -130,7 +139,8 @@ def _run(known: dict[str, Value]) -> Schema:
         "enabled": {"type": "boolean", "description": known["run.enabled"].text},
         "name": {"type": "string", "maxLength": 33, "description": known["run.name"].text},
     }
-    return {**made, "description": known["run"].text, "properties": {**own, **made["properties"]}}
+    needed = [*own, *made["required"]]
+    return {**made, "description": known["run"].text, "required": needed, "properties": {**own, **made["properties"]}}
 
 
 def _json_schema(node: Schema) -> Schema:
@@ -147,7 +157,8 @@ def _json_schema(node: Schema) -> Schema:
     if isinstance(node.get("additionalProperties"), dict):
         made["additionalProperties"] = _json_schema(node["additionalProperties"])
     if "items" in node:
-        made["items"] = _json_schema(node["items"])
+        # Nothing in a list is a default that null could take away.
+        made["items"] = {**_json_schema(node["items"]), "type": node["items"]["type"]}
     # Helm takes null for "without this default", so any value may be null.
     if "type" in made and "enum" not in made:
         made["type"] = [made["type"], "null"]

@@ -3,6 +3,11 @@ Values that belong together and are given in different places. A release in whic
 The definition has the same rules for a PTSTRun that somebody writes by hand (operators/ptst_operator/rules.py).
 */}}
 {{- define "visionr1.checks" -}}
+{{- if .Values.operator.enabled }}
+{{- $places := list "/tmp" }}
+{{- if .Values.claim.name }}{{ $places = append $places .Values.claim.mountPath }}{{ end }}
+{{- include "visionr1.checkMounts" (dict "path" "operator" "pods" .Values.operator "names" (list "scratch" "runs") "places" $places) }}
+{{- end }}
 {{- include "visionr1.checkProxy" . }}
 {{- if .Values.run.enabled }}
 {{- include "visionr1.checkNamespace" . }}
@@ -19,19 +24,15 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- include "visionr1.checkPods" (dict "path" $path "own" $own "pods" (get $roles $path) "root" $) }}
 {{- end }}
 {{- end }}
-{{- if .Values.operator.enabled }}
-{{- $places := list "/tmp" }}
-{{- if .Values.claim.name }}{{ $places = append $places .Values.claim.mountPath }}{{ end }}
-{{- include "visionr1.checkMounts" (dict "path" "operator" "pods" .Values.operator "names" (list "scratch" "runs") "places" $places) }}
-{{- end }}
 {{- end }}
 
 {{- /* What the user gave for the pods of the run: of all (run.pods), and of each role, by the path of the value. */}}
 {{- define "visionr1.places" -}}
-{{- $places := dict "run.pods" (.Values.run.pods | default dict) }}
+{{- $run := include "visionr1.given" (omit .Values.run "recipe") | fromYaml }}
+{{- $places := dict "run.pods" $run.pods }}
 {{- range $part, $roles := include "visionr1.parts" . | fromYaml }}
 {{- range $role := $roles }}
-{{- with get (get $.Values.run $part | default dict) $role }}{{ $_ := set $places (printf "run.%s.%s" $part $role) . }}{{ end }}
+{{- with get (get $run $part | default dict) $role }}{{ $_ := set $places (printf "run.%s.%s" $part $role) . }}{{ end }}
 {{- end }}
 {{- end }}
 {{- toYaml $places }}
@@ -206,6 +207,9 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- end }}
 {{- range .pods.volumeMounts }}
+{{- if not (and .name .mountPath) }}
+{{- fail (printf "%s.volumeMounts has an entry without %s: give both name and mountPath (%s)" $.path (ternary "mountPath" "name" (not (empty .name))) (toJson .)) }}
+{{- end }}
 {{- if not (has .name $there) }}
 {{- fail (printf "%s.volumeMounts names the volume %s, which %s.volumes does not have (%s)" $.path .name $.path (join ", " $there | default "it is empty")) }}
 {{- end }}

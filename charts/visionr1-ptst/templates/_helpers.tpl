@@ -28,21 +28,21 @@
   "app.kubernetes.io/component" (index . 1)
   "app.kubernetes.io/part-of" "visionr1-ptst"
   "app.kubernetes.io/managed-by" $root.Release.Service }}
-{{- merge $ours $root.Values.commonLabels | toYaml }}
+{{- merge $ours ($root.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
 {{- /* Labels of a pod, for (list . COMPONENT MORE). */}}
 {{- define "visionr1.podLabels" -}}
 {{- $root := index . 0 }}
 {{- $ours := include "visionr1.labels" (list $root (index . 1)) | fromYaml }}
-{{- merge $ours (index . 2) $root.Values.podLabels | toYaml }}
+{{- merge $ours (index . 2 | default dict) ($root.Values.podLabels | default dict) | toYaml }}
 {{- end }}
 
 {{- /* Labels and annotations of a pod that must end: a proxy beside it would keep it, and its Job, for ever. */}}
 {{- define "visionr1.jobPodMetadata" -}}
 {{- $root := index . 0 }}
-labels: {{- include "visionr1.podLabels" (list $root (index . 1) (dict "sidecar.istio.io/inject" (get $root.Values.podLabels "sidecar.istio.io/inject" | default "false"))) | nindent 2 }}
-annotations: {{- merge (deepCopy $root.Values.podAnnotations) (dict "linkerd.io/inject" "disabled") | toYaml | nindent 2 }}
+labels: {{- include "visionr1.podLabels" (list $root (index . 1) (dict "sidecar.istio.io/inject" (get ($root.Values.podLabels | default dict) "sidecar.istio.io/inject" | default "false"))) | nindent 2 }}
+annotations: {{- merge (deepCopy ($root.Values.podAnnotations | default dict)) (dict "linkerd.io/inject" "disabled") | toYaml | nindent 2 }}
 {{- end }}
 
 {{- define "visionr1.serviceAccount" -}}
@@ -70,7 +70,7 @@ annotations: {{- merge (deepCopy $root.Values.podAnnotations) (dict "linkerd.io/
 {{- with .Values.proxy }}
 {{- if or .httpProxy .httpsProxy }}
 {{- $direct := "localhost,127.0.0.1,::1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)" }}
-{{- range $name, $value := dict "HTTP_PROXY" .httpProxy "HTTPS_PROXY" .httpsProxy "NO_PROXY" (trimSuffix "," (printf "%s,%s" $direct .noProxy)) }}
+{{- range $name, $value := dict "HTTP_PROXY" .httpProxy "HTTPS_PROXY" .httpsProxy "NO_PROXY" (trimSuffix "," (printf "%s,%s" $direct (.noProxy | default ""))) }}
 {{- if $value }}{{ $_ := set $made $name $value }}{{ $_ := set $made (lower $name) $value }}{{ end }}
 {{- end }}
 {{- end }}

@@ -7,14 +7,15 @@ chart's own values and presets, and are in needs.yaml.
 {{- $recipe := .Values.run.recipe | default dict }}
 {{- $preset := get $table.presets (get $recipe "preset" | default "") }}
 {{- if $preset }}
-{{- $base := dig "model" "base" $preset.base $recipe }}
+{{- $base := ($recipe.model | default dict).base | default $preset.base }}
+{{- $rollout := $recipe.rollout | default dict }}
 {{- $nodes := int (dig "sft" "nodes" 1 .Values.run) }}
 {{- $processes := int $preset.processes }}
 {{- if hasKey $recipe "sft" }}
 {{- $processes = int (dig "processes" (ternary $preset.processes 8 (gt (int $preset.processes) 0)) ($recipe.sft | default (dict "processes" 0))) }}
 {{- end }}
 {{- $sft := mul $nodes $processes | int }}
-{{- $workers := ternary 0 (int (dig "rollout" "workers" $preset.workers $recipe)) (eq (int $preset.workers) 0) }}
+{{- $workers := ternary 0 (int (dig "workers" $preset.workers $rollout)) (eq (int $preset.workers) 0) }}
 {{- $scored := 1 }}
 {{- with $recipe.stages }}
 {{- $scored = int (dig "tensor_parallel" 1 (last .)) }}
@@ -27,7 +28,7 @@ chart's own values and presets, and are in needs.yaml.
 {{- end }}
 {{- end }}
 {{- $gpus := max $workers $sft $scored $teachers }}
-{{- $cpu := eq (dig "rollout" "device" (ternary "cpu" "auto" $preset.cpu) $recipe) "cpu" }}
+{{- $cpu := eq ($rollout.device | default (ternary "cpu" "auto" $preset.cpu)) "cpu" }}
 {{- if $cpu }}
 
 The run needs no GPU.

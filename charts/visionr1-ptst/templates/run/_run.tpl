@@ -3,15 +3,15 @@ The pods of a run as the chart gives them to the operator: with the labels, anno
 have, and images from the registry of an umbrella chart.
 */}}
 {{- define "visionr1.runPods" -}}
-{{- $pods := deepCopy (.Values.run.pods | default dict) }}
+{{- $pods := include "visionr1.given" .Values.run.pods | fromYaml }}
 {{- $common := dict }}
-{{- range $name, $value := merge (deepCopy .Values.podLabels) .Values.commonLabels }}
+{{- range $name, $value := merge (deepCopy (.Values.podLabels | default dict)) (.Values.commonLabels | default dict) }}
 {{- if not (include "visionr1.isOwnLabel" $name) }}{{ $_ := set $common $name $value }}{{ end }}
 {{- end }}
 {{- with merge (deepCopy ($pods.labels | default dict)) $common }}
 {{- $_ := set $pods "labels" . }}
 {{- end }}
-{{- with merge (deepCopy ($pods.annotations | default dict)) .Values.podAnnotations }}
+{{- with merge (deepCopy ($pods.annotations | default dict)) (.Values.podAnnotations | default dict) }}
 {{- $_ := set $pods "annotations" . }}
 {{- end }}
 {{- with merge (deepCopy ($pods.env | default dict)) (include "visionr1.proxyVariables" . | fromYaml) }}
@@ -60,10 +60,20 @@ chart's values.yaml. */}}
 {{- toYaml $recipe }}
 {{- end }}
 
+{{- /* A mapping without the keys that are null, at any depth: the same as if they were not there. (A recipe's null has a meaning.) */}}
+{{- define "visionr1.given" -}}
+{{- $made := dict }}
+{{- range $key, $value := . }}
+{{- if kindIs "map" $value }}{{ $value = include "visionr1.given" $value | fromYaml }}{{ end }}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $made $key $value }}{{ end }}
+{{- end }}
+{{- toYaml $made }}
+{{- end }}
+
 {{- define "visionr1.spec" -}}
-{{- $spec := deepCopy (omit .Values.run "enabled" "name") }}
+{{- $spec := include "visionr1.given" (omit .Values.run "enabled" "name" "recipe") | fromYaml }}
 {{- $_ := set $spec "storage" (include "visionr1.storage" . | fromYaml) }}
-{{- with include "visionr1.recipe" . | fromYaml }}{{ $_ := set $spec "recipe" . }}{{ end }}
+{{- with .Values.run.recipe }}{{ $_ := set $spec "recipe" (include "visionr1.recipe" $ | fromYaml) }}{{ end }}
 {{- $_ := set $spec "pods" (include "visionr1.runPods" . | fromYaml) }}
 {{- range $part, $places := include "visionr1.parts" . | fromYaml }}
 {{- $there := get $spec $part | default dict }}
