@@ -151,6 +151,16 @@ def test_variables_may_come_from_elsewhere() -> None:
     assert the(made, "PTSTRun")["spec"]["pods"]["envValueFrom"] == {"NODE": node}
 
 
+def test_a_variable_is_there_once_and_the_one_from_elsewhere_is_stronger_as_in_a_run() -> None:
+    key = {"secretKeyRef": {"name": "s3", "key": "id"}}
+    names = {"KEY": "plain", "NO": "1"}
+    made = the(manifests({"operator": {"replicas": 2, "env": names, "envValueFrom": {"KEY": key}}}), "Deployment")
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    given = [one["name"] for one in container["env"]]
+    assert sorted(given) == sorted({"POD_NAMESPACE", "POD_NAME", *names}), "twice is refused by a server-side apply"
+    assert variables(container)["KEY"] == key
+
+
 def test_a_proxy_is_used_by_all_pods_and_never_for_the_cluster() -> None:
     values: Values = {
         "proxy": {"httpsProxy": "http://proxy.example:3128", "noProxy": "10.0.0.0/8,.example"},

@@ -11,6 +11,7 @@ from ptst_operator.rules import ROLES
 from visionr1.recipe.document import merge
 
 S3: Values = {"claim": {"name": "", "create": False}, "run": {"storage": {"url": "s3://bucket/run", "claim": None}}}
+SECRET = {"secretKeyRef": {"name": "a", "key": "b"}}
 DATA = [{"name": "data", "mountPath": "/data"}]
 
 
@@ -101,6 +102,22 @@ DISAGREE: dict[str, tuple[Values, str]] = {
     "a proxy of one role": (
         {"proxy": {"noProxy": ".a"}, "run": {"grpo": {"workers": {"env": {"http_proxy": "http://b:1"}}}}},
         "run.grpo.workers.env has http_proxy beside the values of proxy: give it in proxy alone",
+    ),
+    "a proxy from a Secret beside one": (
+        {"proxy": {"httpsProxy": "http://a:1"}, "operator": {"envValueFrom": {"HTTPS_PROXY": SECRET}}},
+        "operator.envValueFrom has HTTPS_PROXY beside the values of proxy: give it in proxy alone",
+    ),
+    "a role's proxy from a Secret beside one": (
+        {"proxy": {"httpsProxy": "http://a:1"}, "run": {"grpo": {"workers": {"envValueFrom": {"no_proxy": SECRET}}}}},
+        "run.grpo.workers.envValueFrom has no_proxy beside the values of proxy: give it in proxy alone",
+    ),
+    "a variable of the chart": (
+        {"operator": {"env": {"POD_NAMESPACE": "mine"}}},
+        "operator.env has POD_NAMESPACE, which the chart sets from the pod itself: remove it",
+    ),
+    "a variable of the chart from elsewhere": (
+        {"operator": {"envValueFrom": {"POD_NAME": SECRET}}},
+        "operator.envValueFrom has POD_NAME, which the chart sets",
     ),
     "a run where nobody watches": (
         {"operator": {"watchNamespaces": ["team-a", "team-b"]}},

@@ -6,6 +6,13 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- if .Values.operator.enabled }}
 {{- $places := list "/tmp" }}
 {{- if .Values.claim.name }}{{ $places = append $places .Values.claim.mountPath }}{{ end }}
+{{- range $kind := tuple "env" "envValueFrom" }}
+{{- range $name, $_ := get $.Values.operator $kind | default dict }}
+{{- if has $name (list "POD_NAMESPACE" "POD_NAME") }}
+{{- fail (printf "operator.%s has %s, which the chart sets from the pod itself: remove it" $kind $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- include "visionr1.checkMounts" (dict "path" "operator" "pods" .Values.operator "names" (list "scratch" "runs") "places" $places) }}
 {{- end }}
 {{- include "visionr1.checkProxy" . }}
@@ -144,15 +151,15 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- /* A proxy becomes variables of every pod, in both cases: one of them by hand beside it would make pods differ. */}}
 {{- define "visionr1.checkProxy" -}}
 {{- $places := dict }}
-{{- if .Values.operator.enabled }}{{ $_ := set $places "operator.env" .Values.operator.env }}{{ end }}
-{{- if .Values.run.enabled }}
-{{- range $path, $pods := include "visionr1.places" . | fromYaml }}{{ $_ := set $places (printf "%s.env" $path) $pods.env }}{{ end }}
-{{- end }}
+{{- if .Values.operator.enabled }}{{ $_ := set $places "operator" .Values.operator }}{{ end }}
+{{- if .Values.run.enabled }}{{ $places = merge $places (include "visionr1.places" . | fromYaml) }}{{ end }}
 {{- if or .Values.proxy.httpProxy .Values.proxy.httpsProxy .Values.proxy.noProxy }}
-{{- range $path, $env := $places }}
-{{- range $name, $_ := $env }}
+{{- range $path, $pods := $places }}
+{{- range $kind := tuple "env" "envValueFrom" }}
+{{- range $name, $_ := get $pods $kind | default dict }}
 {{- if has (upper $name) (list "HTTP_PROXY" "HTTPS_PROXY" "NO_PROXY") }}
-{{- fail (printf "%s has %s beside the values of proxy: give it in proxy alone" $path $name) }}
+{{- fail (printf "%s.%s has %s beside the values of proxy: give it in proxy alone" $path $kind $name) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
