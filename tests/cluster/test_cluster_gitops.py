@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from chart import Manifest, Values, manifests
-from control_plane import Cluster
+from control_plane import Cluster, wait_for
 
 VALUES: Values = {
     "operator": {
@@ -17,7 +17,15 @@ VALUES: Values = {
         "envValueFrom": {"KEY": {"secretKeyRef": {"name": "a", "key": "b"}}},
     },
     "doctor": {"enabled": True},
-    "monitoring": {"dashboards": {"enabled": True}},
+    "monitoring": {
+        "dashboards": {"enabled": True},
+        "rules": {"enabled": True},
+        "podMonitor": {
+            "enabled": True,
+            "relabelings": [{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}],
+            "metricRelabelings": [{"sourceLabels": ["__name__"], "regex": "python_gc_.*", "action": "drop"}],
+        },
+    },
     "networkPolicy": {"cloudIdentity": "eks", "monitoringNamespace": {"a": "b"}},
     "proxy": {"httpsProxy": "http://proxy.example:3128"},
     "run": {
@@ -31,7 +39,8 @@ VALUES: Values = {
         },
     },
 }
-OURS = "visionr1.io"
+CUSTOM = ("visionr1.io", "monitoring.coreos.com")
+"""Groups of custom resources."""
 _CHANGES_BY_ITSELF = ("managedFields", "resourceVersion", "generation")
 _REVISION = "deployment.kubernetes.io/revision"
 
@@ -57,8 +66,40 @@ def compared(manifest: Manifest) -> Manifest:
     return {**{key: value for key, value in manifest.items() if key != "status"}, "metadata": meta}
 
 
+def definition(kind: str, endpoints: Manifest) -> Manifest:
+    """A definition of the Prometheus operator, of which only the defaults in lists matter here."""
+    unknown = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"type": "object", "properties": {"spec": {**unknown, "properties": endpoints}}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"kind": kind, "plural": f"{kind.lower()}s", "singular": kind.lower(), "listKind": f"{kind}List"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.lower()}s.monitoring.coreos.com"},
+        "spec": {"group": "monitoring.coreos.com", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def items_with(**properties: Manifest) -> Manifest:
+    items = {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": properties}
+    return {"type": "array", "items": items}
+
+
 @pytest.fixture
-def released(cluster: Cluster, namespace: str) -> Iterator[list[Manifest]]:
+def prometheus_operator(cluster: Cluster) -> Iterator[None]:
+    """Its definitions, with the one default that they have in lists that the chart writes: the action of a relabelling."""
+    changes = items_with(action={"type": "string", "default": "replace"})
+    endpoints = items_with(relabelings=changes, metricRelabelings=changes)
+    made = [definition("PodMonitor", {"podMetricsEndpoints": endpoints}), definition("PrometheusRule", {})]
+    names = [f"crd/{one['metadata']['name']}" for one in made]
+    cluster.apply(*made)
+    wait_for("its definitions", lambda: "condition met" in cluster.kubectl("wait", "--for=condition=established", *names), 30)
+    yield
+    cluster.kubectl("delete", *names)
+
+
+@pytest.fixture
+def released(cluster: Cluster, namespace: str, prometheus_operator: None) -> Iterator[list[Manifest]]:
     """The chart's objects, applied as Flux and a modern Argo CD do. Hooks are neither tool's to compare."""
     policy = ("--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy")
     made = [
@@ -94,11 +135,21 @@ def live(cluster: Cluster, namespace: str, one: Manifest) -> Manifest:
 def test_neither_argo_cd_nor_flux_sees_a_difference(released: list[Manifest], cluster: Cluster, namespace: str) -> None:
     """Flux applies again without doing so. Argo CD merges: custom resources as JSON, other kinds by the keys of their lists."""
     dry = applied(cluster, namespace, released, "--dry-run=server")
-    assert {one["kind"] for one in released} >= {"Deployment", "NetworkPolicy", "PTSTRun", "Job", "ConfigMap", "Role", "Service"}
+    assert {one["kind"] for one in released} >= {
+        "PodMonitor",
+        "PrometheusRule",
+        "Deployment",
+        "NetworkPolicy",
+        "PTSTRun",
+        "Job",
+        "ConfigMap",
+        "Role",
+        "Service",
+    }
     for one, again in zip(released, dry, strict=True):
         there = live(cluster, namespace, one)
         assert compared(again) == compared(there), f"Flux: {one['kind']} {one['metadata']['name']}"
-        if OURS in one["apiVersion"]:
+        if one["apiVersion"].startswith(CUSTOM):
             after = merged(there, one)
         else:
             words = [

@@ -85,11 +85,13 @@ def test_labels_can_be_changed_before_and_after_a_scrape() -> None:
     before = [{"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "node"}]
     after = [{"sourceLabels": ["__name__"], "regex": "go_.*", "action": "drop"}]
     made = monitors(relabelings=before, metricRelabelings=after)
+    before = [{**before[0], "action": "replace"}]
     for spec in made.values():
         for endpoint in spec["podMetricsEndpoints"]:
             assert endpoint["metricRelabelings"] == after and endpoint["relabelings"][-1:] == before
     (ray,) = made["ptst-ray"]["podMetricsEndpoints"]
     assert [one["targetLabel"] for one in ray["relabelings"]] == ["ray_io_cluster", "node"]
+    assert {one["action"] for one in ray["relabelings"]} == {"replace"}, "the default of the definition, which it would add"
     assert "relabelings" not in json.dumps(monitors()["ptst-run"])
 
 
