@@ -81,21 +81,43 @@ def _group(node: Schema, path: str, known: dict[str, Value]) -> Schema:
 
 
 def _is_needed(hint: str, default: Any) -> bool:
-    """Whether null, which takes the default away, is a mistake: a group, or what has a default. An empty list or mapping is none."""
-    return hint == "group" or bool(default) and hint.partition(" of ")[0] not in ("strings", "objects", "list", "alerts")
+    """Whether null, which takes the default away, is a mistake. It is none for a list or mapping, which is then empty."""
+    return hint == "group" or bool(default) and hint.partition(" of ")[0] not in _EMPTY
+
+
+_EMPTY: Final = ("strings", "labels", "variables", "objects", "list", "alerts")
+"""Hints of lists and mappings."""
+_NAME: Final = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL: Final = f"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_NAME}$"
+_LABEL_VALUE: Final = {"pattern": f"^({_NAME})?$"}
+_VARIABLE: Final = "^[-._a-zA-Z][-._a-zA-Z0-9]*$"
+
+
+def _keyed(pattern: str, values: Schema) -> Schema:
+    """A mapping with such keys. Helm names another place than theirs for a mistake in `propertyNames`."""
+    return {"type": "object", "patternProperties": {pattern: values}, "additionalProperties": False}
 
 
 _TYPES: Final[dict[str, Schema]] = {
     "strings": {"type": "object", "additionalProperties": {"type": "string"}},
-    "objects": {"type": "object", "additionalProperties": {"type": "object"}},
+    "labels": _keyed(_LABEL, {"type": "string", **_LABEL_VALUE}),
+    "variables": _keyed(_VARIABLE, {"type": "string"}),
+    "objects": _keyed(_VARIABLE, {"type": "object"}),
     "list": {"type": "array", "items": {"type": "object"}},
-    "list of integers": {"type": "array", "items": {"type": "integer"}},
+    "list of ports": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 65535}},
     "list of strings": {"type": "array", "items": {"type": "string"}},
+    "list of namespaces": {"type": "array", "items": {"type": "string", "pattern": r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?|\*)$"}},
+    "list of blocks": {"type": "array", "items": {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]+$"}},
     "object": {"type": "object"},
     "number": {"type": "number", "minimum": 0},
     "count": {"type": "integer", "minimum": 0},
 }
-"""Schemas of the hints that need nothing else."""
+"""Schemas of the hints that need nothing else. Kubernetes refuses other names, labels and ports, too, but later."""
+_KEYS: Final[dict[str, tuple[str, Schema]]] = {
+    **dict.fromkeys(("labels", "nodeSelector", "queueLabels"), (_LABEL, _LABEL_VALUE)),
+    **dict.fromkeys(("env", "envValueFrom"), (_VARIABLE, {})),
+}
+"""Pattern of the keys, and what the values have in addition, by the name of a mapping in the run."""
 
 
 def _typed(hint: str, default: Any) -> Schema:
@@ -153,6 +175,10 @@ def _json_schema(node: Schema) -> Schema:
             made[exclusive] = made.pop(limit)
     if "properties" in node:
         made["properties"] = {name: _json_schema(below) for name, below in node["properties"].items()}
+        for name in made["properties"].keys() & _KEYS.keys():
+            (pattern, more), mapping = _KEYS[name], made["properties"][name]
+            keyed = _keyed(pattern, {**mapping["additionalProperties"], **more})
+            made["properties"][name] = {**mapping, **keyed, "type": mapping["type"]}
         made["additionalProperties"] = bool(node.get("x-kubernetes-preserve-unknown-fields"))
     if isinstance(node.get("additionalProperties"), dict):
         made["additionalProperties"] = _json_schema(node["additionalProperties"])

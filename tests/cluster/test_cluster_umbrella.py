@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from chart import CHART, Manifest, Values, manifests, pod_templates, the
+from chart import CHART, Manifest, Values, manifests, pod_templates, refusal, the
 
 LONG = "a" * 53
 """Helm takes no longer name of a release."""
@@ -20,6 +20,7 @@ EVERYTHING: Values = {
     "doctor": {"enabled": True},
     "monitoring": {name: {"enabled": True} for name in ("podMonitor", "rules", "dashboards")},
 }
+DOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _TEXTS = ("labels", "matchLabels", "annotations", "nodeSelector")
 
 
@@ -39,7 +40,17 @@ def no_texts(node: Any, path: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("release", "namespace"), [("123", "77"), ("1e3", "0x1"), ("true", "null"), ("no", "1.5"), (LONG, "b" * 63), ("9" * 53, "n")]
+    ("release", "namespace"),
+    [
+        ("123", "77"),
+        ("1e3", "0x1"),
+        ("true", "null"),
+        ("no", "1.5"),
+        (LONG, "b" * 63),
+        ("9" * 53, "n"),
+        ("team.vision", "n"),
+        ("a" * 51 + ".b", "n"),
+    ],
 )
 def test_any_release_has_names_that_kubernetes_takes(release: str, namespace: str) -> None:
     made = manifests(EVERYTHING, release=release, namespace=namespace)
@@ -48,7 +59,7 @@ def test_any_release_has_names_that_kubernetes_takes(release: str, namespace: st
     assert len(set(names)) == len(names)
     for kind, name in names:
         longest = 63 if kind in ("Deployment", "Service", "Job", "Pod") else 253  # those become labels or host names
-        assert len(name) <= longest and re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", name), f"{kind} {name}"
+        assert len(name) <= longest and re.fullmatch(DOMAIN, name), f"{kind} {name}"
     service = the(made, "Service")["metadata"]["name"]
     assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", service)
     assert {len(value) <= 63 for one in made for value in one["metadata"]["labels"].values()} == {True}
@@ -143,6 +154,47 @@ def test_names_can_be_chosen() -> None:
     assert selector["app.kubernetes.io/name"] == "vision"
     assert selector.items() <= the(made, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
     assert the(made, "Service")["spec"]["selector"] == selector
+
+
+NO_NAMES: dict[str, tuple[Values, str]] = {
+    "capitals": (
+        {"fullnameOverride": "My_App"},
+        'fullnameOverride is "My_App": give at most 253 lower-case letters, digits and -',
+    ),
+    "a dot at the end": ({"fullnameOverride": "vision."}, 'fullnameOverride is "vision."'),
+    "a label of 64": (
+        {"nameOverride": "n" * 64},
+        "give at most 63 lower-case letters, digits and -, with a letter or digit first",
+    ),
+    "a run that is none": ({"run": {"name": "Vision_R1"}}, 'run.name is "Vision_R1": give at most 33 lower-case letters'),
+    "a run that begins with a digit": ({"run": {"name": "7b"}}, "and -, with a letter first"),
+}
+
+
+@pytest.mark.parametrize(("values", "line"), NO_NAMES.values(), ids=NO_NAMES.keys())
+def test_a_name_that_kubernetes_refuses_is_refused_in_one_line(values: Values, line: str) -> None:
+    assert line in refusal(values)
+
+
+NO_TEXTS: dict[str, tuple[Values, str]] = {
+    "a label with a space": ({"commonLabels": {"team": "a b"}}, "/commonLabels/team"),
+    "a label of 70": ({"podLabels": {"team": "y" * 70}}, "/podLabels/team"),
+    "a label's name": ({"operator": {"nodeSelector": {"a b": "c"}}}, "/operator/nodeSelector"),
+    "a label of the run": ({"run": {"sft": {"pods": {"labels": {"team": "a b"}}}}}, "/run/sft/pods/labels/team"),
+    "a variable": ({"operator": {"env": {"my key": "1"}}}, "/operator/env"),
+    "a variable from elsewhere": ({"operator": {"envValueFrom": {"my key": {"fieldRef": {}}}}}, "/operator/envValueFrom"),
+    "a variable of the run": ({"run": {"pods": {"env": {"my key": "1"}}}}, "/run/pods/env"),
+    "no namespace": ({"operator": {"watchNamespaces": [""]}}, "/operator/watchNamespaces/0"),
+    "a namespace with capitals": ({"operator": {"watchNamespaces": ["Team A"]}}, "/operator/watchNamespaces/0"),
+    "no port": ({"networkPolicy": {"operatorEgressPorts": [0]}}, "/networkPolicy/operatorEgressPorts/0"),
+    "an address": ({"networkPolicy": {"operatorEgressBlocks": ["10.0.0.5"]}}, "/networkPolicy/operatorEgressBlocks/0"),
+}
+
+
+@pytest.mark.parametrize(("values", "place"), NO_TEXTS.values(), ids=NO_TEXTS.keys())
+def test_what_kubernetes_refuses_is_refused_at_its_place(values: Values, place: str) -> None:
+    with pytest.raises(AssertionError, match=f"- at '{place}'"):
+        manifests(values)
 
 
 RECOMMENDED = {f"app.kubernetes.io/{one}" for one in ("name", "instance", "version", "component", "part-of", "managed-by")}

@@ -3,6 +3,9 @@ Values that belong together and are given in different places. A release in whic
 The definition has the same rules for a PTSTRun that somebody writes by hand (operators/ptst_operator/rules.py).
 */}}
 {{- define "visionr1.checks" -}}
+{{- include "visionr1.checkName" (list "nameOverride" .Values.nameOverride 63 "[a-z0-9]") }}
+{{- include "visionr1.checkName" (list "fullnameOverride" .Values.fullnameOverride 253 "[a-z0-9]") }}
+{{- if .Values.run.enabled }}{{ include "visionr1.checkName" (list "run.name" .Values.run.name 33 "[a-z]") }}{{ end }}
 {{- if .Values.operator.enabled }}
 {{- $places := list "/tmp" }}
 {{- if .Values.claim.name }}{{ $places = append $places .Values.claim.mountPath }}{{ end }}
@@ -30,6 +33,14 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- range $path, $own := include "visionr1.places" . | fromYaml }}
 {{- include "visionr1.checkPods" (dict "path" $path "own" $own "pods" (get $roles $path) "root" $) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Fails for (list PATH NAME LENGTH FIRST) if Kubernetes does not take the name. */}}
+{{- define "visionr1.checkName" -}}
+{{- $name := index . 1 | default "" }}
+{{- if and $name (or (gt (len $name) (index . 2)) (not (regexMatch (printf "^%s([-a-z0-9]*[a-z0-9])?$" (index . 3)) $name))) }}
+{{- fail (printf "%s is %q: give at most %d lower-case letters, digits and -, with a %s first" (index . 0) $name (index . 2) (ternary "letter" "letter or digit" (eq (index . 3) "[a-z]"))) }}
 {{- end }}
 {{- end }}
 

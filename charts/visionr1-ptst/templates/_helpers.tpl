@@ -1,9 +1,10 @@
-{{- /* Beginning of all names. A Service's name must begin with a letter, and Helm takes releases such as 123. */}}
+{{- /* Beginning of all names. A Service's name begins with a letter and has no dot, and Helm takes releases such as 123 and a.b. */}}
 {{- define "visionr1.base" -}}
 {{- $name := .Values.fullnameOverride }}
 {{- if not $name }}{{ $name = .Release.Name }}{{ with .Values.nameOverride }}{{ $name = printf "%s-%s" $name . }}{{ end }}{{ end }}
+{{- $name = replace "." "-" $name }}
 {{- if regexMatch "^[0-9]" $name }}{{ $name = printf "visionr1-%s" $name }}{{ end }}
-{{- trunc 53 $name | trimSuffix "-" }}
+{{- regexReplaceAll "-+$" (trunc 53 $name) "" }}
 {{- end }}
 
 {{- define "visionr1.name" -}}
