@@ -32,7 +32,7 @@ def test_each_row_names_a_test_that_renders() -> None:
     assert len(named) == len(set(named)) > 25
     assert [name for name in named if name not in there] == []
     renders = re.compile(
-        r"manifests\(|refusal\(|arguments\(|egress\(|opened\(|dashboard\(|alerts\(|monitors\(|boards\(|names\(|released|blocks\("
+        r"manifests\(|refusal\(|arguments\(|egress\(|opened\(|dashboard\(|alerts\(|monitors\(|boards\(|names\(|released|blocks\(|below\("
     )
     assert [name for name in named if not renders.search(there[name])] == []
 

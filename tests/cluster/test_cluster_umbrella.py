@@ -95,6 +95,17 @@ def below(tmp_path: Path, ours: Values, *aliases: str) -> list[Manifest]:
     return manifests({}, release="platform", chart=tmp_path)
 
 
+def test_a_parent_chart_may_have_it_twice_by_an_alias(tmp_path: Path) -> None:
+    values: Values = {**EVERYTHING, "claim": {"create": False}, "run": {"enabled": False}}
+    made = below(tmp_path, values, "vision", "Team_B")
+    names = [(one["kind"], one["metadata"]["name"]) for one in made]
+    assert len(set(names)) == len(names), "Helm would install the second over the first"
+    assert [name for kind, name in names if kind == "Service"] == ["platform-team-b-operator", "platform-vision-operator"]
+    selectors = [one["spec"]["selector"] for one in made if one["kind"] == "Service"]
+    pods = [one["metadata"]["labels"] for name, one in pod_templates(made).items() if name.startswith("Deployment")]
+    assert [[selector.items() <= labels.items() for labels in pods] for selector in selectors] == [[True, False], [False, True]]
+
+
 def test_a_run_on_s3_below_a_parent_chart_has_no_claim(tmp_path: Path) -> None:
     s3 = {"claim": {"name": "", "create": False}, "run": {"storage": {"url": "s3://bucket/run", "claim": None}}}
     assert the(below(tmp_path, s3), "PTSTRun")["spec"]["storage"] == {"url": "s3://bucket/run"}

@@ -1,8 +1,13 @@
-{{- /* Beginning of all names. A Service's name begins with a letter and has no dot, and Helm takes releases such as 123 and a.b. */}}
+{{- /* Beginning of all names: RELEASE, or RELEASE-ALIAS below a parent chart that has this one by an alias. A Service's name begins with a letter and has no dot, and Helm takes
+releases such as 123 and a.b. */}}
 {{- define "visionr1.base" -}}
 {{- $name := .Values.fullnameOverride }}
-{{- if not $name }}{{ $name = .Release.Name }}{{ with .Values.nameOverride }}{{ $name = printf "%s-%s" $name . }}{{ end }}{{ end }}
-{{- $name = replace "." "-" $name }}
+{{- if not $name }}
+{{- $alias := ternary "" .Chart.Name (eq .Chart.Name "visionr1-ptst") }}
+{{- $name = .Release.Name }}
+{{- with .Values.nameOverride | default $alias }}{{ $name = printf "%s-%s" $name . }}{{ end }}
+{{- end }}
+{{- $name = replace "." "-" $name | replace "_" "-" | lower }}
 {{- if regexMatch "^[0-9]" $name }}{{ $name = printf "visionr1-%s" $name }}{{ end }}
 {{- regexReplaceAll "-+$" (trunc 53 $name) "" }}
 {{- end }}
