@@ -57,8 +57,15 @@ def schema(defaults: Schema, values: list[Value]) -> Schema:
     made = _group(defaults, "", known)
     made["properties"]["global"] = {
         "type": ["object", "null"],
-        "description": "Of an umbrella chart: the imageRegistry of images that name no registry.",
-        "properties": {"imageRegistry": {"type": ["string", "null"], "description": "Such as registry.corp.example."}},
+        "description": "Of an umbrella chart: the imageRegistry of images that name no registry, and imagePullSecrets.",
+        "properties": {
+            "imageRegistry": {"type": ["string", "null"], "description": "Such as registry.corp.example."},
+            "imagePullSecrets": {
+                "type": ["array", "null"],
+                "items": {"type": ["string", "object"]},
+                "description": "Secrets for the registries of all images, as names or as in a pod.",
+            },
+        },
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Values of visionr1-ptst", **made}
 

@@ -138,6 +138,36 @@ def test_an_image_with_a_registry_keeps_it() -> None:
     assert grpo["head"]["image"] == "registry.corp.example/visionr1-ptst/trainer:0.1.0-cpu"
 
 
+def test_the_images_that_a_run_s_pods_begin_with_and_mount_have_the_registry_too() -> None:
+    role = {
+        "initContainers": [{"name": "fetch", "image": "team/fetch:1"}, {"name": "other", "image": "quay.io/other:1"}],
+        "volumes": [{"name": "m", "image": {"reference": "team/model:1"}}, {"name": "d", "emptyDir": {}}],
+    }
+    made = the(manifests({"global": {"imageRegistry": "r.example"}, "run": {"pods": role, "sft": {"pods": role}}}), "PTSTRun")
+    for pods in (made["spec"]["pods"], made["spec"]["sft"]["pods"]):
+        assert [one["image"] for one in pods["initContainers"]] == ["r.example/team/fetch:1", "quay.io/other:1"]
+        assert pods["volumes"] == [{"name": "m", "image": {"reference": "r.example/team/model:1"}}, {"name": "d", "emptyDir": {}}]
+
+
+def test_pull_secrets_of_an_umbrella_chart_are_those_of_all_pods() -> None:
+    own = {"imagePullSecrets": [{"name": "own"}]}
+    values: Values = {
+        "global": {"imagePullSecrets": ["registry", {"name": "own"}]},
+        "doctor": {"enabled": True},
+        "run": {"sft": {"pods": own}},
+        "operator": own,
+    }
+    made = manifests(values)
+    spec = the(made, "PTSTRun")["spec"]
+    both = [{"name": "own"}, {"name": "registry"}]
+    found = {name.split("-")[1]: pod["spec"]["imagePullSecrets"] for name, pod in pod_templates(made).items()}
+    doctor = found.pop("doctor")
+    assert doctor == spec["pods"]["imagePullSecrets"] == [{"name": "registry"}, {"name": "own"}]
+    assert found == dict.fromkeys(("operator", "test", "upgrade"), both)
+    assert spec["sft"]["pods"]["imagePullSecrets"] == both, "a role's own list would take the place of that of all pods"
+    assert "imagePullSecrets" not in json.dumps(manifests({"doctor": {"enabled": True}}))
+
+
 def boards(release: str, namespace: str) -> dict[str, Manifest]:
     made = manifests({"monitoring": {"dashboards": {"enabled": True}}}, release=release, namespace=namespace)
     return {file: json.loads(text) for one in made if one["kind"] == "ConfigMap" for file, text in one["data"].items()}

@@ -61,7 +61,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- $common := include "visionr1.runPods" . | fromYaml }}
 {{- $merged := dict "run.grpo.head" $common "run.grpo.workers" $common }}
 {{- range $path, $pods := include "visionr1.places" . | fromYaml }}
-{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) (include "visionr1.roleImage" (list $ $pods) | fromYaml)) }}
+{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) (include "visionr1.pulled" (list $ $pods) | fromYaml)) }}
 {{- end }}
 {{- toYaml $merged }}
 {{- end }}

@@ -95,8 +95,17 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
+{{- /* Pull secrets as a list in JSON, for (list . OWN): with those of an umbrella chart, which may be names alone. */}}
+{{- define "visionr1.pullSecrets" -}}
+{{- $all := index . 1 | default list }}
+{{- range ((index . 0).Values.global | default dict).imagePullSecrets }}
+{{- $all = append $all (ternary (dict "name" .) . (kindIs "string" .)) }}
+{{- end }}
+{{- uniq $all | toJson }}
+{{- end }}
+
 {{- define "visionr1.placement" -}}
-{{- with .Values.operator.imagePullSecrets }}
+{{- with include "visionr1.pullSecrets" (list . .Values.operator.imagePullSecrets) | fromJsonArray }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.operator.nodeSelector }}

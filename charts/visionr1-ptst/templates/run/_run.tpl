@@ -1,6 +1,6 @@
 {{/*
 The pods of a run as the chart gives them to the operator: with the labels, annotations and variables that all pods of the release
-have, and images from the registry of an umbrella chart.
+have, and images from the registry of an umbrella chart, by its pull secrets.
 */}}
 {{- define "visionr1.runPods" -}}
 {{- $pods := include "visionr1.given" .Values.run.pods | fromYaml }}
@@ -17,7 +17,10 @@ have, and images from the registry of an umbrella chart.
 {{- with merge (deepCopy ($pods.env | default dict)) (include "visionr1.proxyVariables" . | fromYaml) }}
 {{- $_ := set $pods "env" . }}
 {{- end }}
-{{- include "visionr1.roleImage" (list . $pods) }}
+{{- with include "visionr1.pullSecrets" (list . $pods.imagePullSecrets) | fromJsonArray }}
+{{- $_ := set $pods "imagePullSecrets" . }}
+{{- end }}
+{{- include "visionr1.pulled" (list . $pods) }}
 {{- end }}
 
 {{- /* Whether a label tells which run a pod belongs to. The operator and Kubernetes set these, and a run with one of them is refused. */}}
@@ -32,10 +35,20 @@ have, and images from the registry of an umbrella chart.
 {sft: [pods], grpo: [head, workers], coldstart: [pods, workers], evaluate: [pods]}
 {{- end }}
 
-{{- define "visionr1.roleImage" -}}
+{{- /* The pods of one place, for (list . PODS), with registry and pull secrets of an umbrella chart for all their images. */}}
+{{- define "visionr1.pulled" -}}
+{{- $root := index . 0 }}
 {{- $pods := index . 1 }}
-{{- with $pods.image }}
-{{- $_ := set $pods "image" (include "visionr1.registered" (list (index $ 0) .)) }}
+{{- range $one := prepend ($pods.initContainers | default list) $pods }}
+{{- with $one.image }}{{ $_ := set $one "image" (include "visionr1.registered" (list $root .)) }}{{ end }}
+{{- end }}
+{{- range $pods.volumes }}
+{{- with .image }}
+{{- if .reference }}{{ $_ := set . "reference" (include "visionr1.registered" (list $root .reference)) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- with $pods.imagePullSecrets }}
+{{- $_ := set $pods "imagePullSecrets" (include "visionr1.pullSecrets" (list $root .) | fromJsonArray) }}
 {{- end }}
 {{- toYaml $pods }}
 {{- end }}
@@ -79,7 +92,7 @@ chart's values.yaml. */}}
 {{- $there := get $spec $part | default dict }}
 {{- range $place := $places }}
 {{- with get $there $place }}
-{{- $_ := set $there $place (include "visionr1.roleImage" (list $ .) | fromYaml) }}
+{{- $_ := set $there $place (include "visionr1.pulled" (list $ .) | fromYaml) }}
 {{- end }}
 {{- end }}
 {{- end }}
