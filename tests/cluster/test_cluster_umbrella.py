@@ -242,11 +242,11 @@ RECOMMENDED = {f"app.kubernetes.io/{one}" for one in ("name", "instance", "versi
 
 
 def test_every_object_has_the_recommended_labels_and_those_of_the_user() -> None:
-    made = manifests({**EVERYTHING, "commonLabels": {"team": "vision", "app.kubernetes.io/name": "mine"}})
+    made = manifests({**EVERYTHING, "commonLabels": {"team": "vision", "app.kubernetes.io/part-of": "platform"}})
     for one in made:
         labels = one["metadata"]["labels"]
         assert labels.keys() >= RECOMMENDED and labels["team"] == "vision", one["kind"]
-        assert labels["app.kubernetes.io/name"] == "visionr1-ptst", "a selector needs it"
+        assert labels["app.kubernetes.io/part-of"] == "platform"
     run = the(made, "PTSTRun")
     assert run["spec"]["pods"]["labels"] == {"team": "vision"}, "the operator sets the others"
 
@@ -271,6 +271,21 @@ def test_labels_and_annotations_are_on_every_pod() -> None:
     own = manifests({"operator": {"podLabels": {"azure.workload.identity/use": "true"}, "podAnnotations": {"a": "b"}}})
     meta = the(own, "Deployment")["spec"]["template"]["metadata"]
     assert meta["labels"]["azure.workload.identity/use"] == "true" and meta["annotations"] == {"a": "b"}
+
+
+def test_an_empty_text_is_a_value_too() -> None:
+    values: Values = {
+        "commonLabels": {"team": "x"},
+        "podLabels": {"cost": "x"},
+        "podAnnotations": {"a": "all"},
+        "operator": {"podAnnotations": {"a": ""}, "podLabels": {"cost": ""}},
+        "run": {"pods": {"labels": {"team": ""}, "annotations": {"a": ""}}},
+    }
+    made = manifests(values)
+    meta = the(made, "Deployment")["spec"]["template"]["metadata"]
+    assert meta["annotations"] == {"a": ""} and meta["labels"]["cost"] == ""
+    pods = the(made, "PTSTRun")["spec"]["pods"]
+    assert pods["labels"] == {"team": "", "cost": "x"} and pods["annotations"] == {"a": ""}
 
 
 def test_jobs_have_no_proxy_of_a_mesh_that_would_never_end() -> None:

@@ -12,6 +12,9 @@ from visionr1.recipe.document import merge
 
 S3: Values = {"claim": {"name": "", "create": False}, "run": {"storage": {"url": "s3://bucket/run", "claim": None}}}
 SECRET = {"secretKeyRef": {"name": "a", "key": "b"}}
+TWO = [{"name": name, "emptyDir": {}} for name in ("a", "b")]
+SAME_PATH = [{"name": "a", "mountPath": "/x"}, {"name": "b", "mountPath": "/x/"}]
+SHARED = {"storage": {"url": "/dev/shm/r", "claim": {"mountPath": "/dev/shm"}}}
 DATA = [{"name": "data", "mountPath": "/data"}]
 
 
@@ -79,6 +82,31 @@ DISAGREE: dict[str, tuple[Values, str]] = {
         merge(S3, {"operator": {"env": {"AWS_ENDPOINT_URL": "https://a"}}, **pods(env={"AWS_ENDPOINT_URL": "https://b"})}),
         "operator.env.AWS_ENDPOINT_URL is https://a, but run.pods.env.AWS_ENDPOINT_URL is https://b",
     ),
+    "two S3 services of roles": (
+        {"run": {"sft": {"pods": {"env": {"AWS_ENDPOINT_URL": "https://b"}}}}},
+        'run.sft.pods.env.AWS_ENDPOINT_URL is https://b, but run.pods.env.AWS_ENDPOINT_URL is ""',
+    ),
+    "a label by which the chart finds its pods": (
+        {"commonLabels": {"app.kubernetes.io/name": "mine"}},
+        "commonLabels has app.kubernetes.io/name, which the chart, the operator or Kubernetes sets to find its own objects",
+    ),
+    "a label of runs for the operator": (
+        {"operator": {"podLabels": {"visionr1.io/run": "mine"}}},
+        "operator.podLabels has visionr1.io/run, which the chart",
+    ),
+    "a claim over /tmp": (
+        {"claim": {"mountPath": "/tmp/"}, "run": {"storage": {"url": "/tmp/r", "claim": {"mountPath": "/tmp/"}}}},
+        "claim.mountPath is /tmp/, where every pod has something else: choose another path",
+    ),
+    "a run's claim over /dev/shm": (
+        {"operator": {"enabled": False}, "claim": {"create": False}, "run": SHARED},
+        "run.storage.claim.mountPath is /dev/shm, where every pod has something else",
+    ),
+    "two mounts at one path": (
+        {"operator": {"volumes": TWO, "volumeMounts": SAME_PATH}},
+        "operator.volumeMounts mounts b at /x/, where something else is mounted already",
+    ),
+    "two volumes of one name": (pods(volumes=[*TWO, *TWO]), "run.pods.volumes has two volumes called a"),
     "two regions": (
         merge(S3, {"operator": {"env": {"AWS_REGION": "a"}}, **pods(env={"AWS_REGION": "b"})}),
         "operator.env.AWS_REGION is a, but run.pods.env.AWS_REGION is b",

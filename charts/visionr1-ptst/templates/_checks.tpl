@@ -3,12 +3,18 @@ Values that belong together and are given in different places. A release in whic
 The definition has the same rules for a PTSTRun that somebody writes by hand (operators/ptst_operator/rules.py).
 */}}
 {{- define "visionr1.checks" -}}
+{{- range $path, $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "operator.podLabels" .Values.operator.podLabels }}
+{{- include "visionr1.checkOwnLabels" (list $path $labels) }}
+{{- end }}
 {{- include "visionr1.checkName" (list "nameOverride" .Values.nameOverride 63 "[a-z0-9]") }}
 {{- include "visionr1.checkName" (list "fullnameOverride" .Values.fullnameOverride 253 "[a-z0-9]") }}
 {{- if .Values.run.enabled }}{{ include "visionr1.checkName" (list "run.name" .Values.run.name 33 "[a-z]") }}{{ end }}
 {{- if .Values.operator.enabled }}
 {{- $places := list "/tmp" }}
-{{- if .Values.claim.name }}{{ $places = append $places .Values.claim.mountPath }}{{ end }}
+{{- if .Values.claim.name }}
+{{- include "visionr1.checkClaimPath" (list "claim.mountPath" .Values.claim.mountPath) }}
+{{- $places = append $places (trimSuffix "/" .Values.claim.mountPath) }}
+{{- end }}
 {{- range $kind := tuple "env" "envValueFrom" }}
 {{- range $name, $_ := get $.Values.operator $kind | default dict }}
 {{- if has $name (list "POD_NAMESPACE" "POD_NAME") }}
@@ -66,8 +72,18 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- toYaml $merged }}
 {{- end }}
 
+{{- /* The claim's own path, for (list PATH VALUE). */}}
+{{- define "visionr1.checkClaimPath" -}}
+{{- if has (trimSuffix "/" (index . 1)) (list "" "/tmp" "/dev/shm") }}
+{{- fail (printf "%s is %s, where every pod has something else: choose another path, such as /runs" (index . 0) (index . 1)) }}
+{{- end }}
+{{- end }}
+
 {{- define "visionr1.checkStorage" -}}
 {{- $url := .Values.run.storage.url | default "" }}
+{{- with (include "visionr1.storage" . | fromYaml).claim }}
+{{- include "visionr1.checkClaimPath" (list "run.storage.claim.mountPath" (.mountPath | default "/runs")) }}
+{{- end }}
 {{- $claim := .Values.run.storage.claim | default dict }}
 {{- $mount := $claim.mountPath | default "/runs" }}
 {{- if hasPrefix "/" $url }}
@@ -187,6 +203,12 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- /* The pods of one place: `own` is what the user gave there, `pods` what comes of it with the values of run.pods. */}}
 {{- define "visionr1.checkPods" -}}
 {{- $pods := .pods }}
+{{- $common := .root.Values.run.pods.env | default dict }}
+{{- range tuple "AWS_ENDPOINT_URL" "AWS_ENDPOINT_URL_S3" }}
+{{- if and (hasKey ($.own.env | default dict) .) (ne (get $.own.env .) (get $common .)) }}
+{{- fail (printf "%s.env.%s is %s, but run.pods.env.%s is %q: all pods use one run directory, so set it in run.pods.env alone" $.path . (get $.own.env .) . (get $common .)) }}
+{{- end }}
+{{- end }}
 {{- range $name, $value := .own.labels }}
 {{- if include "visionr1.isOwnLabel" $name }}
 {{- fail (printf "%s.labels has %s, which tells which run a pod belongs to and is set by the operator or by Kubernetes: remove it" $.path $name) }}
@@ -202,9 +224,20 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- if or .own.volumes .own.volumeMounts .own.sharedMemory }}
 {{- $places := list "/tmp" }}
-{{- with (include "visionr1.storage" .root | fromYaml).claim }}{{ $places = append $places (.mountPath | default "/runs") }}{{ end }}
+{{- with (include "visionr1.storage" .root | fromYaml).claim }}{{ $places = append $places (.mountPath | default "/runs" | trimSuffix "/") }}{{ end }}
 {{- if $pods.sharedMemory }}{{ $places = append $places "/dev/shm" }}{{ end }}
 {{- include "visionr1.checkMounts" (dict "path" .path "pods" $pods "names" (list "scratch" "run" "shared-memory") "places" $places) }}
+{{- end }}
+{{- end }}
+
+{{- /* Labels of everything, for (list PATH LABELS): those by which the chart, the operator and Kubernetes find their objects are not
+for others. A parent's app.kubernetes.io/part-of takes the place of ours. */}}
+{{- define "visionr1.checkOwnLabels" -}}
+{{- range $name, $_ := index . 1 }}
+{{- $ours := has $name (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/managed-by" "helm.sh/chart") }}
+{{- if or $ours (and (include "visionr1.isOwnLabel" $name) (not (hasPrefix "app.kubernetes.io/" $name))) }}
+{{- fail (printf "%s has %s, which the chart, the operator or Kubernetes sets to find its own objects: remove it" (index $ 0) $name) }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -218,7 +251,11 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 
 {{- define "visionr1.checkMounts" -}}
 {{- $there := list }}
+{{- $places := .places }}
 {{- range .pods.volumes }}
+{{- if has .name $there }}
+{{- fail (printf "%s.volumes has two volumes called %s: give one of them another name" $.path .name) }}
+{{- end }}
 {{- $there = append $there .name }}
 {{- if has .name $.names }}
 {{- fail (printf "%s.volumes has a volume called %s, which is the name of one that every such pod has: give yours another name" $.path .name) }}
@@ -231,8 +268,9 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- if not (has .name $there) }}
 {{- fail (printf "%s.volumeMounts names the volume %s, which %s.volumes does not have (%s)" $.path .name $.path (join ", " $there | default "it is empty")) }}
 {{- end }}
-{{- if has (trimSuffix "/" .mountPath) $.places }}
+{{- if has (trimSuffix "/" .mountPath) $places }}
 {{- fail (printf "%s.volumeMounts mounts %s at %s, where something else is mounted already: choose another path" $.path .name .mountPath) }}
 {{- end }}
+{{- $places = append $places (trimSuffix "/" .mountPath) }}
 {{- end }}
 {{- end }}

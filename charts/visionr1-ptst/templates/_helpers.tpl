@@ -24,7 +24,15 @@ releases such as 123 and a.b. */}}
 {{- dict "app.kubernetes.io/name" (include "visionr1.appName" .) "app.kubernetes.io/instance" .Release.Name "app.kubernetes.io/component" "operator" | toYaml }}
 {{- end }}
 
-{{- /* Labels of an object, for (list . COMPONENT). By toYaml, so that a release called 123 is no number. */}}
+{{- /* Mappings as one, of a list: a later one is stronger, also with an empty text, which Helm's own merge takes for no value. */}}
+{{- define "visionr1.joined" -}}
+{{- $made := dict }}
+{{- range . }}{{ range $key, $value := . }}{{ $_ := set $made $key $value }}{{ end }}{{ end }}
+{{- toYaml $made }}
+{{- end }}
+
+{{- /* Labels of an object, for (list . COMPONENT). By toYaml, so that a release called 123 is no number. Those of selectors cannot be
+changed (see checkOwnLabels). */}}
 {{- define "visionr1.labels" -}}
 {{- $root := index . 0 }}
 {{- $ours := dict "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_")
@@ -34,21 +42,21 @@ releases such as 123 and a.b. */}}
   "app.kubernetes.io/component" (index . 1)
   "app.kubernetes.io/part-of" "visionr1-ptst"
   "app.kubernetes.io/managed-by" $root.Release.Service }}
-{{- merge $ours ($root.Values.commonLabels | default dict) | toYaml }}
+{{- include "visionr1.joined" (list $ours $root.Values.commonLabels) }}
 {{- end }}
 
 {{- /* Labels of a pod, for (list . COMPONENT MORE). */}}
 {{- define "visionr1.podLabels" -}}
 {{- $root := index . 0 }}
 {{- $ours := include "visionr1.labels" (list $root (index . 1)) | fromYaml }}
-{{- merge $ours (index . 2 | default dict) ($root.Values.podLabels | default dict) | toYaml }}
+{{- include "visionr1.joined" (list $ours $root.Values.podLabels (index . 2)) }}
 {{- end }}
 
 {{- /* Labels and annotations of a pod that must end: a proxy beside it would keep it, and its Job, for ever. */}}
 {{- define "visionr1.jobPodMetadata" -}}
 {{- $root := index . 0 }}
 labels: {{- include "visionr1.podLabels" (list $root (index . 1) (dict "sidecar.istio.io/inject" (get ($root.Values.podLabels | default dict) "sidecar.istio.io/inject" | default "false"))) | nindent 2 }}
-annotations: {{- merge (deepCopy ($root.Values.podAnnotations | default dict)) (dict "linkerd.io/inject" "disabled") | toYaml | nindent 2 }}
+annotations: {{- include "visionr1.joined" (list (dict "linkerd.io/inject" "disabled") $root.Values.podAnnotations) | nindent 2 }}
 {{- end }}
 
 {{- define "visionr1.serviceAccount" -}}
@@ -82,6 +90,10 @@ annotations: {{- merge (deepCopy ($root.Values.podAnnotations | default dict)) (
 {{- end }}
 {{- end }}
 {{- toYaml $made }}
+{{- end }}
+
+{{- define "visionr1.operatorEnv" -}}
+{{- include "visionr1.joined" (list (include "visionr1.proxyVariables" . | fromYaml) .Values.operator.env) }}
 {{- end }}
 
 {{- define "visionr1.restrictedPod" -}}
@@ -144,7 +156,7 @@ capabilities: {drop: [ALL]}
 {{- define "visionr1.egressPorts" -}}
 {{- $ports := list }}
 {{- range .Values.networkPolicy.operatorEgressPorts }}{{ $ports = append $ports (int .) }}{{ end }}
-{{- range $name, $url := merge (deepCopy (.Values.operator.env | default dict)) (include "visionr1.proxyVariables" . | fromYaml) }}
+{{- range $name, $url := include "visionr1.operatorEnv" . | fromYaml }}
 {{- if and $url (regexMatch "^(AWS_ENDPOINT_URL(_.+)?|HTTPS?_PROXY)$" (upper $name)) }}
 {{- $host := regexReplaceAll "^([^/@]+://)?([^/@]*@)?([^/?#]*).*$" $url "${3}" }}
 {{- $given := regexFind ":[0-9]+$" $host | trimPrefix ":" }}

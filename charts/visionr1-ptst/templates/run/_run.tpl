@@ -5,16 +5,16 @@ have, and images from the registry of an umbrella chart, by its pull secrets.
 {{- define "visionr1.runPods" -}}
 {{- $pods := include "visionr1.given" .Values.run.pods | fromYaml }}
 {{- $common := dict }}
-{{- range $name, $value := merge (deepCopy (.Values.podLabels | default dict)) (.Values.commonLabels | default dict) }}
+{{- range $name, $value := include "visionr1.joined" (list .Values.commonLabels .Values.podLabels) | fromYaml }}
 {{- if not (include "visionr1.isOwnLabel" $name) }}{{ $_ := set $common $name $value }}{{ end }}
 {{- end }}
-{{- with merge (deepCopy ($pods.labels | default dict)) $common }}
+{{- with include "visionr1.joined" (list $common $pods.labels) | fromYaml }}
 {{- $_ := set $pods "labels" . }}
 {{- end }}
-{{- with merge (deepCopy ($pods.annotations | default dict)) (.Values.podAnnotations | default dict) }}
+{{- with include "visionr1.joined" (list .Values.podAnnotations $pods.annotations) | fromYaml }}
 {{- $_ := set $pods "annotations" . }}
 {{- end }}
-{{- with merge (deepCopy ($pods.env | default dict)) (include "visionr1.proxyVariables" . | fromYaml) }}
+{{- with include "visionr1.joined" (list (include "visionr1.proxyVariables" . | fromYaml) $pods.env) | fromYaml }}
 {{- $_ := set $pods "env" . }}
 {{- end }}
 {{- with include "visionr1.pullSecrets" (list . $pods.imagePullSecrets) | fromJsonArray }}
