@@ -32,7 +32,7 @@ def pods(**changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def guarded(cluster: Cluster, module_namespace: str) -> Iterator[str]:
     words = [word for key, value in VALUES.items() for word in ("--set-json", f"admission.{key}={json.dumps(value)}")]
-    manifests = rendered("values", "--namespace", module_namespace, "--api-versions", KIND, *words)
+    manifests = rendered("values", "--namespace", module_namespace, "--api-versions", KIND, "--set", "run.enabled=false", *words)
     policy = [one for one in manifests if one["kind"].startswith("ValidatingAdmissionPolicy")]
     assert len(policy) == 2
     cluster.apply(*policy)

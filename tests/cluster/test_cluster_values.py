@@ -12,7 +12,7 @@ from visionr1.recipe.document import merge
 
 S3: Values = {"claim": {"name": "", "create": False}, "run": {"storage": {"url": "s3://bucket/run", "claim": None}}}
 SECRET = {"secretKeyRef": {"name": "a", "key": "b"}}
-TWO = [{"name": name, "emptyDir": {}} for name in ("a", "b")]
+TWO: list[dict[str, Any]] = [{"name": name, "emptyDir": {}} for name in ("a", "b")]
 SAME_PATH = [{"name": "a", "mountPath": "/x"}, {"name": "b", "mountPath": "/x/"}]
 SHARED = {"storage": {"url": "/dev/shm/r", "claim": {"mountPath": "/dev/shm"}}}
 DATA = [{"name": "data", "mountPath": "/data"}]
