@@ -81,7 +81,11 @@ def vision(cluster: Cluster, folder: Path, others: None) -> Iterator[Cluster]:
     jobs = [{**ray, "metadata": {"name": name}} for name in named("rayjob")]
     for one in [*manifests, *runs, *jobs]:
         one["metadata"]["namespace"] = NAMESPACE
-    cluster.apply(*manifests, *runs, *jobs)
+    nodes = [
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": {"unschedulable": True}}
+        for name in named("node")
+    ]
+    cluster.apply(*manifests, *runs, *jobs, *nodes)
     reported = {"status": "True", "reason": "Test", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     conditions = [{"type": kind, **reported} for kind in ("Held", "Suspended", "Complete", "Failed")]
     status = json.dumps({"status": {"conditions": conditions}})
@@ -90,6 +94,7 @@ def vision(cluster: Cluster, folder: Path, others: None) -> Iterator[Cluster]:
         cluster.kubectl("-n", NAMESPACE, "patch", "ptst", name, "--subresource=status", "--type=merge", "-p", status)
     yield cluster
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    cluster.kubectl("delete", "node", *named("node"))
 
 
 def named(kind: str) -> set[str]:
