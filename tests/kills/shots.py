@@ -25,6 +25,7 @@ from visionr1.rundir.attempts import AttemptRecord, attempts
 from visionr1.rundir.layout import MANIFEST, attempt_prefix, checkpoint_prefix, checkpoints_prefix
 from visionr1.rundir.steplog import read_steps
 from visionr1.storage import open_store
+from visionr1.storage.store import TEMPORARY
 
 ROOT: Final = Path(__file__).parents[2]
 Victim = Literal["runner", "launcher", "torchrun", "rank", "driver", "worker", "largest"]
@@ -163,7 +164,7 @@ class Target:
     def _made(self, phase: str, record: AttemptRecord, committed: bool) -> list[Path]:
         """Folders of checkpoints that the attempt has committed, or writes to."""
         top, found = self.folder / checkpoints_prefix(phase), []
-        for folder in top.iterdir() if top.is_dir() else ():
+        for folder in (*top.glob("step-*"), *top.glob(f"{TEMPORARY}*/step-*")):
             with suppress(FileNotFoundError):  # just removed
                 files = [file for file in folder.iterdir() if file.stat().st_mtime > record.started]
                 if files and committed == (folder / MANIFEST).exists():
