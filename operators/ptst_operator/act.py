@@ -10,10 +10,10 @@ from ptst_operator.effects import Apply, AskToStop, Delete, Effect, RollBack
 from ptst_operator.names import KIND, Manifest, name_taken
 from ptst_operator.run import ResolvedRun
 from ptst_operator.status import read_status
-from visionr1.errors import BadInput
+from visionr1.errors import BadInput, Fenced
 from visionr1.recipe import Recipe
 from visionr1.rundir.rollback import roll_back
-from visionr1.storage import StorageError, Store
+from visionr1.storage import NotFound, StorageError, Store
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Actor:
             return
         try:
             roll_back(store, recipe, effect.to, f"{manifest['metadata']['uid'][:8]}-{effect.number}")
-        except (StorageError, BadInput) as error:
+        except (StorageError, BadInput, Fenced, NotFound) as error:  # another operator may be faster
             self.refused[run] = str(error)
             raise StorageError(str(error)) from error
         self.refused.pop(run, None)

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ptst_operator import act
 from ptst_operator.look.gates import breaches, first_breach
 from ptst_operator.spec import Gate
 from ptst_operator.status import Status, read_status
 from schedules import STAGE
 from site_of_a_run import Site, condition, without_coldstart
 
+from visionr1.errors import Fenced
 from visionr1.rundir.checkpoints import Checkpoints
+from visionr1.rundir.epoch import newest_epoch
 from visionr1.rundir.rollback import Rollback
-from visionr1.storage import StorageError
+from visionr1.storage import NotFound, StorageError
 
 STOP = {"metric": "reward_mean", "steps": 2, "min": 0.5, "action": "Stop"}
 BACK = {**STOP, "action": "Rollback"}
@@ -315,3 +318,27 @@ def test_a_rollback_that_the_storage_refuses_is_said(tmp_path: Path, monkeypatch
     assert (
         "the run goes back to stage-1 at step 0: s3://bucket/run: you may not delete" in condition(status, "Progressing").message
     )
+    begun = newest_epoch(site.store)
+    with pytest.raises(StorageError):
+        site.look()
+    assert newest_epoch(site.store) == begun, "each look reads the records of all epochs after the newest checkpoint's"
+    monkeypatch.undo()
+    assert condition(site.look(3), "Held").reason == "RolledBack"
+
+
+@pytest.mark.parametrize("error", [Fenced("run: another attempt took this run over"), NotFound("epochs/2.json")])
+def test_a_rollback_that_another_one_overtakes_is_tried_again(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = stage_1_runs(tmp_path, BACK)
+    log(site, record(1, 0.0), record(2, 0.0))
+    site.commit("stage-1", 2, final=False)
+
+    def overtaken(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError):
+        patched.setattr(act, "roll_back", overtaken)
+        end(site)
+    assert str(error) in condition(site.look(), "Progressing").message
+    assert condition(site.look(3), "Held").reason == "RolledBack"

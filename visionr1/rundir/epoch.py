@@ -35,6 +35,7 @@ class EpochRecord:
         step: committed global step of the phase from which it goes on. None is the phase's beginning.
         undone: phases that it takes back as a whole: a rollback.
         late: earlier attempts that had not begun when it looked. What they note after that does not count.
+        rollback: name of the rollback that took it. If that is tried again, it keeps its epoch.
     """
 
     # A later version of this program may have written it.
@@ -48,6 +49,7 @@ class EpochRecord:
     step: Step | None = None
     undone: tuple[str, ...] = ()
     late: tuple[int, ...] = ()
+    rollback: str = ""
 
 
 _RECORD: Final = TypeAdapter(EpochRecord)
@@ -184,9 +186,12 @@ def take_epoch(store: Store, phase: str) -> FencedStore:
             raise BadInput(f"{store.url}/{key}: {_FAULT}")
 
 
-def begin_from(store: FencedStore, phase: str, step: int | None, late: tuple[int, ...], undone: tuple[str, ...] = ()) -> None:
+def begin_from(
+    store: FencedStore, phase: str, step: int | None, late: tuple[int, ...], undone: tuple[str, ...] = (), rollback: str = ""
+) -> None:
     """Notes from where the holder of an epoch goes on; see `EpochRecord`. What others have committed after that is outdated."""
-    key, record = epoch_key(store.epoch), replace(_record_of(phase), begun=True, step=step, late=late, undone=undone)
+    key = epoch_key(store.epoch)
+    record = replace(_record_of(phase), begun=True, step=step, late=late, undone=undone, rollback=rollback)
     if not store.replace_bytes(key, _as_bytes(record), store.read_bytes(key)):
         raise StorageError(f"{store.url}/{key}: another process writes it, too; end that one, and start again")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from visionr1.recipe import Phase, Recipe, phases, phases_from
 from visionr1.rundir.checkpoints import Checkpoints
-from visionr1.rundir.epoch import begin_from, take_epoch
+from visionr1.rundir.epoch import FencedStore, begin_from, newest_epoch, read_epoch, take_epoch
 from visionr1.rundir.layout import STEPS, checkpoint_prefix, rolled_back_steps_key
 from visionr1.rundir.scores import delete_scores
 from visionr1.rundir.series import Series
@@ -49,9 +49,8 @@ def roll_back(store: Store, recipe: Recipe, to: Rollback, archive: str) -> None:
     Raises:
         BadInput: steps.jsonl cannot be read.
     """
-    store = take_epoch(store, to.phase)  # first of all: a process that nobody sees any more commits nothing from now on
     undone = tuple(phase.name for phase in phases_from(recipe, to.phase)[1:])
-    begin_from(store, to.phase, to.step, Series(store, store.epoch - 1).not_begun(), undone)
+    store = _fenced(store, to, undone, archive)  # first of all: a process that nobody sees any more commits nothing from now on
     records = read_steps(store)
     back = [record for record in records if _is_after(recipe, to, record["phase"], record["step"])]
     after = list(_after(store, recipe, to))
@@ -65,6 +64,16 @@ def roll_back(store: Store, recipe: Recipe, to: Rollback, archive: str) -> None:
         Checkpoints(store, name).clear_left()
     # Also if nothing changes: see StepLog.
     store.write_bytes(STEPS, as_lines([record for record in records if record not in back]))
+
+
+def _fenced(store: Store, to: Rollback, undone: tuple[str, ...], archive: str) -> FencedStore:
+    """The epoch of this rollback. If an earlier try has it, and nobody else since, it stays: readers read one record for each."""
+    newest = newest_epoch(store)
+    if newest and read_epoch(store, newest).rollback == archive:
+        return FencedStore(store, newest)
+    fenced = take_epoch(store, to.phase)
+    begin_from(fenced, to.phase, to.step, Series(store, fenced.epoch - 1).not_begun(), undone, archive)
+    return fenced
 
 
 def _after(store: Store, recipe: Recipe, to: Rollback) -> Iterator[tuple[Phase, int]]:
