@@ -88,6 +88,15 @@ def test_a_weak_sign_counts_only_without_a_strong_one(
     assert found([weak, pod("p", **unscheduled("Unschedulable", "64 Insufficient nvidia.com/gpu."))], events) == NO_NODE
 
 
+@pytest.mark.parametrize("newest", [0, 1])
+def test_probes_that_report_in_turn_are_one_reason(newest: int) -> None:
+    words = ("Liveness probe failed: no answer", "Readiness probe failed: 503")
+    times = [LATER if number == newest else "1970-01-12T13:49:55Z" for number in range(2)]
+    reported = [event("run-sft-0-p", "Unhealthy", said, kind="Pod", at=at) for said, at in zip(words, times, strict=True)]
+    said = "pod run-sft-0-p runs but does not get ready: Liveness probe failed: no answer"
+    assert found([not_ready("run-sft-0-p")], reported) == Hindrance("NotReady", said)
+
+
 def test_a_pod_that_has_a_node_or_is_ready_shows_nothing() -> None:
     assert found([pod("p", **waits("ContainerCreating"))], []) is None
     ready = pod("run-sft-0-p", phase="Running", conditions=[{"type": "Ready", "status": "True"}])

@@ -129,9 +129,10 @@ def _last_end(container: Mapping[str, Any]) -> str:
 def _sign_of_pod(pod: Mapping[str, Any], events: Objects) -> Hindrance | None:
     """What may keep a pod back, or is over in a moment."""
     name, conditions = str(pod["metadata"]["name"]), _conditions(pod)
-    unhealthy = [one for one in events if one.get("reason") == "Unhealthy"]
+    unhealthy = [str(one.get("message", "")) for one in events if one.get("reason") == "Unhealthy"]
     if unhealthy and _phase(pod) != "Pending":
-        return _made("NotReady", f"pod {name} runs but does not get ready", str(unhealthy[0].get("message", "")))
+        # Not the newest: probes report in turn, and each look would write another status.
+        return _made("NotReady", f"pod {name} runs but does not get ready", min(unhealthy))
     scheduled = [one for one in conditions if one.get("type") == "PodScheduled"]
     if any(one.get("reason") == _GATED for one in scheduled):
         return _made("SchedulingGated", f"pod {name} waits until its scheduling gates are removed", "")
