@@ -86,3 +86,16 @@ def test_a_ray_cluster_that_was_replaced_by_somebody_else_s_is_lost(tmp_path: Pa
     site.cluster.processes.clear()
     del site.cluster.objects["RayCluster", "run-ray-0"]
     assert site.look().of("stage-1").attempts[0].ended is not None
+
+
+@pytest.mark.parametrize("state", ["Running", "Complete"])
+def test_pods_of_a_child_that_was_replaced_by_somebody_else_s_are_waited_for(state: str, tmp_path: Path) -> None:
+    """Deleted with --cascade=orphan, and made again from a backup, which keeps no owner."""
+    site = at_step_2(tmp_path, grpo={"workersPerPod": 2, "cluster": "per-stage"})
+    strange(site, "RayJob", "run-stage-1-0", [], status={"jobDeploymentStatus": state, "jobStatus": "RUNNING"})
+    phase, reason, message = said(site.look(3))
+    assert (phase, reason) == ("Stopping", "ChildLost")
+    assert f"; RayJob run-stage-1-0 {WORDS}; pod run-stage-1-0 may still run; " in message
+    site.cluster.processes.clear()
+    site.look(3)
+    assert site.cluster.made[-1] == ("RayJob", "run-stage-1-1")

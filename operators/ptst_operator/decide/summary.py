@@ -182,9 +182,11 @@ def _queued(what: str, world: World, before: Status) -> Summary:
 
 
 def _rest(at: Situation, status: Status, attempt: AttemptStatus) -> str:
-    """What keeps an attempt from its end: a refusal, a RayCluster of somebody else, pods without their object or over time."""
+    """What keeps an attempt from its end: a refusal, an object of somebody else, pods without their object or over time."""
     world, stopping = at.world, attempt.stopping
     refusal = f"; {world.refused}" if world.refused is not None else ""
+    if at.in_the_way(world.child) and world.leftover:
+        return f"{refusal}; {name_taken(attempt.kind, attempt.name)}; {_may_run(at, world.leftover)}"
     if status.cluster is not None and at.in_the_way(world.cluster):
         return f"{refusal}; {name_taken(raycluster.RESOURCE.kind, status.cluster.name)}"
     gone, pods = world.child is None and world.cluster is None, (*world.leftover, *world.cluster_pods)

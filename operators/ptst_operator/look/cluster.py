@@ -54,8 +54,9 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
         attempt = live[1]
         manifest = api.get(attempt.kind, attempt.name)
         child = attempt.child_kind.read(manifest) if manifest is not None else None
-        head = child.head if child is not None and attempt.own_cluster else None
-        if _may_leave_pods(child, run) and not attempt.on_shared_cluster:
+        mine = _ours(child, run)
+        head = mine.head if mine is not None and attempt.own_cluster else None
+        if _may_leave_pods(child, attempt, run) and not attempt.on_shared_cluster:
             pods = _pods(api, attempt.child_kind.pod_label, attempt.name)
             leftover, code = read_pods(pods)
             orphans = _orphans(api, attempt, pods) if child is None and attempt.own_cluster else ()
@@ -76,10 +77,15 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
     return SeenInCluster(child, leftover, orphans, code, cluster, cluster_pods, worker_pods, hindrance, head)
 
 
-def _may_leave_pods(child: ChildState | None, run: ResolvedRun) -> bool:
-    """Whether the pods of a child matter that are still there: it is gone, over or being deleted. Those of others do not."""
+def _may_leave_pods(child: ChildState | None, attempt: AttemptStatus, run: ResolvedRun) -> bool:
+    """Whether the pods of a child matter that are still there: it is gone, over or being deleted.
+
+    Those of somebody else's matter only if ours was there before it: both may have pods with the same labels.
+    """
     ours = _ours(child, run)
-    return child is None or (ours is not None and (ours.deleting or ours.over))
+    if child is not None and ours is None:
+        return attempt.uid is not None
+    return ours is None or ours.deleting or ours.over
 
 
 def _ours(seen: _Seen | None, run: ResolvedRun) -> _Seen | None:
