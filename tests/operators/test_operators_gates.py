@@ -326,6 +326,20 @@ def test_a_rollback_that_the_storage_refuses_is_said(tmp_path: Path, monkeypatch
     assert condition(site.look(3), "Held").reason == "RolledBack"
 
 
+def test_a_rollback_that_waits_for_pods_names_them(tmp_path: Path) -> None:
+    site = stage_1_runs(tmp_path, BACK)
+    log(site, record(1, 0.0), record(2, 0.0))
+    site.commit("stage-1", 2, final=False)
+    labels = {"visionr1.io/run": "run"}
+    site.cluster.waiting_pods = [{"metadata": {"name": "old", "labels": labels}, "spec": {"nodeName": "gpu-7"}, "status": {}}]
+    said = condition(end(site), "Progressing")
+    assert (
+        said.reason == "RollingBack" and "goes back to stage-1 at step 0; pod old on node gpu-7 may still run; " in said.message
+    )
+    site.cluster.waiting_pods.clear()
+    assert condition(end(site), "Held").reason == "RolledBack"
+
+
 @pytest.mark.parametrize("error", [Fenced("run: another attempt took this run over"), NotFound("epochs/2.json")])
 def test_a_rollback_that_another_one_overtakes_is_tried_again(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -86,7 +86,8 @@ def _held_by(breach: BreachStatus, at: Situation) -> Summary:
     back = f"{breach.rollback_phase} at step {breach.rollback_step}"
     if not breach.rolled_back:
         refused = f": {at.world.refused}" if at.world.refused else ""
-        return Summary("Stopping", "RollingBack", f"{breach.message}; the run goes back to {back}{refused}")
+        left = f"; {_may_run(at, at.world.leftover, gone=True)}" if at.world.leftover else ""
+        return Summary("Stopping", "RollingBack", f"{breach.message}; the run goes back to {back}{refused}{left}")
     return Summary(
         "Held", "RolledBack", f"{breach.message}; the run went back to {back}; change the recipe if needed, then: {command}"
     )
