@@ -151,7 +151,7 @@ class Api:
             # An older definition would drop unknown fields, and the operator would write them again at every look.
             self._call("PUT", path, {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}, body)
         except ApiError as error:
-            if "unknown field" not in str(error):
+            if not any(words in str(error) for words in ("unknown field", "Unsupported value")):
                 raise
             raise ApiError(error.status, f"{error}; {_OLDER}") from error
 

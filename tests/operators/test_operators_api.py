@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.body[: 1 if broken else None])
         self.close_connection = broken
 
-    do_PATCH = do_DELETE = do_GET
+    do_PATCH = do_PUT = do_DELETE = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
@@ -177,3 +177,11 @@ def test_only_the_object_that_was_seen_is_deleted(kind: str, policy: str, api: A
     api.delete(kind, "x", "uid-1")
     (asked,) = server.asked
     assert asked.method == "DELETE" and asked.body == {"propagationPolicy": policy, "preconditions": {"uid": "uid-1"}}
+
+
+def test_a_word_that_an_older_definition_does_not_know_is_told(api: Api, server: Server) -> None:
+    said = 'status.phases[0].attempts[0].stopping.reason: Unsupported value: "Outdated"'
+    server.status, server.body = 422, json.dumps({"message": said}).encode()
+    meta = {"name": "run", "namespace": "default", "uid": "u", "resourceVersion": "1"}
+    with pytest.raises(ApiError, match='"Outdated"; the definition is older than the operator'):
+        api.write_status({"apiVersion": "visionr1.io/v1", "kind": "PTSTRun", "metadata": meta, "spec": {}}, {})
