@@ -48,7 +48,7 @@ def test_at_most_three_pods_are_named_with_their_nodes(tmp_path: Path) -> None:
     site = Site(tmp_path, **without_coldstart())
     site.cluster.waiting_pods = [pod(f"p{number}", "gpu-7", **{"visionr1.io/run": "run"}) for number in range(5)]
     assert said(site)[2] == (
-        f"sft waits: pod p0 on node gpu-7, pod p1 on node gpu-7, pod p2 on node gpu-7 and 2 more may still run; {BY_HAND}"
+        f"sft waits: pod p0 on node gpu-7, pod p1 on node gpu-7, pod p2 on node gpu-7 and more may still run; {BY_HAND}"
     )
 
 

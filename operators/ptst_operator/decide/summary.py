@@ -197,8 +197,11 @@ def _rest(at: Situation, status: Status, attempt: AttemptStatus) -> str:
 
 
 def _may_run(at: Situation, pods: tuple[str, ...], gone: bool = False) -> str:
-    """Names pods that may still run, and says how a person ends them; `gone`: the object that would end them is."""
-    more = f" and {len(pods) - _NAMED} more" if len(pods) > _NAMED else ""
+    """Names pods that may still run, and says how a person ends them; `gone`: the object that would end them is.
+
+    Not how many there are: with each that ends, the status would be written again.
+    """
+    more = " and more" if len(pods) > _NAMED else ""
     node = "if a node is gone for good, delete it (kubectl delete node NODE)"
     by_hand = f"if one stays, delete it (kubectl -n {at.run.namespace} delete pod NAME); " if gone else ""
     return f"{', '.join(pods[:_NAMED])}{more} may still run; {by_hand}{node}"
