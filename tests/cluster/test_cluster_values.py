@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from chart import Values, manifests, refusal, the
+from chart import Values, manifests, pod_templates, refusal, the
 from ptst_operator.rules import ROLES
 
 from visionr1.recipe.document import merge
@@ -219,3 +219,23 @@ AGREE: dict[str, Values] = {
 @pytest.mark.parametrize("values", AGREE.values(), ids=AGREE.keys())
 def test_values_that_agree_render(values: Values) -> None:
     assert the(manifests(values), "Deployment")
+
+
+@pytest.mark.parametrize("text", ["-----BEGIN-----\n-----END-----\n", "a\n\n"])
+def test_a_text_keeps_the_line_breaks_at_its_end(text: str) -> None:
+    own: Values = {"env": {"A": text}, "annotations": {"a": text}}
+    made = manifests(
+        {
+            "podAnnotations": {"z": text},
+            "operator": {"env": {"A": text}},
+            "doctor": {"enabled": True},
+            "run": {"pods": own, **{part: {role: own for one, role in ROLES if one == part} for part, _ in ROLES}},
+        }
+    )
+    spec = the(made, "PTSTRun")["spec"]
+    for place in (spec["pods"], *(spec[part][role] for part, role in ROLES)):
+        assert (place["env"]["A"], place["annotations"]["a"]) == (text, text)
+    for name, pod in pod_templates(made).items():
+        assert pod["metadata"]["annotations"]["z"] == text, name
+    (operator,) = the(made, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert {"name": "A", "value": text} in operator["env"]

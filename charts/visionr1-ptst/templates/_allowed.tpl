@@ -2,12 +2,12 @@
 {{- define "visionr1.checkAllowed" -}}
 {{- $limits := .Values.admission }}
 {{- $accounts := append ($limits.serviceAccounts | default list) "default" }}
-{{- range $path, $pods := include "visionr1.places" . | fromYaml }}
+{{- range $path, $pods := include "visionr1.places" . | fromJson }}
 {{- if and (kindIs "string" $pods.serviceAccountName) (not (has $pods.serviceAccountName $accounts)) }}
 {{- fail (printf "%s.serviceAccountName is %q, which admission.serviceAccounts does not have: add it there, so that runs may use it" $path $pods.serviceAccountName) }}
 {{- end }}
 {{- with $limits.images }}
-{{- range $place, $image := include "visionr1.imagesOf" $pods | fromYaml }}
+{{- range $place, $image := include "visionr1.imagesOf" $pods | fromJson }}
 {{- include "visionr1.checkBeginning" (list (printf "%s.%s" $path $place) (include "visionr1.registered" (list $ $image)) "admission.images" $limits.images) }}
 {{- end }}
 {{- end }}
@@ -35,7 +35,7 @@
 {{- range $number, $one := .volumes }}
 {{- with $one.image }}{{ $_ := set $images (printf "volumes[%d].image.reference" $number) (.reference | default "") }}{{ end }}
 {{- end }}
-{{- toYaml $images }}
+{{- toJson $images }}
 {{- end }}
 
 {{- /* Fails for (list PATH VALUE LIMIT BEGINNINGS) if the value has none of these beginnings. */}}

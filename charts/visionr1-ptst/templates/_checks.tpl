@@ -35,8 +35,8 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- if and .Values.operator.enabled .Values.admission.enabled }}{{ include "visionr1.checkAllowed" . }}{{ end }}
 {{- include "visionr1.checkQueueOf" (list "commonLabels" .Values.commonLabels) }}
 {{- include "visionr1.checkQueueOf" (list "podLabels" .Values.podLabels) }}
-{{- $roles := include "visionr1.roles" . | fromYaml }}
-{{- range $path, $own := include "visionr1.places" . | fromYaml }}
+{{- $roles := include "visionr1.roles" . | fromJson }}
+{{- range $path, $own := include "visionr1.places" . | fromJson }}
 {{- include "visionr1.checkPods" (dict "path" $path "own" $own "pods" (get $roles $path) "root" $) }}
 {{- end }}
 {{- end }}
@@ -52,24 +52,24 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 
 {{- /* What the user gave for the pods of the run: of all (run.pods), and of each role, by the path of the value. */}}
 {{- define "visionr1.places" -}}
-{{- $run := include "visionr1.given" (omit .Values.run "recipe") | fromYaml }}
+{{- $run := include "visionr1.given" (omit .Values.run "recipe") | fromJson }}
 {{- $places := dict "run.pods" $run.pods }}
 {{- range $part, $roles := include "visionr1.parts" . | fromYaml }}
 {{- range $role := $roles }}
 {{- with get (get $run $part | default dict) $role }}{{ $_ := set $places (printf "run.%s.%s" $part $role) . }}{{ end }}
 {{- end }}
 {{- end }}
-{{- toYaml $places }}
+{{- toJson $places }}
 {{- end }}
 
 {{- /* The pods of each place as they will be: a role's own lists take the place of those of run.pods. */}}
 {{- define "visionr1.roles" -}}
-{{- $common := include "visionr1.runPods" . | fromYaml }}
+{{- $common := include "visionr1.runPods" . | fromJson }}
 {{- $merged := dict "run.grpo.head" $common "run.grpo.workers" $common }}
-{{- range $path, $pods := include "visionr1.places" . | fromYaml }}
-{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) (include "visionr1.pulled" (list $ $pods) | fromYaml)) }}
+{{- range $path, $pods := include "visionr1.places" . | fromJson }}
+{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) (include "visionr1.pulled" (list $ $pods) | fromJson)) }}
 {{- end }}
-{{- toYaml $merged }}
+{{- toJson $merged }}
 {{- end }}
 
 {{- /* The claim's own path, for (list PATH VALUE). */}}
@@ -81,7 +81,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 
 {{- define "visionr1.checkStorage" -}}
 {{- $url := .Values.run.storage.url | default "" }}
-{{- with (include "visionr1.storage" . | fromYaml).claim }}
+{{- with (include "visionr1.storage" . | fromJson).claim }}
 {{- include "visionr1.checkClaimPath" (list "run.storage.claim.mountPath" (.mountPath | default "/runs")) }}
 {{- end }}
 {{- $claim := .Values.run.storage.claim | default dict }}
@@ -113,7 +113,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- if not $pods.image }}
 {{- fail "run.pods.image is missing: set it to the trainer image" }}
 {{- end }}
-{{- $roles := include "visionr1.roles" . | fromYaml }}
+{{- $roles := include "visionr1.roles" . | fromJson }}
 {{- $head := (index $roles "run.grpo.head").image }}
 {{- $workers := (index $roles "run.grpo.workers").image }}
 {{- if and (not (contains "@" (printf "%s%s" $head $workers))) (ne (trimSuffix "-cpu" $head) (trimSuffix "-cpu" $workers)) }}
@@ -179,7 +179,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- define "visionr1.checkProxy" -}}
 {{- $places := dict }}
 {{- if .Values.operator.enabled }}{{ $_ := set $places "operator" .Values.operator }}{{ end }}
-{{- if .Values.run.enabled }}{{ $places = merge $places (include "visionr1.places" . | fromYaml) }}{{ end }}
+{{- if .Values.run.enabled }}{{ $places = merge $places (include "visionr1.places" . | fromJson) }}{{ end }}
 {{- if or .Values.proxy.httpProxy .Values.proxy.httpsProxy .Values.proxy.noProxy }}
 {{- range $path, $pods := $places }}
 {{- range $kind := tuple "env" "envValueFrom" }}
@@ -224,7 +224,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- if or .own.volumes .own.volumeMounts .own.sharedMemory }}
 {{- $places := list "/tmp" }}
-{{- with (include "visionr1.storage" .root | fromYaml).claim }}{{ $places = append $places (.mountPath | default "/runs" | trimSuffix "/") }}{{ end }}
+{{- with (include "visionr1.storage" .root | fromJson).claim }}{{ $places = append $places (.mountPath | default "/runs" | trimSuffix "/") }}{{ end }}
 {{- if $pods.sharedMemory }}{{ $places = append $places "/dev/shm" }}{{ end }}
 {{- include "visionr1.checkMounts" (dict "path" .path "pods" $pods "names" (list "scratch" "run" "shared-memory") "places" $places) }}
 {{- end }}

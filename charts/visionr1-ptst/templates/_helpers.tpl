@@ -24,11 +24,12 @@ releases such as 123 and a.b. */}}
 {{- dict "app.kubernetes.io/name" (include "visionr1.appName" .) "app.kubernetes.io/instance" .Release.Name "app.kubernetes.io/component" "operator" | toYaml }}
 {{- end }}
 
-{{- /* Mappings as one, of a list: a later one is stronger, also with an empty text, which Helm's own merge takes for no value. */}}
+{{- /* Mappings as one in JSON, of a list: a later one is stronger, also with an empty text, which Helm's own merge takes for no value.
+toYaml is for what is written alone: it takes the line break away with which its last text ends. */}}
 {{- define "visionr1.joined" -}}
 {{- $made := dict }}
 {{- range . }}{{ range $key, $value := . }}{{ $_ := set $made $key $value }}{{ end }}{{ end }}
-{{- toYaml $made }}
+{{- toJson $made }}
 {{- end }}
 
 {{- /* Labels of an object, for (list . COMPONENT). By toYaml, so that a release called 123 is no number. Those of selectors cannot be
@@ -42,21 +43,21 @@ changed (see checkOwnLabels). */}}
   "app.kubernetes.io/component" (index . 1)
   "app.kubernetes.io/part-of" "visionr1-ptst"
   "app.kubernetes.io/managed-by" $root.Release.Service }}
-{{- include "visionr1.joined" (list $ours $root.Values.commonLabels) }}
+{{- include "visionr1.joined" (list $ours $root.Values.commonLabels) | fromJson | toYaml }}
 {{- end }}
 
 {{- /* Labels of a pod, for (list . COMPONENT MORE). */}}
 {{- define "visionr1.podLabels" -}}
 {{- $root := index . 0 }}
 {{- $ours := include "visionr1.labels" (list $root (index . 1)) | fromYaml }}
-{{- include "visionr1.joined" (list $ours $root.Values.podLabels (index . 2)) }}
+{{- include "visionr1.joined" (list $ours $root.Values.podLabels (index . 2)) | fromJson | toYaml }}
 {{- end }}
 
 {{- /* Labels and annotations of a pod that must end: a proxy beside it would keep it, and its Job, for ever. */}}
 {{- define "visionr1.jobPodMetadata" -}}
 {{- $root := index . 0 }}
 labels: {{- include "visionr1.podLabels" (list $root (index . 1) (dict "sidecar.istio.io/inject" (get ($root.Values.podLabels | default dict) "sidecar.istio.io/inject" | default "false"))) | nindent 2 }}
-annotations: {{- include "visionr1.joined" (list (dict "linkerd.io/inject" "disabled") $root.Values.podAnnotations) | nindent 2 }}
+annotations: {{ include "visionr1.joined" (list (dict "linkerd.io/inject" "disabled") $root.Values.podAnnotations) }}
 {{- end }}
 
 {{- define "visionr1.serviceAccount" -}}
@@ -89,11 +90,11 @@ annotations: {{- include "visionr1.joined" (list (dict "linkerd.io/inject" "disa
 {{- end }}
 {{- end }}
 {{- end }}
-{{- toYaml $made }}
+{{- toJson $made }}
 {{- end }}
 
 {{- define "visionr1.operatorEnv" -}}
-{{- include "visionr1.joined" (list (include "visionr1.proxyVariables" . | fromYaml) .Values.operator.env) }}
+{{- include "visionr1.joined" (list (include "visionr1.proxyVariables" . | fromJson) .Values.operator.env) }}
 {{- end }}
 
 {{- define "visionr1.restrictedPod" -}}
@@ -156,7 +157,7 @@ capabilities: {drop: [ALL]}
 {{- define "visionr1.egressPorts" -}}
 {{- $ports := list }}
 {{- range .Values.networkPolicy.operatorEgressPorts }}{{ $ports = append $ports (int .) }}{{ end }}
-{{- range $name, $url := include "visionr1.operatorEnv" . | fromYaml }}
+{{- range $name, $url := include "visionr1.operatorEnv" . | fromJson }}
 {{- if and $url (regexMatch "^(AWS_ENDPOINT_URL(_.+)?|HTTPS?_PROXY)$" (upper $name)) }}
 {{- $host := regexReplaceAll "^([^/@]+://)?([^/@]*@)?([^/?#]*).*$" $url "${3}" }}
 {{- $given := regexFind ":[0-9]+$" $host | trimPrefix ":" }}

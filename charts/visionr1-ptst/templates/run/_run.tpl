@@ -3,18 +3,18 @@ The pods of a run as the chart gives them to the operator: with the labels, anno
 have, and images from the registry of an umbrella chart, by its pull secrets.
 */}}
 {{- define "visionr1.runPods" -}}
-{{- $pods := include "visionr1.given" .Values.run.pods | fromYaml }}
+{{- $pods := include "visionr1.given" .Values.run.pods | fromJson }}
 {{- $common := dict }}
-{{- range $name, $value := include "visionr1.joined" (list .Values.commonLabels .Values.podLabels) | fromYaml }}
+{{- range $name, $value := include "visionr1.joined" (list .Values.commonLabels .Values.podLabels) | fromJson }}
 {{- if not (include "visionr1.isOwnLabel" $name) }}{{ $_ := set $common $name $value }}{{ end }}
 {{- end }}
-{{- with include "visionr1.joined" (list $common $pods.labels) | fromYaml }}
+{{- with include "visionr1.joined" (list $common $pods.labels) | fromJson }}
 {{- $_ := set $pods "labels" . }}
 {{- end }}
-{{- with include "visionr1.joined" (list .Values.podAnnotations $pods.annotations) | fromYaml }}
+{{- with include "visionr1.joined" (list .Values.podAnnotations $pods.annotations) | fromJson }}
 {{- $_ := set $pods "annotations" . }}
 {{- end }}
-{{- with include "visionr1.joined" (list (include "visionr1.proxyVariables" . | fromYaml) $pods.env) | fromYaml }}
+{{- with include "visionr1.joined" (list (include "visionr1.proxyVariables" . | fromJson) $pods.env) | fromJson }}
 {{- $_ := set $pods "env" . }}
 {{- end }}
 {{- with include "visionr1.pullSecrets" (list . $pods.imagePullSecrets) | fromJsonArray }}
@@ -50,7 +50,7 @@ have, and images from the registry of an umbrella chart, by its pull secrets.
 {{- with $pods.imagePullSecrets }}
 {{- $_ := set $pods "imagePullSecrets" (include "visionr1.pullSecrets" (list $root .) | fromJsonArray) }}
 {{- end }}
-{{- toYaml $pods }}
+{{- toJson $pods }}
 {{- end }}
 
 {{- /* The storage of the run. A run on S3 has no use for the chart's own claim, which null takes away in few places: not in a parent
@@ -60,7 +60,7 @@ chart's values.yaml. */}}
 {{- if and (hasPrefix "s3://" $storage.url) (deepEqual $storage.claim (dict "name" "visionr1-runs" "mountPath" "/runs")) }}
 {{- $storage = omit $storage "claim" }}
 {{- end }}
-{{- toYaml $storage }}
+{{- toJson $storage }}
 {{- end }}
 
 {{- /* The recipe of the run. The chart's own stages are those of its preset: another preset has its own. */}}
@@ -70,29 +70,29 @@ chart's values.yaml. */}}
 {{- if and (ne ($recipe.preset | default "vision-r1") "vision-r1") (eq (toJson $recipe.stages) $ours) }}
 {{- $recipe = omit $recipe "stages" }}
 {{- end }}
-{{- toYaml $recipe }}
+{{- toJson $recipe }}
 {{- end }}
 
 {{- /* A mapping without the keys that are null, at any depth: the same as if they were not there. (A recipe's null has a meaning.) */}}
 {{- define "visionr1.given" -}}
 {{- $made := dict }}
 {{- range $key, $value := . }}
-{{- if kindIs "map" $value }}{{ $value = include "visionr1.given" $value | fromYaml }}{{ end }}
+{{- if kindIs "map" $value }}{{ $value = include "visionr1.given" $value | fromJson }}{{ end }}
 {{- if not (kindIs "invalid" $value) }}{{ $_ := set $made $key $value }}{{ end }}
 {{- end }}
-{{- toYaml $made }}
+{{- toJson $made }}
 {{- end }}
 
 {{- define "visionr1.spec" -}}
-{{- $spec := include "visionr1.given" (omit .Values.run "enabled" "name" "recipe") | fromYaml }}
-{{- $_ := set $spec "storage" (include "visionr1.storage" . | fromYaml) }}
-{{- with .Values.run.recipe }}{{ $_ := set $spec "recipe" (include "visionr1.recipe" $ | fromYaml) }}{{ end }}
-{{- $_ := set $spec "pods" (include "visionr1.runPods" . | fromYaml) }}
+{{- $spec := include "visionr1.given" (omit .Values.run "enabled" "name" "recipe") | fromJson }}
+{{- $_ := set $spec "storage" (include "visionr1.storage" . | fromJson) }}
+{{- with .Values.run.recipe }}{{ $_ := set $spec "recipe" (include "visionr1.recipe" $ | fromJson) }}{{ end }}
+{{- $_ := set $spec "pods" (include "visionr1.runPods" . | fromJson) }}
 {{- range $part, $places := include "visionr1.parts" . | fromYaml }}
 {{- $there := get $spec $part | default dict }}
 {{- range $place := $places }}
 {{- with get $there $place }}
-{{- $_ := set $there $place (include "visionr1.pulled" (list $ .) | fromYaml) }}
+{{- $_ := set $there $place (include "visionr1.pulled" (list $ .) | fromJson) }}
 {{- end }}
 {{- end }}
 {{- end }}
