@@ -112,6 +112,9 @@ def test_a_run_on_s3_below_a_parent_chart_has_no_claim(tmp_path: Path) -> None:
     own = {"name": "data", "mountPath": "/data"}
     made = manifests({"run": {"storage": {"url": "s3://bucket/run", "claim": own}}})
     assert the(made, "PTSTRun")["spec"]["storage"]["claim"] == own, "a claim that was asked for"
+    made = manifests({"run": {"storage": {"url": "s3://bucket/run"}}})
+    claim = the(made, "PersistentVolumeClaim")["metadata"]["name"]
+    assert the(made, "PTSTRun")["spec"]["storage"]["claim"]["name"] == claim, "data and models may be on the release's own claim"
 
 
 def test_another_preset_below_a_parent_chart_has_its_own_stages(tmp_path: Path) -> None:

@@ -53,11 +53,11 @@ have, and images from the registry of an umbrella chart, by its pull secrets.
 {{- toJson $pods }}
 {{- end }}
 
-{{- /* The storage of the run. A run on S3 has no use for the chart's own claim, which null takes away in few places: not in a parent
-chart's values.yaml. */}}
+{{- /* The storage of the run. Where the release has no claim, a run on S3 has no use for the one of the defaults, which null takes away
+in few places: not in a parent chart's values.yaml. With one, data and models may be on it. */}}
 {{- define "visionr1.storage" -}}
 {{- $storage := .Values.run.storage }}
-{{- if and (hasPrefix "s3://" $storage.url) (deepEqual $storage.claim (dict "name" "visionr1-runs" "mountPath" "/runs")) }}
+{{- if and (hasPrefix "s3://" $storage.url) (not .Values.claim.name) (deepEqual $storage.claim (dict "name" "visionr1-runs" "mountPath" "/runs")) }}
 {{- $storage = omit $storage "claim" }}
 {{- end }}
 {{- toJson $storage }}
