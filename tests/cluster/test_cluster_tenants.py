@@ -235,7 +235,8 @@ def test_the_ports_of_a_proxy_and_of_s3_are_open(url: str, port: int) -> None:
         {"operator": {"env": {"AWS_ENDPOINT_URL_S3": url}}},
     ):
         assert opened(values) == [443, 6443, port]
-    assert opened({"operator": {"env": {"AWS_ENDPOINT_URL": "https://s3.example", "NO_PROXY": "a:1"}}}) == [443, 6443]
+    for tls in ("https://s3.example", " HTTPS://S3.example "):
+        assert opened({"operator": {"env": {"AWS_ENDPOINT_URL": tls, "NO_PROXY": "a:1"}}}) == [443, 6443]
     assert opened({"networkPolicy": {"operatorEgressPorts": []}, "proxy": {"httpsProxy": url}}) == [port]
 
 

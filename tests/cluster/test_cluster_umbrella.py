@@ -210,6 +210,7 @@ NO_NAMES: dict[str, tuple[Values, str]] = {
         {"nameOverride": "n" * 64},
         "give at most 63 lower-case letters, digits and -, with a letter or digit first",
     ),
+    "a run without a name": ({"run": {"name": ""}}, 'run.name is "": give at most 33 lower-case letters'),
     "a run that is none": ({"run": {"name": "Vision_R1"}}, 'run.name is "Vision_R1": give at most 33 lower-case letters'),
     "a run that begins with a digit": ({"run": {"name": "7b"}}, "and -, with a letter first"),
 }

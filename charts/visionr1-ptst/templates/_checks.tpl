@@ -6,8 +6,8 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- range $path, $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "operator.podLabels" .Values.operator.podLabels }}
 {{- include "visionr1.checkOwnLabels" (list $path $labels) }}
 {{- end }}
-{{- include "visionr1.checkName" (list "nameOverride" .Values.nameOverride 63 "[a-z0-9]") }}
-{{- include "visionr1.checkName" (list "fullnameOverride" .Values.fullnameOverride 253 "[a-z0-9]") }}
+{{- with .Values.nameOverride }}{{ include "visionr1.checkName" (list "nameOverride" . 63 "[a-z0-9]") }}{{ end }}
+{{- with .Values.fullnameOverride }}{{ include "visionr1.checkName" (list "fullnameOverride" . 253 "[a-z0-9]") }}{{ end }}
 {{- if .Values.run.enabled }}{{ include "visionr1.checkName" (list "run.name" .Values.run.name 33 "[a-z]") }}{{ end }}
 {{- if .Values.operator.enabled }}
 {{- $places := list "/tmp" }}
@@ -44,8 +44,8 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 
 {{- /* Fails for (list PATH NAME LENGTH FIRST) if Kubernetes does not take the name. */}}
 {{- define "visionr1.checkName" -}}
-{{- $name := index . 1 | default "" }}
-{{- if and $name (or (gt (len $name) (index . 2)) (not (regexMatch (printf "^%s([-a-z0-9]*[a-z0-9])?$" (index . 3)) $name))) }}
+{{- $name := index . 1 }}
+{{- if or (gt (len $name) (index . 2)) (not (regexMatch (printf "^%s([-a-z0-9]*[a-z0-9])?$" (index . 3)) $name)) }}
 {{- fail (printf "%s is %q: give at most %d lower-case letters, digits and -, with a %s first" (index . 0) $name (index . 2) (ternary "letter" "letter or digit" (eq (index . 3) "[a-z]"))) }}
 {{- end }}
 {{- end }}

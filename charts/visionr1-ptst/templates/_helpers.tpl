@@ -158,6 +158,7 @@ capabilities: {drop: [ALL]}
 {{- $ports := list }}
 {{- range .Values.networkPolicy.operatorEgressPorts }}{{ $ports = append $ports (int .) }}{{ end }}
 {{- range $name, $url := include "visionr1.operatorEnv" . | fromJson }}
+{{- $url = trim $url | lower }}
 {{- if and $url (regexMatch "^(AWS_ENDPOINT_URL(_.+)?|HTTPS?_PROXY)$" (upper $name)) }}
 {{- $host := regexReplaceAll "^([^/@]+://)?([^/@]*@)?([^/?#]*).*$" $url "${3}" }}
 {{- $given := regexFind ":[0-9]+$" $host | trimPrefix ":" }}
