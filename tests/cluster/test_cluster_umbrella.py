@@ -141,6 +141,13 @@ def test_an_image_with_a_registry_keeps_it() -> None:
     assert grpo["head"]["image"] == "registry.corp.example/visionr1-ptst/trainer:0.1.0-cpu"
 
 
+@pytest.mark.parametrize(("own", "image"), [("", "team/visionr1-ptst/trainer:0.1.0"), ("mine:1", "team/mine:1")])
+def test_the_doctor_s_image_has_the_registry_once(own: str, image: str) -> None:
+    made = manifests({"global": {"imageRegistry": "team"}, "doctor": {"enabled": True, "image": own}})
+    images = [pod["spec"]["containers"][0]["image"] for name, pod in pod_templates(made).items() if "doctor" in name]
+    assert images == [image]
+
+
 def test_the_images_that_a_run_s_pods_begin_with_and_mount_have_the_registry_too() -> None:
     role = {
         "initContainers": [{"name": "fetch", "image": "team/fetch:1"}, {"name": "other", "image": "quay.io/other:1"}],
