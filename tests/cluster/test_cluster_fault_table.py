@@ -107,9 +107,10 @@ def kill_a_container_shim(release: Release, plane: ControlPlane, node: RealNode)
 
 
 def fill_the_disk(release: Release, plane: ControlPlane, node: RealNode) -> Callable[[], bool]:
-    """A worker's pod writes more than it may; the kubelet takes it away."""
-    seen = replaced(release, "pods", "visionr1.io/role=worker")
-    release.kubectl("exec", release.pods("visionr1.io/role=worker")[0], "--", "fallocate", "-l", "2G", "/tmp/full")
+    """A worker's pod writes more than it may; the kubelet, which looks only now and then, takes it away."""
+    seen, pod = replaced(release, "pods", "visionr1.io/role=worker"), pods_of(release, "worker")[0]
+    processes(pod, "ray::Host")[0].suspend()
+    release.kubectl("exec", pod["metadata"]["name"], "--", "fallocate", "-l", "2G", "/tmp/full")
     wait_for("an eviction", lambda: "Evicted" in release.kubectl("get", "events"), 180)
     return seen
 
