@@ -29,5 +29,5 @@ APPLY_DEFINITION: Final = "kubectl apply --server-side --force-conflicts -f char
 
 
 def name_taken(kind: str, name: str) -> str:
-    """What is said of an object of somebody else with the name of one that a run needs."""
+    """The message about an object of somebody else that has a name which a run needs."""
     return f"{kind} {name} exists and is not of this run; delete it, or give the run another name"

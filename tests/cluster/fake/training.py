@@ -23,7 +23,7 @@ from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
 from visionr1.errors import EXIT_FENCED, Fenced
-from visionr1.recipe import Phase, StagePhase, phases, stage_phase
+from visionr1.recipe import Phase, Recipe, StagePhase, phases, stage_phase
 from visionr1.rundir.checkpoints import Checkpoints
 from visionr1.rundir.layout import COLDSTART_MANIFEST, eval_key
 from visionr1.rundir.recipe import read_recipe
@@ -101,8 +101,7 @@ class Process:
         try:
             if phase.kind in ("sft", "grpo"):
                 steps = phase.stage.steps if isinstance(phase, StagePhase) else SFT_STEPS
-                every, workers = recipe.checkpoint.every, recipe.rollout.workers
-                self._train(store, phase, begun or phase.first_step, phase.first_step + steps, every, workers)
+                self._train(store, phase, begun or phase.first_step, phase.first_step + steps, recipe)
             elif not self.killed.wait(4 * self.pace):
                 self._write(store, phase)
                 self.code = 0
@@ -118,7 +117,7 @@ class Process:
         step = Checkpoints(store, phase.input_phase).latest() if phase.input_phase else 0
         store.write_bytes(eval_key(phase.input_phase or "base"), json.dumps({"step": step}).encode())
 
-    def _train(self, store: Store, phase: Phase, step: int, last: int, every: int, workers: int) -> None:
+    def _train(self, store: Store, phase: Phase, step: int, last: int, recipe: Recipe) -> None:
         self.step = step
         log = StepLog(store, phase.name, step)
         while step < last:
@@ -126,15 +125,14 @@ class Process:
                 return
             step += 1
             if isinstance(phase, StagePhase):
-                log.append({**_record(phase, step), "workers": workers})
+                log.append({**_record(phase, step), "workers": recipe.rollout.workers})
             self.step = step
             stopping = self.stop.is_set() or self._asked(store)
-            if step == last or step % every == 0 or stopping:
+            if step == last or step % recipe.checkpoint.every == 0 or stopping:
                 self._commit(store, phase, step, step == last)
-            if stopping and step < last:
-                self.code = 3
-                return
-        self.code = 0
+            if stopping:
+                break
+        self.code = 0 if step == last else 3
 
     def _asked(self, store: Store) -> bool:
         return "--stop-when" in self.words and store.exists(self.words[self.words.index("--stop-when") + 1])
