@@ -82,6 +82,11 @@ def _pods() -> Iterator[Schema]:
             f"(!has(self.env) || !('{name}' in self.env)) && (!has(self.envValueFrom) || !('{name}' in self.envValueFrom))",
             f"{name} is set by KubeRay, so that Ray asks for a token: remove it",
         )
+    for name in _S3:
+        yield rule(
+            f"!has(self.env) || !('{name}' in self.env) || self.env['{name}'] == '' || self.env['{name}'].contains('://')",
+            f"{name} has no scheme, which S3's libraries need: write http:// or https:// before the host",
+        )
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         lower = name.lower()
         yield rule(

@@ -135,6 +135,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         ),
         "a role's env has another AWS_ENDPOINT_URL than spec.pods.env",
     ),
+    "S3 without a scheme": (
+        run(pods={"image": "trainer:1", "env": {"AWS_ENDPOINT_URL_S3": "s3.example:9000"}}),
+        "AWS_ENDPOINT_URL_S3 has no scheme, which S3's libraries need: write http:// or https:// before the host",
+    ),
     "Ray without a token": (
         run(pods={"image": "x", "env": {"RAY_AUTH_MODE": "disabled"}}),
         "RAY_AUTH_MODE is set by KubeRay, so that Ray asks for a token: remove it",

@@ -231,8 +231,7 @@ def test_the_ports_of_a_proxy_and_of_s3_are_open(url: str, port: int) -> None:
         {"proxy": {"httpsProxy": url}},
         {"proxy": {"httpProxy": url}},
         {"operator": {"env": {"https_proxy": url}}},
-        {"operator": {"env": {"AWS_ENDPOINT_URL": url}}},
-        {"operator": {"env": {"AWS_ENDPOINT_URL_S3": url}}},
+        *({"operator": {"env": {name: url}}} for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3") if "://" in url),
     ):
         assert opened(values) == [443, 6443, port]
     for tls in ("https://s3.example", " HTTPS://S3.example "):

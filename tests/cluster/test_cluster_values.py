@@ -16,6 +16,7 @@ TWO: list[dict[str, Any]] = [{"name": name, "emptyDir": {}} for name in ("a", "b
 SAME_PATH = [{"name": "a", "mountPath": "/x"}, {"name": "b", "mountPath": "/x/"}]
 SHARED = {"storage": {"url": "/dev/shm/r", "claim": {"mountPath": "/dev/shm"}}}
 DATA = [{"name": "data", "mountPath": "/data"}]
+NOWHERE = ("http://proxy:99999", "http://proxy:0", "http://", "https://:3128", "http://a b:1", "fd00::1", "http://[::1", "//a:1")
 
 
 def pods(**own: Any) -> Values:
@@ -119,6 +120,18 @@ DISAGREE: dict[str, tuple[Values, str]] = {
         merge(S3, pods(env={"AWS_ENDPOINT_URL": "https://a"})),
         "run.pods.env has AWS_ENDPOINT_URL, but operator.env has not",
     ),
+    **{
+        f"a proxy at {address}": ({"proxy": {"httpsProxy": address}}, "proxy.httpsProxy is no address that a program can reach")
+        for address in NOWHERE
+    },
+    "a proxy by hand": (
+        {"operator": {"env": {"http_proxy": "http://proxy:99999"}}},
+        "operator.env.http_proxy is no address that a program can reach: give it as http://HOST:PORT or https://HOST",
+    ),
+    **{
+        f"S3 at {address}": (pods(env={"AWS_ENDPOINT_URL_S3": address}), "run.pods.env.AWS_ENDPOINT_URL_S3 is no address")
+        for address in (*NOWHERE, "s3.example:9000", "s3://bucket")
+    },
     "two proxies": (
         {"proxy": {"httpsProxy": "http://a:1"}, "operator": {"env": {"https_proxy": "http://b:1"}}},
         "operator.env has https_proxy beside the values of proxy: give it in proxy alone",

@@ -175,11 +175,31 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- end }}
 
+{{- /* Fails for (list PATH ADDRESS SCHEME) if nothing can be reached there. S3's libraries want a scheme; a proxy is http without one. */}}
+{{- define "visionr1.checkAddress" -}}
+{{- $given := trim (index . 1) }}
+{{- if $given }}
+{{- $form := printf "^(?i)(%s)([^\\s/@]*@)?([^\\s/@:?#\\[\\]]+|\\[[0-9a-z:.%%]+\\])(:[0-9]{1,5})?([/?#]\\S*)?$" (index . 2) }}
+{{- $port := regexReplaceAll $form $given "${4}" | trimPrefix ":" | default "1" }}
+{{- if or (not (regexMatch $form $given)) (lt (int $port) 1) (gt (int $port) 65535) }}
+{{- fail (printf "%s is no address that a program can reach: give it as http://HOST:PORT or https://HOST, with a port below 65536" (index . 0)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* A proxy becomes variables of every pod, in both cases: one of them by hand beside it would make pods differ. */}}
 {{- define "visionr1.checkProxy" -}}
 {{- $places := dict }}
 {{- if .Values.operator.enabled }}{{ $_ := set $places "operator" .Values.operator }}{{ end }}
 {{- if .Values.run.enabled }}{{ $places = merge $places (include "visionr1.places" . | fromJson) }}{{ end }}
+{{- $proxy := "([a-z][a-z0-9+.-]*://)?" }}
+{{- range tuple "httpProxy" "httpsProxy" }}{{ include "visionr1.checkAddress" (list (printf "proxy.%s" .) (get $.Values.proxy . | default "") $proxy) }}{{ end }}
+{{- range $path, $pods := $places }}
+{{- range $name, $value := $pods.env | default dict }}
+{{- if regexMatch "^AWS_ENDPOINT_URL(_S3)?$" $name }}{{ include "visionr1.checkAddress" (list (printf "%s.env.%s" $path $name) $value "https?://") }}{{ end }}
+{{- if has (upper $name) (list "HTTP_PROXY" "HTTPS_PROXY") }}{{ include "visionr1.checkAddress" (list (printf "%s.env.%s" $path $name) $value $proxy) }}{{ end }}
+{{- end }}
+{{- end }}
 {{- if or .Values.proxy.httpProxy .Values.proxy.httpsProxy .Values.proxy.noProxy }}
 {{- range $path, $pods := $places }}
 {{- range $kind := tuple "env" "envValueFrom" }}
