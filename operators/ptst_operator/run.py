@@ -55,6 +55,10 @@ class WantedRun:
         """The phases of its recipe, in order."""
         return phases(self.run.recipe)
 
+    def has(self, name: str) -> bool:
+        """Whether its recipe has a phase of this name."""
+        return any(phase.name == name for phase in self.chain)
+
 
 def evaluation_hash(recipe: Recipe) -> str:
     """SHA-256 of the values that scores depend on, to notice that evaluation is to be done again."""

@@ -212,6 +212,25 @@ def test_evaluation_with_other_values_is_done_again_and_its_scores_are_kept_apar
     assert "seed: 1 in the run, 2 in this recipe; sft has used it" in condition(site.look(), "RecipeValid").message
 
 
+def test_an_evaluation_that_the_recipe_has_no_more_is_ended_before_anything_else_begins(tmp_path: Path) -> None:
+    site = Site(tmp_path, **without_coldstart())
+    site.commit("sft", 3, final=True)
+    for number in (1, 2):
+        site.commit(f"stage-{number}", 4 * number, final=True)
+    site.look(2)
+    site.start_child()
+    assert site.look().stage == "evaluate" and len(site.cluster.processes) == 1
+    site.cluster.change_spec(**without_coldstart(data={"held_out": None}))
+    told = condition(site.look(2), "Progressing")
+    assert (told.reason, told.message.count("the recipe has no evaluate any more")) == ("Outdated", 1)
+    site.cluster.change_spec(**without_coldstart(data={"held_out": None}, stages=[STAGE] * 3))
+    site.look(2)
+    assert not any(kind == "RayCluster" for kind, _ in site.cluster.objects), "the evaluation's pod may still run"
+    site.cluster.collect()
+    assert site.look(3).stage == "stage-3"
+    assert [one.ended is not None for one in site.status.of("evaluate").attempts] == [True]
+
+
 def resolved(recipe: dict[str, Any]) -> Recipe:
     return parse_recipe(json.dumps({"name": "run", **recipe}), "spec.recipe")
 

@@ -83,10 +83,12 @@ def _next_name(at: Situation, status: Status, phase: Phase) -> str:
 
 
 def stop(at: Situation, status: Status, name: str) -> Decision:
-    """Ends the attempt that runs, because a person has suspended the run or a gate was not passed."""
+    """Ends the attempt that runs: a person has suspended the run or changed the recipe, or a gate was not passed."""
     phase, breach = status.of(name), status.breach
     attempt, step = phase.attempts[-1], phase.committed_step
-    if breach is None:
+    if not at.wanted.has(name):
+        stopped = attempt.to_be_ended("Outdated", f"the recipe has no {name} any more", step, at.now)
+    elif breach is None:
         stopped = attempt.to_be_ended("Suspended", "stopped on request", step, at.now)
     else:
         stopped = attempt.to_be_ended("GateBreached", breach.message, step, at.now)

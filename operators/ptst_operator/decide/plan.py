@@ -10,7 +10,13 @@ from visionr1.pipeline import planner
 
 
 def planned(at: Situation, status: Status) -> planner.Action:
-    """What the planner decides. A gate that was not passed stops the run and holds it."""
+    """What the planner decides. A gate that was not passed stops the run and holds it.
+
+    A phase that the recipe has lost ends first, because the planner knows only those of the recipe.
+    """
+    live = status.live()
+    if live is not None and not at.wanted.has(live[0].name):
+        return planner.Stop(live[0].name)
     run, observed, breach = _run_spec(at, status), _observed(at, status), status.breach
     if breach is None:
         return planner.plan(run, observed, at.now)

@@ -42,8 +42,10 @@ def summary_of(at: Situation, status: Status, before: Status, action: planner.Ac
             return _held(at, name) if status.breach is None else _held_by(status.breach, at)
         case planner.RunStopped(name):
             return Summary("Suspended", "StoppedOnRequest", f"stopped in or before {name}; set spec.suspend to false to go on")
-        case planner.Stop(name):
+        case planner.Stop(name) if at.wanted.has(name):
             return _stopping(at, status, name)
+        case planner.Stop(name):
+            return _running(at, status, before, name)
         case planner.Wait(name, until):
             return _running(at, status, before, name) if until is None else _waits_for_retry(status, name, until)
         case planner.Start(name):
