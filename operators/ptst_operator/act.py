@@ -24,15 +24,19 @@ class Actor:
     refused: dict[str, str] = field(default_factory=dict)
     _isolated: dict[str, str] = field(default_factory=dict)
 
-    def isolate(self, run: ResolvedRun, effects: tuple[Effect, ...]) -> None:
-        """Lets the pods of a run reach each other: before pods are made, and once for those that an older operator has made.
+    def isolate(self, run: ResolvedRun) -> None:
+        """Lets the pods of a run reach each other.
 
         Raises:
             ApiError, NameTaken: it could not be done now.
         """
-        if self._isolated.get(run.name) != run.uid or any(isinstance(effect, Apply) for effect in effects):
-            self._apply(run.name, isolation.build(run))
-            self._isolated[run.name] = run.uid
+        self._apply(run.name, isolation.build(run))
+        self._isolated[run.name] = run.uid
+
+    def isolate_once(self, run: ResolvedRun) -> None:
+        """The same, if this operator has not done it yet: an older one may have made pods without it."""
+        if self._isolated.get(run.name) != run.uid:
+            self.isolate(run)
 
     def forget(self, run: str) -> None:
         """Forgets a run that was deleted."""
@@ -56,8 +60,7 @@ class Actor:
                 case RollBack():
                     self._roll_back(run, effect, store, recipe)
                 case Delete():
-                    self.api.delete(effect.kind, effect.name, effect.uid)
-                    self.refused.pop(run, None)  # from here on it does not matter that the driver could not be asked to stop
+                    self._delete(run, effect)
 
     def _apply(self, run: str, manifest: Manifest) -> None:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
@@ -71,6 +74,14 @@ class Actor:
             self.refused[run] = f"{kind} {name}: {error}"
             raise
         self.refused.pop(run, None)
+
+    def _delete(self, run: str, effect: Delete) -> None:
+        try:
+            self.api.delete(effect.kind, effect.name, effect.uid)
+        except ApiError as error:
+            self.refused[run] = f"{effect.kind} {effect.name} cannot be deleted: {error}"
+            raise
+        self.refused.pop(run, None)  # from here on it does not matter that the driver could not be asked to stop
 
     def _ask_to_stop(self, run: str, effect: AskToStop, store: Store) -> None:
         try:

@@ -21,7 +21,7 @@ from ptst_operator.leader import LeaseLock, campaign
 from ptst_operator.logs import FORMATS, LEVELS, set_up
 from ptst_operator.metrics import OperatorMetrics, serve
 from ptst_operator.reconcile import Reconciler
-from ptst_operator.run_queue import RunQueue, backoff
+from ptst_operator.run_queue import LONGEST_REST, RunQueue, backoff
 from ptst_operator.workers import Workers
 from visionr1.errors import EXIT_BAD_INPUT, BadInput, printable
 from visionr1.preflight.machine import keep_own_direct
@@ -96,7 +96,9 @@ class Operator:
 
     def _again(self, key: str) -> float:
         self._failures[key] = self._failures.get(key, 0) + 1
-        return backoff(self._failures[key])
+        seconds = backoff(self._failures[key])
+        self._queue.rest(key, time.monotonic() + min(seconds, LONGEST_REST))
+        return seconds
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,6 +11,8 @@ from typing import Final
 
 LONGEST_WAIT: Final = 30.0
 """Seconds between two tries, at most."""
+LONGEST_REST: Final = 5.0
+"""Seconds after a failed try, at most, in which no change of the run wakes it."""
 
 
 class RunQueue:
@@ -18,6 +20,7 @@ class RunQueue:
 
     def __init__(self) -> None:
         self._due: dict[str, float] = {}
+        self._rest: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
         self._busy: set[str] = set()
         self._lock = threading.Condition()
@@ -27,12 +30,25 @@ class RunQueue:
 
         Names that have been due for longer come first.
         """
-        at = max(at, time.monotonic())
         with self._lock:
+            at = max(at, time.monotonic(), self._rest.get(name, 0.0))
             if at < self._due.get(name, math.inf):
-                self._due[name] = at
-                heapq.heappush(self._heap, (at, name))
-                self._lock.notify()
+                self._put(name, at)
+
+    def rest(self, name: str, until: float) -> None:
+        """Makes the name due no earlier than `until` (monotonic seconds), whoever adds it.
+
+        A look that fails writes why into its run, and this change wakes the run again at once.
+        """
+        with self._lock:
+            self._rest[name] = until
+            if self._due.get(name, math.inf) < until:
+                self._put(name, until)
+
+    def _put(self, name: str, at: float) -> None:
+        self._due[name] = at
+        heapq.heappush(self._heap, (at, name))
+        self._lock.notify()
 
     def take(self, wait: float) -> str | None:
         """A name that is due. None if no name is due within `wait` seconds. Call `done` when the work is finished."""
@@ -55,6 +71,7 @@ class RunQueue:
                     heapq.heappush(self._heap, entry)
                 if name is not None:
                     del self._due[name]
+                    self._rest.pop(name, None)
                     self._busy.add(name)
                     return name
                 if now >= end:

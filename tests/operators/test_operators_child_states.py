@@ -139,7 +139,8 @@ def test_a_job_is_over_once_its_pods_are(status: dict[str, Any], expected: str) 
 
 def test_a_rank_that_found_bad_data_decides_whatever_the_others_ended_with() -> None:
     def pod(code: int, name: str = "pytorch") -> dict[str, Any]:
-        return {"status": {"phase": "Failed", "containerStatuses": [{"name": name, "state": {"terminated": {"exitCode": code}}}]}}
+        containers = [{"name": name, "state": {"terminated": {"exitCode": code}}}]
+        return {"metadata": {"name": "a"}, "status": {"phase": "Failed", "containerStatuses": containers}}
 
     assert read_pods([pod(1), pod(64)]) == ((), 64)
     assert read_pods([pod(0), pod(137)]) == ((), 137)

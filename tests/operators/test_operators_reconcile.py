@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import socket
-import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import pytest
 from ptst_operator.api import ApiError, NameTaken
 from ptst_operator.api_watch import run_of
 from ptst_operator.look import driver
-from ptst_operator.run_queue import RunQueue
 from ptst_operator.spec import Spec, Storage, resolve_recipe
 from ptst_operator.status import read_status
 from ptst_operator.world import Progress
@@ -361,28 +358,6 @@ def test_the_series_of_a_run_go_with_it(tmp_path: Path) -> None:
     site.cluster.run["metadata"]["deletionTimestamp"] = "now"
     assert site.operator.reconcile("run") == math.inf
     assert shown() == set()
-
-
-def test_a_queue_hands_a_name_to_one_worker_at_a_time_and_at_its_earliest_time() -> None:
-    queue = RunQueue()
-    now = time.monotonic()
-    queue.add("later", now + 60)
-    queue.add("a", now + 60)
-    queue.add("a")
-    assert queue.take(0.0) == "a"
-    queue.add("a")
-    assert queue.take(0.05) is None, "it is being looked at"
-    queue.done("a")
-    assert queue.take(0.0) == "a"
-    queue.done("a")
-    assert queue.take(0.0) is None
-    assert len(queue) == 1
-    taken: list[str | None] = []
-    waiting = threading.Thread(target=lambda: taken.append(queue.take(10.0)))
-    waiting.start()
-    queue.add("b")
-    waiting.join(5)
-    assert taken == ["b"], "who waits is woken"
 
 
 def test_objects_of_others_wake_nobody() -> None:

@@ -57,13 +57,13 @@ def with_refused_recipe(before: Status, generation: int, message: str, now: floa
     return _with_conditions(status, before, conditions, now)
 
 
-def with_unreachable_storage(before: Status, message: str, now: float) -> Status:
-    """The status of a run when its run directory cannot be read. Nothing else changes."""
+def without_look(before: Status, reason: str, message: str, now: float) -> Status:
+    """The status of a run when its run directory or its objects cannot be read. Nothing else changes."""
     conditions = _conditions_of(before)
     holds = conditions["Progressing"][0]
     waits = {
-        "Progressing": (holds, "StorageUnavailable", message),
-        "Reconciling": ("True", "StorageUnavailable", message),
+        "Progressing": (holds, reason, message),
+        "Reconciling": ("True", reason, message),
         "Stalled": ("False", "NotStalled", ""),
     }
     return _with_conditions(before, before, conditions | waits, now)

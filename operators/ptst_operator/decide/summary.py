@@ -42,10 +42,8 @@ def summary_of(at: Situation, status: Status, before: Status, action: planner.Ac
             return _held(at, name) if status.breach is None else _held_by(status.breach, at)
         case planner.RunStopped(name):
             return Summary("Suspended", "StoppedOnRequest", f"stopped in or before {name}; set spec.suspend to false to go on")
-        case planner.Stop(name) if at.wanted.has(name):
-            return _stopping(at, status, name)
         case planner.Stop(name):
-            return _running(at, status, before, name)
+            return _stopping(at, status, name)
         case planner.Wait(name, until):
             return _running(at, status, before, name) if until is None else _waits_for_retry(status, name, until)
         case planner.Start(name):
@@ -100,17 +98,24 @@ def _approval(run: ResolvedRun, what: str) -> str:
 
 
 def _stopping(at: Situation, status: Status, name: str) -> Summary:
+    attempt = status.of(name).attempts[-1]
+    if not at.wanted.has(name):
+        return _being_ended(at, status, name, attempt)
     why = f": {status.breach.message}" if status.breach is not None else ""
     reason = "Stopping" if status.breach is None else "GateBreached"
-    rest = _rest(at, status, status.of(name).attempts[-1])
-    return Summary("Stopping", reason, f"{name} commits a checkpoint and ends{why}{rest}")
+    return Summary("Stopping", reason, f"{name} commits a checkpoint and ends{why}{_rest(at, status, attempt)}")
+
+
+def _being_ended(at: Situation, status: Status, name: str, attempt: AttemptStatus) -> Summary:
+    assert attempt.stopping is not None, "only an attempt that is being ended comes here"
+    why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_rest(at, status, attempt)}"
+    return Summary("Stopping", attempt.stopping.reason, why)
 
 
 def _running(at: Situation, status: Status, before: Status, name: str) -> Summary:
     attempt, world = status.of(name).attempts[-1], at.world
     if attempt.stopping is not None:
-        why = f"the attempt at {name} is being ended: {attempt.stopping.message}{_rest(at, status, attempt)}"
-        return Summary("Stopping", attempt.stopping.reason, why)
+        return _being_ended(at, status, name, attempt)
     if at.in_the_way(world.child):
         return Summary("Pending", "NameTaken", name_taken(attempt.kind, attempt.name))
     if world.child is not None and world.leftover:

@@ -11,7 +11,7 @@ from ptst_operator.children import raycluster
 from ptst_operator.children.raycluster import Orphan, RayClusterState, WorkerPod
 from ptst_operator.children.state import ChildState
 from ptst_operator.children.table import CONTAINERS, sft_kinds
-from ptst_operator.look.hindrance import find_hindrance
+from ptst_operator.look.hindrance import find_hindrance, with_clocks
 from ptst_operator.names import ENFORCE, RUN_LABEL
 from ptst_operator.run import ResolvedRun, WantedRun
 from ptst_operator.status import AttemptStatus, PhaseStatus, Status
@@ -58,7 +58,7 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
         head = mine.head if mine is not None and attempt.own_cluster else None
         if _may_leave_pods(child, attempt, run) and not attempt.on_shared_cluster:
             pods = _pods(api, attempt.child_kind.pod_label, attempt.name)
-            leftover, code = read_pods(pods)
+            leftover, code = read_pods(pods, child.created if child is not None else "")
             orphans = _orphans(api, attempt, pods) if child is None and attempt.own_cluster else ()
     elif status.cluster is None:
         leftover, _ = read_pods(_pods(api, RUN_LABEL, run.name))
@@ -157,16 +157,19 @@ def enforces_restricted(api: Api) -> bool | None:
     return labels.get(ENFORCE) == "restricted"
 
 
-def read_pods(pods: list[Mapping[str, Any]]) -> tuple[tuple[str, ...], int | None]:
+def read_pods(pods: list[Mapping[str, Any]], created: str = "") -> tuple[tuple[str, ...], int | None]:
     """Those of these pods that may run, in words, and the job's exit code: 4 or 64 if a pod has it, else any failure, else 0.
 
+    Pods that are older than the job, which was made at `created`, have outlived another of its name and say nothing about it.
     A pod that is being deleted, or whose node is cut off, may run. A pod whose run another attempt has taken over (4) may make
     the others fail in any way.
     """
     leftover = tuple(_named(pod) for pod in pods if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"))
+    since = with_clocks(created)
     codes = [
         container["state"]["terminated"]["exitCode"]
         for pod in pods
+        if str(pod["metadata"].get("creationTimestamp", created)) >= since
         for container in pod.get("status", {}).get("containerStatuses", [])
         if container["name"] in CONTAINERS and "terminated" in container.get("state", {})
     ]

@@ -61,7 +61,7 @@ def find_hindrance(names: Iterable[str], created: str, reported: str, pods: Obje
         reported: what the child's own status says of pods that could not be made.
         events: Warnings of the namespace.
     """
-    prefixes, since = tuple(names), _with_clocks(created)
+    prefixes, since = tuple(names), with_clocks(created)
     recent = sorted((one for one in events if _of(one, prefixes) and _when(one) >= since), key=_when, reverse=True)
     waiting = [pod for pod in pods if _waits(pod)]
     if (found := _first(_of_pod, waiting, recent)) is not None:
@@ -76,7 +76,7 @@ def find_hindrance(names: Iterable[str], created: str, reported: str, pods: Obje
     return _first(_sign_of_pod, waiting, recent)
 
 
-def _with_clocks(created: str) -> str:
+def with_clocks(created: str) -> str:
     """That time, to a second, as early as a clock may show it that is behind the API server's."""
     return f"{datetime.fromisoformat(created) - _CLOCKS:%Y-%m-%dT%H:%M:%S}" if created else ""
 
