@@ -79,11 +79,8 @@ class Reconciler:
             raise
         except ApiError as error:
             if now >= self._blind_since.setdefault(name, now) + _BLIND_SECONDS:
-                self._write(
-                    manifest,
-                    before,
-                    without_look(before, "ClusterUnreadable", f"cannot read what belongs to the run: {error}", now),
-                )
+                why = f"cannot read what belongs to the run: {error}"
+                self._write(manifest, before, without_look(before, "ClusterUnreadable", why, now))
             raise
         self._blind_since.pop(name, None)
         decision = decide(wanted, before, world, now)

@@ -36,6 +36,21 @@ def test_a_deletion_that_is_refused_is_told(tmp_path: Path, monkeypatch: pytest.
     assert "denied" not in condition(site.look(2), "Progressing").message
 
 
+def test_a_rayjob_that_nobody_finalizes_costs_its_cluster_and_is_told(tmp_path: Path) -> None:
+    site = at_step_2(tmp_path)
+    site.cluster.change_spec(suspend=True)
+    site.look(3)
+    assert being_deleted(site) == {"RayJob"}
+    site.now += site.cluster.run["spec"]["deadlines"]["stopSeconds"]
+    told = condition(site.look(2), "Progressing").message
+    assert "RayJob run-stage-1-0 is still being deleted: see whether its controller runs, and its finalizers" in told
+    assert being_deleted(site) == {"RayJob", "RayCluster"}
+
+
+def being_deleted(site: Site) -> set[str]:
+    return {kind for (kind, _), one in site.cluster.objects.items() if "deletionTimestamp" in one["metadata"]}
+
+
 def test_objects_that_cannot_be_read_are_told_after_some_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = at_step_2(tmp_path)
     read = site.cluster.get

@@ -24,7 +24,7 @@ def end(at: Situation, status: Status, phase: str, attempt: AttemptStatus) -> De
         return _end_child(at, status, attempt, child, patient_until)
     if not attempt.child_kind.on_ray or status.cluster is None:
         return Decision(status, tuple(Delete(raycluster.RESOURCE.kind, one.name, one.uid) for one in at.world.orphans))
-    if stopping.reason == "Preempted" and at.cluster is not None and at.cluster.queued:
+    if _is_preempted(attempt) and at.cluster is not None and at.cluster.queued:
         return Decision(status)  # the queue removes its pods, and it keeps its place in the queue
     # A newer checkpoint may be an ordinary one, so it counts as the end only if the driver cannot be asked.
     committed_newer = status.of(phase).committed_step != stopping.from_step
@@ -42,10 +42,22 @@ def _patient_until(at: Situation, attempt: AttemptStatus, stopping: Stopping) ->
     return due if at.now < due else None
 
 
+def _is_preempted(attempt: AttemptStatus) -> bool:
+    return attempt.stopping is not None and attempt.stopping.reason == "Preempted"
+
+
+def is_late(at: Situation, attempt: AttemptStatus) -> bool:
+    """Whether an attempt that is being ended has had all the time that it may take."""
+    stopping = attempt.stopping
+    return stopping is not None and at.now >= stopping.since.timestamp() + at.run.spec.deadlines.stop_seconds
+
+
 def _end_child(at: Situation, status: Status, attempt: AttemptStatus, child: ChildState, patient_until: float | None) -> Decision:
     """Deletes the child. A RayJob with its own cluster is deleted only after its driver has ended, or its time is over."""
     if child.deleting:
-        return Decision(status)
+        # A RayJob has a finalizer that only KubeRay removes. Kubernetes itself deletes the pods of a RayCluster.
+        keeps = not attempt.on_shared_cluster or _is_preempted(attempt) or not is_late(at, attempt)
+        return Decision(status) if keeps else without_cluster(at, status)
     trains = attempt.own_cluster and child.phase == "Running" and not child.queued
     if patient_until is not None and trains:
         return Decision(status, (AskToStop(stop_key(at.run.uid, attempt.name)),), patient_until)

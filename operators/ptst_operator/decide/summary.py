@@ -7,6 +7,7 @@ from typing import Final
 
 from ptst_operator.children import raycluster
 from ptst_operator.children.table import kinds_of
+from ptst_operator.decide.ending import is_late
 from ptst_operator.decide.fewer_workers import asked_workers, ready_workers, workers_deadline
 from ptst_operator.decide.situation import Situation
 from ptst_operator.elastic import worker_counts
@@ -191,7 +192,7 @@ def _queued(what: str, world: World, before: Status) -> Summary:
 
 def _rest(at: Situation, status: Status, attempt: AttemptStatus) -> str:
     """What keeps an attempt from its end: a refusal, an object of somebody else, pods without their object or over time."""
-    world, stopping = at.world, attempt.stopping
+    world, late = at.world, is_late(at, attempt)
     refusal = f"; {world.refused}" if world.refused is not None else ""
     if at.in_the_way(world.child) and world.leftover:
         return f"{refusal}; {name_taken(attempt.kind, attempt.name)}; {_may_run(at, world.leftover)}"
@@ -199,7 +200,8 @@ def _rest(at: Situation, status: Status, attempt: AttemptStatus) -> str:
         return f"{refusal}; {name_taken(raycluster.RESOURCE.kind, status.cluster.name)}"
     gone, pods = world.child is None and world.cluster is None, (*world.leftover, *world.cluster_pods)
     over = gone or (world.child is not None and world.child.over)
-    late = stopping is not None and at.now >= stopping.since.timestamp() + at.run.spec.deadlines.stop_seconds
+    if late and world.child is not None and world.child.deleting:
+        refusal += f"; {attempt.kind} {attempt.name} is still being deleted: see whether its controller runs, and its finalizers"
     return f"{refusal}; {_may_run(at, pods, gone)}" if pods and (over or late) else refusal
 
 
