@@ -16,7 +16,7 @@ TWO: list[dict[str, Any]] = [{"name": name, "emptyDir": {}} for name in ("a", "b
 SAME_PATH = [{"name": "a", "mountPath": "/x"}, {"name": "b", "mountPath": "/x/"}]
 SHARED = {"storage": {"url": "/dev/shm/r", "claim": {"mountPath": "/dev/shm"}}}
 DATA = [{"name": "data", "mountPath": "/data"}]
-NOWHERE = ("http://proxy:99999", "http://proxy:0", "http://", "https://:3128", "http://a b:1", "fd00::1", "http://[::1", "//a:1")
+NOWHERE = ("http://proxy:99999", "http://proxy:0", "http://", "https://:3128", "http://a:1\\n", "http://a b:1", "fd00::1", "http://[::1", "//a:1")
 
 
 def pods(**own: Any) -> Values:

@@ -192,7 +192,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- $places := dict }}
 {{- if .Values.operator.enabled }}{{ $_ := set $places "operator" .Values.operator }}{{ end }}
 {{- if .Values.run.enabled }}{{ $places = merge $places (include "visionr1.places" . | fromJson) }}{{ end }}
-{{- $proxy := "([a-z][a-z0-9+.-]*://)?" }}
+{{- $proxy := "(?:[a-z][a-z0-9+.-]*://)?" }}
 {{- range tuple "httpProxy" "httpsProxy" }}{{ include "visionr1.checkAddress" (list (printf "proxy.%s" .) (get $.Values.proxy . | default "") $proxy) }}{{ end }}
 {{- range $path, $pods := $places }}
 {{- range $name, $value := $pods.env | default dict }}
