@@ -118,7 +118,7 @@ def test_an_operator_watches_every_namespace() -> None:
     assert the(made, "ClusterRoleBinding", "ptst-operator.vision")["roleRef"]["kind"] == "ClusterRole"
     assert "matchResources" not in the(made, "ValidatingAdmissionPolicyBinding")["spec"]
     egress = the(made, "NetworkPolicy", "ptst-operator-egress")["spec"]["egress"]
-    (runs,) = [peer for rule in egress for peer in rule.get("to", []) if "podSelector" in peer]
+    runs, _ = [peer for rule in egress for peer in rule.get("to", []) if "podSelector" in peer]
     assert runs["namespaceSelector"] == {} and runs["podSelector"]["matchExpressions"][0]["key"] == "visionr1.io/run"
 
 
@@ -188,8 +188,9 @@ def test_the_service_may_have_both_families_of_addresses() -> None:
 
 
 def egress(values: Values) -> list[Manifest]:
+    """The rules, without the one by which the pod of helm test reaches the operator."""
     rules: list[Manifest] = the(manifests({"networkPolicy": values}), "NetworkPolicy", "ptst-operator-egress")["spec"]["egress"]
-    return rules
+    return [one for one in rules if one["ports"] != [{"port": "http", "protocol": "TCP"}]]
 
 
 def test_dns_is_open_at_its_own_port_and_at_openshift_s() -> None:
@@ -237,6 +238,33 @@ def test_the_ports_of_a_proxy_and_of_s3_are_open(url: str, port: int) -> None:
     for tls in ("https://s3.example", " HTTPS://S3.example "):
         assert opened({"operator": {"env": {"AWS_ENDPOINT_URL": tls, "NO_PROXY": "a:1"}}}) == [443, 6443]
     assert opened({"networkPolicy": {"operatorEgressPorts": []}, "proxy": {"httpsProxy": url}}) == [port]
+
+
+def test_a_proxy_s_password_may_come_from_a_secret() -> None:
+    """Kubernetes puts a variable in the place of $(NAME) only if it is defined before."""
+    secret = {"PROXY_PASSWORD": {"secretKeyRef": {"name": "proxy", "key": "password"}}}
+    values = {"proxy": {"httpsProxy": "http://me:$(PROXY_PASSWORD)@proxy.example:3128"}, "operator": {"envValueFrom": secret}}
+    (container,) = the(manifests(values), "Deployment")["spec"]["template"]["spec"]["containers"]
+    names = [one["name"] for one in container["env"]]
+    assert names.index("PROXY_PASSWORD") < min(names.index("HTTPS_PROXY"), names.index("https_proxy"))
+    assert opened(values) == [443, 6443, 3128]
+
+
+def test_the_chart_s_own_pods_reach_what_they_need_in_a_closed_namespace() -> None:
+    """The Job that upgrades the definition asks the API server, the pod of helm test asks the operator."""
+    made = manifests()
+    policy = the(made, "NetworkPolicy", "ptst-operator-egress")["spec"]
+    (component,) = policy["podSelector"]["matchExpressions"]
+    assert component == {"key": "app.kubernetes.io/component", "operator": "In", "values": ["operator", "definition", "test"]}
+    pods = {name: one["metadata"]["labels"] for name, one in pod_templates(manifests({}, "--is-upgrade")).items()}
+    chosen = {labels["app.kubernetes.io/component"] for labels in pods.values()} - {"doctor"}
+    assert chosen == set(component["values"])
+    assert all(policy["podSelector"]["matchLabels"].items() <= labels.items() for labels in pods.values())
+    service = the(made, "Service")["spec"]
+    assert {
+        "ports": [{"port": "http", "protocol": "TCP"}],
+        "to": [{"podSelector": {"matchLabels": service["selector"]}}],
+    } in policy["egress"]
 
 
 def test_ports_of_the_operator_may_be_open_in_some_networks_alone() -> None:

@@ -65,6 +65,29 @@ def test_any_release_has_names_that_kubernetes_takes(release: str, namespace: st
     assert {len(value) <= 63 for one in made for value in one["metadata"]["labels"].values()} == {True}
 
 
+def test_two_long_names_that_begin_alike_stay_two() -> None:
+    first, second = (
+        {(one["kind"], one["metadata"]["name"]) for one in manifests(EVERYTHING, release="r" * 52 + last)} for last in "ab"
+    )
+    assert first & second == {("PTSTRun", "vision-r1"), ("PersistentVolumeClaim", "visionr1-runs")}, "their names are values"
+    cut = {
+        the(manifests({"fullnameOverride": "r" * 60 + last}, release="ptst"), "Deployment")["metadata"]["name"] for last in "ab"
+    }
+    assert len(cut) == 2
+
+
+def test_a_version_of_any_form_is_in_labels_and_tags_that_kubernetes_takes(tmp_path: Path) -> None:
+    shutil.copytree(CHART, tmp_path / "ours")
+    about = yaml.safe_load((tmp_path / "ours/Chart.yaml").read_text())
+    about |= {"version": f"0.1.0-main.20261130.{'0123abcd' * 5}+build.7", "appVersion": "0.1.0+g0123456"}
+    (tmp_path / "ours/Chart.yaml").write_text(yaml.safe_dump(about))
+    made = manifests(EVERYTHING, chart=tmp_path / "ours")
+    values = {value for one in made for value in one["metadata"]["labels"].values()}
+    assert all(re.fullmatch("[a-zA-Z0-9]([-_.a-zA-Z0-9]{0,61}[a-zA-Z0-9])?", one) for one in values), values
+    (container,) = the(made, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"].endswith("/operator:0.1.0_g0123456")
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_an_umbrella_chart_switches_it_on_and_off(enabled: bool, tmp_path: Path) -> None:
     shutil.copytree(CHART, tmp_path / "charts/visionr1-ptst")
@@ -186,11 +209,12 @@ def boards(release: str, namespace: str) -> dict[str, Manifest]:
 def test_two_releases_share_one_grafana() -> None:
     """Its sidecar writes all files into one folder; a second file of a name, uid or title replaces the first."""
     releases = [boards("ptst", "a"), boards("ptst", "b"), boards("other", "a"), boards(LONG, "a"), boards(LONG[:-1] + "b", "a")]
+    releases += [boards("b-c", "a"), boards("c", "a-b")]
     for key in ("uid", "title"):
         values = [board[key] for made in releases for board in made.values()]
-        assert len(set(values)) == len(values) == 20
+        assert len(set(values)) == len(values) == 28
         assert key == "title" or {len(value) <= 40 for value in values} == {True}, "Grafana's limit"
-    assert len({file for made in releases for file in made}) == 20
+    assert len({file for made in releases for file in made}) == 28
 
 
 def test_names_can_be_chosen() -> None:

@@ -16,7 +16,17 @@ TWO: list[dict[str, Any]] = [{"name": name, "emptyDir": {}} for name in ("a", "b
 SAME_PATH = [{"name": "a", "mountPath": "/x"}, {"name": "b", "mountPath": "/x/"}]
 SHARED = {"storage": {"url": "/dev/shm/r", "claim": {"mountPath": "/dev/shm"}}}
 DATA = [{"name": "data", "mountPath": "/data"}]
-NOWHERE = ("http://proxy:99999", "http://proxy:0", "http://", "https://:3128", "http://a:1\\n", "http://a b:1", "fd00::1", "http://[::1", "//a:1")
+NOWHERE = (
+    "http://proxy:99999",
+    "http://proxy:0",
+    "http://",
+    "https://:3128",
+    "http://a:1\n",
+    "http://a b:1",
+    "fd00::1",
+    "http://[::1",
+    "//a:1",
+)
 
 
 def pods(**own: Any) -> Values:
@@ -132,6 +142,25 @@ DISAGREE: dict[str, tuple[Values, str]] = {
         f"S3 at {address}": (pods(env={"AWS_ENDPOINT_URL_S3": address}), "run.pods.env.AWS_ENDPOINT_URL_S3 is no address")
         for address in (*NOWHERE, "s3.example:9000", "s3://bucket")
     },
+    "S3 of the operator's Secret alone": (
+        merge(S3, {"operator": {"envValueFrom": {"AWS_ENDPOINT_URL": SECRET}}}),
+        "operator.envValueFrom has AWS_ENDPOINT_URL, but run.pods.env has not",
+    ),
+    "S3 of a Secret of the pods alone": (
+        merge(S3, {**pods(envValueFrom={"AWS_ENDPOINT_URL_S3": SECRET}), "operator": {"envValueFrom": None}}),
+        "run.pods.envValueFrom has AWS_ENDPOINT_URL_S3, but operator.env has not",
+    ),
+    "a claim's name": ({"claim": {"name": "My_Claim"}}, 'claim.name is "My_Claim": give at most 253 lower-case letters'),
+    "an account's name": ({"operator": {"serviceAccount": {"name": "a/b"}}}, 'operator.serviceAccount.name is "a/b": give'),
+    "a tag in the repository": (
+        {"operator": {"image": {"repository": "registry.example:5000/op:1"}}},
+        "operator.image.repository is registry.example:5000/op:1: give what stands after : or @ in operator.image.tag",
+    ),
+    "a family of addresses": ({"service": {"ipFamilies": ["ipv4"]}}, "service.ipFamilies is ipv4: give IPv4, IPv6 or both"),
+    "two families for one": (
+        {"service": {"ipFamilies": ["IPv4", "IPv6"]}},
+        "service.ipFamilies has two, but service.ipFamilyPolicy allows one: set it to PreferDualStack",
+    ),
     "two proxies": (
         {"proxy": {"httpsProxy": "http://a:1"}, "operator": {"env": {"https_proxy": "http://b:1"}}},
         "operator.env has https_proxy beside the values of proxy: give it in proxy alone",

@@ -77,6 +77,16 @@ def test_sft_as_a_trainjob_has_the_same_pods_by_a_runtime_of_its_own() -> None:
     assert pod == other
 
 
+def test_a_value_may_hold_a_variable_from_a_secret() -> None:
+    """Kubernetes puts a variable in the place of $(NAME) only if it is defined before."""
+    source = {"secretKeyRef": {"name": "proxy", "key": "password"}}
+    env = {"HTTPS_PROXY": "http://me:$(PASSWORD)@proxy:3128"}
+    run = owner(pods={"image": "trainer:1", "env": env, "envValueFrom": {"PASSWORD": source}})
+    pod = pytorchjob.build(run, "run-sft-0", phase(run, "sft"))["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]
+    names = [one["name"] for one in pod["spec"]["containers"][0]["env"]]
+    assert names.index("PASSWORD") < names.index("HTTPS_PROXY")
+
+
 def test_the_cluster_has_a_place_for_each_worker_and_a_head_without_work() -> None:
     run = owner(recipe={"preset": "vision-r1"}, grpo={"workersPerPod": 8})
     spec = raycluster.build(run, "run-ray-0")["spec"]

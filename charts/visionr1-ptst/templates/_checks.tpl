@@ -24,6 +24,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- include "visionr1.checkMounts" (dict "path" "operator" "pods" .Values.operator "names" (list "scratch" "runs") "places" $places) }}
 {{- end }}
+{{- include "visionr1.checkPlatform" . }}
 {{- include "visionr1.checkProxy" . }}
 {{- if .Values.run.enabled }}
 {{- include "visionr1.checkNamespace" . }}
@@ -164,11 +165,13 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- fail (printf "operator.env.%s is %s, but run.pods.env.%s is %s: the operator and the pods must use the same S3, so give both one value" . $one . $other) }}
 {{- end }}
 {{- if contains "ENDPOINT" . }}
-{{- if and $one (not $other) (not $pods.envFrom) (not (hasKey ($pods.envValueFrom | default dict) .)) }}
-{{- fail (printf "operator.env has %s, but run.pods.env has not: the pods would look for the run directory on another S3; set it there, too" .) }}
+{{- $given := or $one (hasKey ($.Values.operator.envValueFrom | default dict) .) }}
+{{- $otherGiven := or $other (hasKey ($pods.envValueFrom | default dict) .) }}
+{{- if and $given (not $otherGiven) (not $pods.envFrom) }}
+{{- fail (printf "operator.env%s has %s, but run.pods.env has not: the pods would look for the run directory on another S3; set it there, too" (ternary "" "ValueFrom" (not (empty $one))) .) }}
 {{- end }}
-{{- if and $other (not $one) (not $.Values.operator.envFrom) (not (hasKey $.Values.operator.envValueFrom .)) }}
-{{- fail (printf "run.pods.env has %s, but operator.env has not: the operator would look for the run directory on another S3; set it there, too" .) }}
+{{- if and $otherGiven (not $given) (not $.Values.operator.envFrom) }}
+{{- fail (printf "run.pods.env%s has %s, but operator.env has not: the operator would look for the run directory on another S3; set it there, too" (ternary "" "ValueFrom" (not (empty $other))) .) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -177,7 +180,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 
 {{- /* Fails for (list PATH ADDRESS SCHEME) if nothing can be reached there. S3's libraries want a scheme; a proxy is http without one. */}}
 {{- define "visionr1.checkAddress" -}}
-{{- $given := trim (index . 1) }}
+{{- $given := trimAll " " (index . 1) }}
 {{- if $given }}
 {{- $form := printf "^(?i)(%s)([^\\s/@]*@)?([^\\s/@:?#\\[\\]]+|\\[[0-9a-z:.%%]+\\])(:[0-9]{1,5})?([/?#]\\S*)?$" (index . 2) }}
 {{- $port := regexReplaceAll $form $given "${4}" | trimPrefix ":" | default "1" }}

@@ -1,5 +1,5 @@
 {{- /* Beginning of all names: RELEASE, or RELEASE-ALIAS below a parent chart that has this one by an alias. A Service's name begins with a letter and has no dot, and Helm takes
-releases such as 123 and a.b. */}}
+releases such as 123 and a.b. Two long names that begin alike stay two. */}}
 {{- define "visionr1.base" -}}
 {{- $name := .Values.fullnameOverride }}
 {{- if not $name }}
@@ -9,7 +9,8 @@ releases such as 123 and a.b. */}}
 {{- end }}
 {{- $name = replace "." "-" $name | replace "_" "-" | lower }}
 {{- if regexMatch "^[0-9]" $name }}{{ $name = printf "visionr1-%s" $name }}{{ end }}
-{{- regexReplaceAll "-+$" (trunc 53 $name) "" }}
+{{- if gt (len $name) 53 }}{{ $name = printf "%s-%s" (trunc 46 $name | trimSuffix "-") (sha256sum $name | trunc 6) }}{{ end }}
+{{- regexReplaceAll "-+$" $name "" }}
 {{- end }}
 
 {{- define "visionr1.name" -}}
@@ -32,14 +33,19 @@ toYaml is for what is written alone: it takes the line break away with which its
 {{- toJson $made }}
 {{- end }}
 
+{{- /* A version as a label: of any length, and with + before what a build adds. */}}
+{{- define "visionr1.asLabel" -}}
+{{- regexReplaceAll "[^a-zA-Z0-9]+$" (replace "+" "_" . | trunc 63) "" }}
+{{- end }}
+
 {{- /* Labels of an object, for (list . COMPONENT). By toYaml, so that a release called 123 is no number. Those of selectors cannot be
 changed (see checkOwnLabels). */}}
 {{- define "visionr1.labels" -}}
 {{- $root := index . 0 }}
-{{- $ours := dict "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_")
+{{- $ours := dict "helm.sh/chart" (include "visionr1.asLabel" (printf "%s-%s" $root.Chart.Name $root.Chart.Version))
   "app.kubernetes.io/name" (include "visionr1.appName" $root)
   "app.kubernetes.io/instance" $root.Release.Name
-  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/version" (include "visionr1.asLabel" $root.Chart.AppVersion)
   "app.kubernetes.io/component" (index . 1)
   "app.kubernetes.io/part-of" "visionr1-ptst"
   "app.kubernetes.io/managed-by" $root.Release.Service }}
@@ -73,7 +79,7 @@ annotations: {{ include "visionr1.joined" (list (dict "linkerd.io/inject" "disab
 
 {{- define "visionr1.image" -}}
 {{- with .Values.operator.image }}
-{{- $image := printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) }}
+{{- $image := printf "%s:%s" .repository (.tag | default (replace "+" "_" $.Chart.AppVersion)) }}
 {{- if .digest }}{{ $image = printf "%s@%s" .repository .digest }}{{ end }}
 {{- include "visionr1.registered" (list $ $image) }}
 {{- end }}

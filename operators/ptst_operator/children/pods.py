@@ -141,9 +141,12 @@ def template(
 
 
 def _variables(env: Mapping[str, str], value_from: Mapping[str, Manifest]) -> list[Manifest]:
-    """The variables of a container. One from a Secret, a ConfigMap or the pod takes the place of one with a value."""
+    """The variables of a container. One from a Secret, a ConfigMap or the pod takes the place of one with a value.
+
+    It comes first: `$(NAME)` in a value stands only for a variable that is defined before.
+    """
     given = [{"name": name, "value": value} for name, value in env.items() if name not in value_from]
-    return [*given, *({"name": name, "valueFrom": source} for name, source in value_from.items())]
+    return [*({"name": name, "valueFrom": source} for name, source in value_from.items()), *given]
 
 
 def _init(container: Manifest) -> Manifest:
