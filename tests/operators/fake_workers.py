@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ptst_operator.status import Status
+from ptst_operator.status import AttemptStatus, Status
 
 if TYPE_CHECKING:
     from fake_cluster import FakeCluster
@@ -17,9 +17,10 @@ RayClusters = list[tuple[str, dict[str, Any]]]
 
 @dataclass
 class FakeWorkers:
-    """`pods` has the worker pods of each RayCluster, with whether they are ready."""
+    """`pods` has the worker pods of each RayCluster, with whether they are ready; `begun` the attempts that were checked."""
 
     pods: dict[str, dict[str, bool]] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
     _numbers: Any = field(default_factory=lambda: itertools.count(1))
 
     def scale(self, clusters: RayClusters) -> None:
@@ -33,8 +34,10 @@ class FakeWorkers:
                 there.pop(next(iter(there)))
             while len(there) < group["replicas"]:
                 there[f"{name}-workers-{next(self._numbers)}"] = False
+            status = one.setdefault("status", {})
+            status |= {"desiredWorkerReplicas": group["replicas"], "readyWorkerReplicas": sum(there.values())}
             if there and all(there.values()):
-                one["status"] = {"state": "ready"}  # which stays when a pod is lost
+                status["state"] = "ready"  # which stays when a pod is lost
 
     def come(self, clusters: RayClusters, most: int | None = None) -> None:
         """There are nodes for all pods of each RayCluster, or for so many."""
@@ -71,6 +74,8 @@ def _pod(name: str, ready: bool) -> dict[str, Any]:
 def check_workers(cluster: FakeCluster, status: Status) -> bool:
     """A driver knows how many workers it has, the status says so, and nobody takes them away. Gives whether they are fewer."""
     live = status.live()
+    if live is not None:
+        _check_all_are_there(cluster, status, live[1])
     job = cluster.objects.get(("RayJob", live[1].name)) if live else None
     if live is None or job is None or live[1].workers is None:
         return False
@@ -82,3 +87,13 @@ def check_workers(cluster: FakeCluster, status: Status) -> bool:
         (group,) = made["spec"]["workerGroupSpecs"]
         assert group["replicas"] * 2 == workers, f"{live[1].name} trains with {workers}, KubeRay keeps {group['replicas']} pods"
     return status.cluster is not None and status.cluster.reduced_for == live[1].name
+
+
+def _check_all_are_there(cluster: FakeCluster, status: Status, attempt: AttemptStatus) -> None:
+    """No driver begins to wait for a worker that KubeRay has counted out. Asked once, when an attempt has just begun."""
+    begins = attempt.on_shared_cluster and attempt.stopping is None and attempt.name not in cluster.workers.begun
+    cluster.workers.begun.add(attempt.name)
+    if begins and status.cluster is not None:
+        seen = cluster.objects["RayCluster", status.cluster.name]["status"]
+        short = seen["readyWorkerReplicas"] < seen["desiredWorkerReplicas"]
+        assert not short, f"{attempt.name} begins without all workers: {seen}"

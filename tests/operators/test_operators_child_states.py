@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from ptst_operator.children import job, pytorchjob, rayjob, trainjob
+from ptst_operator.children import job, pytorchjob, raycluster, rayjob, trainjob
 from ptst_operator.look.cluster import read_pods
 from ptst_operator.look.driver import read_metrics
 from ptst_operator.look.scale import StageScale
@@ -95,6 +95,30 @@ def test_a_trainjob_runs_while_its_job_is_ready(status: dict[str, Any], suspend:
 def test_a_rayjob_is_read_by_both_of_its_words(deployment: str, ray_job: str, expected: str, quiet: bool) -> None:
     child = rayjob.read({"metadata": OWNED, "status": {"jobDeploymentStatus": deployment, "jobStatus": ray_job}})
     assert (child.phase, child.quiet) == (expected, quiet)
+
+
+@pytest.mark.parametrize(
+    ("status", "ready"),
+    [
+        ({"state": "ready"}, True),
+        ({"state": "ready", "desiredWorkerReplicas": 2, "readyWorkerReplicas": 2}, True),
+        ({"state": "ready", "desiredWorkerReplicas": 2, "readyWorkerReplicas": 1, "availableWorkerReplicas": 2}, False),
+        ({"state": "ready", "desiredWorkerReplicas": 2}, False),
+        ({"desiredWorkerReplicas": 2, "readyWorkerReplicas": 2}, False),
+        ({"state": "suspended", "desiredWorkerReplicas": 2, "readyWorkerReplicas": 2}, False),
+        ({"state": "ready", "conditions": [condition("HeadPodReady", reason="HeadPodRunningAndReady")]}, True),
+        ({"state": "ready", "conditions": [condition("HeadPodReady", "False", "HeadPodNotFound")]}, False),
+        ({"state": "ready", "conditions": [condition("HeadPodReady", "Unknown", "Unknown")]}, False),
+    ],
+)
+def test_a_ray_cluster_is_ready_as_long_as_no_pod_is_missing(status: dict[str, Any], ready: bool) -> None:
+    """KubeRay never takes back that `state` is ready, and writes no number that is 0."""
+    assert raycluster.read({"metadata": OWNED, "status": status}).ready == ready
+
+
+@pytest.mark.parametrize(("written", "name"), [("x-abcde", "x-abcde"), ("../secrets/x", ""), ("..", ""), ("", "")])
+def test_the_cluster_that_a_rayjob_names_is_no_path(written: str, name: str) -> None:
+    assert rayjob.read({"metadata": OWNED, "status": {"rayClusterName": written}}).ray_cluster == name
 
 
 @pytest.mark.parametrize("deployment", ["Failed", "ValidationFailed"])

@@ -68,6 +68,7 @@ class RayClusterState:
     """The state of a RayCluster.
 
     Attributes:
+        ready: whether all of its pods are, by KubeRay's count.
         head: address of its head pod.
         queued: whether its queue has not let it in yet, or takes it back.
         empty: whether it is suspended and all of its pods have ended.
@@ -191,7 +192,7 @@ def _started_with(run: ResolvedRun, role: Role, pod: Manifest) -> dict[str, str]
 
 
 def read(manifest: Mapping[str, Any]) -> RayClusterState:
-    """Its state. `status.state` says whether it is ready; KubeRay's RayJobs wait for the same value."""
+    """Its state. It is ready when `status.state` says so, which KubeRay's RayJobs wait for, too, and no pod is missing again."""
     meta, status = manifest["metadata"], manifest.get("status", {})
     owner = next((one["uid"] for one in meta.get("ownerReferences", []) if one.get("controller")), "")
     # If a queue takes the cluster back, `state` stays ready until the pods are gone, and suspended until it is ready again.
@@ -199,7 +200,7 @@ def read(manifest: Mapping[str, Any]) -> RayClusterState:
     return RayClusterState(
         uid=meta["uid"],
         run_uid=owner,
-        ready=state == "ready" and not queued,
+        ready=state == "ready" and not queued and _has_all_pods(status),
         head=status.get("head", {}).get("podIP"),
         deleting="deletionTimestamp" in meta,
         queued=queued,
@@ -208,6 +209,12 @@ def read(manifest: Mapping[str, Any]) -> RayClusterState:
         created=str(meta.get("creationTimestamp", "")),
         pods=sum(group.get("replicas", 0) for group in manifest.get("spec", {}).get("workerGroupSpecs", [])),
     )
+
+
+def _has_all_pods(status: Mapping[str, Any]) -> bool:
+    """Whether all pods are ready now. KubeRay never takes back that `state` is ready, and leaves numbers out that are 0."""
+    head = next((one["status"] for one in status.get("conditions", []) if one["type"] == "HeadPodReady"), "True")
+    return head == "True" and status.get("readyWorkerReplicas", 0) >= status.get("desiredWorkerReplicas", 0)
 
 
 def read_orphan(manifest: Mapping[str, Any], attempt: str) -> Orphan | None:
@@ -224,7 +231,7 @@ def read_orphan(manifest: Mapping[str, Any], attempt: str) -> Orphan | None:
 def is_whole(cluster: RayClusterState, there: Sequence[WorkerPod] | None) -> bool:
     """Whether all pods are ready.
 
-    Without a list of them, what KubeRay says counts. It still calls a cluster ready that has lost a pod.
+    KubeRay may not have counted yet what was lost or asked for a moment ago; a list of the worker pods shows it.
     """
     return cluster.ready and (there is None or sum(pod.ready for pod in there) >= cluster.pods)
 

@@ -21,6 +21,8 @@ RESOURCE: Final = ApiResource("RayJob", "ray.io/v1", "rayjobs")
 _EXIT_CODE: Final = re.compile(r"(?:Job entrypoint command )?failed with exit code (-?\d{1,3})\b")
 _LOGS: Final = ", last available logs"
 """Ray's message about a failed driver ends with the last lines of its log, after this text. A log may contain secrets."""
+_NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
+"""A name that may be put into a path of the API server, whoever has written it."""
 _DRIVER_GONE: Final = ("SUCCEEDED", "FAILED", "STOPPED")
 
 
@@ -74,9 +76,11 @@ def _job(metadata: Manifest, command: list[str], where: Manifest) -> Manifest:
 
 
 def read(manifest: Mapping[str, Any]) -> ChildState:
-    """Its phase, and of its own cluster the head and what KubeRay reports of its pods."""
-    cluster = manifest.get("status", {}).get("rayClusterStatus", {})
-    return replace(_phase_of(manifest), head=head_of(manifest), reported=raycluster.refused_pods(cluster))
+    """Its phase, its cluster, and of its own cluster the head and what KubeRay reports of its pods."""
+    status = manifest.get("status", {})
+    reported = raycluster.refused_pods(status.get("rayClusterStatus", {}))
+    named = _NAME.fullmatch(status.get("rayClusterName", ""))
+    return replace(_phase_of(manifest), head=head_of(manifest), ray_cluster=named[0] if named else "", reported=reported)
 
 
 def _phase_of(manifest: Mapping[str, Any]) -> ChildState:

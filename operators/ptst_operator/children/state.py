@@ -23,6 +23,7 @@ class ChildState:
         deleting: whether it is being deleted.
         queued: whether its queue has not let it in yet, or takes it back. Then `suspend` is set, which the operator never does.
         head: address of the head pod of its own RayCluster, once there is one.
+        ray_cluster: name of the RayCluster that a RayJob runs on, once there is one.
         reported: what its status reports of pods that could not be made.
         created: when it was made, by the API server's clock, in RFC 3339.
     """
@@ -37,6 +38,7 @@ class ChildState:
     deleting: bool = False
     queued: bool = False
     head: str | None = None
+    ray_cluster: str = ""
     reported: str = ""
     created: str = ""
 

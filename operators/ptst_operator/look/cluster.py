@@ -107,13 +107,13 @@ def _hindrance(
     cluster: RayClusterState | None,
     worker_pods: tuple[WorkerPod, ...] | None,
 ) -> Hindrance | None:
-    """Why the pods that the run waits for do not run. A PyTorchJob runs as soon as one of its pods does."""
+    """Why the pods that the run waits for, or lacks while it runs, do not run."""
     live = status.live()
     waits = cluster is not None and not raycluster.is_whole(cluster, worker_pods) and not cluster.deleting
     if cluster is not None and status.cluster is not None and waits:
         name, kind, reported = status.cluster.name, raycluster.RESOURCE.kind, cluster.reported
         label, created = raycluster.POD_LABEL, cluster.created
-    elif live is not None and child is not None and not live[1].on_shared_cluster and _waits(live, child):
+    elif live is not None and child is not None and not live[1].on_shared_cluster and _lacks_pods(api, live, child):
         name, kind, reported = live[1].name, live[1].kind, child.reported
         label, created = live[1].child_kind.pod_label, child.created
     else:
@@ -130,10 +130,21 @@ def _hindrance(
     return find_hindrance(names, created, reported, pods, events)
 
 
-def _waits(live: tuple[PhaseStatus, AttemptStatus], child: ChildState) -> bool:
+def _lacks_pods(api: Api, live: tuple[PhaseStatus, AttemptStatus], child: ChildState) -> bool:
+    """Whether a child may lack pods. A PyTorchJob runs as soon as one of its pods does, a RayJob also when it has lost some."""
     phase, attempt = live
-    fruitless = phase.name == SFT_PHASE and phase.committed_step == attempt.from_step
-    return not child.deleting and (child.phase == "Pending" or (child.phase == "Running" and fruitless))
+    if child.deleting or child.phase != "Running":
+        return not child.deleting and child.phase == "Pending"
+    if attempt.own_cluster:
+        return _lacks_pods_of_ray(api, child)
+    return phase.name == SFT_PHASE and phase.committed_step == attempt.from_step
+
+
+def _lacks_pods_of_ray(api: Api, child: ChildState) -> bool:
+    """Asks the RayCluster itself: KubeRay no longer copies its status into the RayJob when the head is lost."""
+    manifest = api.get(raycluster.RESOURCE.kind, child.ray_cluster) if child.ray_cluster else None
+    cluster = raycluster.read(manifest) if manifest is not None else None
+    return cluster is not None and not (cluster.ready or cluster.queued or cluster.deleting)
 
 
 def _pods(api: Api, label: str, value: str) -> list[Mapping[str, Any]]:
