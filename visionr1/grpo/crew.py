@@ -42,9 +42,24 @@ class Crew:
     """
 
     def __init__(
-        self, recipe: Recipe, store: FencedStore, phase: StagePhase, start: StageStart, on_commit: Callable[[int, float], None]
+        self,
+        recipe: Recipe,
+        store: FencedStore,
+        phase: StagePhase,
+        start: StageStart,
+        on_commit: Callable[[int, float], None],
+        should_stop: Callable[[], bool],
     ):
-        """`on_commit` is called with each committed step and the seconds that its upload and commit took, in any thread."""
+        """Waits until there is room for all workers.
+
+        Args:
+            on_commit: called with each committed step and the seconds that its upload and commit took, in any thread.
+            should_stop: whether the wait is to end.
+
+        Raises:
+            Unreachable: there was no room in time.
+            Stopped: asked to stop before there was room.
+        """
         self._recipe, self._phase = recipe, phase
         self._tensor_parallel = phase.stage.tensor_parallel
         self._store = store
@@ -52,7 +67,7 @@ class Crew:
         self._checkpoints = Checkpoints(store, phase.name)
         self._saving = Saving(self._checkpoints, self._upload, self._kept, on_commit)
         bundle = {"CPU": 1.0, "GPU": 1.0} if _on_gpu(recipe) else {"CPU": 1.0}
-        self._group = reserve([bundle] * recipe.rollout.workers, "rollout.workers")
+        self._group = reserve([bundle] * recipe.rollout.workers, "rollout.workers", should_stop)
         # Tensor-parallel peers are consecutive ranks, so ranks are counted node by node.
         nodes = ray.util.placement_group_table(self._group)["bundles_to_node_id"]
         bundles = sorted(range(recipe.rollout.workers), key=lambda bundle: (nodes[bundle], bundle))

@@ -80,7 +80,11 @@ def _run(store: FencedStore, recipe: Recipe, phase: StagePhase, stop_when: str |
         asked = partial(asked_to_stop, store, stop_when)
         if asked():
             raise Stopped("stopped before its first step")
-        crew = Crew(recipe, store, phase, start, exporter.committed)
+
+        def should_stop() -> bool:
+            return signalled() or asked()
+
+        crew = Crew(recipe, store, phase, start, exporter.committed, should_stop)
         report = crew.usable_problems()
         _list_bad_rows(report)
         rows = select(load_problems(recipe.data.train), report.usable())
@@ -89,7 +93,7 @@ def _run(store: FencedStore, recipe: Recipe, phase: StagePhase, stop_when: str |
         with progress(title, stage.steps, start.step - phase.first_step) as advance:
             journal = StageJournal(recipe, phase, store, log, exporter, advance)
             batches = Batches(rows, sampler, start.lengths, recipe.algorithm.prompts_per_step)
-            run_stage(recipe, phase, start.step, batches, crew, grader, journal, lambda: signalled() or asked())
+            run_stage(recipe, phase, start.step, batches, crew, grader, journal, should_stop)
         crew.close()
 
 
