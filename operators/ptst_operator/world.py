@@ -76,6 +76,7 @@ class World:
             RayCluster: those of the whole run.
         orphans: RayClusters that the attempt had for itself and that have outlived its RayJob.
         pod_exit_code: exit code of that child's pods, if they have ended. It is 64 if one of them has that code.
+        ended_by_node: how a node has refused or evicted one of those pods. None if none has.
         cluster: the RayCluster of the status, by its name.
         cluster_pods: pods of that RayCluster, which is gone or being deleted, that may run, in words.
         worker_pods: its worker pods, if stages may begin with fewer workers. None if they wait for all.
@@ -96,6 +97,7 @@ class World:
     leftover: tuple[str, ...] = ()
     orphans: tuple[Orphan, ...] = ()
     pod_exit_code: int | None = None
+    ended_by_node: Hindrance | None = None
     cluster: RayClusterState | None = None
     cluster_pods: tuple[str, ...] = ()
     worker_pods: tuple[WorkerPod, ...] | None = None

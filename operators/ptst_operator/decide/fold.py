@@ -136,7 +136,10 @@ def _fold_attempt(
         attempt = _fold_child(attempt, child, phase.committed_step, now)
         if attempt.stopping is None and child.over and not child.deleting and not world.leftover:
             code = child.exit_code if child.exit_code is not None else world.pod_exit_code
-            return _ended(attempt, phase, _ending(child), 0 if child.phase == "Succeeded" else code, now)
+            if child.phase == "Succeeded":
+                return _ended(attempt, phase, _ending(child), 0, now)
+            by_node = f"; {world.ended_by_node.message}" if world.ended_by_node is not None else ""
+            return _ended(attempt, phase, f"{_ending(child)}{by_node}", code, now)
     elif attempt.uid is not None or world.leftover:
         attempt = attempt.to_be_ended("ChildLost", f"{attempt.kind} {attempt.name} is gone", phase.committed_step, now)
     if attempt.on_shared_cluster and (status.cluster is None or status.cluster.deleting):

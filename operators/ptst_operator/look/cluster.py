@@ -11,7 +11,7 @@ from ptst_operator.children import raycluster
 from ptst_operator.children.raycluster import Orphan, RayClusterState, WorkerPod
 from ptst_operator.children.state import ChildState
 from ptst_operator.children.table import CONTAINERS, sft_kinds
-from ptst_operator.look.hindrance import find_hindrance, with_clocks
+from ptst_operator.look.hindrance import ended_by_node, find_hindrance, with_clocks
 from ptst_operator.names import ENFORCE, RUN_LABEL
 from ptst_operator.run import ResolvedRun, WantedRun
 from ptst_operator.status import AttemptStatus, PhaseStatus, Status
@@ -30,6 +30,7 @@ class SeenInCluster:
     leftover: tuple[str, ...] = ()
     orphans: tuple[Orphan, ...] = ()
     pod_exit_code: int | None = None
+    ended_by_node: Hindrance | None = None
     cluster: RayClusterState | None = None
     cluster_pods: tuple[str, ...] = ()
     worker_pods: tuple[WorkerPod, ...] | None = None
@@ -48,7 +49,7 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
     child: ChildState | None = None
     leftover: tuple[str, ...] = ()
     orphans: tuple[Orphan, ...] = ()
-    code, head = None, None
+    code, head, by_node = None, None, None
     live = status.live()
     if live is not None:
         attempt = live[1]
@@ -59,6 +60,7 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
         if _may_leave_pods(child, attempt, run) and not attempt.on_shared_cluster:
             pods = _pods(api, attempt.child_kind.pod_label, attempt.name)
             leftover, code = read_pods(pods, child.created if child is not None else "")
+            by_node = ended_by_node(pods)
             orphans = _orphans(api, attempt, pods) if child is None and attempt.own_cluster else ()
     elif status.cluster is None:
         leftover, _ = read_pods(_pods(api, RUN_LABEL, run.name))
@@ -74,7 +76,7 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
             cluster_pods = read_pods(pods)[0] if ours is None or ours.deleting else ()
             worker_pods = raycluster.read_worker_pods(pods) if ours is not None and elastic else None
     hindrance = _hindrance(api, status, _ours(child, run), _ours(cluster, run), worker_pods)
-    return SeenInCluster(child, leftover, orphans, code, cluster, cluster_pods, worker_pods, hindrance, head)
+    return SeenInCluster(child, leftover, orphans, code, by_node, cluster, cluster_pods, worker_pods, hindrance, head)
 
 
 def _may_leave_pods(child: ChildState | None, attempt: AttemptStatus, run: ResolvedRun) -> bool:

@@ -33,6 +33,11 @@ _ON_NODE: Final[dict[str, tuple[str, str]]] = {
     "FailedCreatePodContainer": ("ContainerFails", "a container of pod {} does not start"),
 }
 """Events of a pod that has a node and does not run."""
+_BY_NODE: Final = (
+    *("UnexpectedAdmissionError", "TopologyAffinityError", "NodeAffinity", "NodeShutdown", "OutOf"),
+    *("Evicted", "Preempting"),
+)
+"""How the kubelet's words begin for a pod that it refuses or evicts. `OutOf` goes on with the name of a resource."""
 _REFUSALS: Final[tuple[tuple[str, str, str], ...]] = (
     ("exceeded quota", "QuotaExceeded", "a quota of the namespace has no room for its pods"),
     ("failed quota", "QuotaExceeded", "a quota of the namespace takes only pods with requests or limits that these do not have"),
@@ -64,16 +69,44 @@ def find_hindrance(names: Iterable[str], created: str, reported: str, pods: Obje
     prefixes, since = tuple(names), with_clocks(created)
     recent = sorted((one for one in events if _of(one, prefixes) and _when(one) >= since), key=_when, reverse=True)
     waiting = [pod for pod in pods if _waits(pod)]
-    if (found := _first(_of_pod, waiting, recent)) is not None:
+    if (found := _first(_of_pod, waiting, recent) or ended_by_node(pods)) is not None:
         return found
     if reported:
         return _refusal(reported)
     # An owner that has made a pod since it reported a fault has got over it.
-    newest_pod = max((str(pod["metadata"].get("creationTimestamp", ""))[:19] for pod in pods), default="")
+    newest_pod = max((_created(pod) for pod in pods), default="")
     owners = [one for one in recent if _is_of_owner(one) and _when(one) > newest_pod]
     if owners:
         return _of_owner(owners[0])
-    return _first(_sign_of_pod, waiting, recent)
+    return _event_of_node(pods, recent) or _first(_sign_of_pod, waiting, recent)
+
+
+def ended_by_node(pods: Objects) -> Hindrance | None:
+    """How a node has refused or evicted the newest of these pods that it did. A pod that failed by itself has no such reason."""
+    ended = [pod for pod in pods if _phase(pod) == "Failed" and pod["status"].get("reason")]
+    if not ended:
+        return None
+    newest = max(ended, key=_created)
+    status, node = newest["status"], newest.get("spec", {}).get("nodeName", "")
+    return _of_node(str(status["reason"]), str(node), str(status.get("message", "")))
+
+
+def _event_of_node(pods: Objects, events: Objects) -> Hindrance | None:
+    """The same of a pod that is gone: KubeRay makes another one at once. It is over when a node has taken that one."""
+    there = [pod for pod in pods if _phase(pod) != "Failed" and "containerStatuses" in pod.get("status", {})]
+    taken = max((_created(pod) for pod in there), default="")
+    for event in events:
+        of_pod = event["involvedObject"].get("kind") == "Pod"
+        if of_pod and str(event.get("reason", "")).startswith(_BY_NODE) and _when(event) > taken:
+            node = event.get("source", {}).get("host") or event.get("reportingInstance", "")
+            return _of_node(str(event["reason"]), str(node), str(event.get("message", "")))
+    return None
+
+
+def _of_node(reason: str, node: str, message: str) -> Hindrance:
+    """Without the name of the pod, which changes with each try, and in the same words from the pod and from its event."""
+    where, why = f"{reason} on {node}" if node else reason, message.removeprefix("Pod was rejected: ")
+    return _made("NodeRefuses", "a node has refused or evicted a pod", f"{where}: {why}" if why else where)
 
 
 def with_clocks(created: str) -> str:
@@ -144,6 +177,10 @@ def _sign_of_pod(pod: Mapping[str, Any], events: Objects) -> Hindrance | None:
 
 def _phase(pod: Mapping[str, Any]) -> str:
     return str(pod.get("status", {}).get("phase", "Pending"))
+
+
+def _created(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"].get("creationTimestamp", ""))[:19]
 
 
 def _conditions(pod: Mapping[str, Any]) -> Objects:

@@ -35,6 +35,7 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
         leftover=there.leftover,
         orphans=there.orphans,
         pod_exit_code=there.pod_exit_code,
+        ended_by_node=there.ended_by_node,
         cluster=there.cluster,
         cluster_pods=there.cluster_pods,
         worker_pods=there.worker_pods,
