@@ -78,14 +78,16 @@ def hours_left(spec: Spec, recipe: Recipe, done: Mapping[str, Done], complete: f
 def host_gib(spec: Spec, recipe: Recipe, kind: PhaseKind) -> float | None:
     """Most GiB that a pod of the phases of this kind holds on its host. None for a model whose sizes are not known here.
 
-    Where nobody says which GPUs the nodes have, they are the paper's. With fewer workers each has a larger share.
+    Where nobody says which GPUs the nodes have, they are the paper's. With fewer workers each has a larger share. The one pod of
+    an evaluation has all of its engines, also those that the plan counts on several nodes.
     """
     card = card_of(spec) or next(one for one in CARDS if one.name == PAPER_CARD)
-    of_kind = []
+    of_kind: list[PhasePlan] = []
     for one in {recipe, fewest(spec, recipe)}:
         planned = _planned(one, card, spec.grpo.workers_per_pod, _sft_gpus(spec, recipe))
         of_kind += [planned[phase.name] for phase in phases(recipe) if phase.kind == kind and phase.name in planned]
-    return max((moment.host_total for plan in of_kind if plan.fit for moment in plan.fit.moments), default=None)
+    held = [(plan, moment.host_total) for plan in of_kind if plan.fit for moment in plan.fit.moments]
+    return max((gib * plan.nodes if kind == "evaluate" else gib for plan, gib in held), default=None)
 
 
 def _sft_gpus(spec: Spec, recipe: Recipe) -> int | None:

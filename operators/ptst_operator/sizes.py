@@ -36,7 +36,7 @@ _WHY: Final[dict[Role, str]] = {
     "reasoner": "a worker has as many (coldstart.reasoner.workers.tensor_parallel)",
     "sft": "a pod has as many ranks (sft.processes)",
     "worker": "a pod has as many workers (spec.grpo.workersPerPod)",
-    "evaluate": "the engine of the last stage is divided over as many (tensor_parallel)",
+    "evaluate": "it has evaluation.workers engines, each divided over the GPUs of the last stage's (tensor_parallel)",
 }
 _TEACHERS: Final[tuple[Role, ...]] = ("describer", "reasoner")
 _GIB: Final = 2**30
@@ -95,10 +95,19 @@ def resources_of(spec: Spec, recipe: Recipe, role: Role) -> Manifest:
         if gpus := gpus_of(spec, recipe, role):
             given.setdefault("limits", {})[name] = gpus
     named = _named(pods)
-    for part, values in _expected(spec, recipe, role, pods).items():
+    for part, values in _expected(spec, recipe, role).items():
         ours = {key: value for key, value in values.items() if key not in named}
         given[part] = {**ours, **given.get(part, {})}
     return {part: values for part, values in given.items() if values}
+
+
+def shared_memory_of(spec: Spec, recipe: Recipe, role: Role) -> str | None:
+    """Size of a pod's /dev/shm. An evaluation with several engines has a Ray of its own, which does not start with 64 MiB."""
+    pods = pods_of(spec, role)
+    mounted = any(str(mount.get("mountPath", "")).rstrip("/") == "/dev/shm" for mount in pods.volume_mounts)  # noqa: S108
+    if pods.shared_memory or mounted or role != "evaluate" or recipe.evaluation.workers == 1:
+        return pods.shared_memory
+    return f"{1 + _needed(spec, recipe, role)}Gi"  # for Ray's objects, and for what the processes of each GPU exchange
 
 
 def of_init_container(container: Mapping[str, Any]) -> Manifest:
@@ -115,7 +124,7 @@ def ray_parameters(spec: Spec, recipe: Recipe, role: Role, resources: Manifest) 
     """
     gpus = _needed(spec, recipe, role) if role in ("worker", *_TEACHERS) else 0
     workers = 1 if role in _TEACHERS else gpus
-    shared = pods_of(spec, role).shared_memory
+    shared = shared_memory_of(spec, recipe, role)
     store = min(_MOST_STORE, int(parse_quantity(shared)) // 2) if shared else _LEAST_STORE
     sizes = {**resources.get("requests", {}), **resources.get("limits", {})}
     memory = int(parse_quantity(sizes["memory"])) if "memory" in sizes else _GIB
@@ -157,7 +166,7 @@ def _needed(spec: Spec, recipe: Recipe, role: Role) -> int:
         case "worker":
             return spec.grpo.workers_per_pod if recipe.stages else 0
         case "evaluate":
-            return recipe.stages[-1].tensor_parallel if recipe.stages else 1
+            return recipe.evaluation.workers * (recipe.stages[-1].tensor_parallel if recipe.stages else 1)
         case _:
             return 0
 
@@ -180,10 +189,13 @@ def _named(pods: Pods) -> set[str]:
     return {key for values in pods.resources.values() for key in values}
 
 
-def _expected(spec: Spec, recipe: Recipe, role: Role, pods: Pods) -> dict[str, dict[str, str]]:
+def _expected(spec: Spec, recipe: Recipe, role: Role) -> dict[str, dict[str, str]]:
     """CPUs and memory of a pod. With GPUs its memory is planned, with the whole of /dev/shm, which counts as its memory."""
-    shared = float(parse_quantity(pods.shared_memory)) / _GIB if pods.shared_memory else 0.0
-    processes = max(1, {"sft": recipe.sft.processes if recipe.sft else 1, "worker": spec.grpo.workers_per_pod}.get(role, 1))
+    whole = shared_memory_of(spec, recipe, role)
+    shared = float(parse_quantity(whole)) / _GIB if whole else 0.0
+    sft = recipe.sft.processes if recipe.sft else 1
+    alike = {"sft": sft, "worker": spec.grpo.workers_per_pod, "evaluate": recipe.evaluation.workers}
+    processes = max(1, alike.get(role, 1))
     if not _with_gpus(recipe):
         return _sizes(0.5 * processes, 4.0 * processes, 1.0 * processes, 64.0 * processes + shared)
     gpus = _needed(spec, recipe, role)

@@ -103,7 +103,11 @@ class Pods(SpecPart):
         "the recipe needs, not fewer. CPUs or memory that you name are yours alone: nothing is added to them.",
     )
     shared_memory: str | None = Field(
-        None, description="Size of /dev/shm, such as 64Gi. It counts as memory of the pod.", max_length=32, pattern=SIZE
+        None,
+        description="Size of /dev/shm, such as 64Gi. It counts as memory of the pod. Default: what the node gives, mostly 64Mi; "
+        "1Gi and 1Gi more per GPU for an evaluation with several engines.",
+        max_length=32,
+        pattern=SIZE,
     )
     scratch: str | None = Field(
         None,

@@ -29,6 +29,15 @@ def plan_of(preset: str, gpus: str | None = None, *overrides: str, model: str | 
     return plan_run(recipe, sizes, parse_fleet(gpus) if gpus else default_fleet(recipe), price=2.0)
 
 
+def test_an_evaluation_with_several_engines_has_gpus_for_all_and_takes_less_time() -> None:
+    one, eight, many = (plan_of("vision-r1", "8xH800", f"evaluation.workers={count}").phases[-1] for count in (1, 8, 16))
+    assert [phase.gpus for phase in (one, eight, many)] == [1, 8, 16] and (eight.nodes, many.nodes) == (1, 2)
+    assert one.seconds / 8 < eight.seconds < one.seconds, "an engine takes its time to start, and for the longest completion"
+    assert one.fit and eight.fit and many.fit
+    assert eight.fit.tightest.gpu == one.fit.tightest.gpu, "each has a GPU for itself"
+    assert eight.fit.tightest.host_total == many.fit.tightest.host_total == 8 * one.fit.tightest.host_total
+
+
 def fit_of(setting: Setting, name: str) -> Fit:
     found = plan_phase(setting, next(phase for phase in phases(setting.recipe) if phase.name == name)).fit
     assert found is not None

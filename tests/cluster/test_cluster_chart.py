@@ -184,4 +184,9 @@ def test_the_notes_say_what_the_run_needs(notes: Callable[..., str]) -> None:
     )
     assert "needs 80 GPUs at a time: 80 for the teachers of the cold start, 32 on 4 nodes for SFT" in taught
     assert "nominalQuota 80 of nvidia.com/gpu" in taught
+    scored = notes("--set", "run.recipe.evaluation.workers=96")
+    assert "needs 96 GPUs at a time" in scored and "96 for the evaluation." in scored
+    stages = 'run.recipe.stages=[{"max_completion_tokens":8192,"group_size":8,"steps":4,"tensor_parallel":8}]'
+    both = notes("--set-json", stages, "--set", "run.recipe.evaluation.workers=2")
+    assert "16 for the evaluation." in both
     assert "GPUs" not in notes("--set", "run.enabled=false")

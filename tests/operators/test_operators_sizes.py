@@ -47,6 +47,42 @@ def test_the_evaluation_gets_the_gpus_of_the_last_stage_s_engine() -> None:
     assert gpus(owner(recipe={"preset": "vision-r1"}, grpo={"workersPerPod": 8}))["evaluate"] == 1
 
 
+def scored(workers: int, **changes: Any) -> dict[str, Any]:
+    """The evaluation's pod of the paper's recipe with so many engines."""
+    recipe = {"preset": "vision-r1", "evaluation": {"workers": workers}, **changes.pop("recipe", {})}
+    return pods(owner(recipe=recipe, **{"grpo": {"workersPerPod": 8}, **changes}))["evaluate"]
+
+
+def shared_memory(pod: dict[str, Any]) -> list[str]:
+    return [one["emptyDir"]["sizeLimit"] for one in pod["spec"]["volumes"] if one["name"] == "shared-memory"]
+
+
+def test_the_evaluation_gets_gpus_cpus_and_memory_for_all_of_its_engines() -> None:
+    def wanted(workers: int) -> tuple[Any, ...]:
+        found = resources(scored(workers, pods={"image": "t:1", "sharedMemory": "8Gi"}))
+        sizes = [int(parse_quantity(found[part]["memory"])) - 8 * 2**30 for part in ("requests", "limits")]
+        cpus = [int(found[part]["cpu"]) for part in ("requests", "limits")]
+        return found["limits"]["nvidia.com/gpu"], *cpus, *sizes
+
+    for workers in (2, 8, 16):
+        assert wanted(workers) == tuple(workers * one for one in wanted(1)), workers
+    both = resources(scored(2, recipe={"stages": BIG}))
+    assert both["limits"]["nvidia.com/gpu"] == 16, "two engines on 8 GPUs each"
+    cpu = resources(scored(3, recipe={"rollout": {"device": "cpu"}}))
+    assert cpu["requests"]["cpu"] == "1.5" and cpu["limits"]["cpu"] == "12" and "nvidia.com/gpu" not in cpu["limits"]
+
+
+def test_ray_in_the_evaluation_s_pod_has_shared_memory() -> None:
+    pod = scored(8)
+    mounts = pod["spec"]["containers"][0]["volumeMounts"]
+    assert shared_memory(pod) == ["9Gi"] and {"name": "shared-memory", "mountPath": "/dev/shm"} in mounts
+    assert parse_quantity(resources(pod)["requests"]["memory"]) >= 9 * 2**30 + 8 * 6 * 2**30, "it is memory of the pod"
+    assert shared_memory(scored(1)) == [], "one engine needs no Ray"
+    assert shared_memory(scored(8, pods={"image": "t:1", "sharedMemory": "64Gi"})) == ["64Gi"]
+    own = {"volumes": [{"name": "own", "emptyDir": {}}], "volumeMounts": [{"name": "own", "mountPath": "/dev/shm/"}]}
+    assert shared_memory(scored(8, pods={"image": "t:1", **own})) == [], "two volumes in one place are refused"
+
+
 @pytest.mark.parametrize("part", ["limits", "requests"])
 def test_more_gpus_than_the_recipe_needs_are_kept(part: str) -> None:
     run = large(evaluate={"pods": {"resources": {part: {"nvidia.com/gpu": 16}}}})
@@ -59,9 +95,11 @@ def test_fewer_gpus_than_the_recipe_needs_are_refused_in_one_line() -> None:
     few = {"resources": {"limits": {"nvidia.com/gpu": 4}}}
     run = large(evaluate={"pods": few}, grpo={"workersPerPod": 8, "workers": few})
     worker, evaluate = size_faults(run.spec, run.recipe)
+    more = owner(recipe={"preset": "vision-r1", "evaluation": {"workers": 5}}, grpo={"workersPerPod": 8}, evaluate={"pods": few})
+    assert "4 nvidia.com/gpu for a pod that needs 5" in size_faults(more.spec, more.recipe)[0]
     assert evaluate == (
-        "spec.evaluate.pods.resources: 4 nvidia.com/gpu for a pod that needs 8: the engine of the last stage is divided over as "
-        "many (tensor_parallel); leave the number out, or give 8 or more"
+        "spec.evaluate.pods.resources: 4 nvidia.com/gpu for a pod that needs 8: it has evaluation.workers engines, each divided "
+        "over the GPUs of the last stage's (tensor_parallel); leave the number out, or give 8 or more"
     )
     assert worker.startswith("spec.grpo.workers.resources: 4 nvidia.com/gpu for a pod that needs 8: a pod has as many workers")
 

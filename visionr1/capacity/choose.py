@@ -150,8 +150,8 @@ def fit_sft(recipe: Recipe, sft: SFT, model: ModelSizes, gpus: Gpus) -> Fit:
     return min(fits, key=lambda fit: fit.tightest.gpu_total)
 
 
-def fit_evaluation(recipe: Recipe, model: ModelSizes, gpus: Gpus) -> Fit:
-    """vLLM alone on `gpus.count` GPUs that share one engine."""
+def fit_evaluation(recipe: Recipe, model: ModelSizes, gpus: Gpus, per_node: int) -> Fit:
+    """vLLM alone: `evaluation.workers` engines, each on `gpus.count` GPUs, of which a node has `per_node`."""
     longest = recipe.data.max_prompt_tokens + recipe.evaluation.max_completion_tokens
     setup = Setup(
         model=model,
@@ -161,7 +161,9 @@ def fit_evaluation(recipe: Recipe, model: ModelSizes, gpus: Gpus) -> Fit:
         reference="none",
         row_tokens=longest,
         longest=longest,
+        gpus_per_node=per_node,
         tensor_parallel=gpus.count,
+        engines=recipe.evaluation.workers,
         engine_share=evaluation_share(recipe),
         element=_element(recipe),
     )

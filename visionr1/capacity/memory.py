@@ -54,6 +54,7 @@ class Setup:
         reference: where the reference model is between its passes.
         row_tokens: tokens of a packed row.
         longest: prompt and completion, in tokens.
+        engines: of an evaluation, side by side, each on `gpus` GPUs.
         engine_share: part of the GPU that vLLM takes; it takes at least what it cannot do without.
         element: bytes of a weight in training and sampling.
     """
@@ -66,6 +67,7 @@ class Setup:
     longest: int
     gpus_per_node: int = 8
     tensor_parallel: int = 1
+    engines: int = 1
     reference: Place = "gpu"
     engine_share: float = 0.0
     checkpointing: bool = True
@@ -163,7 +165,7 @@ def _load_moment(setup: Setup, reference: Items) -> Moment:
 def _moment(setup: Setup, name: str, gpu: Items, host: Items) -> Moment:
     """From bytes on one GPU and of one process on the host."""
     whole = {"processes": PROCESS * GIB} | host
-    per_node = {item: size * min(setup.gpus, setup.gpus_per_node) / GIB for item, size in whole.items()}
+    per_node = {item: size * min(setup.gpus * setup.engines, setup.gpus_per_node) / GIB for item, size in whole.items()}
     return Moment(name, {item: size / GIB for item, size in gpu.items()}, per_node)
 
 

@@ -151,23 +151,24 @@ def _sft(setting: Setting, phase: Phase, sft: SFT) -> PhasePlan:
 def _evaluation(setting: Setting, phase: Phase) -> PhasePlan:
     recipe = setting.recipe
     models = 1 + len(recipe.stages)
-    parallel = recipe.stages[-1].tensor_parallel if recipe.stages else 1
+    parallel, engines = recipe.stages[-1].tensor_parallel if recipe.stages else 1, recipe.evaluation.workers
     own = replace(setting, fleet=setting.fleet.of(parallel))
+    whole = setting.fleet.of(parallel * engines)
     limit = recipe.evaluation.max_completion_tokens
     mean = min(setting.sizes.completion_tokens[-1] if recipe.stages else CI_LENGTH, MOST_OF_LIMIT * limit)
     count = setting.sizes.held_out * recipe.evaluation.samples
     gpus = fleet_gpus(own.fleet)
-    fit = None if gpus is None else fit_evaluation(recipe, setting.model, gpus)
+    fit = None if gpus is None else fit_evaluation(recipe, setting.model, gpus, whole.per_node)
     cache = _cache_tokens(setting, fit, parallel)
-    shown, times = part_of(count)
+    shown, times = part_of(-(-count // engines))
     lengths = spread(mean, limit, shown)
-    sampling = times * sampling_seconds(own, setting.sizes.held_out / times, lengths, cache, parallel)
+    sampling = times * sampling_seconds(own, setting.sizes.held_out / engines / times, lengths, cache, parallel)
     grading = count / (recipe.reward.processes * setting.pace.grades)
     return PhasePlan(
         name=phase.name,
         title="evaluation",
-        gpus=parallel,
-        nodes=1,
+        gpus=whole.count,
+        nodes=whole.nodes,
         fit=fit,
         shape=(f"{models} models on {setting.sizes.held_out:,} problems, {count:,} completions of {mean:,.0f} tokens each",),
         steps=models,

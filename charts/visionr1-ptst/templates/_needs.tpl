@@ -20,6 +20,7 @@ chart's own values and presets, and are in needs.yaml.
 {{- with $recipe.stages }}
 {{- $scored = int (dig "tensor_parallel" 1 (last .)) }}
 {{- end }}
+{{- $scored = mul $scored (int (dig "workers" 1 ($recipe.evaluation | default dict))) | int }}
 {{- $teachers := 0 }}
 {{- range tuple "describer" "reasoner" }}
 {{- $engines := get (get (get $recipe "coldstart" | default dict) . | default dict) "workers" }}

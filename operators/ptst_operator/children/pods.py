@@ -7,7 +7,7 @@ from typing import Final
 
 from ptst_operator.names import API_VERSION, KIND, PHASE_LABEL, ROLE_LABEL, RUN_LABEL, Manifest
 from ptst_operator.run import ResolvedRun
-from ptst_operator.sizes import Role, of_init_container, pods_of, resources_of
+from ptst_operator.sizes import Role, of_init_container, pods_of, resources_of, shared_memory_of
 from ptst_operator.spec import METRICS_PORT, Pods
 from visionr1.preflight.machine import direct_names
 
@@ -88,7 +88,7 @@ def template(
         ports: Named ports. Default: one port for metrics.
     """
     pods = pods_of(run.spec, role)
-    volumes, mounts = _volumes(run, pods)
+    volumes, mounts = _volumes(run, pods, shared_memory_of(run.spec, run.recipe, role))
     variables = {"HOME": _HOME, **env, **pods.env, **direct_names(pods.env)}
     main: Manifest = {
         "name": container,
@@ -153,11 +153,11 @@ def _init(container: Manifest) -> Manifest:
     return {"securityContext": _RESTRICTED, **container, "resources": of_init_container(container)}
 
 
-def _volumes(run: ResolvedRun, pods: Pods) -> tuple[list[Manifest], list[Manifest]]:
+def _volumes(run: ResolvedRun, pods: Pods, shared_memory: str | None) -> tuple[list[Manifest], list[Manifest]]:
     volumes: list[Manifest] = [{"name": _SCRATCH[0], "emptyDir": {"sizeLimit": pods.scratch or "512Gi"}}, *pods.volumes]
     mounts: list[Manifest] = [{"name": _SCRATCH[0], "mountPath": _SCRATCH[1]}, *pods.volume_mounts]
-    if pods.shared_memory:
-        volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": pods.shared_memory}})
+    if shared_memory:
+        volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}})
         mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})  # noqa: S108
     claim = run.spec.storage.claim
     if claim:
