@@ -20,6 +20,9 @@ from visionr1.recipe import PhaseKind, Recipe, StagePhase, phases
 PRODUCT: Final = "nvidia.com/gpu.product"
 """Label of a node with the name of its GPUs, from NVIDIA's GPU feature discovery."""
 
+_MOST_HOURS: Final = 100 * 366 * 24.0
+"""A run that would take longer, by its plan or by what its driver says, is not forecast."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -72,7 +75,8 @@ def hours_left(spec: Spec, recipe: Recipe, done: Mapping[str, Done], complete: f
         if each:
             known = True
             seconds += max(0, steps - here.steps) * each + (plan.start if plan and not here.steps else 0.0)
-    return seconds / 3600 if known else None
+    hours = seconds / 3600
+    return hours if known and hours <= _MOST_HOURS else None
 
 
 def host_gib(spec: Spec, recipe: Recipe, kind: PhaseKind) -> float | None:

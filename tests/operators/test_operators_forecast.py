@@ -68,6 +68,13 @@ def test_before_the_first_step_the_hours_are_planned(tmp_path: Path) -> None:
     assert Site(tmp_path / "unknown", recipe=FOUR, grpo=GRPO).look().hours_left is None
 
 
+@pytest.mark.parametrize("seconds", [1e9, 1e100, 1e308])
+def test_hours_that_nobody_lives_to_see_are_not_forecast(seconds: float) -> None:
+    recipe = load_recipe("vision-r1", ["sft=null", "data.held_out=null", "rollout.workers=8"])
+    for product in (None, "NVIDIA-H800"):
+        assert hours_left(spec(product), recipe, {"stage-1": Done(50, seconds)}, frozenset()) is None
+
+
 def test_then_they_follow_from_measured_steps() -> None:
     recipe = load_recipe("vision-r1", ["sft=null", "data.held_out=null", "rollout.workers=8"])
     there = spec("NVIDIA-H800")

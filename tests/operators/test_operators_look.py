@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ptst_operator.look.driver import ask_driver, read_metrics
 from ptst_operator.look.scale import StageScale
-from site_of_a_run import Site, condition, without_coldstart
+from site_of_a_run import Site, at_step_2, condition, without_coldstart
 
 STAGE = StageScale(first_step=4, last_step=8, completions=32, workers=8)
 OK = b"HTTP/1.0 200 OK\r\n\r\n"
@@ -90,6 +90,24 @@ def test_no_number_is_infinite() -> None:
     seen = read_metrics(text, STAGE)
     assert (seen.step, seen.tokens_per_second) == (8, None)
     assert replace(STAGE, completions=1).speed(8.0, 2.0) == 0.5
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "1e101", "3.2e7", "-5", "NaN", "+Inf"])
+def test_absurd_numbers_of_a_driver_or_of_the_step_log_do_not_reach_the_status(value: str, tmp_path: Path) -> None:
+    text = f"visionr1_step 8\nvisionr1_reward_mean 0.5\nvisionr1_completion_tokens_mean 4\nvisionr1_kl_mean 1e{'1' * 9}\n"
+    parts = "".join(f'visionr1_step_seconds{{phase="{part}"}} {value}\n' for part in ("rollout", "update"))
+    seen = read_metrics(text + parts, STAGE)
+    assert (seen.step, seen.reward, seen.length, seen.kl) == (8, 0.5, 4.0, None)
+    assert seen.step_seconds is None and seen.tokens_per_second is None
+    site = at_step_2(tmp_path)
+    spoilt = {"NaN": "NaN", "+Inf": "Infinity"}.get(value, value)
+    record = (
+        f'{{"phase": "stage-1", "step": 2, "reward_mean": 0.5, "kl_mean": {spoilt}, "step_seconds": {{"rollout": {spoilt}}}}}'
+    )
+    site.store.write_bytes("steps.jsonl", f"{record}\n".encode())
+    status = site.look()
+    json.dumps(site.cluster.run["status"], allow_nan=False)
+    assert status.hours_left is None or 0 <= status.hours_left < 1000
 
 
 HOSTILE = ["[" * 100_000, '{"phase": "stage-1", "step": Infinity}', '{"phase": "stage-1", "step": 1e999}']

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import socket
 import threading
@@ -94,29 +93,21 @@ def driver_has_ended(address: tuple[str, int]) -> bool | None:
 
 
 def read_metrics(text: str, stage: StageScale) -> Progress:
-    """The newest step's values from the driver's /metrics. Numbers that are not finite, and steps of other stages, are ignored.
+    """The newest step's values from the driver's /metrics. Steps of other stages are ignored.
 
     Raises:
         ValueError: the text is not metrics.
     """
     values: dict[str, float] = {}
-    seconds = 0.0
+    parts: list[float] = []
     # Parsing is slow, and a driver has a few hundred other lines. Who plays a driver may send 2 MB of them.
     lines = [line for line in text.splitlines() if len(line) < 1000 and _NEEDED.match(line)][:_MOST_LINES]
     if not lines and text.strip():
         raise ValueError("none of these lines is a metric of a driver")
     for family in text_string_to_metric_families("\n".join(lines) + "\n"):
         for sample in family.samples:
-            if math.isfinite(sample.value):
-                values[sample.name] = sample.value
-                seconds += sample.value if sample.name == "visionr1_step_seconds" else 0.0
-    step, length = values.get("visionr1_step"), values.get("visionr1_completion_tokens_mean")
-    return Progress(
-        step=int(step) if step is not None and stage.first_step < step <= stage.last_step else None,
-        reward=values.get("visionr1_reward_mean"),
-        length=length,
-        tokens_per_second=stage.speed(length, seconds),
-        truncated=values.get("visionr1_completion_truncated_ratio"),
-        kl=values.get("visionr1_kl_mean"),
-        step_seconds=seconds or None,
-    )
+            values[sample.name.removeprefix("visionr1_")] = sample.value
+            parts += [sample.value] if sample.name == "visionr1_step_seconds" else []
+    step = values.get("step")
+    own = step is not None and stage.first_step < step <= stage.last_step
+    return stage.progress(int(step) if step is not None and own else None, values, parts)

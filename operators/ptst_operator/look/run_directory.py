@@ -44,21 +44,9 @@ def newest_progress(store: Store, wanted: WantedRun, status: Status, seen: Mappi
     record = next((one for one in reversed(records) if one["step"] == max(steps) and one["phase"] in stages), None)
     if record is None:
         return None
-    values = {
-        key: number(record.get(key)) for key in ("reward_mean", "completion_tokens_mean", "completion_truncated_ratio", "kl_mean")
-    }
     parts = record.get("step_seconds")
-    seconds = sum(filter(None, map(number, parts.values()))) if isinstance(parts, dict) else 0.0
-    length = values["completion_tokens_mean"]
-    return Progress(
-        step=record["step"],
-        reward=values["reward_mean"],
-        length=length,
-        tokens_per_second=scale_of(wanted, record["phase"], number(record.get("workers"))).speed(length, seconds),
-        truncated=values["completion_truncated_ratio"],
-        kl=values["kl_mean"],
-        step_seconds=seconds or None,
-    )
+    scale = scale_of(wanted, record["phase"], number(record.get("workers")))
+    return scale.progress(record["step"], record, parts.values() if isinstance(parts, dict) else ())
 
 
 def breaches_before_next(store: Store, wanted: WantedRun, status: Status, seen: Mapping[str, Committed]) -> tuple[str, ...]:

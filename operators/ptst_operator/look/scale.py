@@ -1,12 +1,18 @@
-"""The sizes of a stage that its speed is computed from. Pure."""
+"""The numbers of a stage's step, and the sizes that its speed is computed from. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from ptst_operator.run import WantedRun
+from ptst_operator.world import Progress
 from visionr1.recipe import stage_phases
 from visionr1.rundir.reading import number
+
+_LONGEST_STEP: Final = 366 * 86_400.0
+"""Seconds. No step takes longer."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,21 @@ class StageScale:
     last_step: int
     completions: int
     workers: float
+
+    def progress(self, step: int | None, values: Mapping[str, Any], parts: Iterable[Any]) -> Progress:
+        """A step's numbers, from values by their names and the seconds of its parts, of which nothing is trusted."""
+        seconds = sum(one for one in map(number, parts) if one is not None)
+        length = number(values.get("completion_tokens_mean"))
+        known = 0 < seconds <= _LONGEST_STEP
+        return Progress(
+            step=step,
+            reward=number(values.get("reward_mean")),
+            length=length,
+            tokens_per_second=self.speed(length, seconds) if known else None,
+            truncated=number(values.get("completion_truncated_ratio")),
+            kl=number(values.get("kl_mean")),
+            step_seconds=seconds if known else None,
+        )
 
     def speed(self, length: float | None, seconds: float) -> float | None:
         """Completion tokens per second and worker, for a step with this mean length and duration in seconds."""
