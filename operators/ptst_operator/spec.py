@@ -254,7 +254,11 @@ class Deadlines(SpecPart):
         600, description="How long a stage waits for all of its workers, if fewer are enough (grpo.minWorkers)."
     )
     stop_seconds: int = Field(
-        600, ge=1, le=86_400, description="Time to commit a checkpoint when an attempt is stopped. Also the pods' grace period."
+        600,
+        ge=1,
+        le=86_400,
+        description="Time to commit a checkpoint when an attempt is stopped, and to end when its phase is done. Also the pods' "
+        "grace period.",
     )
 
 

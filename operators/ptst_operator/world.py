@@ -13,7 +13,7 @@ from visionr1.rundir.rollback import Rollback
 
 @dataclass(frozen=True)
 class Progress:
-    """Numbers that the driver serves. None where it serves none."""
+    """Numbers of a step, from its driver or the step log. None where there is none, or one that no run can have."""
 
     step: int | None = None
     reward: float | None = None
@@ -77,6 +77,7 @@ class World:
         orphans: RayClusters that the attempt had for itself and that have outlived its RayJob.
         pod_exit_code: exit code of that child's pods, if they have ended. It is 64 if one of them has that code.
         ended_by_node: how a node has refused or evicted one of those pods. None if none has.
+        kept_by: other containers that keep pods of that child running, although its own have all ended, in words.
         cluster: the RayCluster of the status, by its name.
         cluster_pods: pods of that RayCluster, which is gone or being deleted, that may run, in words.
         worker_pods: its worker pods, if stages may begin with fewer workers. None if they wait for all.
@@ -98,6 +99,7 @@ class World:
     orphans: tuple[Orphan, ...] = ()
     pod_exit_code: int | None = None
     ended_by_node: Hindrance | None = None
+    kept_by: tuple[str, ...] = ()
     cluster: RayClusterState | None = None
     cluster_pods: tuple[str, ...] = ()
     worker_pods: tuple[WorkerPod, ...] | None = None

@@ -100,7 +100,7 @@ def go_on(at: Situation, status: Status, name: str) -> Decision:
     attempt = status.of(name).attempts[-1]
     unseen = attempt.uid is None and at.world.child is None
     if attempt.stopping is None:
-        attempt = held_to_deadlines(at, attempt, status.of(name).committed_step)
+        attempt = held_to_deadlines(at, status.of(name))
         if status.of(name).complete and unseen:
             # The child was created, did its work and was deleted by hand before the operator saw it.
             attempt = attempt.to_be_ended("ChildLost", "its phase is complete without it", None, at.now)
@@ -111,7 +111,7 @@ def go_on(at: Situation, status: Status, name: str) -> Decision:
     if attempt.stopping is not None:
         return end(at, status, name, attempt)
     made = tuple(Apply(manifest) for manifest in _manifests(at, status, name, attempt)) if unseen else ()
-    return Decision(status, made, next_deadline(at, attempt))
+    return Decision(status, made, next_deadline(at, status.of(name)))
 
 
 def _was_changed(at: Situation, status: Status, attempt: AttemptStatus) -> bool:

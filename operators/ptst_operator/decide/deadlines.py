@@ -4,20 +4,37 @@ from __future__ import annotations
 
 from ptst_operator.decide.situation import Situation
 from ptst_operator.spec import Deadlines
-from ptst_operator.status import AttemptStatus, ClusterStatus
+from ptst_operator.status import AttemptStatus, ClusterStatus, PhaseStatus
 
 
-def next_deadline(at: Situation, attempt: AttemptStatus) -> float | None:
-    """The attempt's next deadline. None if it has none now."""
-    return min((due for due, _ in _deadlines(at.run.spec.deadlines, attempt)), default=None)
+def next_deadline(at: Situation, phase: PhaseStatus) -> float | None:
+    """The next deadline of the phase's newest attempt. None if it has none now."""
+    if phase.complete:
+        return _end_due(at.run.spec.deadlines, phase)
+    return min((due for due, _ in _deadlines(at.run.spec.deadlines, phase.attempts[-1])), default=None)
 
 
-def held_to_deadlines(at: Situation, attempt: AttemptStatus, committed_step: int | None) -> AttemptStatus:
-    """The attempt, marked to be ended if a deadline has passed."""
-    for due, limit in _deadlines(at.run.spec.deadlines, attempt):
+def held_to_deadlines(at: Situation, phase: PhaseStatus) -> AttemptStatus:
+    """The phase's newest attempt, marked to be ended if a deadline has passed.
+
+    An attempt whose work is done has time to end, and then only holds GPUs: its process hangs at its end, or another container
+    keeps its pods running.
+    """
+    limits, attempt, step = at.run.spec.deadlines, phase.attempts[-1], phase.committed_step
+    if phase.complete:
+        due = _end_due(limits, phase)
+        why = f"{phase.name} is done, but {attempt.kind} {attempt.name} did not end within deadlines.stopSeconds"
+        late = due is not None and at.now >= due
+        return attempt.to_be_ended("DidNotEnd", f"{why} ({limits.stop_seconds} s)", step, at.now) if late else attempt
+    for due, limit in _deadlines(limits, attempt):
         if at.now >= due:
-            return attempt.to_be_ended("DeadlineExceeded", f"it took longer than {limit}", committed_step, at.now)
+            return attempt.to_be_ended("DeadlineExceeded", f"it took longer than {limit}", step, at.now)
     return attempt
+
+
+def _end_due(limits: Deadlines, phase: PhaseStatus) -> float | None:
+    """When the attempt at a phase that is done must have ended. None in a status that does not say since when it is."""
+    return None if phase.completed is None else phase.completed.timestamp() + limits.stop_seconds
 
 
 def cluster_deadline(at: Situation, cluster: ClusterStatus) -> float | None:

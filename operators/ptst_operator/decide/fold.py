@@ -13,7 +13,7 @@ from ptst_operator.world import RollbackDone, RollbackRefused, World
 from visionr1.errors import EXIT_STOPPED
 from visionr1.rundir.committed import Committed
 
-_NO_FAILURES: Final = ("Suspended", "Preempted", "GateBreached", "Outdated")
+_NO_FAILURES: Final = ("Suspended", "Preempted", "GateBreached", "Outdated", "DidNotEnd")
 
 
 def fold(status: Status, run_uid: str, world: World, now: float) -> Status:
@@ -134,6 +134,7 @@ def _fold_attempt(
         attempt = replace(attempt, answered_at=world.answered_at)
     if child is not None:
         attempt = _fold_child(attempt, child, phase.committed_step, now)
+        attempt = _fold_kept_pods(attempt, world, phase.committed_step, now)
         if attempt.stopping is None and child.over and not child.deleting and not world.leftover:
             code = child.exit_code if child.exit_code is not None else world.pod_exit_code
             if child.phase == "Succeeded":
@@ -147,6 +148,7 @@ def _fold_attempt(
     at_rest = _at_rest(attempt, status) or (cluster is not None and cluster.empty)
     if attempt.stopping is not None and child is None and not world.leftover and at_rest:
         code = EXIT_STOPPED if attempt.stopping.reason in _NO_FAILURES else None
+        code = code if attempt.exit_code is None else attempt.exit_code
         return _ended(attempt, phase, attempt.stopping.message or attempt.stopping.reason, code, now)
     return attempt
 
@@ -169,6 +171,15 @@ def _fold_child(attempt: AttemptStatus, child: ChildState, committed_step: int |
         # KubeRay gave it up, but its driver may go on. Only the end of the cluster surely ends it.
         return attempt.to_be_ended("ChildUnclear", f"{_ending(child)}; its driver may still run", committed_step, now)
     return attempt
+
+
+def _fold_kept_pods(attempt: AttemptStatus, world: World, committed_step: int | None, now: float) -> AttemptStatus:
+    """Ends an attempt that has failed while other containers keep its pods, and so its job, running. One that has not waits."""
+    if not world.kept_by or not world.pod_exit_code or attempt.stopping is not None:
+        return attempt
+    why = f"it ended with exit code {world.pod_exit_code}, but its pods run on with {', '.join(world.kept_by)}"
+    ending = attempt.to_be_ended("DidNotEnd", why[:1024], committed_step, now)
+    return replace(ending, exit_code=world.pod_exit_code)  # its pods, which have the code, are deleted now
 
 
 def _at_rest(attempt: AttemptStatus, status: Status) -> bool:

@@ -31,6 +31,7 @@ class SeenInCluster:
     orphans: tuple[Orphan, ...] = ()
     pod_exit_code: int | None = None
     ended_by_node: Hindrance | None = None
+    kept_by: tuple[str, ...] = ()
     cluster: RayClusterState | None = None
     cluster_pods: tuple[str, ...] = ()
     worker_pods: tuple[WorkerPod, ...] | None = None
@@ -49,6 +50,7 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
     child: ChildState | None = None
     leftover: tuple[str, ...] = ()
     orphans: tuple[Orphan, ...] = ()
+    kept_by: tuple[str, ...] = ()
     code, head, by_node = None, None, None
     live = status.live()
     if live is not None:
@@ -62,6 +64,10 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
             leftover, code = read_pods(pods, child.created if child is not None else "")
             by_node = ended_by_node(pods)
             orphans = _orphans(api, attempt, pods) if child is None and attempt.own_cluster else ()
+        elif mine is not None and not mine.queued and attempt.child_kind.container is not None:
+            pods = _pods(api, attempt.child_kind.pod_label, attempt.name)
+            kept_by = read_kept_pods(pods)
+            code = read_pods(pods)[1] if kept_by else None
     elif status.cluster is None:
         leftover, _ = read_pods(_pods(api, RUN_LABEL, run.name))
     cluster_pods: tuple[str, ...] = ()
@@ -76,7 +82,7 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
             cluster_pods = read_pods(pods)[0] if ours is None or ours.deleting else ()
             worker_pods = raycluster.read_worker_pods(pods) if ours is not None and elastic else None
     hindrance = _hindrance(api, status, _ours(child, run), _ours(cluster, run), worker_pods)
-    return SeenInCluster(child, leftover, orphans, code, by_node, cluster, cluster_pods, worker_pods, hindrance, head)
+    return SeenInCluster(child, leftover, orphans, code, by_node, kept_by, cluster, cluster_pods, worker_pods, hindrance, head)
 
 
 def _may_leave_pods(child: ChildState | None, attempt: AttemptStatus, run: ResolvedRun) -> bool:
@@ -190,6 +196,21 @@ def read_pods(pods: list[Mapping[str, Any]], created: str = "") -> tuple[tuple[s
         if told in codes:
             return leftover, told
     return leftover, next((code for code in codes if code), 0 if codes else None)
+
+
+def read_kept_pods(pods: list[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Containers that alone keep these pods running, in words. None as long as a container of the phase runs, or may still start.
+
+    A proxy that an admission webhook has added does not end with the phase, and the job's own status does not say so.
+    """
+    kept = []
+    for pod in pods:
+        statuses = pod.get("status", {}).get("containerStatuses", [])
+        running = [one["name"] for one in statuses if "terminated" not in one.get("state", {})]
+        if all(one["name"] not in CONTAINERS for one in statuses) or CONTAINERS.intersection(running):
+            return ()
+        kept += [f"container {name} of {_named(pod)}" for name in running]
+    return tuple(kept)
 
 
 def _named(pod: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ def look(api: Api, wanted: WantedRun, status: Status, store: Store, refused: str
         orphans=there.orphans,
         pod_exit_code=there.pod_exit_code,
         ended_by_node=there.ended_by_node,
+        kept_by=there.kept_by,
         cluster=there.cluster,
         cluster_pods=there.cluster_pods,
         worker_pods=there.worker_pods,
