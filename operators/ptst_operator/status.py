@@ -40,8 +40,15 @@ def _known_kind(kind: str) -> str:
 
 KindName = Annotated[str, AfterValidator(_known_kind), Field(json_schema_extra={"enum": list(KINDS)})]
 StopReason = Literal[
-    *("Suspended", "Preempted", "GateBreached", "Outdated", "DeadlineExceeded", "DidNotEnd"),
-    *("ClusterLost", "ChildLost", "ChildUnclear"),
+    "Suspended",
+    "Preempted",
+    "GateBreached",
+    "Outdated",
+    "DeadlineExceeded",
+    "DidNotEnd",
+    "ClusterLost",
+    "ChildLost",
+    "ChildUnclear",
 ]
 
 
