@@ -70,9 +70,9 @@ class Schedule:
         self.added_under: set[tuple[str, str]] = set()  # attempts by name, and stages that are newer than they
         self.cluster.late = lambda: self.random.random() < 0.1
         self.cluster.fate = self._fate
-        self.made = 0
-        self.elastic = False
+        self.made, self.elastic = 0, False
         self.short = self.random.random() < 0.5  # in the end, there are nodes for three of four worker pods
+        self.hangs = self.random.random() < 0.3  # in the end, processes do their work, but do not end by themselves
         self.begun: dict[str, int] = {}
         self.complete: set[str] = set()
         self.steps: dict[str, int] = {}
@@ -374,7 +374,8 @@ class Schedule:
                     continue
                 one = next(phase for phase in chain_of(self.cluster.run) if phase.name == process.phase)
                 self.cluster.commit(one, one.first_step + 4 if one.kind in ("sft", "grpo") else None, True)
-                self.cluster.end(process, 0)
+                if not self.hangs or process.outlives:
+                    self.cluster.end(process, 0)
             for kind, child in self.cluster.children():
                 self.cluster.start(kind, child)
             self._wait(30)
