@@ -67,7 +67,7 @@ def look_at_cluster(api: Api, run: ResolvedRun, status: Status, elastic: bool) -
         elif mine is not None and not mine.queued and attempt.child_kind.container is not None:
             pods = _pods(api, attempt.child_kind.pod_label, attempt.name)
             kept_by = read_kept_pods(pods)
-            code = read_pods(pods)[1] if kept_by else None
+            code = read_pods(pods, mine.created)[1] if kept_by else None
     elif status.cluster is None:
         leftover, _ = read_pods(_pods(api, RUN_LABEL, run.name))
     cluster_pods: tuple[str, ...] = ()
