@@ -112,10 +112,10 @@ class Api:
             raise
         return True
 
-    def apply(self, manifest: Manifest) -> None:
-        """Server-side apply under the operator's own field manager."""
+    def apply(self, manifest: Manifest, manager: str = FIELD_MANAGER) -> None:
+        """Server-side apply, by default under the operator's own field manager."""
         path = f"{self._path(manifest['kind'])}/{manifest['metadata']['name']}"
-        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+        query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
         self._call("PATCH", path, query, manifest, "application/apply-patch+yaml")
 
     def create(self, manifest: Manifest) -> None:

@@ -1,7 +1,10 @@
 """Brings the definition of PTSTRun on a cluster to this version: `python -m ptst_operator.define`.
 
 Helm installs what is in a chart's crds/ once and never changes it. So a Job of the chart calls this before each upgrade. It may
-read and replace this one definition, and nothing else.
+read and change this one definition, and nothing else.
+
+Helm 4 applies crds/ at each install, also for another team, and is refused where another field manager has written. So all who
+write the definition do it by server-side apply under Helm's name.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ import sys
 
 from ptst_operator.api import Api, ApiError
 from ptst_operator.crd import VERSION_LABEL, definition
-from ptst_operator.names import APPLY_DEFINITION, Manifest
+from ptst_operator.names import APPLY_DEFINITION, HELM, Manifest
 from visionr1.errors import EXIT_BAD_INPUT, BadInput
 
 
 def bring_up_to_date(api: Api) -> str:
-    """Replaces the definition by this version's, if it is another and no newer one. Returns what was done, for people.
+    """Brings the definition to this version, unless it is a newer one. Returns what was done, for people.
 
     Raises:
         ApiError: the API server refused it, or somebody else changed the definition in the meantime.
@@ -29,9 +32,9 @@ def bring_up_to_date(api: Api) -> str:
         return f"there is no definition {name} yet: what installs the chart brings it ({APPLY_DEFINITION})"
     if _numbers(_version(there)) > _numbers(version):
         return f"{name} is of the newer version {_version(there)}, and this is {version}: it stays as it is"
-    meta = there["metadata"]
-    labels = {**meta.get("labels", {}), **wanted["metadata"]["labels"]}
-    api.replace({**there, "spec": {**there["spec"], **wanted["spec"]}, "metadata": {**meta, "labels": labels}})
+    # With the resourceVersion, a newer one that somebody brings in this moment is not overwritten (ApiError 409).
+    seen = {"resourceVersion": there["metadata"]["resourceVersion"]}
+    api.apply({**wanted, "metadata": {**wanted["metadata"], **seen}}, manager=HELM)
     return f"{name} is of version {version} now"
 
 

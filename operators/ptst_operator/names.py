@@ -24,8 +24,10 @@ ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
 
 ENFORCE: Final = "pod-security.kubernetes.io/enforce"
 """Label of a namespace: the Pod Security level that its pods must keep to."""
-APPLY_DEFINITION: Final = "kubectl apply --server-side --force-conflicts -f charts/visionr1-ptst/crds/"
-"""How a person brings the definition up to date. It takes over fields that Helm or the operator has written."""
+HELM: Final = "helm"
+"""Field manager of Helm 4, which refuses to install a chart whose definition has fields of another one."""
+APPLY_DEFINITION: Final = f"kubectl apply --server-side --force-conflicts --field-manager={HELM} -f charts/visionr1-ptst/crds/"
+"""How a person brings the definition up to date. It takes over fields that others have written."""
 
 
 def name_taken(kind: str, name: str) -> str:

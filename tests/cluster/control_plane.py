@@ -75,6 +75,19 @@ class Cluster:
         wait_for("its definitions", lambda: "condition met" in self.kubectl(*wait, check=False), 30)
 
 
+def helm(cluster: Cluster, *arguments: str) -> str:
+    """What helm prints.
+
+    Raises:
+        RuntimeError: it failed, with its words.
+    """
+    command = [tool("helm"), *arguments, "--kubeconfig", str(cluster.admin)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HOME": "/nowhere"})
+    if done.returncode:
+        raise RuntimeError(f"helm {' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
 class ControlPlane(Cluster):
     """A control plane of our own. Use as a context manager."""
 

@@ -334,7 +334,7 @@ def test_the_definition_is_upgraded_by_a_job_with_the_least_rights(enabled: bool
             "apiGroups": ["apiextensions.k8s.io"],
             "resources": ["customresourcedefinitions"],
             "resourceNames": ["ptstruns.visionr1.io"],
-            "verbs": ["get", "update"],
+            "verbs": ["get", "patch"],
         }
         weights = {one["kind"]: int(one["metadata"]["annotations"].get("helm.sh/hook-weight", 0)) for one in hooks}
         assert weights.pop("Job") > max(weights.values()), "its rights are there before it"

@@ -22,27 +22,27 @@ class Cluster:
         self.refuses: ApiError | None = None
         if version is not None:
             meta = {"name": "ptstruns.visionr1.io", "resourceVersion": "7", "labels": {VERSION_LABEL: version, "team": "vision"}}
-            self.there = {"metadata": meta, "spec": {"conversion": {"strategy": "None"}, "versions": []}, "status": {}}
+            self.there = {"metadata": meta, "spec": {"versions": []}, "status": {}}
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         assert (kind, name) == ("CustomResourceDefinition", "ptstruns.visionr1.io")
         return self.there
 
-    def replace(self, manifest: dict[str, Any]) -> None:
+    def apply(self, manifest: dict[str, Any], manager: str) -> None:
         if self.refuses:
             raise self.refuses
-        assert manifest["metadata"]["resourceVersion"] == "7"
+        assert (manager, manifest["metadata"]["resourceVersion"]) == ("helm", "7")
         self.there = manifest
 
 
 @pytest.mark.parametrize("version", ["0.0.9", THIS], ids=["older", "the same, changed by hand"])
-def test_an_older_definition_is_replaced_and_what_others_set_stays(version: str) -> None:
+def test_an_older_definition_is_replaced_and_nothing_of_others_is_written(version: str) -> None:
     cluster = Cluster(version)
     assert define.bring_up_to_date(cluster).endswith(f"is of version {THIS} now")  # type: ignore[arg-type]
     assert cluster.there is not None
     wanted = definition()
-    assert cluster.there["spec"] == {"conversion": {"strategy": "None"}, **wanted["spec"]}
-    assert cluster.there["metadata"]["labels"] == {"team": "vision", VERSION_LABEL: THIS}
+    assert cluster.there["spec"] == wanted["spec"]
+    assert cluster.there["metadata"] == {**wanted["metadata"], "resourceVersion": "7"}
 
 
 def test_a_newer_definition_stays() -> None:
