@@ -29,12 +29,18 @@ def pods(**changes: Any) -> dict[str, Any]:
     return run(pods={"image": "registry.example/team/trainer:1", **changes})
 
 
+BEFORE = "before"
+"""A run from before the policy, which it would refuse."""
+
+
 @pytest.fixture(scope="module")
 def guarded(cluster: Cluster, module_namespace: str) -> Iterator[str]:
     words = [word for key, value in VALUES.items() for word in ("--set-json", f"admission.{key}={json.dumps(value)}")]
     manifests = rendered("values", "--namespace", module_namespace, "--api-versions", KIND, "--set", "run.enabled=false", *words)
     policy = [one for one in manifests if one["kind"].startswith("ValidatingAdmissionPolicy")]
     assert len(policy) == 2
+    before = json.dumps({**run(), "metadata": {"name": BEFORE}})
+    cluster.kubectl("-n", module_namespace, "create", "-f", "-", stdin=before)
     cluster.apply(*policy)
     strange = pods(volumes=[{"name": "node", "hostPath": {"path": "/"}}])
     wait_for("the policy holds", lambda: "hostPath" in create(cluster, module_namespace, strange))
@@ -138,6 +144,24 @@ def test_each_namespace_has_a_place_of_its_own(cluster: Cluster, guarded: str) -
         assert "a run directory elsewhere" in stored_in(other)
 
 
+def test_a_run_from_before_can_be_steered_and_deleted_and_gets_nothing_that_is_refused(cluster: Cluster, guarded: str) -> None:
+    def kubectl(verb: str, *words: str) -> str:
+        return cluster.kubectl("-n", guarded, verb, "ptst", BEFORE, *words, check=False)
+
+    def patch(spec: dict[str, Any]) -> str:
+        return kubectl("patch", "--type", "merge", "-p", json.dumps({"spec": spec}))
+
+    assert "an image from elsewhere" in create(cluster, guarded, run())
+    assert "patched" in patch({"suspend": True})
+    assert "patched" in patch({"sft": {"nodes": 3}})
+    assert "annotated" in kubectl("annotate", "visionr1.io/approve=stage-1")
+    assert "an image from elsewhere" in patch({"pods": {"image": "evil.example/trainer:2"}})
+    assert "a service account that runs may not use" in patch({"sft": {"pods": {"serviceAccountName": "ptst-operator"}}})
+    # The garbage collector takes its finalizer off.
+    kubectl("delete", "--cascade=foreground", "--timeout=90s")
+    assert "NotFound" in kubectl("get")
+
+
 def test_another_namespace_is_not_meant(cluster: Cluster, guarded: str, namespace: str) -> None:
     assert "created" in create(cluster, namespace, pods(serviceAccountName="ptst-operator"))
 
@@ -148,6 +172,8 @@ def test_the_policy_looks_at_the_pods_of_each_role(part: str, role: str) -> None
     policy, _ = [one for one in rendered("values", "--api-versions", KIND) if one["kind"].startswith("ValidatingAdmissionPolicy")]
     (pods,) = [one["expression"] for one in policy["spec"]["variables"] if one["name"] == "pods"]
     assert f"object.spec.?{part}.?{role}" in pods
+    (changed,) = policy["spec"]["matchConditions"]
+    assert f"object.spec.?{part}.?{role}" in changed["expression"] and f"oldObject.spec.?{part}.?{role}" in changed["expression"]
 
 
 def test_the_policy_can_be_left_out() -> None:
