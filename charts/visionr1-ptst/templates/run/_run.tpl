@@ -96,5 +96,9 @@ in few places: not in a parent chart's values.yaml. With one, data and models ma
 {{- end }}
 {{- end }}
 {{- end }}
+{{- /* Left out, they belong to no release: a person steers the run by kubectl, and the next upgrade does not touch them. */}}
+{{- range $steered := tuple "suspend" "restarts" }}
+{{- if not (get $spec $steered) }}{{ $_ := unset $spec $steered }}{{ end }}
+{{- end }}
 {{- toYaml $spec }}
 {{- end }}
