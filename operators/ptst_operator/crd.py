@@ -95,7 +95,8 @@ def spec_schema() -> Schema:
         rule("self == oldSelf", "spec.storage cannot be changed: to use another place, create a new run"),
         rule("!self.url.matches('(^|/)[.][.](/|$)')", "spec.storage.url must not contain '..'"),
         rule(
-            "self.url.startsWith('s3://') || (has(self.claim) && self.url.startsWith(self.claim.mountPath + '/'))",
+            "self.url.startsWith('s3://') || (has(self.claim) && self.url.startsWith(self.claim.mountPath.endsWith('/') ? "
+            "self.claim.mountPath : self.claim.mountPath + '/'))",
             "spec.storage.url is a path: name its volume in spec.storage.claim, with a mountPath above that path",
         ),
     ]

@@ -5,7 +5,7 @@ The chart checks the same when it is rendered (`templates/_checks.tpl`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 Schema = dict[str, Any]
@@ -28,6 +28,12 @@ OWN_LABELS: Final = (
 _PODS: Final = ("self.pods", *_ROLES)
 _S3: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _OWN_VOLUMES: Final = ("scratch", "run", "shared-memory")
+_TMP: Final = "/tmp"  # noqa: S108 - a path in pods
+_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - as above
+_LONGEST_NAME: Final = 63
+"""Kubernetes takes no volume with a longer name."""
+_LONGEST_PATH: Final = 1024
+"""The API server refuses rules over longer texts: they could cost too much."""
 _MOST_ITEMS: Final = 64
 _LONGEST_VARIABLE: Final = 131_072
 """Linux takes no longer one."""
@@ -40,23 +46,23 @@ def rule(rule: str, message: str) -> Schema:
 
 def agreement() -> list[Schema]:
     """Rules of the whole spec."""
-    return [*_claim_path(), _images(), *_queue(), *_elastic(), *_one_s3()]
+    return [*_claim_path(), *_mounts(), _images(), *_queue(), *_elastic(), *_one_s3()]
 
 
 def with_pod_rules(pods: Schema) -> Schema:
     """The schema of one role's pods with the rules that need no other part of the spec."""
     properties = dict(pods["properties"])
-    properties["volumes"] = _named(properties["volumes"], "name")
-    properties["volumeMounts"] = _named(properties["volumeMounts"], "mountPath")
+    properties["volumes"] = _keyed(properties["volumes"], name=_LONGEST_NAME)
+    properties["volumeMounts"] = _keyed(properties["volumeMounts"], name=_LONGEST_NAME, mountPath=_LONGEST_PATH)
     properties["env"] = {**properties["env"], "additionalProperties": {"type": "string", "maxLength": _LONGEST_VARIABLE}}
     properties["labels"] = {**properties["labels"], "maxProperties": _MOST_ITEMS}
     return {**pods, "properties": properties, "x-kubernetes-validations": list(_pods())}
 
 
-def _named(items: Schema, key: str) -> Schema:
-    """A list of parts of a pod, in which a rule can read this key; the definition leaves the other keys to the API server."""
-    entry = {**items["items"], "properties": {key: {"type": "string", "maxLength": 4096, "description": "As in a pod."}}}
-    return {**items, "maxItems": _MOST_ITEMS, "items": entry}
+def _keyed(items: Schema, **longest: int) -> Schema:
+    """A list of parts of a pod, in which a rule can read these keys; the definition leaves the other keys to the API server."""
+    keys = {key: {"type": "string", "maxLength": most, "description": "As in a pod."} for key, most in longest.items()}
+    return {**items, "maxItems": _MOST_ITEMS, "items": {**items["items"], "properties": keys}}
 
 
 def _pods() -> Iterator[Schema]:
@@ -65,9 +71,17 @@ def _pods() -> Iterator[Schema]:
         f"a volume has the name of one that every pod of a run has ({', '.join(_OWN_VOLUMES)}): give it another name",
     )
     yield rule(
-        "!has(self.volumeMounts) || self.volumeMounts.all(m, !has(m.mountPath) || (m.mountPath != '/tmp' && "
-        "(m.mountPath != '/dev/shm' || !has(self.sharedMemory))))",
-        "a volume is mounted at /tmp, or at /dev/shm beside sharedMemory, where pods have their own volume: choose another path",
+        "!has(self.volumes) || self.volumes.all(v, has(v.name) && self.volumes.exists_one(w, has(w.name) && w.name == v.name))",
+        "two volumes have one name, or one has none: give each volume a name of its own",
+    )
+    yield rule(
+        f"!has(self.volumeMounts) || self.volumeMounts.all(m, !has(m.mountPath) || !({_is('m.mountPath', _TMP)}))",
+        f"a volume is mounted at {_TMP}, where every pod of a run has its own volume: choose another path",
+    )
+    yield rule(
+        "!has(self.volumeMounts) || self.volumeMounts.all(m, has(m.mountPath) && "
+        f"self.volumeMounts.exists_one(n, has(n.mountPath) && ({_same('n.mountPath', 'm.mountPath')})))",
+        "two volumes are mounted at one path, or a mount has no mountPath: give each mount a path of its own",
     )
     yield rule(
         f"!has(self.labels) || !{_list(QUEUES)}.exists(k, k in self.labels)",
@@ -96,15 +110,67 @@ def _pods() -> Iterator[Schema]:
 
 
 def _claim_path() -> Iterator[Schema]:
+    claim = "self.storage.claim.mountPath"
+    taken = " || ".join(_is(claim, path) for path in ("", _TMP, _SHARED_MEMORY))
+    yield rule(
+        f"!has(self.storage.claim) || !({taken})",
+        f"spec.storage.claim.mountPath is /, {_TMP} or {_SHARED_MEMORY}, where every pod has something else: "
+        "choose another path, such as /runs",
+    )
     clashes = " && ".join(
-        f"(!({_has(f'{pods}.volumeMounts')}) || {pods}.volumeMounts.all(m, !has(m.mountPath) || "
-        "m.mountPath != self.storage.claim.mountPath))"
-        for pods in _PODS
+        f"(!({_has(mounts)}) || {mounts}.all(m, !has(m.mountPath) || !({_same('m.mountPath', claim)})))"
+        for mounts in (f"{pods}.volumeMounts" for pods in _PODS)
     )
     yield rule(
         f"!has(self.storage.claim) || ({clashes})",
         "a volume is mounted at spec.storage.claim.mountPath, where the volume of the run directory is: choose another path",
     )
+
+
+def _mounts() -> Iterator[Schema]:
+    """Rules for the mounts of a role with its other values: what it leaves out, it has from spec.pods (`sizes.pods_of`)."""
+    taken = _is("m.mountPath", _SHARED_MEMORY)
+    yield rule(
+        " && ".join(_with_volumes(pods) for pods in _PODS),
+        "volumeMounts name a volume that volumes do not have: add it there (a role's own list takes the place of spec.pods')",
+    )
+    yield rule(
+        " && ".join(
+            f"(!({_either(pods, 'sharedMemory')}) || "
+            + _of(pods, "volumeMounts", lambda mounts: f"{mounts}.all(m, !has(m.mountPath) || !({taken}))", "true")
+            + ")"
+            for pods in _PODS
+        ),
+        f"a volume is mounted at {_SHARED_MEMORY} beside sharedMemory, which is there: choose another path",
+    )
+
+
+def _with_volumes(pods: str) -> str:
+    """Whether each mount of these pods has its volume."""
+
+    def named(mounts: str) -> str:
+        return _of(
+            pods,
+            "volumes",
+            lambda volumes: f"{mounts}.all(m, has(m.name) && {volumes}.exists(v, has(v.name) && v.name == m.name))",
+            f"{mounts}.size() == 0",
+        )
+
+    return _of(pods, "volumeMounts", named, "true")
+
+
+def _of(pods: str, key: str, made: Callable[[str], str], absent: str) -> str:
+    """An expression of the list that these pods have: their own, else that of spec.pods, else `absent`.
+
+    The lists have different types, of which CEL takes no choice: the choice is between whole expressions.
+    """
+    places = dict.fromkeys((pods, "self.pods"))
+    return "(" + "".join(f"{_has(f'{place}.{key}')} ? {made(f'{place}.{key}')} : " for place in places) + absent + ")"
+
+
+def _either(pods: str, key: str) -> str:
+    """Whether these pods have a value, of their own or from spec.pods."""
+    return " || ".join(f"({_has(f'{place}.{key}')})" for place in dict.fromkeys((pods, "self.pods")))
 
 
 def _images() -> Schema:
@@ -162,6 +228,16 @@ def _one_s3() -> Iterator[Schema]:
             ),
             f"a role's env has another {name} than spec.pods.env: all pods use one run directory; set it in spec.pods.env",
         )
+
+
+def _is(path: str, other: str) -> str:
+    """Whether a path is this one, with or without a slash at its end."""
+    return f"{path} == '{other}' || {path} == '{other}/'"
+
+
+def _same(one: str, other: str) -> str:
+    """Whether two paths are the same, with or without a slash at their ends."""
+    return f"{one} == {other} || {one} == {other} + '/' || {one} + '/' == {other}"
 
 
 def _has(path: str) -> str:

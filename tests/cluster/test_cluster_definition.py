@@ -22,22 +22,13 @@ from ptst_operator.rules import OWN_LABELS
 from ptst_operator.run import ResolvedRun
 from ptst_operator.spec import Spec, resolve_recipe
 from ptst_operator.status import Status, status_patch
+from ptst_run import run
 
 from visionr1.recipe import phases
 from visionr1.recipe.document import merge
 
 CHART = Path(__file__).parents[2] / "charts/visionr1-ptst"
 PRESETS = ["values", *sorted(path.stem for path in (CHART / "presets").glob("*.yaml"))]
-
-
-def run(name: str = "run", **changes: Any) -> dict[str, Any]:
-    spec: dict[str, Any] = {
-        "recipe": {"preset": "vision-r1"},
-        "storage": {"url": "s3://bucket/run"},
-        "pods": {"image": "trainer:1"},
-        **changes,
-    }
-    return {"apiVersion": "visionr1.io/v1alpha1", "kind": "PTSTRun", "metadata": {"name": name}, "spec": spec}
 
 
 def stage(tokens: int, group: int, steps: int = 100) -> dict[str, int]:
@@ -108,17 +99,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "two versions in one RayCluster": (
         run(grpo={"head": {"image": "trainer:2-cpu"}}),
         "spec.grpo.head and spec.grpo.workers have images of different versions",
-    ),
-    "two volumes at one path": (
-        run(
-            storage={"url": "/runs/run", "claim": {"name": "c", "mountPath": "/runs"}},
-            evaluate={"pods": {"volumeMounts": [{"name": "data", "mountPath": "/runs"}]}},
-        ),
-        "mounted at spec.storage.claim.mountPath",
-    ),
-    "a volume over the pod's own": (
-        run(pods={"image": "trainer:1", "volumeMounts": [{"name": "data", "mountPath": "/tmp"}]}),
-        "choose another path",
     ),
     "a volume with a name that is taken": (
         run(pods={"image": "trainer:1", "volumes": [{"name": "scratch", "emptyDir": {}}]}),
