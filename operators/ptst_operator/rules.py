@@ -1,6 +1,6 @@
 """Rules between values of a run's spec, in CEL: the API server refuses a run in which they disagree, with the rule's message.
 
-The chart checks the same when it is rendered (`templates/_checks.tpl`).
+The chart checks the same when it is rendered (`templates/_checks.tpl`, `templates/run/_checks.tpl`).
 """
 
 from __future__ import annotations

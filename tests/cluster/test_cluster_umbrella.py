@@ -118,6 +118,12 @@ def below(tmp_path: Path, ours: Values, *aliases: str) -> list[Manifest]:
     return manifests({}, release="platform", chart=tmp_path)
 
 
+@pytest.mark.parametrize("recipe", [{}, {"recipe": None}])
+def test_a_parent_chart_may_name_a_config_map_with_the_recipe(recipe: Values, tmp_path: Path) -> None:
+    spec = the(below(tmp_path, {"run": {**recipe, "recipeFrom": {"configMap": "recipes"}}}), "PTSTRun")["spec"]
+    assert "recipe" not in spec and spec["recipeFrom"] == {"configMap": "recipes"}
+
+
 def test_a_parent_chart_may_have_it_twice_by_an_alias(tmp_path: Path) -> None:
     values: Values = {**EVERYTHING, "claim": {"create": False}, "run": {"enabled": False}}
     made = below(tmp_path, values, "vision", "Team_B")

@@ -1,6 +1,7 @@
 {{/*
 Values that belong together and are given in different places. A release in which they disagree is refused here, with one line.
-The definition has the same rules for a PTSTRun that somebody writes by hand (operators/ptst_operator/rules.py).
+The definition has the same rules for a PTSTRun that somebody writes by hand (operators/ptst_operator/rules.py). The rules of the
+run itself are in run/_checks.tpl.
 */}}
 {{- define "visionr1.checks" -}}
 {{- range $path, $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "operator.podLabels" .Values.operator.podLabels }}
@@ -28,6 +29,8 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- include "visionr1.checkProxy" . }}
 {{- if .Values.run.enabled }}
 {{- include "visionr1.checkNamespace" . }}
+{{- include "visionr1.checkRecipe" . }}
+{{- include "visionr1.checkGates" . }}
 {{- include "visionr1.checkStorage" . }}
 {{- include "visionr1.checkImages" . }}
 {{- include "visionr1.checkQueue" . }}
@@ -68,7 +71,12 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- $common := include "visionr1.runPods" . | fromJson }}
 {{- $merged := dict "run.grpo.head" $common "run.grpo.workers" $common }}
 {{- range $path, $pods := include "visionr1.places" . | fromJson }}
-{{- $_ := set $merged $path (mergeOverwrite (deepCopy $common) (include "visionr1.pulled" (list $ $pods) | fromJson)) }}
+{{- $made := mergeOverwrite (deepCopy $common) (include "visionr1.pulled" (list $ $pods) | fromJson) }}
+{{- /* An empty list is a role's own, too; mergeOverwrite passes over it. */}}
+{{- range tuple "volumes" "volumeMounts" }}
+{{- if hasKey $pods . }}{{ $_ := set $made . (get $pods .) }}{{ end }}
+{{- end }}
+{{- $_ := set $merged $path $made }}
 {{- end }}
 {{- toJson $merged }}
 {{- end }}
@@ -77,78 +85,6 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- define "visionr1.checkClaimPath" -}}
 {{- if has (trimSuffix "/" (index . 1)) (list "" "/tmp" "/dev/shm") }}
 {{- fail (printf "%s is %s, where every pod has something else: choose another path, such as /runs" (index . 0) (index . 1)) }}
-{{- end }}
-{{- end }}
-
-{{- define "visionr1.checkStorage" -}}
-{{- $url := .Values.run.storage.url | default "" }}
-{{- with (include "visionr1.storage" . | fromJson).claim }}
-{{- include "visionr1.checkClaimPath" (list "run.storage.claim.mountPath" (.mountPath | default "/runs")) }}
-{{- end }}
-{{- $claim := .Values.run.storage.claim | default dict }}
-{{- $mount := $claim.mountPath | default "/runs" }}
-{{- if hasPrefix "/" $url }}
-{{- if not $claim.name }}
-{{- fail (printf "run.storage.url is the path %s, but run.storage.claim names no volume: set run.storage.claim.name and mountPath, or give s3://bucket/prefix" $url) }}
-{{- end }}
-{{- if not (hasPrefix (printf "%s/" (trimSuffix "/" $mount)) $url) }}
-{{- fail (printf "run.storage.url is %s, but run.storage.claim.mountPath is %s: the url must be a path below it" $url $mount) }}
-{{- end }}
-{{- $byHand := false }}
-{{- range .Values.operator.volumeMounts }}
-{{- if hasPrefix (printf "%s/" (trimSuffix "/" .mountPath)) $url }}{{ $byHand = true }}{{ end }}
-{{- end }}
-{{- if and (or .Values.operator.enabled .Values.claim.create) (not $byHand) }}
-{{- if ne .Values.claim.name $claim.name }}
-{{- fail (printf "claim.name is %q, but run.storage.claim.name is %q: the operator and the pods of the run must mount the same volume, so give both one name" .Values.claim.name $claim.name) }}
-{{- end }}
-{{- end }}
-{{- if and .Values.operator.enabled (not $byHand) (ne .Values.claim.mountPath $mount) }}
-{{- fail (printf "claim.mountPath is %s, but run.storage.claim.mountPath is %s: the operator and the pods must find the run directory at the same path, so give both one path" .Values.claim.mountPath $mount) }}
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{- define "visionr1.checkImages" -}}
-{{- $pods := .Values.run.pods | default dict }}
-{{- if not $pods.image }}
-{{- fail "run.pods.image is missing: set it to the trainer image" }}
-{{- end }}
-{{- $roles := include "visionr1.roles" . | fromJson }}
-{{- $head := (index $roles "run.grpo.head").image }}
-{{- $workers := (index $roles "run.grpo.workers").image }}
-{{- if and (not (contains "@" (printf "%s%s" $head $workers))) (ne (trimSuffix "-cpu" $head) (trimSuffix "-cpu" $workers)) }}
-{{- fail (printf "run.grpo.head has the image %s, but run.grpo.workers has %s: the pods of one RayCluster need the same version (they may differ in -cpu at the end)" $head $workers) }}
-{{- end }}
-{{- end }}
-
-{{- define "visionr1.checkQueue" -}}
-{{- $labels := .Values.run.queueLabels | default dict }}
-{{- $queues := list }}
-{{- range tuple "kueue.x-k8s.io/queue-name" "volcano.sh/queue-name" "kai.scheduler/queue" }}
-{{- if hasKey $labels . }}{{ $queues = append $queues . }}{{ end }}
-{{- end }}
-{{- if gt (len $queues) 1 }}
-{{- fail (printf "run.queueLabels has %s: a run waits in one queue, so keep one of them" (join " and " $queues)) }}
-{{- end }}
-{{- if and (hasKey $labels "kueue.x-k8s.io/priority-class") (not (hasKey $labels "kueue.x-k8s.io/queue-name")) }}
-{{- fail "run.queueLabels has kueue.x-k8s.io/priority-class without kueue.x-k8s.io/queue-name: Kueue ignores the run; add the queue's name" }}
-{{- end }}
-{{- if and (hasKey $labels "volcano.sh/queue-name") (ne (.Values.run.grpo | default dict).cluster "per-stage") }}
-{{- fail "run.queueLabels has volcano.sh/queue-name, and for Volcano KubeRay starts no job on a shared RayCluster: set run.grpo.cluster to per-stage" }}
-{{- end }}
-{{- end }}
-
-{{- define "visionr1.checkElastic" -}}
-{{- $grpo := .Values.run.grpo | default dict }}
-{{- $deadlines := .Values.run.deadlines | default dict }}
-{{- if $grpo.minWorkers }}
-{{- if or .Values.run.queueLabels (eq ($grpo.cluster | default "shared") "per-stage") }}
-{{- fail "run.grpo.minWorkers needs run.grpo.cluster shared and no run.queueLabels: a queue lets in all pods or none, as KubeRay does with a RayJob's own cluster" }}
-{{- end }}
-{{- if and $deadlines.pendingSeconds (ge (int ($deadlines.workersSeconds | default 600)) (int $deadlines.pendingSeconds)) }}
-{{- fail "run.deadlines.workersSeconds (600 if you do not set it) must be less than pendingSeconds, which ends the attempt" }}
-{{- end }}
 {{- end }}
 {{- end }}
 
@@ -181,7 +117,7 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- /* Fails for (list PATH ADDRESS SCHEME) if nothing can be reached there. S3's libraries want a scheme; a proxy is http without one. */}}
 {{- define "visionr1.checkAddress" -}}
 {{- $given := trimAll " " (index . 1) }}
-{{- if $given }}
+{{- if index . 1 }}
 {{- $form := printf "^(?i)(%s)([^\\s/@]*@)?([^\\s/@:?#\\[\\]]+|\\[[0-9a-z:.%%]+\\])(:[0-9]{1,5})?([/?#]\\S*)?$" (index . 2) }}
 {{- $port := regexReplaceAll $form $given "${4}" | trimPrefix ":" | default "1" }}
 {{- if or (not (regexMatch $form $given)) (lt (int $port) 1) (gt (int $port) 65535) }}
@@ -216,43 +152,6 @@ The definition has the same rules for a PTSTRun that somebody writes by hand (op
 {{- end }}
 {{- end }}
 
-{{- define "visionr1.checkNamespace" -}}
-{{- $watched := include "visionr1.namespaces" . | fromJsonArray }}
-{{- if and .Values.operator.enabled (not (has "*" $watched)) (not (has .Release.Namespace $watched)) }}
-{{- fail (printf "operator.watchNamespaces is %s, but the run would be in %s, where no operator sees it: add that namespace, or set run.enabled=false" (join ", " $watched) .Release.Namespace) }}
-{{- end }}
-{{- end }}
-
-{{- /* The pods of one place: `own` is what the user gave there, `pods` what comes of it with the values of run.pods. */}}
-{{- define "visionr1.checkPods" -}}
-{{- $pods := .pods }}
-{{- $common := .root.Values.run.pods.env | default dict }}
-{{- range tuple "AWS_ENDPOINT_URL" "AWS_ENDPOINT_URL_S3" }}
-{{- if and (hasKey ($.own.env | default dict) .) (ne (get $.own.env .) (get $common .)) }}
-{{- fail (printf "%s.env.%s is %s, but run.pods.env.%s is %q: all pods use one run directory, so set it in run.pods.env alone" $.path . (get $.own.env .) . (get $common .)) }}
-{{- end }}
-{{- end }}
-{{- range $name, $value := .own.labels }}
-{{- if include "visionr1.isOwnLabel" $name }}
-{{- fail (printf "%s.labels has %s, which tells which run a pod belongs to and is set by the operator or by Kubernetes: remove it" $.path $name) }}
-{{- end }}
-{{- end }}
-{{- include "visionr1.checkQueueOf" (list (printf "%s.labels" .path) .own.labels) }}
-{{- range tuple "HTTP_PROXY" "HTTPS_PROXY" "NO_PROXY" }}
-{{- $upper := get ($pods.env | default dict) . }}
-{{- $lower := get ($pods.env | default dict) (lower .) }}
-{{- if and $.own.env $upper $lower (ne $upper $lower) }}
-{{- fail (printf "%s.env has %s and %s with different values: some programs read one and some the other; give both one value" $.path . (lower .)) }}
-{{- end }}
-{{- end }}
-{{- if or .own.volumes .own.volumeMounts .own.sharedMemory }}
-{{- $places := list "/tmp" }}
-{{- with (include "visionr1.storage" .root | fromJson).claim }}{{ $places = append $places (.mountPath | default "/runs" | trimSuffix "/") }}{{ end }}
-{{- if $pods.sharedMemory }}{{ $places = append $places "/dev/shm" }}{{ end }}
-{{- include "visionr1.checkMounts" (dict "path" .path "pods" $pods "names" (list "scratch" "run" "shared-memory") "places" $places) }}
-{{- end }}
-{{- end }}
-
 {{- /* Labels of everything, for (list PATH LABELS): those by which the chart, the operator and Kubernetes find their objects are not
 for others. A parent's app.kubernetes.io/part-of takes the place of ours. */}}
 {{- define "visionr1.checkOwnLabels" -}}
@@ -276,6 +175,9 @@ for others. A parent's app.kubernetes.io/part-of takes the place of ours. */}}
 {{- $there := list }}
 {{- $places := .places }}
 {{- range .pods.volumes }}
+{{- if not .name }}
+{{- fail (printf "%s.volumes has an entry without name: give it one (%s)" $.path (toJson .)) }}
+{{- end }}
 {{- if has .name $there }}
 {{- fail (printf "%s.volumes has two volumes called %s: give one of them another name" $.path .name) }}
 {{- end }}

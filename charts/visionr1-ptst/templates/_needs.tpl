@@ -4,7 +4,7 @@ chart's own values and presets, and are in needs.yaml.
 */}}
 {{- define "visionr1.needs" -}}
 {{- $table := .Files.Get "needs.yaml" | fromYaml }}
-{{- $recipe := .Values.run.recipe | default dict }}
+{{- $recipe := include "visionr1.recipe" . | fromJson }}
 {{- $preset := get $table.presets (get $recipe "preset" | default "") }}
 {{- if $preset }}
 {{- $base := ($recipe.model | default dict).base | default $preset.base }}

@@ -56,19 +56,27 @@ have, and images from the registry of an umbrella chart, by its pull secrets.
 {{- /* The storage of the run. Where the release has no claim, a run on S3 has no use for the one of the defaults, which null takes away
 in few places: not in a parent chart's values.yaml. With one, data and models may be on it. */}}
 {{- define "visionr1.storage" -}}
-{{- $storage := .Values.run.storage }}
-{{- if and (hasPrefix "s3://" $storage.url) (not .Values.claim.name) (deepEqual $storage.claim (dict "name" "visionr1-runs" "mountPath" "/runs")) }}
+{{- $storage := include "visionr1.given" .Values.run.storage | fromJson }}
+{{- $url := $storage.url | default "" }}
+{{- if and (hasPrefix "s3://" $url) (not .Values.claim.name) (deepEqual $storage.claim (dict "name" "visionr1-runs" "mountPath" "/runs")) }}
 {{- $storage = omit $storage "claim" }}
+{{- end }}
+{{- with $storage.claim }}
+{{- with .mountPath }}{{ $_ := set $storage.claim "mountPath" (trimSuffix "/" . | default "/") }}{{ end }}
 {{- end }}
 {{- toJson $storage }}
 {{- end }}
 
-{{- /* The recipe of the run. The chart's own stages are those of its preset: another preset has its own. */}}
+{{- /* The recipe of the run. The chart's own stages are those of its preset: another preset has its own. Beside recipeFrom, the
+chart's own recipe is none: null takes it away in few places, see above. */}}
 {{- define "visionr1.recipe" -}}
 {{- $recipe := .Values.run.recipe | default dict }}
 {{- $ours := `[{"group_size":16,"max_completion_tokens":4096,"steps":100},{"group_size":8,"max_completion_tokens":8192,"steps":100}]` }}
 {{- if and (ne ($recipe.preset | default "vision-r1") "vision-r1") (eq (toJson $recipe.stages) $ours) }}
 {{- $recipe = omit $recipe "stages" }}
+{{- end }}
+{{- if and .Values.run.recipeFrom (eq (toJson $recipe) (printf `{"preset":"vision-r1","stages":%s}` $ours)) }}
+{{- $recipe = dict }}
 {{- end }}
 {{- toJson $recipe }}
 {{- end }}
@@ -86,7 +94,12 @@ in few places: not in a parent chart's values.yaml. With one, data and models ma
 {{- define "visionr1.spec" -}}
 {{- $spec := include "visionr1.given" (omit .Values.run "enabled" "name" "recipe") | fromJson }}
 {{- $_ := set $spec "storage" (include "visionr1.storage" . | fromJson) }}
-{{- with .Values.run.recipe }}{{ $_ := set $spec "recipe" (include "visionr1.recipe" $ | fromJson) }}{{ end }}
+{{- with include "visionr1.recipe" . | fromJson }}{{ $_ := set $spec "recipe" . }}{{ end }}
+{{- with .Values.run.gates }}
+{{- $gates := list }}
+{{- range . }}{{ $gates = append $gates (include "visionr1.given" . | fromJson) }}{{ end }}
+{{- $_ := set $spec "gates" $gates }}
+{{- end }}
 {{- $_ := set $spec "pods" (include "visionr1.runPods" . | fromJson) }}
 {{- range $part, $places := include "visionr1.parts" . | fromYaml }}
 {{- $there := get $spec $part | default dict }}
