@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from control_plane import Cluster, wait_for
 from ptst_operator.rules import ROLES
-from test_cluster_definition import rendered, run
+from ptst_run import run
+from test_cluster_definition import rendered
 
 KIND = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
 VALUES = {

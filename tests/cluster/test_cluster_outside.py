@@ -16,7 +16,7 @@ from typing import Any
 
 from control_plane import Cluster, wait_for
 from documents import ROOT, commands
-from test_cluster_definition import run
+from ptst_run import run
 
 PROGRAM = ROOT / ".venv/bin/ptst-operator"
 (DOCUMENTED,) = [command for command in commands(ROOT / "CONTRIBUTING.md") if command.words[0] == PROGRAM.name]

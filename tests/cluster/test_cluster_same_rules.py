@@ -124,7 +124,8 @@ OF_PODS: dict[str, list[tuple[Values, str]]] = {
         (mounted(path), f"mounts data at {path}") for path in ("/runs", "/runs/")
     ],
     "volumeMounts name a volume that volumes do not have": [
-        ({"volumeMounts": mounted("/a")["volumeMounts"], **own}, "names the volume data, which") for own in ({}, {"volumes": []})
+        ({**mounted("/a"), "volumes": None}, "names the volume data, which"),
+        ({**mounted("/a"), "volumes": []}, "names the volume data, which"),
     ],
     "a volume is mounted at /dev/shm": [({**mounted("/dev/shm/"), "sharedMemory": "1Gi"}, "mounts data at /dev/shm/")],
     "a queue's label is in the labels of pods": [({"labels": {"kai.scheduler/queue": "a"}}, "labels has kai.scheduler/queue")],

@@ -228,12 +228,13 @@ def opened(values: Values) -> list[int]:
 )
 def test_the_ports_of_a_proxy_and_of_s3_are_open(url: str, port: int) -> None:
     assert opened({}) == [443, 6443]
-    for values in (
+    cases: list[Values] = [
         {"proxy": {"httpsProxy": url}},
         {"proxy": {"httpProxy": url}},
         {"operator": {"env": {"https_proxy": url}}},
         *({"operator": {"env": {name: url}}} for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3") if "://" in url),
-    ):
+    ]
+    for values in cases:
         assert opened(values) == [443, 6443, port]
     for tls in ("https://s3.example", " HTTPS://S3.example "):
         assert opened({"operator": {"env": {"AWS_ENDPOINT_URL": tls, "NO_PROXY": "a:1"}}}) == [443, 6443]

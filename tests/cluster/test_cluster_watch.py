@@ -14,7 +14,7 @@ import boto3
 import pytest
 from control_plane import Cluster
 from moto.server import ThreadedMotoServer
-from test_cluster_definition import run
+from ptst_run import run
 
 from visionr1.rundir.steplog import StepLog
 from visionr1.storage import open_store

@@ -200,7 +200,7 @@ def _rest(at: Situation, status: Status, attempt: AttemptStatus) -> str:
         return f"{refusal}; {name_taken(raycluster.RESOURCE.kind, status.cluster.name)}"
     gone, pods = world.child is None and world.cluster is None, (*world.leftover, *world.cluster_pods)
     over = gone or (world.child is not None and world.child.over)
-    if late and world.child is not None and world.child.deleting:
+    if late and attempt.on_shared_cluster and world.child is not None and world.child.deleting:
         refusal += f"; {attempt.kind} {attempt.name} is still being deleted: see whether its controller runs, and its finalizers"
     return f"{refusal}; {_may_run(at, pods, gone)}" if pods and (over or late) else refusal
 
