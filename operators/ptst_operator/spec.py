@@ -94,7 +94,9 @@ class Pods(SpecPart):
         return resources
 
     image: str | None = Field(None, description="Trainer image, with its tag or digest.", max_length=512)
-    image_pull_policy: str | None = Field(None, description="Always, IfNotPresent or Never.", max_length=16)
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        None, description="When a node pulls the image. Default: IfNotPresent."
+    )
     image_pull_secrets: Items = Field([], description="Secrets for the registry of the image, as in a pod.")
     gpu_resource: str | None = Field(None, description="Resource name of a GPU. Default: nvidia.com/gpu.", max_length=128)
     resources: dict[str, Any] = Field(
@@ -113,6 +115,7 @@ class Pods(SpecPart):
         None,
         description="Most that a pod may write to /tmp: models, spilled objects, checkpoints on their way to S3. Default: 512Gi.",
         max_length=32,
+        pattern=SIZE,
     )
     env: dict[str, str] = Field({}, description="Environment variables, such as NCCL_IB_HCA.")
     env_value_from: dict[str, dict[str, Any]] = Field(

@@ -20,6 +20,9 @@ def mounted(*paths: str) -> Values:
     return {"volumes": [DATA], "volumeMounts": [{"name": "data", "mountPath": path} for path in paths]}
 
 
+NO_VOLUMES: tuple[Values, ...] = ({}, {"volumes": []})
+
+
 def claim(path: str) -> Values:
     """Of the release and of the run."""
     url = f"{path.rstrip('/')}/run"
@@ -124,8 +127,7 @@ OF_PODS: dict[str, list[tuple[Values, str]]] = {
         (mounted(path), f"mounts data at {path}") for path in ("/runs", "/runs/")
     ],
     "volumeMounts name a volume that volumes do not have": [
-        ({**mounted("/a"), "volumes": None}, "names the volume data, which"),
-        ({**mounted("/a"), "volumes": []}, "names the volume data, which"),
+        ({"volumeMounts": mounted("/a")["volumeMounts"], **own}, "names the volume data, which") for own in NO_VOLUMES
     ],
     "a volume is mounted at /dev/shm": [({**mounted("/dev/shm/"), "sharedMemory": "1Gi"}, "mounts data at /dev/shm/")],
     "a queue's label is in the labels of pods": [({"labels": {"kai.scheduler/queue": "a"}}, "labels has kai.scheduler/queue")],

@@ -50,6 +50,8 @@ def test_every_preset_is_a_run_that_the_operator_accepts(preset: Path | None) ->
         ({"pods": {"nodeSelecter": {}}}, "run.pods"),
         ({"deadlines": {"stopSeconds": 0}}, "run.deadlines.stopSeconds"),
         ({"holdBefore": ["stage-0"]}, "run.holdBefore.0"),
+        ({"pods": {"imagePullPolicy": "always"}}, "run.pods.imagePullPolicy"),
+        ({"sft": {"pods": {"scratch": "10 GB"}}}, "run.sft.pods.scratch"),
     ],
 )
 def test_a_mistake_anywhere_in_the_values_is_refused_at_its_place(run: dict[str, Any], path: str) -> None:

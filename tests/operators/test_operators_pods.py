@@ -89,6 +89,8 @@ def test_what_is_said_of_pods_is_in_them(field: str, reported: str) -> None:
     value, there = FIELDS[field]
     image = {"image": "trainer:1"}
     other: Any = {str: "7Gi", int: 7, list: [{"name": "other"}], dict: {}}[type(value)]
+    if field == "imagePullPolicy":
+        other = "Never"
     pod = {
         "of all pods": lambda: worker({**image, field: value}, {}),
         "of the role": lambda: worker(image, {field: value}),

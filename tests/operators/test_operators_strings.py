@@ -70,8 +70,11 @@ ON_GPUS = [("vision-r1", ("model", "base")), ("vision-r1", ("model", "revision")
 """What a run is planned with, which one on CPUs is not."""
 SPEC: dict[str, Any] = {
     "pods": {
-        **dict.fromkeys(("image", "imagePullPolicy", "gpuResource", "sharedMemory", "scratch", "priorityClassName"), "x"),
+        **dict.fromkeys(("image", "gpuResource", "priorityClassName"), "x"),
         **dict.fromkeys(("schedulerName", "runtimeClassName", "serviceAccountName"), "x"),
+        "imagePullPolicy": "Always",
+        "sharedMemory": "1Gi",
+        "scratch": "1Gi",
         **{key: {"a": "b"} for key in ("env", "labels", "annotations", "nodeSelector")},
         "resources": {
             "requests": {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1"},
