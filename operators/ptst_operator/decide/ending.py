@@ -46,17 +46,11 @@ def _is_preempted(attempt: AttemptStatus) -> bool:
     return attempt.stopping is not None and attempt.stopping.reason == "Preempted"
 
 
-def is_late(at: Situation, attempt: AttemptStatus) -> bool:
-    """Whether an attempt that is being ended has had all the time that it may take."""
-    stopping = attempt.stopping
-    return stopping is not None and at.now >= stopping.since.timestamp() + at.run.spec.deadlines.stop_seconds
-
-
 def _end_child(at: Situation, status: Status, attempt: AttemptStatus, child: ChildState, patient_until: float | None) -> Decision:
     """Deletes the child. A RayJob with its own cluster is deleted only after its driver has ended, or its time is over."""
     if child.deleting:
         # A RayJob has a finalizer that only KubeRay removes. Kubernetes itself deletes the pods of a RayCluster.
-        keeps = not attempt.on_shared_cluster or _is_preempted(attempt) or not is_late(at, attempt)
+        keeps = not attempt.on_shared_cluster or _is_preempted(attempt) or not at.is_late(attempt)
         return Decision(status) if keeps else without_cluster(at, status)
     trains = attempt.own_cluster and child.phase == "Running" and not child.queued
     if patient_until is not None and trains:

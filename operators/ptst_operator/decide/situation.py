@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ptst_operator.children.raycluster import RayClusterState
 from ptst_operator.children.state import ChildState
 from ptst_operator.run import ResolvedRun, WantedRun
+from ptst_operator.status import AttemptStatus
 from ptst_operator.world import World
 
 
@@ -34,6 +35,11 @@ class Situation:
         """The RayCluster that was seen, if it is of this run."""
         seen = self.world.cluster
         return seen if seen is not None and seen.run_uid == self.run.uid else None
+
+    def is_late(self, attempt: AttemptStatus) -> bool:
+        """Whether an attempt that is being ended has had all the time that it may take."""
+        stopping = attempt.stopping
+        return stopping is not None and self.now >= stopping.since.timestamp() + self.run.spec.deadlines.stop_seconds
 
     def in_the_way(self, seen: ChildState | RayClusterState | None) -> bool:
         """Whether an object of somebody else has the name, and stays until a person deletes it."""

@@ -7,7 +7,6 @@ from typing import Final
 
 from ptst_operator.children import raycluster
 from ptst_operator.children.table import kinds_of
-from ptst_operator.decide.ending import is_late
 from ptst_operator.decide.fewer_workers import asked_workers, ready_workers, workers_deadline
 from ptst_operator.decide.situation import Situation
 from ptst_operator.elastic import worker_counts
@@ -192,7 +191,7 @@ def _queued(what: str, world: World, before: Status) -> Summary:
 
 def _rest(at: Situation, status: Status, attempt: AttemptStatus) -> str:
     """What keeps an attempt from its end: a refusal, an object of somebody else, pods without their object or over time."""
-    world, late = at.world, is_late(at, attempt)
+    world, late = at.world, at.is_late(attempt)
     refusal = f"; {world.refused}" if world.refused is not None else ""
     if at.in_the_way(world.child) and world.leftover:
         return f"{refusal}; {name_taken(attempt.kind, attempt.name)}; {_may_run(at, world.leftover)}"
