@@ -366,7 +366,7 @@ def test_dashboards_come_as_config_maps_that_the_sidecar_finds() -> None:
     assert {one["metadata"]["labels"]["grafana_dashboard"] for one in made} == {"1"}
     shown = {name: json.loads(text) for one in made for name, text in one["data"].items()}
     for path in (CHART / "dashboards").glob("*.json"):
-        board, source = shown.pop(f"vision-ptst-{path.name}"), json.loads(path.read_text())
+        board, source = shown.pop(f"vision.ptst.{path.name}"), json.loads(path.read_text())
         assert board["title"] == source["title"].replace("Vision-R1 /", "Vision-R1 vision/ptst /")
         assert {**board, "uid": "", "title": ""} == {**source, "uid": "", "title": ""}
     assert shown == {}

@@ -50,9 +50,9 @@ class Pod:
 
 def selects(selector: Manifest, labels: dict[str, str]) -> bool:
     wanted = selector.get("matchLabels", {}).items()
-    exist = selector.get("matchExpressions", [])
-    assert all(one["operator"] == "Exists" for one in exist), "the only one that the chart uses"
-    return wanted <= labels.items() and all(one["key"] in labels for one in exist)
+    expressions = selector.get("matchExpressions", [])
+    assert {one["operator"] for one in expressions} <= {"Exists", "In"}, "the only ones that the chart uses"
+    return wanted <= labels.items() and all(labels.get(one["key"]) in one.get("values", labels.values()) for one in expressions)
 
 
 def is_peer(peer: Manifest, pod: Pod) -> bool:
