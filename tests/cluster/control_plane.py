@@ -14,7 +14,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +194,12 @@ class ControlPlane(Cluster):
         self._api_server = self._start_api_server()
         self._wait_for_api_server()
 
-    def pause_api_server(self, seconds: float) -> None:
-        """An API server that keeps its connections and says nothing for a while."""
+    @contextmanager
+    def silent_api_server(self) -> Iterator[None]:
+        """An API server that keeps its connections and says nothing."""
         self._api_server.send_signal(signal.SIGSTOP)
         try:
-            time.sleep(seconds)
+            yield
         finally:
             self._api_server.send_signal(signal.SIGCONT)
 

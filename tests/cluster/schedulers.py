@@ -72,7 +72,8 @@ def _installed(plane: ControlPlane, namespace: str, manifests: list[dict[str, An
     try:
         yield
     finally:
-        plane.kubectl("delete", "namespace", namespace, "--wait=false")
+        # The next one may have the same namespace, and would lose its pods to this deletion.
+        plane.kubectl("delete", "namespace", namespace, "--timeout=180s")
 
 
 @contextmanager
