@@ -22,12 +22,18 @@ def lose_a_worker(site: Site) -> None:
     ]
 
 
-def test_an_attempt_waits_for_a_worker_that_was_lost_as_for_a_new_cluster(tmp_path: Path) -> None:
-    """KubeRay still says that the RayCluster is ready. A driver would wait half an hour for the worker, and fail."""
-    site = at_step_2(tmp_path)
+def failed_without_a_worker(folder: Path) -> Site:
+    """A stage that has lost a worker, and whose attempt has ended by that."""
+    site = at_step_2(folder)
     lose_a_worker(site)
     site.end_child(1)
     site.look(2)
+    return site
+
+
+def test_an_attempt_waits_for_a_worker_that_was_lost_as_for_a_new_cluster(tmp_path: Path) -> None:
+    """KubeRay still says that the RayCluster is ready. A driver would wait half an hour for the worker, and fail."""
+    site = failed_without_a_worker(tmp_path)
     site.now += 20
     status = site.look(3)
     assert condition(status, "Progressing").reason == "Unschedulable"
@@ -43,10 +49,7 @@ def test_an_attempt_waits_for_a_worker_that_was_lost_as_for_a_new_cluster(tmp_pa
 
 
 def test_a_worker_that_stays_away_is_waited_for_until_the_deadline(tmp_path: Path) -> None:
-    site = at_step_2(tmp_path)
-    lose_a_worker(site)
-    site.end_child(1)
-    site.look(2)
+    site = failed_without_a_worker(tmp_path)
     site.now += 300
     site.look(3)
     site.cluster.collect()

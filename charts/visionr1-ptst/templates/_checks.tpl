@@ -1,7 +1,7 @@
 {{/*
 Values that belong together and are given in different places. A release in which they disagree is refused here, with one line.
 The definition has the same rules for a PTSTRun that somebody writes by hand (operators/ptst_operator/rules.py). The rules of the
-run itself are in run/_checks.tpl.
+run itself are in run/_checks.tpl, those of the operator alone in operator/_checks.tpl.
 */}}
 {{- define "visionr1.checks" -}}
 {{- range $path, $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "operator.podLabels" .Values.operator.podLabels }}
