@@ -90,7 +90,7 @@ OF_A_RUN: dict[str, tuple[Values, str] | list[tuple[Values, str]]] = {
     ),
     "spec.queueLabels has volcano.sh/queue-name": (
         {"run": {"queueLabels": {"volcano.sh/queue-name": "a"}}},
-        "set run.grpo.cluster to per-stage",
+        "for Volcano KubeRay starts no job on a shared RayCluster: set run.grpo.cluster to per-stage",
     ),
     "spec.grpo.minWorkers needs": (
         {"run": {"grpo": {"minWorkers": 4, "cluster": "per-stage"}}},
@@ -98,7 +98,7 @@ OF_A_RUN: dict[str, tuple[Values, str] | list[tuple[Values, str]]] = {
     ),
     "spec.deadlines.workersSeconds must be less": (
         {"run": {"grpo": {"minWorkers": 4}, "deadlines": {"pendingSeconds": 600}}},
-        "run.deadlines.workersSeconds",
+        "run.deadlines.workersSeconds (600 if you do not set it) must be less than pendingSeconds",
     ),
     **{
         f"a role's env has another {name} than": [

@@ -45,37 +45,14 @@ DISAGREE: dict[str, tuple[Values, str]] = {
     "the operator's claim": ({"claim": {"name": "team"}}, 'claim.name is "team", but run.storage.claim.name is "visionr1-runs"'),
     "the pods' claim": ({"run": {"storage": {"claim": {"name": "team"}}}}, 'run.storage.claim.name is "team"'),
     "no claim of the operator": ({"claim": {"name": ""}}, 'claim.name is ""'),
-    "a path without a claim": ({"run": {"storage": {"claim": None}}}, "run.storage.claim names no volume"),
-    "a path beside its mount": ({"run": {"storage": {"url": "/other/run"}}}, "the url must be a path below it"),
     "the mount itself": ({"run": {"storage": {"url": "/runs-2/run"}}}, "the url must be a path below it"),
-    "no image": (pods(image=None), "run.pods.image is missing"),
-    "two versions in one RayCluster": (
-        {"run": {"grpo": {"head": {"image": "trainer:2"}}}},
-        "run.grpo.head has the image trainer:2",
-    ),
     "two queues": (
         {"run": {"queueLabels": {"kueue.x-k8s.io/queue-name": "a", "volcano.sh/queue-name": "b"}}},
         "kueue.x-k8s.io/queue-name and volcano.sh/queue-name",
     ),
-    "a priority without a queue": (
-        {"run": {"queueLabels": {"kueue.x-k8s.io/priority-class": "a"}}},
-        "without kueue.x-k8s.io/queue-name",
-    ),
-    "Volcano and a shared cluster": (
-        {"run": {"queueLabels": {"volcano.sh/queue-name": "a"}}},
-        "for Volcano KubeRay starts no job on a shared RayCluster",
-    ),
     "fewer workers in a queue": (
         {"run": {"grpo": {"minWorkers": 4}, "queueLabels": {"kueue.x-k8s.io/queue-name": "a"}}},
         "run.grpo.minWorkers needs run.grpo.cluster shared and no run.queueLabels",
-    ),
-    "fewer workers of a RayJob": (
-        {"run": {"grpo": {"minWorkers": 4, "cluster": "per-stage"}}},
-        "run.grpo.minWorkers needs run.grpo.cluster shared",
-    ),
-    "fewer workers after the end": (
-        {"run": {"grpo": {"minWorkers": 4}, "deadlines": {"pendingSeconds": 600}}},
-        "run.deadlines.workersSeconds (600 if you do not set it) must be less than pendingSeconds",
     ),
     "a queue of pods": (
         {"run": {"sft": {"pods": {"labels": {"kai.scheduler/queue": "a"}}}}},
