@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -39,11 +40,15 @@ def test_a_lost_worker_a_lost_operator_and_a_suspension(release: Release, tmp_pa
     release.wait("demo", "another attempt", lambda status: len(status["phases"][0]["attempts"]) == 2)
     release.kubectl("delete", "pods", "-l", "app.kubernetes.io/component=operator", "--wait=false")
     release.wait("demo", "its third step", lambda status: steps_of(release, status["phases"][0]["attempts"][1]) >= 3)
-    release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":true}}')
+    suspend(release, True)
     release.wait("demo", "suspended", lambda status: status.get("phase") == "Suspended")
     wait_for("no pod holds anything once the driver has committed", lambda: not release.pods("visionr1.io/run=demo"), 60)
     stopped_at = release.steps("demo")[-1]["step"]
-    release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", '{"spec":{"suspend":false}}')
+    suspend(release, False)
+    wait_for("workers that wait for their head", lambda: waiting_workers(release) == 2, 60)
+    suspend(release, True)
+    wait_for("a worker that waits holds nothing either", lambda: not release.pods("visionr1.io/run=demo"), 60)
+    suspend(release, False)
     release.wait("demo", "the end", lambda status: status.get("phase") == "Succeeded")
 
     lost, suspended, last = release.status("demo")["phases"][0]["attempts"]
@@ -53,6 +58,16 @@ def test_a_lost_worker_a_lost_operator_and_a_suspension(release: Release, tmp_pa
     assert last["fromStep"] == stopped_at >= suspended["fromStep"] + 3, "it stopped after a checkpoint of its last step"
     trained = [{key: one[key] for key in TRAINED} for one in release.steps("demo")]
     assert trained == [{key: one[key] for key in TRAINED} for one in train_alone(SHORT, tmp_path)]
+
+
+def suspend(release: Release, wanted: bool) -> None:
+    release.kubectl("patch", "ptst", "demo", "--type", "merge", "-p", json.dumps({"spec": {"suspend": wanted}}))
+
+
+def waiting_workers(release: Release) -> int:
+    """How many worker pods are in an init container."""
+    workers = release.get("pods", "-l", "visionr1.io/role=worker")["items"]
+    return sum("running" in one["state"] for pod in workers for one in pod["status"].get("initContainerStatuses", []))
 
 
 def steps_of(release: Release, attempt: dict[str, Any]) -> int:

@@ -47,6 +47,12 @@ _AFTER_DRIVER: Final = 30
 """Seconds that the head has to stop Ray when the driver's time is over."""
 
 
+_UNTIL_THE_HEAD_ANSWERS: Final = f"""\
+trap 'exit 143' TERM
+until (: >/dev/tcp/$FQ_RAY_IP/{_PORTS["gcs-server"]}) 2>/dev/null & wait $!; do sleep 1 & wait $!; done"""
+"""A shell hears a signal while it waits for a child in the background, and not while one is in the foreground."""
+
+
 @dataclass(frozen=True)
 class _Group:
     """Worker pods of one kind.
@@ -154,7 +160,9 @@ def _spec(run: ResolvedRun, phase: str, head_role: Role, groups: Sequence[_Group
     workers = []
     for group in groups:
         ports = metrics_ports(range(1, group.served + 1)) | {"metrics": _PORTS["metrics"]}
-        workers.append(template(run, phase, group.role, CONTAINER, None, _ENV, ports))
+        worker = template(run, phase, group.role, CONTAINER, None, _ENV, ports)
+        worker["spec"]["initContainers"] = [*worker["spec"].get("initContainers", []), _head_is_up(worker)]
+        workers.append(worker)
     for pod, place, commits in (
         (head, "head", True),
         *((worker, "worker", group.commits) for group, worker in zip(groups, workers, strict=True)),
@@ -180,6 +188,22 @@ def _spec(run: ResolvedRun, phase: str, head_role: Role, groups: Sequence[_Group
             }
             for group, worker in zip(groups, workers, strict=True)
         ],
+    }
+
+
+def _head_is_up(worker: Manifest) -> Manifest:
+    """Waits for the head before KubeRay's own container does, whose shell hears no SIGTERM.
+
+    A worker that is deleted while it waits would otherwise hold its GPUs for its grace period, which is the driver's.
+    KubeRay gives each init container the head's address.
+    """
+    (ray,) = worker["spec"]["containers"]
+    return {
+        "name": "head-is-up",
+        **{key: ray[key] for key in ("image", "imagePullPolicy", "securityContext")},
+        "command": ["bash", "-c", _UNTIL_THE_HEAD_ANSWERS],
+        # As much as KubeRay's own, so the pod's room in a quota stays the same.
+        "resources": {part: {"cpu": "200m", "memory": "256Mi"} for part in ("requests", "limits")},
     }
 
 
