@@ -138,6 +138,27 @@ DISAGREE: dict[str, tuple[Values, str]] = {
         {"service": {"ipFamilies": ["IPv4", "IPv6"]}},
         "service.ipFamilies has two, but service.ipFamilyPolicy allows one: set it to PreferDualStack",
     ),
+    "a size that is none": ({"claim": {"size": "2TB"}}, "claim.size is 2TB: give an amount such as 4, 500m, 64Gi or 2Ti"),
+    "more memory than the limit": (
+        {"operator": {"resources": {"requests": {"memory": "0.5Gi"}}}},
+        "operator.resources.requests.memory is 0.5Gi, more than operator.resources.limits.memory (256Mi): raise the limit, too",
+    ),
+    "less than what is asked for": (
+        {"jobs": {"resources": {"limits": {"cpu": "1m"}}}},
+        "jobs.resources.requests.cpu is 50m, more than jobs.resources.limits.cpu (1m): raise the limit, too",
+    ),
+    "an amount that is none": (
+        {"operator": {"resources": {"limits": {"memory": "512MB"}}}},
+        "operator.resources.limits.memory is 512MB: give an amount such as",
+    ),
+    "a scrape that is longer than its interval": (
+        {"monitoring": {"podMonitor": {"interval": "1m", "scrapeTimeout": "1m1s"}}},
+        "monitoring.podMonitor.scrapeTimeout is 1m1s, longer than interval (1m): give at most as long",
+    ),
+    "an interval that is none": (
+        {"monitoring": {"podMonitor": {"interval": "15"}}},
+        "monitoring.podMonitor.interval is 15: give a time such as 15s or 1m30s",
+    ),
     "two proxies": (
         {"proxy": {"httpsProxy": "http://a:1"}, "operator": {"env": {"https_proxy": "http://b:1"}}},
         "operator.env has https_proxy beside the values of proxy: give it in proxy alone",

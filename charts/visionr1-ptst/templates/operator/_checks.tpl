@@ -17,4 +17,29 @@
 {{- if and (gt (len $families) 1) (eq (.Values.service.ipFamilyPolicy | default "SingleStack") "SingleStack") }}
 {{- fail "service.ipFamilies has two, but service.ipFamilyPolicy allows one: set it to PreferDualStack" }}
 {{- end }}
+{{- if and .Values.claim.name .Values.claim.create }}
+{{- $_ := include "visionr1.amount" (list "claim.size" .Values.claim.size) }}
+{{- end }}
+{{- range $path, $resources := dict "operator.resources" .Values.operator.resources "jobs.resources" .Values.jobs.resources "doctor.resources" .Values.doctor.resources }}
+{{- range $part, $amounts := $resources }}
+{{- range $name, $amount := $amounts }}
+{{- $_ := include "visionr1.amount" (list (printf "%s.%s.%s" $path $part $name) $amount) }}
+{{- end }}
+{{- end }}
+{{- $limits := $resources.limits | default dict }}
+{{- range $name, $asked := $resources.requests }}
+{{- $most := get $limits $name }}
+{{- if and (hasKey $limits $name) (gt (include "visionr1.amount" (list $path $asked) | float64) (include "visionr1.amount" (list $path $most) | float64)) }}
+{{- fail (printf "%s.requests.%s is %v, more than %s.limits.%s (%v): raise the limit, too" $path $name $asked $path $name $most) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $monitor := .Values.monitoring.podMonitor }}
+{{- $seconds := dict }}
+{{- range $key := tuple "interval" "scrapeTimeout" }}
+{{- with get $monitor $key }}{{ $_ := set $seconds $key (include "visionr1.seconds" (list (printf "monitoring.podMonitor.%s" $key) .) | float64) }}{{ end }}
+{{- end }}
+{{- if and (eq (len $seconds) 2) (gt $seconds.scrapeTimeout $seconds.interval) }}
+{{- fail (printf "monitoring.podMonitor.scrapeTimeout is %s, longer than interval (%s): give at most as long" $monitor.scrapeTimeout $monitor.interval) }}
+{{- end }}
 {{- end }}
