@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import pytest
+from kubernetes.utils.quantity import parse_quantity
 from ptst_operator.children import raycluster
 from test_operators_children import owner
 
@@ -45,6 +46,16 @@ def test_a_worker_that_waits_ends_when_it_is_asked_to(head: socket.socket) -> No
         time.sleep(0.5)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(3) == 143, "it hears the signal itself: as the first process of its container, nothing else ends it"
+
+
+def test_a_queue_counts_no_more_for_a_worker_that_waits() -> None:
+    small = {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
+    run = owner(recipe={"preset": "vision-r1"}, grpo={"workersPerPod": 8, "workers": {"resources": small}})
+    spec = raycluster.build(run, "x")["spec"]["workerGroupSpecs"][0]["template"]["spec"]
+    (ray,), (waits,) = spec["containers"], spec["initContainers"]
+    for part in small:
+        for name, amount in waits["resources"][part].items():
+            assert parse_quantity(amount) <= parse_quantity(ray["resources"][part][name]), f"{part}.{name}"
 
 
 def test_a_user_s_own_init_containers_come_first() -> None:

@@ -202,8 +202,8 @@ def _head_is_up(worker: Manifest) -> Manifest:
         "name": "head-is-up",
         **{key: ray[key] for key in ("image", "imagePullPolicy", "securityContext")},
         "command": ["bash", "-c", _UNTIL_THE_HEAD_ANSWERS],
-        # As much as KubeRay's own, so the pod's room in a quota stays the same.
-        "resources": {part: {"cpu": "200m", "memory": "256Mi"} for part in ("requests", "limits")},
+        # A queue counts what a pod's init containers ask for if it is more than what the worker itself does.
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}},
     }
 
 
