@@ -155,6 +155,10 @@ DISAGREE: dict[str, tuple[Values, str]] = {
         {"monitoring": {"podMonitor": {"interval": "1m", "scrapeTimeout": "1m1s"}}},
         "monitoring.podMonitor.scrapeTimeout is 1m1s, longer than interval (1m): give at most as long",
     ),
+    "a time in no order of Prometheus": (
+        {"monitoring": {"podMonitor": {"interval": "30s1m"}}},
+        "monitoring.podMonitor.interval is 30s1m: give a time such as 15s or 1m30s",
+    ),
     "an interval that is none": (
         {"monitoring": {"podMonitor": {"interval": "15"}}},
         "monitoring.podMonitor.interval is 15: give a time such as 15s or 1m30s",
@@ -235,6 +239,10 @@ def test_each_role_is_checked_and_has_the_registry_of_an_umbrella_chart(part: st
 
 ENDPOINT = {"AWS_ENDPOINT_URL": "https://a"}
 AGREE: dict[str, Values] = {
+    "no limits": {"operator": {"resources": {"limits": None}}},
+    "a device beside amounts": {"operator": {"resources": {"claims": [{"name": "device"}]}}},
+    "as much as the limit": {"jobs": {"resources": {"requests": {"cpu": "1000m", "memory": "268435456"}}}},
+    "a scrape as long as its interval": {"monitoring": {"podMonitor": {"interval": "1m30s", "scrapeTimeout": "90s"}}},
     "another path": {"claim": {"mountPath": "/data"}, "run": {"storage": {"url": "/data/run", "claim": {"mountPath": "/data"}}}},
     "S3": S3,
     "S3 by both": merge(S3, {"operator": {"env": ENDPOINT}, **pods(env=ENDPOINT)}),

@@ -7,6 +7,9 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from kubernetes.utils.quantity import parse_quantity
@@ -14,15 +17,21 @@ from ptst_operator.children import raycluster
 from test_operators_children import owner
 
 
-def waiting(port: int) -> subprocess.Popen[bytes]:
+@contextmanager
+def waiting(port: int) -> Iterator[subprocess.Popen[bytes]]:
     """The command of a worker's own init container, with the head at this port."""
     run = owner(recipe={"preset": "vision-r1"}, grpo={"workersPerPod": 8})
     pod = raycluster.build(run, "x")["spec"]["workerGroupSpecs"][0]["template"]["spec"]
-    *_, shell, option, script = pod["initContainers"][-1]["command"]
+    shell, option, script = pod["initContainers"][-1]["command"]
     assert pod["initContainers"][-1]["image"] == pod["containers"][0]["image"]
     asked = script.replace("6379", str(port))
     assert asked != script
-    return subprocess.Popen([shell, option, asked], env={"PATH": os.environ["PATH"], "FQ_RAY_IP": "127.0.0.1"})
+    worker = subprocess.Popen([shell, option, asked], env={"PATH": os.environ["PATH"], "FQ_RAY_IP": "127.0.0.1"})
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 @pytest.fixture
@@ -43,7 +52,9 @@ def test_a_worker_waits_until_its_head_answers(head: socket.socket) -> None:
 
 def test_a_worker_that_waits_ends_when_it_is_asked_to(head: socket.socket) -> None:
     with head, waiting(head.getsockname()[1]) as worker:
-        time.sleep(0.5)
+        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
+        while not children.read_text():  # it asks for the head: the shell has read its first line
+            time.sleep(0.01)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(3) == 143, "it hears the signal itself: as the first process of its container, nothing else ends it"
 

@@ -14,7 +14,7 @@
 {{- /* Seconds of a time of Prometheus: 90 for 1m30s. */}}
 {{- define "visionr1.seconds" -}}
 {{- $value := index . 1 | toString }}
-{{- if not (regexMatch "^([0-9]+(y|w|d|h|ms|m|s))+$" $value) }}
+{{- if not (regexMatch "^(0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$" $value) }}
 {{- fail (printf "%s is %s: give a time such as 15s or 1m30s" (index . 0) $value) }}
 {{- end }}
 {{- $of := dict "y" 31536000 "w" 604800 "d" 86400 "h" 3600 "m" 60 "s" 1 "ms" 0.001 }}

@@ -21,18 +21,7 @@
 {{- $_ := include "visionr1.amount" (list "claim.size" .Values.claim.size) }}
 {{- end }}
 {{- range $path, $resources := dict "operator.resources" .Values.operator.resources "jobs.resources" .Values.jobs.resources "doctor.resources" .Values.doctor.resources }}
-{{- range $part, $amounts := $resources }}
-{{- range $name, $amount := $amounts }}
-{{- $_ := include "visionr1.amount" (list (printf "%s.%s.%s" $path $part $name) $amount) }}
-{{- end }}
-{{- end }}
-{{- $limits := $resources.limits | default dict }}
-{{- range $name, $asked := $resources.requests }}
-{{- $most := get $limits $name }}
-{{- if and (hasKey $limits $name) (gt (include "visionr1.amount" (list $path $asked) | float64) (include "visionr1.amount" (list $path $most) | float64)) }}
-{{- fail (printf "%s.requests.%s is %v, more than %s.limits.%s (%v): raise the limit, too" $path $name $asked $path $name $most) }}
-{{- end }}
-{{- end }}
+{{- include "visionr1.checkResources" (list $path $resources) }}
 {{- end }}
 {{- $monitor := .Values.monitoring.podMonitor }}
 {{- $seconds := dict }}
@@ -41,5 +30,22 @@
 {{- end }}
 {{- if and (eq (len $seconds) 2) (gt $seconds.scrapeTimeout $seconds.interval) }}
 {{- fail (printf "monitoring.podMonitor.scrapeTimeout is %s, longer than interval (%s): give at most as long" $monitor.scrapeTimeout $monitor.interval) }}
+{{- end }}
+{{- end }}
+
+{{- /* Fails for (list PATH RESOURCES) if an amount is none, or if more is asked for than the limit. */}}
+{{- define "visionr1.checkResources" -}}
+{{- $path := index . 0 }}
+{{- $resources := index . 1 }}
+{{- $found := dict "requests" dict "limits" dict }}
+{{- range $part, $amounts := $found }}
+{{- range $name, $amount := get $resources $part | default dict }}
+{{- $_ := set $amounts $name (include "visionr1.amount" (list (printf "%s.%s.%s" $path $part $name) $amount) | float64) }}
+{{- end }}
+{{- end }}
+{{- range $name, $asked := $found.requests }}
+{{- if and (hasKey $found.limits $name) (gt $asked (get $found.limits $name)) }}
+{{- fail (printf "%s.requests.%s is %v, more than %s.limits.%s (%v): raise the limit, too" $path $name (get $resources.requests $name) $path $name (get $resources.limits $name)) }}
+{{- end }}
 {{- end }}
 {{- end }}
