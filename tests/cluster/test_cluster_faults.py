@@ -65,9 +65,10 @@ def suspend(release: Release, wanted: bool) -> None:
 
 
 def waiting_workers(release: Release) -> int:
-    """How many worker pods are in an init container."""
+    """How many worker pods wait for their head in KubeRay's init container, whose shell does not handle SIGTERM."""
     workers = release.get("pods", "-l", "visionr1.io/role=worker")["items"]
-    return sum("running" in one["state"] for pod in workers for one in pod["status"].get("initContainerStatuses", []))
+    containers = [one for pod in workers for one in pod["status"].get("initContainerStatuses", [])]
+    return sum(one["name"] == "wait-gcs-ready" and "running" in one["state"] for one in containers)
 
 
 def steps_of(release: Release, attempt: dict[str, Any]) -> int:

@@ -123,6 +123,7 @@ def test_a_ray_pod_ends_when_its_driver_has_and_the_head_last() -> None:
     head, worker = (one["template"]["spec"] for one in (spec["headGroupSpec"], spec["workerGroupSpecs"][0]))
     for pod, place in ((head, "head"), (worker, "worker")):
         assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["python", "-m", "visionr1.grpo.leave", place]
+        assert pod["shareProcessNamespace"], "as the first process of its own, KubeRay's shell would ignore SIGTERM"
     assert head["terminationGracePeriodSeconds"] > worker["terminationGracePeriodSeconds"] >= 60, "deadlines.stopSeconds"
 
 

@@ -1,7 +1,7 @@
 """How a pod of a RayCluster ends: the driver commits its step first, then Ray stops on this node.
 
-Kubernetes runs `python -m visionr1.grpo.leave head` (or `worker`) before it ends the container. KubeRay's shell around Ray
-ignores SIGTERM. Without this, the driver would hear of nothing, and a pod would hold its GPUs for its whole grace period.
+Kubernetes runs `python -m visionr1.grpo.leave head` (or `worker`) before it ends the container. KubeRay's shell around Ray dies
+of SIGTERM and tells nobody, and all other processes of the container are killed with it. Without this, no driver could commit.
 """
 
 from __future__ import annotations

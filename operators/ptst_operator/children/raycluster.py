@@ -42,15 +42,9 @@ _PROBES: Final = {
 
 
 _WITHOUT_COMMIT: Final = 30
-"""Grace period of a pod that has nothing to commit. Ray's shell takes all of it."""
+"""Grace period of a pod that has nothing to commit."""
 _AFTER_DRIVER: Final = 30
 """Seconds that the head has to stop Ray when the driver's time is over."""
-
-
-_UNTIL_THE_HEAD_ANSWERS: Final = f"""\
-trap 'exit 143' TERM
-until (: >/dev/tcp/$FQ_RAY_IP/{_PORTS["gcs-server"]}) 2>/dev/null & wait $!; do sleep 1 & wait $!; done"""
-"""A shell hears a signal while it waits for a child in the background, and not while one is in the foreground."""
 
 
 @dataclass(frozen=True)
@@ -160,14 +154,15 @@ def _spec(run: ResolvedRun, phase: str, head_role: Role, groups: Sequence[_Group
     workers = []
     for group in groups:
         ports = metrics_ports(range(1, group.served + 1)) | {"metrics": _PORTS["metrics"]}
-        worker = template(run, phase, group.role, CONTAINER, None, _ENV, ports)
-        worker["spec"]["initContainers"] = [*worker["spec"].get("initContainers", []), _head_is_up(worker)]
-        workers.append(worker)
+        workers.append(template(run, phase, group.role, CONTAINER, None, _ENV, ports))
     for pod, place, commits in (
         (head, "head", True),
         *((worker, "worker", group.commits) for group, worker in zip(groups, workers, strict=True)),
     ):
         pod["metadata"]["labels"] |= pod_labels
+        # KubeRay's shells, around Ray and before it while a worker waits for its head, have no handler for SIGTERM. The first
+        # process of a PID namespace ignores a signal without a handler: the pod would hold its GPUs for all of its grace period.
+        pod["spec"]["shareProcessNamespace"] = True
         pod["spec"]["containers"][0] |= {**_PROBES, "lifecycle": _leaves(place)} if commits else _PROBES
         if not commits:
             pod["spec"]["terminationGracePeriodSeconds"] = _WITHOUT_COMMIT
@@ -188,22 +183,6 @@ def _spec(run: ResolvedRun, phase: str, head_role: Role, groups: Sequence[_Group
             }
             for group, worker in zip(groups, workers, strict=True)
         ],
-    }
-
-
-def _head_is_up(worker: Manifest) -> Manifest:
-    """Waits for the head before KubeRay's own container does, whose shell hears no SIGTERM.
-
-    A worker that is deleted while it waits would otherwise hold its GPUs for its grace period, which is the driver's.
-    KubeRay gives each init container the head's address.
-    """
-    (ray,) = worker["spec"]["containers"]
-    return {
-        "name": "head-is-up",
-        **{key: ray[key] for key in ("image", "imagePullPolicy", "securityContext")},
-        "command": ["bash", "-c", _UNTIL_THE_HEAD_ANSWERS],
-        # A queue counts what a pod's init containers ask for if it is more than what the worker itself does.
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}},
     }
 
 
