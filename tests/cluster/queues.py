@@ -33,7 +33,7 @@ def kueue(plane: ControlPlane) -> Iterator[None]:
     finally:
         for kind in ("validatingwebhookconfiguration", "mutatingwebhookconfiguration"):
             plane.kubectl("delete", kind, f"kueue-{kind.removesuffix('webhookconfiguration')}-webhook-configuration")
-        plane.kubectl("delete", "namespace", "kueue-system", "--wait=false")
+        plane.kubectl("delete", "namespace", "kueue-system")  # or the next Kueue would be put into one that ends
 
 
 def _applied(plane: ControlPlane, manifests: list[dict[str, Any]]) -> bool:
